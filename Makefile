@@ -1,0 +1,46 @@
+# The entry points. Each installs what it needs first (scripts/install-build-deps.sh, tests/kafka/install.sh).
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serin/target
+export CARGO_TARGET_DIR
+SERIN := $(CARGO_TARGET_DIR)/release/serin
+DEMO_ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+.PHONY: deps
+deps:
+	@scripts/install-build-deps.sh
+
+.PHONY: test-deps
+test-deps: deps
+	@scripts/install-build-deps.sh --test
+	@tests/kafka/install.sh
+
+.PHONY: build
+build: deps ## build the serin binary
+	cargo build --release --locked --package serin
+
+.PHONY: demo
+demo: build ## the whole pipeline on recorded flights, in one process, no broker needed
+	$(SERIN) demo $(DEMO_ARGS)
+
+.PHONY: demo-kafka
+demo-kafka: build test-deps ## the same on a real Kafka, every role its own process
+	scripts/demo-kafka.sh $(DEMO_ARGS)
+
+.PHONY: demo-seeds
+demo-seeds: build test-deps ## the demo with five seeds on the embedded log and five on Kafka
+	scripts/demo-seeds.sh
+
+.PHONY: test
+test: test-deps ## all tests, those against a real Kafka included
+	scripts/test.sh
+
+.PHONY: lint
+lint: deps ## formatting, clippy, documentation, dependency rules
+	scripts/lint.sh

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Proves the dependency invariants of ARCHITECTURE.md with `cargo tree`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bad=0
+
+tree() { cargo tree --locked --edges normal --prefix none --format '{p}' --package "$1" | awk '{ print $1 }' | sort -u; }
+
+# forbid PACKAGE CRATE...: PACKAGE must not depend on any CRATE, directly or not.
+forbid() {
+    local package=$1 found
+    shift
+    found=$(tree "$package" | grep -Fx "$(printf '%s\n' "$@")" || true)
+    if [ -n "$found" ]; then
+        echo "error: $package must not depend on: $(echo "$found" | tr '\n' ' ')" >&2
+        bad=1
+    fi
+}
+
+# The same for direct dependencies only: the Avro library brings a random source of its own (for the markers of its file format).
+forbid_direct() {
+    local package=$1 found
+    shift
+    found=$(cargo tree --locked --edges normal --depth 1 --prefix none --format '{p}' --package "$package" |
+        awk '{ print $1 }' | grep -Fx "$(printf '%s\n' "$@")" || true)
+    if [ -n "$found" ]; then
+        echo "error: $package must not depend directly on: $(echo "$found" | tr '\n' ' ')" >&2
+        bad=1
+    fi
+}
+
+native=(rdkafka rdkafka-sys rocksdb librocksdb-sys)
+services=(serin-router serin-aggregator serin-analyzer serin-controller)
+for package in serin-sketches serin-statistics; do
+    forbid "$package" tokio rand getrandom uuid "${native[@]}" serin-stream "${services[@]}"
+done
+forbid serin-rollout tokio "${native[@]}" serin-stream "${services[@]}"
+for package in serin-aggregator serin-analyzer; do
+    forbid "$package" tokio hyper "${native[@]}"
+done
+for package in serin-rollout serin-aggregator serin-analyzer; do
+    forbid_direct "$package" rand getrandom
+done
+for package in serin-router serin-controller; do
+    forbid "$package" "${native[@]}"
+done
+for package in "${services[@]}"; do
+    for other in "${services[@]}"; do
+        [ "$package" = "$other" ] || forbid "$package" "$other"
+    done
+done
+
+# Folds and pure crates take time and randomness as arguments.
+clocks=$(grep -rnE 'SystemTime::now|Instant::now|rand::|now_v7|new_v4' \
+    crates/sketches/src crates/statistics/src crates/rollout/src services/aggregator/src services/analyzer/src || true)
+if [ -n "$clocks" ]; then
+    echo "error: a pure crate reads a clock or a random source:" >&2
+    echo "$clocks" >&2
+    bad=1
+fi
+[ "$bad" = 0 ] && echo "dependency invariants hold"
+exit "$bad"

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Installs what is missing to build and test Serin: a C++ compiler, cmake, libclang and OpenSSL's headers for the native
+# libraries (RocksDB, librdkafka); with --test also Python's venv, for the foreign client of the
+# tests, and docker-compose, to check the compose file.
+# (Java and Maven for the tests' Kafka: tests/kafka/install.sh.)
+# As root or with sudo it installs; otherwise it prints the exact command and fails.
+set -euo pipefail
+
+packages=()
+need() { # package, test command
+    if ! eval "$2" >/dev/null 2>&1; then packages+=("$1"); fi
+}
+
+if ! command -v cargo >/dev/null; then
+    echo "error: Rust is missing: install it with rustup (https://rustup.rs), version 1.95 or later" >&2
+    exit 1
+fi
+
+need g++ 'command -v g++'
+need make 'command -v make'
+need cmake 'command -v cmake'
+need pkg-config 'command -v pkg-config'
+need libclang-dev 'ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* 2>/dev/null | grep -v cpp | grep -q .'
+need libssl-dev 'pkg-config --exists openssl'
+need zlib1g-dev 'pkg-config --exists zlib'
+if [ "${1:-}" = --test ]; then
+    need docker-compose 'command -v docker-compose'
+    need python3-yaml '/usr/bin/python3 -c "import yaml"'
+    need python3-venv 'python3 -m venv --help && python3 -c "import ensurepip"'
+fi
+
+[ ${#packages[@]} -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "error: please install the equivalents of these Debian packages: ${packages[*]}" >&2
+    exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+    sudo=()
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    sudo=(sudo)
+else
+    echo "error: missing packages; run this, then try again:" >&2
+    echo "    sudo apt-get update && sudo apt-get install -y ${packages[*]}" >&2
+    exit 1
+fi
+echo "installing: ${packages[*]}"
+"${sudo[@]}" apt-get update -qq
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null
