@@ -1,0 +1,196 @@
+//! `CloudEvents` 1.0 binary-mode headers: what a record is, who wrote it and when.
+//!
+//! Written exactly as the Kafka binding of `CloudEvents` says; read tolerantly: names in any case, `ce_` or `ce-`, unknown headers
+//! and empty (null) values ignored.
+
+use bytes::Bytes;
+
+use crate::{codec::Record, ids::EventTime};
+
+/// The value of `content-type`.
+pub const CONTENT_TYPE: &str = "application/avro";
+
+/// Every type of ours begins with this.
+const TYPE_PREFIX: &str = "dev.serin.";
+
+/// Who wrote a record, what it is about and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// Unique within `source`.
+    pub id: &'a str,
+    /// Who wrote it, such as `/routers/router-0`.
+    pub source: &'a str,
+    /// What it is about: usually the model. Left out when empty.
+    pub subject: &'a str,
+    /// When the thing described happened or arrived. Left out when it lies outside of the years 0 to 9999.
+    pub time: EventTime,
+}
+
+/// The headers do not say which record follows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// There is no `ce_type`.
+    #[error("the record has no `ce_type` header")]
+    NoType,
+    /// `ce_type` is not one of ours.
+    #[error("`ce_type` {found:?} is not of the form `{TYPE_PREFIX}<record>.v<version>`")]
+    ForeignType {
+        /// What it is, cut at 100 characters.
+        found: String,
+    },
+}
+
+/// What the headers of a record say; whatever is missing or not UTF-8 is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// `ce_id`.
+    pub id: Option<&'a str>,
+    /// `ce_source`.
+    pub source: Option<&'a str>,
+    /// `ce_type`, ours or not.
+    pub event_type: Option<&'a str>,
+    /// `ce_subject`.
+    pub subject: Option<&'a str>,
+    /// `ce_time`; `None` also when it is not an RFC 3339 time.
+    pub time: Option<EventTime>,
+    /// `content-type`.
+    pub content_type: Option<&'a str>,
+}
+
+/// The headers of a record in its current version.
+pub fn headers<R: Record>(envelope: &Envelope<'_>) -> Vec<(String, Bytes)> {
+    let mut out = Vec::with_capacity(7);
+    let mut put = |name: &str, value: Bytes| out.push((name.to_owned(), value));
+    put("ce_specversion", Bytes::from_static(b"1.0"));
+    put("ce_id", Bytes::copy_from_slice(envelope.id.as_bytes()));
+    put("ce_source", Bytes::copy_from_slice(envelope.source.as_bytes()));
+    put("ce_type", R::codec().ce_type.clone());
+    if !envelope.subject.is_empty() {
+        put("ce_subject", Bytes::copy_from_slice(envelope.subject.as_bytes()));
+    }
+    if let Some(time) = envelope.time.to_rfc3339() {
+        put("ce_time", Bytes::from(time));
+    }
+    put("content-type", Bytes::from_static(CONTENT_TYPE.as_bytes()));
+    out
+}
+
+/// Name and version of the record that follows these headers, such as `("prediction", 1)`.
+pub fn record_type(headers: &[(String, Bytes)]) -> Result<(&str, u32), EnvelopeError> {
+    let found = text(headers, "type").ok_or(EnvelopeError::NoType)?;
+    found
+        .strip_prefix(TYPE_PREFIX)
+        .and_then(|rest| rest.rsplit_once(".v"))
+        .and_then(|(name, version)| Some((name, version.parse().ok()?)))
+        .ok_or_else(|| EnvelopeError::ForeignType { found: found.chars().take(100).collect() })
+}
+
+/// All that the headers say.
+pub fn read(headers: &[(String, Bytes)]) -> Received<'_> {
+    Received {
+        id: text(headers, "id"),
+        source: text(headers, "source"),
+        event_type: text(headers, "type"),
+        subject: text(headers, "subject"),
+        time: text(headers, "time").and_then(EventTime::from_rfc3339),
+        content_type: headers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+            .and_then(|(_, value)| utf8(value)),
+    }
+}
+
+/// The type of a record on the wire.
+pub(crate) fn type_of(name: &str, version: u32) -> String {
+    format!("{TYPE_PREFIX}{name}.v{version}")
+}
+
+/// The first usable value of a `CloudEvents` attribute.
+fn text<'a>(headers: &'a [(String, Bytes)], attribute: &str) -> Option<&'a str> {
+    headers.iter().filter(|(name, _)| is_attribute(name, attribute)).find_map(|(_, value)| utf8(value))
+}
+
+fn is_attribute(header: &str, attribute: &str) -> bool {
+    let bytes = header.as_bytes();
+    bytes.len() == attribute.len() + 3
+        && bytes[..2].eq_ignore_ascii_case(b"ce")
+        && matches!(bytes[2], b'_' | b'-')
+        && bytes[3..].eq_ignore_ascii_case(attribute.as_bytes())
+}
+
+fn utf8(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Prediction;
+
+    fn list(pairs: &[(&str, &str)]) -> Vec<(String, Bytes)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes()))).collect()
+    }
+
+    #[test]
+    fn headers_are_cloud_events_in_binary_mode() {
+        let envelope = Envelope {
+            id: "0198",
+            source: "/routers/router-0",
+            subject: "flights",
+            time: EventTime(1_357_034_399_500_000),
+        };
+        let want = list(&[
+            ("ce_specversion", "1.0"),
+            ("ce_id", "0198"),
+            ("ce_source", "/routers/router-0"),
+            ("ce_type", "dev.serin.prediction.v1"),
+            ("ce_subject", "flights"),
+            ("ce_time", "2013-01-01T09:59:59.500000Z"),
+            ("content-type", "application/avro"),
+        ]);
+        let headers = headers::<Prediction>(&envelope);
+        assert_eq!(headers, want);
+        assert_eq!(record_type(&headers), Ok(("prediction", 1)));
+        assert_eq!(read(&headers).time, Some(envelope.time));
+    }
+
+    #[test]
+    fn what_has_no_value_is_left_out() {
+        let headers =
+            headers::<Prediction>(&Envelope { id: "1", source: "/a", subject: "", time: EventTime(i64::MAX) });
+        let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["ce_specversion", "ce_id", "ce_source", "ce_type", "content-type"]);
+    }
+
+    #[test]
+    fn foreign_spellings_are_read() {
+        let mut headers = list(&[
+            ("traceparent", "00-1-2-01"),
+            ("ce", "x"),
+            ("ce_", "x"),
+            ("CE-Type", "dev.serin.feedback.v12"),
+            ("Ce_Id", ""),
+            ("ce-id", "7"),
+            ("Content-Type", "application/json"),
+        ]);
+        headers.insert(0, ("ce_type".into(), Bytes::new()));
+        headers.insert(0, ("ce_source".into(), Bytes::from_static(&[0xff])));
+        assert_eq!(record_type(&headers), Ok(("feedback", 12)));
+        let want = Received {
+            id: Some("7"),
+            event_type: Some("dev.serin.feedback.v12"),
+            content_type: Some("application/json"),
+            ..Received::default()
+        };
+        assert_eq!(read(&headers), want);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_named() {
+        assert_eq!(record_type(&[]), Err(EnvelopeError::NoType));
+        for foreign in ["org.kubeflow.serving.inference.request", "dev.serin.prediction", "dev.serin.prediction.v-1"] {
+            let error = record_type(&list(&[("ce_type", foreign)])).unwrap_err().to_string();
+            assert_eq!(error, format!("`ce_type` {foreign:?} is not of the form `dev.serin.<record>.v<version>`"));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Topics that carry several kinds of records: `events` and `windows`.
+
+use bytes::Bytes;
+
+use crate::{
+    codec::{DecodeError, Record, decode},
+    envelope,
+    records::{ClosedThrough, Control, Feedback, Heartbeat, Prediction, WindowClosed},
+};
+
+macro_rules! one_of {
+    ($(#[$doc:meta])* $name:ident, $expected:literal, { $($(#[$variant_doc:meta])* $variant:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant($variant)),+
+        }
+
+        impl $name {
+            /// Reads the record that the headers name.
+            pub fn decode(headers: &[(String, Bytes)], body: &[u8]) -> Result<Self, DecodeError> {
+                let (name, version) = envelope::record_type(headers)
+                    .map_err(|error| DecodeError::from_envelope(&error, $expected))?;
+                match name {
+                    $($variant::NAME => decode(version, body).map(Self::$variant),)+
+                    _ => Err(DecodeError::UnknownType {
+                        cause: format!("a {name:?} does not belong here"),
+                        expected: $expected,
+                    }),
+                }
+            }
+        }
+    };
+}
+
+one_of!(
+    /// A record of `events`.
+    EventRecord, "prediction, feedback, heartbeat or control", {
+        /// One answer of one version.
+        Prediction,
+        /// What a prediction led to.
+        Feedback,
+        /// A writer's promise.
+        Heartbeat,
+        /// State of a rollout.
+        Control,
+    }
+);
+
+one_of!(
+    /// A record of `windows`.
+    WindowRecord, "window_closed, closed_through or control", {
+        /// One partition's part of one window.
+        WindowClosed,
+        /// A partition's promise.
+        ClosedThrough,
+        /// State of a rollout.
+        Control,
+    }
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec::encode, envelope::Envelope, ids::EventTime};
+
+    fn wire(partition: i32) -> (Vec<(String, Bytes)>, Vec<u8>) {
+        let envelope = Envelope { id: "1", source: "/aggregator/0", subject: "", time: EventTime(0) };
+        let record = ClosedThrough { partition, partitions: 6, through: EventTime::from_secs(10) };
+        (envelope::headers::<ClosedThrough>(&envelope), encode(&record).unwrap())
+    }
+
+    #[test]
+    fn the_headers_choose_the_record() {
+        let (headers, body) = wire(3);
+        let WindowRecord::ClosedThrough(found) = WindowRecord::decode(&headers, &body).unwrap() else {
+            panic!("another record");
+        };
+        assert_eq!(found.partition, 3);
+    }
+
+    #[test]
+    fn a_record_of_another_topic_is_named() {
+        let (headers, body) = wire(3);
+        let error = EventRecord::decode(&headers, &body).unwrap_err();
+        assert_eq!(error.code(), "unknown_type");
+        assert_eq!(
+            error.to_string(),
+            "a \"closed_through\" does not belong here; expected prediction, feedback, heartbeat or control"
+        );
+        let error = EventRecord::decode(&[], &body).unwrap_err();
+        assert_eq!((error.code(), error.to_string().contains("no `ce_type`")), ("unknown_type", true));
+    }
+
+    #[test]
+    fn an_unknown_version_is_named() {
+        let (mut headers, body) = wire(3);
+        for (name, value) in &mut headers {
+            if name == "ce_type" {
+                *value = Bytes::from_static(b"dev.serin.closed_through.v99");
+            }
+        }
+        let error = WindowRecord::decode(&headers, &body).unwrap_err();
+        assert_eq!(error.code(), "unknown_schema_version");
+        assert_eq!(
+            error.to_string(),
+            "closed_through version 99 is unknown here (known: [1]); upgrade the reader before the writers"
+        );
+    }
+}

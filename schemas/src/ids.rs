@@ -1,0 +1,171 @@
+//! Identities and quantities that must not be mixed up, as newtypes.
+//!
+//! All are transparent on the wire: a [`Generation`] is an Avro `long`, a [`Version`] an Avro `string`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl $name {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text)
+            }
+        }
+    };
+}
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// Name of a model, as callers use it: `flights`.
+    ModelName
+);
+text_id!(
+    /// Immutable identity of one version of a model: `v2`, a digest, a registry's number.
+    Version
+);
+text_id!(
+    /// The prediction id of the live call. Mirrors of the call share it; feedback is joined by it.
+    RequestId
+);
+text_id!(
+    /// One attempt to move a model to a canary version. A `UUIDv7` in text form.
+    RolloutId
+);
+
+number_id!(
+    /// Per model, the number of a routing table. Only grows; routers ignore anything older.
+    Generation
+);
+number_id!(
+    /// A position on a log from which reading continues: the offset *after* the last one processed.
+    NextOffset
+);
+number_id!(
+    /// Event time in microseconds since the Unix epoch, UTC.
+    EventTime
+);
+number_id!(
+    /// A span of time in microseconds.
+    Span
+);
+
+impl Generation {
+    /// The generation after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl EventTime {
+    /// Event time from whole Unix seconds.
+    pub fn from_secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(1_000_000))
+    }
+
+    /// This time moved by `span`; saturates at the ends of the range.
+    #[must_use]
+    pub fn plus(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+
+    /// This time moved back by `span`; saturates at the ends of the range.
+    #[must_use]
+    pub fn minus(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+
+    /// The span from `earlier` to this time.
+    pub fn since(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
+    }
+
+    /// End of the aligned window of length `window` that contains this time: windows are `[end - window, end)`.
+    #[must_use]
+    pub fn window_end(self, window: Span) -> Self {
+        let length = window.0.max(1);
+        Self(self.0.div_euclid(length).saturating_add(1).saturating_mul(length))
+    }
+}
+
+impl Span {
+    /// A span of whole seconds.
+    pub fn from_secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(1_000_000))
+    }
+
+    /// The span in seconds.
+    pub fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+/// A `UUIDv7` in text form, such as `0198f3c4-7b2a-7c6e-9d5f-3a1b2c4d5e6f`: sorted by time, unique by `random`.
+///
+/// Time and randomness are the caller's: `now_ms` in milliseconds since the Unix epoch (before it counts as 0).
+pub fn new_uuid_v7(now_ms: i64, random: [u8; 10]) -> String {
+    let millis = u64::try_from(now_ms).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuid_v7_carries_time_and_randomness() {
+        assert_eq!(new_uuid_v7(1_763_719_276_000, [0xff; 10]), "019aa5dc-65e0-7fff-bfff-ffffffffffff");
+        assert_eq!(new_uuid_v7(-5, [0; 10]), "00000000-0000-7000-8000-000000000000");
+        assert!(new_uuid_v7(1, [0xff; 10]) < new_uuid_v7(2, [0; 10]), "later sorts later");
+    }
+
+    #[test]
+    fn windows_are_aligned_and_half_open() {
+        let window = Span::from_secs(10);
+        let end = |secs| EventTime::from_secs(secs).window_end(window);
+        assert_eq!(end(0), EventTime::from_secs(10));
+        assert_eq!(end(10), EventTime::from_secs(20));
+        assert_eq!(EventTime(-1).window_end(window), EventTime(0));
+        assert_eq!(EventTime(i64::MAX).window_end(window), EventTime(i64::MAX));
+    }
+}

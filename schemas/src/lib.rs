@@ -1,0 +1,11 @@
+//! The wire contract of Serin: records, their Avro codecs, `CloudEvents` headers.
+//!
+//! Every body is one Avro datum; the headers say which record it is and in which version ([`envelope`]). Schemas are in
+//! `schemas/avro/`; golden bytes in `schemas/tests/golden/`.
+
+pub mod codec;
+pub mod envelope;
+pub mod event;
+pub mod ids;
+pub mod records;
+mod time;

@@ -1,0 +1,144 @@
+//! What the controller tells the folds (`Control`) and the routers (`RoutingTable`), and what routers answer.
+
+use serde::{Deserialize, Serialize};
+
+use super::Arm;
+use crate::ids::{EventTime, Generation, ModelName, RolloutId, Version};
+
+/// Where a rollout stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Waits for another rollout of the same model to end.
+    Pending,
+    /// Learns base rates and segments from stable traffic; the canary gets nothing.
+    Warming,
+    /// Mirrors traffic to the canary.
+    Shadowing,
+    /// Bakes one step of the ramp.
+    Baking,
+    /// Waits at its weight for a person or for data.
+    Held,
+    /// A person stopped the clock.
+    Paused,
+    /// The canary serves everything; the monitor still compares it with the holdback.
+    Promoted,
+    /// Ended well: the canary is the new stable.
+    Completed,
+    /// Ended: all traffic is back on stable.
+    RolledBack,
+    /// Ended by a person.
+    Aborted,
+    /// Ended by a newer rollout of the same model.
+    Superseded,
+}
+
+impl Phase {
+    /// Whether the rollout is over.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::RolledBack | Self::Aborted | Self::Superseded)
+    }
+}
+
+/// The state of one rollout, written to every partition of `events` and `windows` in the transaction that changes it.
+///
+/// Every event of a generation follows its `Control` in the partition, so a fold never reads a side table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Control {
+    /// The model.
+    pub model: ModelName,
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The generation that begins with this record.
+    pub generation: Generation,
+    /// Phase from here on.
+    pub phase: Phase,
+    /// Index of the step being baked, from 0; -1 before the first.
+    pub step: i32,
+    /// The version that serves when nothing else does.
+    pub stable: Version,
+    /// The version on trial.
+    pub canary: Version,
+    /// Share of the canary, in 1/10000.
+    pub canary_share: i32,
+    /// Share of the control arm, in 1/10000.
+    pub control_share: i32,
+    /// When the controller decided, in event time.
+    pub decided_at: EventTime,
+    /// The rollout spec, normalised, as JSON (`serin_rollout::RolloutSpec`).
+    pub spec: String,
+    /// What warm-up froze, as JSON (`serin_rollout::Frozen`); `None` while warming.
+    pub frozen: Option<String>,
+}
+
+/// One entry of a routing table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The version to call.
+    pub version: Version,
+    /// The part it plays.
+    pub arm: Arm,
+    /// Share in 1/10000. The shares of stable, control and canary add up to 10000; a shadow's is its mirror share.
+    pub share: i32,
+    /// Base URL of the version's servers; `None`: the router's configuration knows it.
+    pub url: Option<String>,
+}
+
+/// How the traffic of one model is split (topic `routing`, compacted, key = model).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoutingTable {
+    /// The model.
+    pub model: ModelName,
+    /// Number of this table; a router ignores anything older.
+    pub generation: Generation,
+    /// Renewal of the lease of the same generation; only grows within it.
+    pub lease_seq: i64,
+    /// How long the table holds without renewal, in milliseconds; 0 = for ever (no canary in it).
+    pub lease_ms: i64,
+    /// The rollout it belongs to, if any.
+    pub rollout: Option<RolloutId>,
+    /// Salt of the split; another one for each rollout.
+    pub salt: String,
+    /// Sticky key as JSON (`serin_rollout::StickyKey`); `None`: by chance per request.
+    pub sticky: Option<String>,
+    /// Stable, control, canary and shadows. Stable is always there.
+    pub routes: Vec<Route>,
+    /// Names of the segment dimensions and where routers find them, as JSON (`Vec<serin_rollout::SegmentSpec>`).
+    pub segments: String,
+    /// Output rules, as JSON (`Vec<serin_rollout::OutputRule>`).
+    pub outputs: String,
+    /// Whether a failed canary call may be answered by stable before the first byte.
+    pub fallback: bool,
+    /// Why it was written, for people.
+    pub reason: String,
+    /// When it was decided, in event time.
+    pub decided_at: EventTime,
+}
+
+/// A routing table that a router uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableApplied {
+    /// The model.
+    pub model: ModelName,
+    /// Its generation.
+    pub generation: Generation,
+    /// Its lease renewal.
+    pub lease_seq: i64,
+    /// Microseconds between the record's arrival on the log and its use, as the router saw it.
+    pub apply_us: i64,
+}
+
+/// A router's report of what it applied (topic `router-status`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterStatus {
+    /// Name of the router.
+    pub router: String,
+    /// Its incarnation.
+    pub incarnation: i64,
+    /// The router's clock.
+    pub at: EventTime,
+    /// All tables in use of the models of this partition.
+    pub applied: Vec<TableApplied>,
+    /// True on a clean shutdown.
+    pub leaving: bool,
+}

@@ -1,0 +1,132 @@
+//! Every record that Serin writes to a topic, as Rust types.
+//!
+//! Field names and order are the wire contract: they equal the Avro schemas in `schemas/avro/`. A new field gets a
+//! default there and here, a removed one stays reserved.
+
+mod control;
+mod event;
+mod rollout;
+mod verdict;
+mod window;
+
+pub use control::{Control, Phase, Route, RouterStatus, RoutingTable, TableApplied};
+pub use event::{ArmDrops, Assignment, Feedback, Heartbeat, Origin, Prediction, Writer};
+pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};
+pub use verdict::{
+    ArmSummary, Decision, Estimate, HealthIssue, MetricResult, MetricVerdict, NoDataReason, Reason, Role, Verdict,
+};
+pub use window::{ArmCounts, Cell, ClosedThrough, WindowClosed};
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Codec, Record};
+
+/// Names every record with the schema files of all versions that can be read; the last is the one that is written.
+macro_rules! records {
+    ($($record:ident = $name:literal { $($version:literal),+ })+) => {
+        $(impl Record for $record {
+            const NAME: &'static str = $name;
+            const VERSION: u32 = last(&[$($version),+]);
+
+            fn codec() -> &'static Codec {
+                static CODEC: LazyLock<Codec> = LazyLock::new(|| {
+                    Codec::new($name, &[$((
+                        $version,
+                        include_str!(concat!("../../avro/", $name, ".v", $version, ".avsc")),
+                    )),+])
+                });
+                &CODEC
+            }
+        })+
+
+        /// Calls `visitor` with every record type: for tables, tools and tests.
+        pub fn visit_all(visitor: &mut impl RecordVisitor) {
+            $(visitor.visit::<$record>();)+
+        }
+    };
+}
+
+const fn last(versions: &[u32]) -> u32 {
+    versions[versions.len() - 1]
+}
+
+/// Something done for every record type, by [`visit_all`].
+pub trait RecordVisitor {
+    /// Called once for each record.
+    fn visit<R: Record + std::fmt::Debug + PartialEq>(&mut self);
+}
+
+records! {
+    Prediction = "prediction" { 1 }
+    Feedback = "feedback" { 1 }
+    Heartbeat = "heartbeat" { 1 }
+    Control = "control" { 1 }
+    WindowClosed = "window_closed" { 1 }
+    ClosedThrough = "closed_through" { 1 }
+    Verdict = "verdict" { 1 }
+    RoutingTable = "routing_table" { 1 }
+    RouterStatus = "router_status" { 1 }
+    Command = "command" { 1 }
+    RolloutEvent = "rollout_event" { 1 }
+    DeadLetter = "dead_letter" { 1 }
+}
+
+/// The part a version plays in a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// Serves what no other arm serves; counted, not sketched.
+    Stable,
+    /// Stable answers drawn like the canary's: what the canary is compared with.
+    Control,
+    /// The version on trial.
+    Canary,
+    /// Answers mirrored calls; nobody sees its answers.
+    Shadow,
+}
+
+impl Arm {
+    /// The name used on the wire, in metrics and in texts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Control => "control",
+            Self::Canary => "canary",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+/// One value of one configured dimension, or everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Segment {
+    /// Name of the dimension, such as `origin`; empty for the segment of all traffic.
+    pub dimension: String,
+    /// Its value, such as `LGA`, or `other`; empty for the segment of all traffic.
+    pub value: String,
+}
+
+impl Segment {
+    /// The segment of all traffic.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// One value of a dimension.
+    pub fn of(dimension: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { dimension: dimension.into(), value: value.into() }
+    }
+
+    /// Whether this is the segment of all traffic.
+    pub fn is_all(&self) -> bool {
+        self.dimension.is_empty()
+    }
+}
+
+impl std::fmt::Display for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_all() { f.write_str("all") } else { write!(f, "{}={}", self.dimension, self.value) }
+    }
+}

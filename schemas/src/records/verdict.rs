@@ -1,0 +1,201 @@
+//! What the analyzer found (topic `verdicts`, key = model): one record per step of `as_of`, with all its evidence.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Arm, Segment};
+use crate::ids::{EventTime, Generation, ModelName, RolloutId, Version};
+
+/// What to do with the rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// The evidence allows the next step.
+    Promote,
+    /// The evidence is against the canary.
+    Rollback,
+    /// Keep baking.
+    Continue,
+    /// Something is wrong with the evidence itself: stay and tell.
+    Hold,
+}
+
+/// What a metric does to the decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Its failure rolls back.
+    Gate,
+    /// Weighs into the score.
+    Score,
+    /// Reported, never decides.
+    Watch,
+}
+
+/// What is known of one metric in one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricResult {
+    /// Shown to be within the margin.
+    Pass,
+    /// Shown to be beyond the margin; stays for the whole rollout.
+    Fail,
+    /// Not known yet.
+    Undecided,
+    /// Not judged, for the reason given.
+    NoData,
+}
+
+/// Why a metric was not judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoDataReason {
+    /// No answers of the canary.
+    NoCanaryTraffic,
+    /// No answers of the control arm.
+    NoControlTraffic,
+    /// Labels have not matured yet.
+    LabelsPending,
+    /// Labels should be there and are not.
+    LabelsMissing,
+    /// No output or feedback carried the value.
+    ValueMissing,
+    /// A writer lost events of one arm.
+    EventsLost,
+    /// One arm's events come late more often than the other's.
+    LateShareDiffers,
+    /// The arms do not hold the shares that were configured.
+    SampleRatio,
+}
+
+/// The value of a metric in one arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Number of answers (or labels) behind it.
+    pub n: i64,
+    /// The estimate: a share, a mean or a quantile in the metric's unit.
+    pub value: Option<f64>,
+}
+
+/// The evidence on one metric in one segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricVerdict {
+    /// Name of the metric.
+    pub metric: String,
+    /// The segment.
+    pub segment: Segment,
+    /// Its role.
+    pub role: Role,
+    /// What is known.
+    pub result: MetricResult,
+    /// Why it was not judged, when `result` is `no_data`.
+    pub no_data: Option<NoDataReason>,
+    /// The canary's estimate since the rollout began.
+    pub canary: Estimate,
+    /// The control arm's estimate over the same windows.
+    pub control: Estimate,
+    /// Difference canary - control, stratified by window and generation.
+    pub effect: Option<f64>,
+    /// Lower end of the always-valid interval of the effect.
+    pub effect_low: Option<f64>,
+    /// Upper end of it.
+    pub effect_high: Option<f64>,
+    /// The margin in the unit of the effect, at the control's estimate.
+    pub margin: Option<f64>,
+    /// ln of the e-value against "not worse than the margin".
+    pub ln_e_fail: f64,
+    /// ln of the e-value against "worse by at least the margin", since the step began.
+    pub ln_e_pass: f64,
+    /// Anytime-valid p of the failure, after the correction for all hypotheses.
+    pub p_fail: f64,
+    /// Share of the false-rollback budget.
+    pub weight: f64,
+    /// End of the window in which it failed.
+    pub failed_at: Option<EventTime>,
+    /// End of the last window that entered.
+    pub evidence_through: Option<EventTime>,
+    /// One plain sentence.
+    pub sentence: String,
+}
+
+/// Totals of one arm since the rollout's canary began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmSummary {
+    /// The arm.
+    pub arm: Arm,
+    /// The version that plays it.
+    pub version: Version,
+    /// Answers compared.
+    pub predictions: i64,
+    /// Answers left out.
+    pub excluded: i64,
+    /// Errors among the compared.
+    pub errors: i64,
+    /// Unusable answers among the compared.
+    pub invalid: i64,
+    /// Late events.
+    pub late: i64,
+    /// Lost events.
+    pub lost: i64,
+}
+
+/// Something wrong with the evidence itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthIssue {
+    /// What it is.
+    pub reason: NoDataReason,
+    /// What the policy says to do about it: `hold`, `rollback` or `warn`.
+    pub policy: String,
+    /// One plain sentence.
+    pub sentence: String,
+}
+
+/// What tipped a decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// The metric.
+    pub metric: String,
+    /// The segment.
+    pub segment: Segment,
+    /// The sentence of its verdict.
+    pub sentence: String,
+}
+
+/// The analyzer's finding at one point of event time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// A hash of (rollout, `as_of`, policy): the same evidence has the same id.
+    pub id: String,
+    /// The model.
+    pub model: ModelName,
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The generation in force at `as_of`.
+    pub generation: Generation,
+    /// The step in force at `as_of`; -1 while warming.
+    pub step: i32,
+    /// All complete windows of maturity 0 up to here are in.
+    pub as_of: EventTime,
+    /// What to do.
+    pub decision: Decision,
+    /// What tipped it: at a rollback the metrics that failed, worst first.
+    pub reasons: Vec<Reason>,
+    /// Score if all that is undecided failed, 0 to 100.
+    pub score_low: f64,
+    /// Score if all that is undecided passed, 0 to 100.
+    pub score_high: f64,
+    /// ln of the weighted average of all failure e-processes; a rollback needs `ln(1/false_rollback)`.
+    pub ln_e_rollback: f64,
+    /// Per metric and segment.
+    pub metrics: Vec<MetricVerdict>,
+    /// Per arm.
+    pub arms: Vec<ArmSummary>,
+    /// What is wrong with the evidence.
+    pub health: Vec<HealthIssue>,
+    /// While warming: stable events seen so far.
+    pub warmup_events: Option<i64>,
+    /// At the end of warm-up: what was frozen, as JSON (`serin_rollout::Frozen`).
+    pub frozen: Option<String>,
+    /// One sentence for people.
+    pub sentence: String,
+}

@@ -1,0 +1,77 @@
+//! What the aggregator closed (topic `windows`, key = model).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Arm, Segment};
+use crate::ids::{EventTime, Generation, ModelName, RolloutId, Span};
+
+/// The summary of one metric in one arm and segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The arm.
+    pub arm: Arm,
+    /// The segment.
+    pub segment: Segment,
+    /// Name of the metric in the spec.
+    pub metric: String,
+    /// Bytes of a `serin_sketches::Summary`.
+    #[serde(with = "crate::codec::avro_bytes")]
+    pub summary: Vec<u8>,
+}
+
+/// Plain counts of one arm in one window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArmCounts {
+    /// The arm.
+    pub arm: Arm,
+    /// Answers that enter the comparison.
+    pub predictions: i64,
+    /// Answers left out of it (pinned, fallback, lease expired ...).
+    pub excluded: i64,
+    /// Answers with an error among `predictions`.
+    pub errors: i64,
+    /// Answers nobody can use among `predictions`.
+    pub invalid: i64,
+    /// Events that came after their window had closed.
+    pub late: i64,
+    /// Events that a writer dropped, as its heartbeats say.
+    pub lost: i64,
+    /// Predictions whose label had come in time (label streams only).
+    pub labelled: i64,
+}
+
+/// One partition's part of one window of one rollout and generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WindowClosed {
+    /// The model.
+    pub model: ModelName,
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The generation whose events these are.
+    pub generation: Generation,
+    /// Partition of `events` it was folded from.
+    pub partition: i32,
+    /// End of the window; it covers `[end - length, end)`.
+    pub end: EventTime,
+    /// Length of the window.
+    pub length: Span,
+    /// Maturity of the metrics inside: 0 for what is known at completion, else the wait for labels. Each maturity is a
+    /// stream of windows with its own progress.
+    pub maturity: Span,
+    /// One entry per arm, metric and segment that had data.
+    pub cells: Vec<Cell>,
+    /// One entry per arm that had events.
+    pub arms: Vec<ArmCounts>,
+}
+
+/// A partition's promise: a window of maturity `m` of a rollout with grace `g` has been written when `end + m + g` is at or
+/// before `through`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedThrough {
+    /// Partition of `events`.
+    pub partition: i32,
+    /// How many partitions `events` has: a window is complete when all have passed it.
+    pub partitions: i32,
+    /// The watermark.
+    pub through: EventTime,
+}

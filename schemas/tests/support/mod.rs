@@ -1,0 +1,196 @@
+//! Records of any content, drawn from bytes that proptest chooses (and so can shrink).
+//!
+//! The macros list every field and every variant: a new one does not compile until it is drawn here.
+
+use std::collections::BTreeMap;
+
+use serin_schemas::{
+    ids::{EventTime, Generation, ModelName, RequestId, RolloutId, Span, Version},
+    records::*,
+};
+
+/// Bytes to draw from; zeros when they run out.
+pub(crate) struct Source<'a>(pub(crate) &'a [u8]);
+
+impl Source<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn length(&mut self) -> usize {
+        usize::from(self.byte() % 4)
+    }
+}
+
+/// A value made from a [`Source`].
+pub(crate) trait Draw {
+    fn draw(from: &mut Source<'_>) -> Self;
+}
+
+impl Draw for bool {
+    fn draw(from: &mut Source<'_>) -> Self {
+        from.byte() % 2 == 1
+    }
+}
+
+impl Draw for u8 {
+    fn draw(from: &mut Source<'_>) -> Self {
+        from.byte()
+    }
+}
+
+impl Draw for i64 {
+    fn draw(from: &mut Source<'_>) -> Self {
+        match from.byte() % 4 {
+            0 => i64::from(from.byte()) - 128,
+            1 => i64::MIN,
+            2 => i64::MAX,
+            _ => i64::from_le_bytes(std::array::from_fn(|_| from.byte())),
+        }
+    }
+}
+
+impl Draw for i32 {
+    fn draw(from: &mut Source<'_>) -> Self {
+        i64::draw(from) as Self
+    }
+}
+
+/// Never NaN: that has a test of its own, because it is not equal to itself.
+impl Draw for f64 {
+    fn draw(from: &mut Source<'_>) -> Self {
+        match from.byte() % 5 {
+            0 => f64::from(from.byte()) / 8.0,
+            1 => Self::INFINITY,
+            2 => Self::NEG_INFINITY,
+            3 => Self::MIN_POSITIVE,
+            _ => -0.0,
+        }
+    }
+}
+
+impl Draw for String {
+    fn draw(from: &mut Source<'_>) -> Self {
+        const LETTERS: [char; 8] = ['a', 'Z', '0', '=', '\n', '\u{0}', 'ü', '🐦'];
+        (0..from.length()).map(|_| LETTERS[usize::from(from.byte() % 8)]).collect()
+    }
+}
+
+impl<T: Draw> Draw for Option<T> {
+    fn draw(from: &mut Source<'_>) -> Self {
+        bool::draw(from).then(|| T::draw(from))
+    }
+}
+
+impl<T: Draw> Draw for Vec<T> {
+    fn draw(from: &mut Source<'_>) -> Self {
+        (0..from.length()).map(|_| T::draw(from)).collect()
+    }
+}
+
+impl<T: Draw> Draw for BTreeMap<String, T> {
+    fn draw(from: &mut Source<'_>) -> Self {
+        (0..from.length()).map(|_| (String::draw(from), T::draw(from))).collect()
+    }
+}
+
+macro_rules! draw_newtypes {
+    ($($name:ident)+) => {
+        $(impl Draw for $name {
+            fn draw(from: &mut Source<'_>) -> Self {
+                Self(Draw::draw(from))
+            }
+        })+
+    };
+}
+
+macro_rules! draw_structs {
+    ($($name:ident { $($field:ident),+ $(,)? })+) => {
+        $(impl Draw for $name {
+            fn draw(from: &mut Source<'_>) -> Self {
+                Self { $($field: Draw::draw(from)),+ }
+            }
+        })+
+    };
+}
+
+macro_rules! draw_enums {
+    ($($name:ident { $($variant:ident),+ $(,)? })+) => {
+        $(impl Draw for $name {
+            fn draw(from: &mut Source<'_>) -> Self {
+                let all = [$(Self::$variant),+];
+                let drawn = all[usize::from(from.byte()) % all.len()];
+                match drawn {
+                    $(Self::$variant)|+ => drawn,
+                }
+            }
+        })+
+    };
+}
+
+draw_newtypes! { EventTime Generation ModelName RequestId RolloutId Span Version }
+
+draw_enums! {
+    Action { Apply, Promote, PromoteFull, Pause, Resume, Abort, StopAll }
+    Arm { Stable, Control, Canary, Shadow }
+    Assignment { Random, Sticky, Pinned, Targeted, Fallback, LeaseExpired, SwitchedOff, External }
+    Decision { Promote, Rollback, Continue, Hold }
+    EventKind {
+        Started, Refused, Advanced, Held, Resumed, Paused, Promoted, Completed, RolledBack, Aborted, Superseded, Warned,
+    }
+    MetricResult { Pass, Fail, Undecided, NoData }
+    NoDataReason {
+        NoCanaryTraffic, NoControlTraffic, LabelsPending, LabelsMissing, ValueMissing, EventsLost, LateShareDiffers,
+        SampleRatio,
+    }
+    Origin { Router, Intake }
+    Phase {
+        Pending, Warming, Shadowing, Baking, Held, Paused, Promoted, Completed, RolledBack, Aborted, Superseded,
+    }
+    Role { Gate, Score, Watch }
+}
+
+draw_structs! {
+    ArmCounts { arm, predictions, excluded, errors, invalid, late, lost, labelled }
+    ArmDrops { model, arm, dropped }
+    ArmSummary { arm, version, predictions, excluded, errors, invalid, late, lost }
+    Cell { arm, segment, metric, summary }
+    ClosedThrough { partition, partitions, through }
+    Command { id, action, model, rollout, spec, actor, reason, at }
+    Control {
+        model, rollout, generation, phase, step, stable, canary, canary_share, control_share, decided_at, spec, frozen,
+    }
+    DeadLetter { stage, topic, partition, offset, code, message, key, value }
+    Estimate { n, value }
+    Feedback { request_id, observed_at, revision, values, classes, writer }
+    HealthIssue { reason, policy, sentence }
+    Heartbeat { writer, low_watermark, drops, leaving }
+    MetricVerdict {
+        metric, segment, role, result, no_data, canary, control, effect, effect_low, effect_high, margin, ln_e_fail,
+        ln_e_pass, p_fail, weight, failed_at, evidence_through, sentence,
+    }
+    Prediction {
+        request_id, model, version, arm, assignment, origin, rollout, generation, completed_at, latency_us, status, error,
+        invalid_output, unit, outputs, classes, segments, writer,
+    }
+    Reason { metric, segment, sentence }
+    RolloutEvent {
+        id, model, rollout, kind, phase, step, canary_share, generation, at, recorded_at, actor, sentence, cause, state,
+    }
+    Route { version, arm, share, url }
+    RouterStatus { router, incarnation, at, applied, leaving }
+    RoutingTable {
+        model, generation, lease_seq, lease_ms, rollout, salt, sticky, routes, segments, outputs, fallback, reason,
+        decided_at,
+    }
+    Segment { dimension, value }
+    TableApplied { model, generation, lease_seq, apply_us }
+    Verdict {
+        id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, arms,
+        health, warmup_events, frozen, sentence,
+    }
+    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms }
+    Writer { name, incarnation, seq }
+}
