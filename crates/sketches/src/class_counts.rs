@@ -1,0 +1,145 @@
+//! Counts per class (predicted label, error type, status), with a cap on the number of classes.
+//!
+//! Beyond [`MAX_CLASSES`] different classes, those with the largest hash count as `other`. A class that gives way in a
+//! part gives way in every merge that contains the part, because the part's smaller hashes are there too: so the result
+//! does not depend on the order of merging, which "keep the most frequent" could not promise.
+
+use std::collections::BTreeMap;
+
+use crate::hash::Salt;
+use crate::varint::{Reader, put_u64};
+use crate::{DecodeError, InsertError, MAX_COUNT, MergeError};
+
+/// Largest number of classes counted by name.
+pub const MAX_CLASSES: usize = 128;
+/// Longest class name in bytes; a longer one counts as `other`.
+pub const MAX_CLASS_BYTES: usize = 128;
+
+/// Mergeable counts per class; see the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// Ordered by hash, then name: the order in which classes are kept.
+    classes: BTreeMap<(u64, String), u64>,
+    other: u64,
+    total: u64,
+}
+
+fn rank(class: &str) -> u64 {
+    Salt::new(b"serin.class").hash(class.as_bytes())
+}
+
+impl ClassCounts {
+    /// Adds one observation of `class`.
+    pub fn insert(&mut self, class: &str) -> Result<(), InsertError> {
+        if self.total >= MAX_COUNT {
+            return Err(InsertError::Full);
+        }
+        self.add((rank(class), class), 1);
+        Ok(())
+    }
+
+    /// Number of observations.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Observations of classes that are not named.
+    pub fn other(&self) -> u64 {
+        self.other
+    }
+
+    /// Named classes with their counts, in a fixed but arbitrary order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> + '_ {
+        self.classes.iter().map(|((_, class), &count)| (class.as_str(), count))
+    }
+
+    /// Count of one class, zero if it is not named.
+    pub fn count(&self, class: &str) -> u64 {
+        self.classes.get(&(rank(class), class.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// Adds all observations of `other`.
+    pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
+        if self.total.saturating_add(other.total) > MAX_COUNT {
+            return Err(MergeError::Overflow);
+        }
+        for ((rank, class), &count) in &other.classes {
+            self.add((*rank, class), count);
+        }
+        self.other += other.other;
+        self.total += other.other;
+        Ok(())
+    }
+
+    fn add(&mut self, (rank, class): (u64, &str), count: u64) {
+        self.total += count;
+        if class.len() > MAX_CLASS_BYTES {
+            self.other += count;
+            return;
+        }
+        *self.classes.entry((rank, class.to_owned())).or_insert(0) += count;
+        if self.classes.len() > MAX_CLASSES
+            && let Some((_, evicted)) = self.classes.pop_last()
+        {
+            self.other += evicted;
+        }
+    }
+
+    pub(crate) fn encode_body(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.other);
+        put_u64(out, self.classes.len() as u64);
+        for ((_, class), &count) in &self.classes {
+            put_u64(out, class.len() as u64);
+            out.extend_from_slice(class.as_bytes());
+            put_u64(out, count);
+        }
+    }
+
+    pub(crate) fn decode_body(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let other = reader.count()?;
+        let len = reader.u64()?;
+        if len > MAX_CLASSES as u64 {
+            return Err(DecodeError::Malformed("too many classes"));
+        }
+        let mut counts = Self { classes: BTreeMap::new(), other, total: other };
+        for _ in 0..len {
+            let size = reader.u64()?;
+            if size > MAX_CLASS_BYTES as u64 {
+                return Err(DecodeError::Malformed("a class name is too long"));
+            }
+            let class = std::str::from_utf8(reader.bytes(size as usize)?);
+            let class = class.map_err(|_| DecodeError::Malformed("a class name is not UTF-8"))?;
+            let key = (rank(class), class.to_owned());
+            if counts.classes.last_key_value().is_some_and(|(last, _)| *last >= key) {
+                return Err(DecodeError::Malformed("classes are out of order"));
+            }
+            let count = reader.count()?;
+            counts.total += count;
+            if count == 0 || counts.total > MAX_COUNT {
+                return Err(DecodeError::Malformed("a class count is zero or exceeds 2^53"));
+            }
+            counts.classes.insert(key, count);
+        }
+        Ok(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_classes_stay_bounded() {
+        let mut counts = ClassCounts::default();
+        for class in 0..20_000 {
+            counts.insert(&format!("class-{class}")).unwrap();
+        }
+        counts.insert(&"x".repeat(1000)).unwrap();
+        assert_eq!(counts.iter().count(), MAX_CLASSES);
+        assert_eq!(counts.other(), 20_001 - MAX_CLASSES as u64);
+        assert_eq!(counts.total(), 20_001);
+        let mut bytes = Vec::new();
+        counts.encode_body(&mut bytes);
+        assert!(bytes.len() < 4096);
+    }
+}

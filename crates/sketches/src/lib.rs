@@ -1,0 +1,36 @@
+//! Mergeable summaries of what an arm did in a window, and the hash that routers and folds share.
+//!
+//! Purpose: an aggregator fills one [`Summary`] per (arm, segment, metric, window); an analyzer merges the parts of a
+//! window and tests the counts. Everything here is pure: no clock, no I/O, no random source.
+//!
+//! Invariants:
+//! - Merging is exact, commutative and associative: any order and any partition of the same events gives equal bytes.
+//! - Every count is an integer of at most 2^53 ([`MAX_COUNT`]), so it converts to `f64` without rounding.
+//! - Edges of histograms depend on constants alone, so any two histograms of one kind align.
+//! - Bytes carry a version and a type. Decoding unknown, truncated or hostile bytes is an error, never a panic, and
+//!   allocates at most a constant times the bytes given.
+
+mod bins;
+mod capped_hist;
+mod class_counts;
+mod error;
+pub mod hash;
+mod lin_hist;
+mod log_hist;
+mod log_key;
+mod moments;
+mod rate;
+mod summary;
+mod varint;
+
+pub use capped_hist::CappedHist;
+pub use class_counts::{ClassCounts, MAX_CLASS_BYTES, MAX_CLASSES};
+pub use error::{DecodeError, InsertError, MergeError};
+pub use lin_hist::{LIN_CELLS, LinHist};
+pub use log_hist::{GAMMA, LN_GAMMA, LogHist, ZERO_KEY, key_nearest_edge, key_of, lower_edge, upper_edge};
+pub use moments::{Moments, UNITS_PER_ONE};
+pub use rate::Rate;
+pub use summary::{FORMAT_VERSION, Summary, SummaryKind};
+
+/// Largest number of observations in one summary: 2^53, the largest range in which every integer is an exact `f64`.
+pub const MAX_COUNT: u64 = 1 << 53;

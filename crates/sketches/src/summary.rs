@@ -1,0 +1,131 @@
+//! One summary of any kind, and its bytes: version, type, body.
+
+use std::fmt;
+
+use crate::varint::Reader;
+use crate::{CappedHist, ClassCounts, DecodeError, LinHist, LogHist, MergeError, Moments, Rate};
+
+/// First byte of every encoded summary. A reader refuses any other; a new layout gets a new number.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// Which summary it is; the number is the type byte on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum SummaryKind {
+    /// [`Rate`].
+    Rate = 1,
+    /// [`LogHist`].
+    Log = 2,
+    /// [`LinHist`].
+    Lin = 3,
+    /// [`CappedHist`].
+    Capped = 4,
+    /// [`ClassCounts`].
+    Classes = 5,
+    /// [`Moments`].
+    Moments = 6,
+}
+
+impl fmt::Display for SummaryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rate => "rate",
+            Self::Log => "log histogram",
+            Self::Lin => "linear histogram",
+            Self::Capped => "capped histogram",
+            Self::Classes => "class counts",
+            Self::Moments => "moments",
+        })
+    }
+}
+
+/// What one arm did, for one metric, segment and window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Summary {
+    /// Events among trials.
+    Rate(Rate),
+    /// Non-negative values: quantiles, exceedances.
+    Log(LogHist),
+    /// Values in [0, 1]: means.
+    Lin(LinHist),
+    /// Non-negative values winsorised at a cap: means.
+    Capped(CappedHist),
+    /// Counts per class.
+    Classes(ClassCounts),
+    /// Number, sum, sum of squares.
+    Moments(Moments),
+}
+
+impl Summary {
+    /// Its kind.
+    pub fn kind(&self) -> SummaryKind {
+        match self {
+            Self::Rate(_) => SummaryKind::Rate,
+            Self::Log(_) => SummaryKind::Log,
+            Self::Lin(_) => SummaryKind::Lin,
+            Self::Capped(_) => SummaryKind::Capped,
+            Self::Classes(_) => SummaryKind::Classes,
+            Self::Moments(_) => SummaryKind::Moments,
+        }
+    }
+
+    /// Number of observations.
+    pub fn n(&self) -> u64 {
+        match self {
+            Self::Rate(rate) => rate.n(),
+            Self::Log(hist) => hist.total(),
+            Self::Lin(hist) => hist.total(),
+            Self::Capped(hist) => hist.total(),
+            Self::Classes(counts) => counts.total(),
+            Self::Moments(moments) => moments.n(),
+        }
+    }
+
+    /// Adds the observations of `other`; on an error `self` is unchanged.
+    pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
+        let expected = self.kind();
+        match (self, other) {
+            (Self::Rate(one), Self::Rate(two)) => one.merge(two),
+            (Self::Log(one), Self::Log(two)) => one.merge(two),
+            (Self::Lin(one), Self::Lin(two)) => one.merge(two),
+            (Self::Capped(one), Self::Capped(two)) => one.merge(two),
+            (Self::Classes(one), Self::Classes(two)) => one.merge(two),
+            (Self::Moments(one), Self::Moments(two)) => one.merge(two),
+            (_, other) => Err(MergeError::Kind { expected, found: other.kind() }),
+        }
+    }
+
+    /// Its bytes: version, type, body. Equal summaries have equal bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT_VERSION, self.kind() as u8];
+        match self {
+            Self::Rate(rate) => rate.encode_body(&mut out),
+            Self::Log(hist) => hist.encode_body(&mut out),
+            Self::Lin(hist) => hist.encode_body(&mut out),
+            Self::Capped(hist) => hist.encode_body(&mut out),
+            Self::Classes(counts) => counts.encode_body(&mut out),
+            Self::Moments(moments) => moments.encode_body(&mut out),
+        }
+        out
+    }
+
+    /// The summary whose bytes these are: all of them, in the one form that [`Self::encode`] writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader(bytes);
+        let version = reader.byte()?;
+        if version != FORMAT_VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let summary = match reader.byte()? {
+            1 => Self::Rate(Rate::decode_body(&mut reader)?),
+            2 => Self::Log(LogHist::decode_body(&mut reader)?),
+            3 => Self::Lin(LinHist::decode_body(&mut reader)?),
+            4 => Self::Capped(CappedHist::decode_body(&mut reader)?),
+            5 => Self::Classes(ClassCounts::decode_body(&mut reader)?),
+            6 => Self::Moments(Moments::decode_body(&mut reader)?),
+            other => return Err(DecodeError::Type(other)),
+        };
+        reader.finish()?;
+        Ok(summary)
+    }
+}
