@@ -1,0 +1,54 @@
+//! The fixed menus of bets. Every process averages over its whole menu; nothing picks a bet after the fact.
+
+use crate::numeric::{expit, is_inner, logit, odds};
+use crate::two_means::lam_limit;
+use crate::two_rates::RateBet;
+use crate::{Line, past::PastMean};
+
+/// FAIL bets for rates: multiples of the odds on the line.
+pub const ODDS_MULTIPLIERS: [f64; 9] = [1.05, 1.1, 1.2, 1.35, 1.6, 2.0, 3.0, 5.0, 10.0];
+
+/// PASS bets for rates: how far from the line (0) to the healthy rate (1) and beyond, in logits.
+pub const PASS_KAPPAS: [f64; 4] = [0.5, 1.0, 1.5, 2.0];
+
+/// Bets for means: differences in standard deviations.
+pub const MEAN_EFFECTS: [f64; 6] = [0.02, 0.04, 0.08, 0.16, 0.32, 0.64];
+
+/// Share of the positivity limit that a bet on means never exceeds.
+const LAM_SHARE: f64 = 0.9;
+
+/// Smallest standard deviation that bets on means assume, on the scale [0, 1].
+const MIN_SD: f64 = 1e-3;
+
+/// FAIL bets at control's past rate `b_hat`: `odds(a*) = odds(v b_hat + c) m^g`. `None` where the line leaves (0, 1).
+pub fn fail_rate_bets(b_hat: f64, line: Line) -> Option<[RateBet; 9]> {
+    let edge = line.at(b_hat);
+    if !is_inner(edge) || !is_inner(b_hat) {
+        return None;
+    }
+    Some(ODDS_MULTIPLIERS.map(|m| {
+        let o = if line.sign > 0.0 { odds(edge) * m } else { odds(edge) / m };
+        RateBet { a: o / (1.0 + o), b: b_hat }
+    }))
+}
+
+/// PASS bets: from the line at control's past rate towards the rate of a healthy canary. `None` where a rate leaves (0, 1).
+pub fn pass_rate_bets(b_hat: f64, healthy: f64, line: Line) -> Option<[RateBet; 4]> {
+    let edge = line.at(b_hat);
+    if !is_inner(edge) || !is_inner(b_hat) || !is_inner(healthy) {
+        return None;
+    }
+    let (from, to) = (logit(edge), logit(healthy));
+    Some(PASS_KAPPAS.map(|kappa| RateBet { a: expit(from + kappa * (to - from)), b: b_hat }))
+}
+
+/// Bets on means: `lam = min(Delta / (sigma^2 + Delta^2), 0.9 limit)`, `Delta = D sigma`. Returns `(b0, lams)`.
+pub fn mean_bets(past: &PastMean, n_c: f64, n_s: f64, line: Line) -> Option<(f64, [f64; 6])> {
+    let b0 = past.mean();
+    if !is_inner(b0) || !is_inner(line.at(b0)) {
+        return None;
+    }
+    let sd = past.sd().max(MIN_SD);
+    let limit = LAM_SHARE * lam_limit(n_c, n_s, b0, line);
+    Some((b0, MEAN_EFFECTS.map(|effect| (effect / (sd * (1.0 + effect * effect))).min(limit))))
+}

@@ -1,0 +1,42 @@
+//! The statistics of Serin: anytime-valid tests of a canary against control, from mergeable summaries.
+//!
+//! Purpose: decide whether a canary is worse than a margin (FAIL) or proven not to be (PASS) while looking at every window,
+//! at every metric and segment, with a false-rollback probability over the whole rollout of at most what was asked for.
+//!
+//! How: each closed window gives one e-value per hypothesis, exact for any sample sizes and split ([`two_rates`],
+//! [`two_means`], [`one_rate`], [`counts`]); they multiply into e-processes with restarts ([`Mixture`]); a rollout is rolled
+//! back when the weighted average of all of them reaches `1/alpha` ([`ln_weighted_average`]). [`Hypothesis`] ties this
+//! together for one metric in one segment.
+//!
+//! Invariants:
+//! - Pure: no clock, I/O or random source; `libm` only, so equal inputs give equal bits on every platform.
+//! - Bets depend on warm-up and earlier windows alone; the current window enters only through its counts.
+//! - Nonsense (NaN, an empty arm, an impossible margin) is no evidence or a clear error, never a verdict, never a panic.
+//! - Everything sequential is in the log domain; persisted state is finite.
+//!
+//! Persisting: state is `serde`. JSON must be read with `serde_json`'s `float_roundtrip` to come back bit for bit.
+
+pub mod bets;
+mod combine;
+pub mod counts;
+mod hypothesis;
+pub mod interval;
+mod margin;
+mod mixture;
+mod numeric;
+pub mod one_rate;
+mod past;
+mod score;
+pub mod two_means;
+pub mod two_rates;
+
+pub use combine::{
+    Scope, bh_adjusted, e_bh, ln_weighted_average, rejects, rollback_weights, weighted_holm, weighted_holm_adjusted,
+};
+pub use hypothesis::{
+    Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, MIN_PAST, Measure, ObserveError, Stratum,
+};
+pub use margin::{Direction, Line, Margin, SpecError};
+pub use mixture::{Mixture, Starts, p_anytime};
+pub use past::{FORGETTING, PastHist, PastMean, PastRate};
+pub use score::{Finding, Score, score};

@@ -1,0 +1,159 @@
+//! Direction, margin, and the line between "within" and "beyond" it.
+//!
+//! With `g = +1` where lower is better and `g = -1` where higher is better, the canary's harm is `g (mu_c - mu_s)`.
+//! A margin is the line `mu_c = v mu_s + c`: `(v, c) = (1, g d)` for an absolute margin `d`, `(1 + g r, 0)` for a relative
+//! one `r`. With both, harm must exceed both: two lines, of which FAIL takes the smaller and PASS the average evidence.
+
+use serde::{Deserialize, Serialize};
+
+/// Which way is worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// A higher value is worse (errors, latency): `g = +1`.
+    LowerIsBetter,
+    /// A lower value is worse (clicks, confidence): `g = -1`.
+    HigherIsBetter,
+}
+
+impl Direction {
+    /// `g`: the sign of harm.
+    pub fn sign(self) -> f64 {
+        match self {
+            Self::LowerIsBetter => 1.0,
+            Self::HigherIsBetter => -1.0,
+        }
+    }
+}
+
+/// How much worse than control is acceptable. Neither given is a margin of zero; both given: harm must exceed both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Margin {
+    /// In the unit of the metric, at least 0.
+    pub absolute: Option<f64>,
+    /// As a share of control's value, at least 0 (and below 1 where higher is better).
+    pub relative: Option<f64>,
+}
+
+/// One linear null: `sign (mu_c - v mu_s - c) <= 0`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Slope, above 0.
+    pub v: f64,
+    /// Intercept.
+    pub c: f64,
+    /// +1: values above the line are outside the null; -1: below.
+    pub sign: f64,
+}
+
+impl Line {
+    /// The canary's value on the line at control's value `b`.
+    pub fn at(self, b: f64) -> f64 {
+        self.v * b + self.c
+    }
+
+    /// The null on the other side of the line.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { sign: -self.sign, ..self }
+    }
+
+    /// Whether the pair of means satisfies the null.
+    pub fn holds(self, a: f64, b: f64) -> bool {
+        self.sign * (a - self.at(b)) <= 0.0
+    }
+}
+
+/// Why a hypothesis cannot be tested as specified.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SpecError {
+    /// A margin that is negative or not a number.
+    #[error("the margin {0} must be a number of at least 0")]
+    Margin(f64),
+    /// A relative margin that allows everything.
+    #[error("the relative margin {0} must be below 1 where higher is better")]
+    Relative(f64),
+    /// A quantile margin finer than the histogram's bins.
+    #[error(
+        "the relative margin {0} of a quantile is finer than the histogram (bins of 2 %): use at least 0.011, or 0"
+    )]
+    Resolution(f64),
+    /// A quantile level outside (0, 1).
+    #[error("the quantile level {0} must be between 0 and 1")]
+    Level(f64),
+    /// A range without width.
+    #[error("the range from {0} to {1} must be finite and not empty")]
+    Range(f64, f64),
+    /// A limit that no value can break or keep.
+    #[error("the limit {0} makes no sense for this measure")]
+    Limit(f64),
+    /// Means have no test against a limit yet.
+    #[error("a mean can be compared with control, not with a limit")]
+    LimitOfMean,
+    /// An error rate of an interval outside (0, 1).
+    #[error("the interval's alpha {0} must be between 0 and 1")]
+    Alpha(f64),
+}
+
+impl Margin {
+    /// An absolute margin.
+    pub fn absolute(d: f64) -> Self {
+        Self { absolute: Some(d), relative: None }
+    }
+
+    /// A relative margin.
+    pub fn relative(r: f64) -> Self {
+        Self { absolute: None, relative: Some(r) }
+    }
+
+    /// Checks the ranges of both parts.
+    pub fn check(self, direction: Direction) -> Result<(), SpecError> {
+        for part in [self.absolute, self.relative].into_iter().flatten() {
+            if !(part >= 0.0 && part.is_finite()) {
+                return Err(SpecError::Margin(part));
+            }
+        }
+        match (direction, self.relative) {
+            (Direction::HigherIsBetter, Some(r)) if r >= 1.0 => Err(SpecError::Relative(r)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The FAIL nulls "not worse than the margin" in the metric's unit: one line, or two if both parts are given.
+    pub fn lines(self, direction: Direction) -> Vec<Line> {
+        let sign = direction.sign();
+        let absolute = self.absolute.or(if self.relative.is_none() { Some(0.0) } else { None });
+        let absolute = absolute.map(|d| Line { v: 1.0, c: sign * d, sign });
+        let relative = self.relative.map(|r| Line { v: 1.0 + sign * r, c: 0.0, sign });
+        absolute.into_iter().chain(relative).collect()
+    }
+
+    /// Size of the margin in the metric's unit where control's value is `control`.
+    pub fn at(self, control: f64) -> f64 {
+        let relative = self.relative.unwrap_or(0.0) * control.abs();
+        self.absolute.unwrap_or(0.0).max(relative)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_follow_the_direction() {
+        let both = Margin { absolute: Some(0.01), relative: Some(0.2) };
+        let lines = both.lines(Direction::HigherIsBetter);
+        assert_eq!(lines[0], Line { v: 1.0, c: -0.01, sign: -1.0 });
+        assert_eq!(lines[1], Line { v: 0.8, c: 0.0, sign: -1.0 });
+        assert_eq!(Margin::default().lines(Direction::LowerIsBetter), [Line { v: 1.0, c: 0.0, sign: 1.0 }]);
+        assert!((both.at(0.1) - 0.02).abs() < 1e-15);
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        assert_eq!(Margin::absolute(-1.0).check(Direction::LowerIsBetter), Err(SpecError::Margin(-1.0)));
+        assert!(Margin::relative(f64::NAN).check(Direction::LowerIsBetter).is_err());
+        assert_eq!(Margin::relative(1.0).check(Direction::HigherIsBetter), Err(SpecError::Relative(1.0)));
+        assert_eq!(Margin::relative(1.0).check(Direction::LowerIsBetter), Ok(()));
+    }
+}

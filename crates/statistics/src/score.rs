@@ -1,0 +1,50 @@
+//! The score as an interval: what it would be if all that is undecided failed, and if it passed.
+
+use serde::{Deserialize, Serialize};
+
+/// What is known of one judged metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// Shown to be within the margin.
+    Pass,
+    /// Shown to be beyond it.
+    Fail,
+    /// Not known (no data counts as this).
+    Undecided,
+}
+
+/// `low = 100 x weight of passes`, `high = 100 x (1 - weight of failures)`; weights are scaled to sum 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Pessimistic: undecided counts as failed.
+    pub low: f64,
+    /// Optimistic: undecided counts as passed.
+    pub high: f64,
+}
+
+/// The score of `(weight, finding)` pairs. Nothing judged: 0 to 100.
+pub fn score(metrics: &[(f64, Finding)]) -> Score {
+    let usable = |weight: f64| if weight > 0.0 && weight.is_finite() { weight } else { 0.0 };
+    let total: f64 = metrics.iter().map(|m| usable(m.0)).sum();
+    if total <= 0.0 {
+        return Score { low: 0.0, high: 100.0 };
+    }
+    let share =
+        |finding| -> f64 { metrics.iter().filter(|m| m.1 == finding).map(|m| usable(m.0)).sum::<f64>() / total };
+    Score { low: 100.0 * share(Finding::Pass), high: 100.0 * (1.0 - share(Finding::Fail)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn undecided_widens_it() {
+        use Finding::{Fail, Pass, Undecided};
+        assert_eq!(score(&[(2.0, Pass), (1.0, Fail), (1.0, Undecided)]), Score { low: 50.0, high: 75.0 });
+        assert_eq!(score(&[(1.0, Pass), (3.0, Pass)]), Score { low: 100.0, high: 100.0 });
+        assert_eq!(score(&[]), Score { low: 0.0, high: 100.0 });
+        assert_eq!(score(&[(f64::NAN, Fail), (1.0, Undecided)]), Score { low: 0.0, high: 100.0 });
+    }
+}
