@@ -1,0 +1,21 @@
+//! The rollout: its spec, its lint, its state machine. Pure: time, ids and verdicts are arguments.
+
+pub mod lint;
+mod normalise;
+pub mod planner;
+mod problem;
+mod schema;
+pub mod spec;
+mod suggest;
+#[cfg(test)]
+mod testing;
+pub mod units;
+pub mod yaml;
+
+pub use lint::{Traffic, lint};
+pub use planner::{Effects, Input, ModelState, Outcome, Planner, RolloutState};
+pub use problem::{Problem, Severity};
+pub use schema::json_schema;
+pub use spec::*;
+pub use units::Share;
+pub use yaml::{Checked, check, parse_yaml};

@@ -1,0 +1,142 @@
+//! What a spec means and cannot or should not mean: checks that can never fail, ramps that go down, names that nothing
+//! defines. Its form (types, keys, units) is checked by [`crate::yaml`].
+
+mod decision;
+mod metrics;
+mod power;
+mod ramp;
+mod sources;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+pub use power::Traffic;
+
+use crate::{Mode, Problem, RolloutSpec, Severity, TrafficSource};
+
+/// All problems of a spec, in the order of its parts. With `traffic` it also says what that traffic cannot resolve.
+pub fn lint(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Problem> {
+    findings(spec, traffic).into_iter().map(|finding| finding.problem).collect()
+}
+
+/// A problem, and the parts of the spec besides its path that it was concluded from: paths, or `list[].field` for one field of
+/// all entries of a list.
+pub(crate) struct Finding {
+    pub(crate) problem: Problem,
+    pub(crate) depends_on: &'static [&'static str],
+}
+
+pub(crate) fn findings(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Finding> {
+    let mut found = Found::default();
+    whole(spec, &mut found);
+    ramp::lint(spec, &mut found);
+    sources::lint(spec, &mut found);
+    metrics::lint(spec, &mut found);
+    decision::lint(spec, &mut found);
+    if let Some(traffic) = traffic {
+        power::lint(spec, traffic, &mut found);
+    }
+    found.0
+}
+
+/// Collects findings.
+#[derive(Default)]
+struct Found(Vec<Finding>);
+
+impl Found {
+    fn add(
+        &mut self,
+        severity: Severity,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        way_out: impl Into<String>,
+        depends_on: &'static [&'static str],
+    ) {
+        let (path, message, way_out) = (path.into(), message.into(), way_out.into());
+        let problem = Problem { severity, path, line: None, column: None, message, way_out };
+        self.0.push(Finding { problem, depends_on });
+    }
+
+    fn error(&mut self, path: impl Into<String>, message: impl Into<String>, way_out: impl Into<String>) {
+        self.add(Severity::Error, path, message, way_out, &[]);
+    }
+
+    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>, way_out: impl Into<String>) {
+        self.add(Severity::Warning, path, message, way_out, &[]);
+    }
+
+    /// Reports names that are empty or used twice.
+    fn names<'a>(&mut self, list: &str, names: impl Iterator<Item = &'a str>) {
+        let mut seen = BTreeSet::new();
+        for (index, name) in names.enumerate() {
+            let path = format!("{list}[{index}].name");
+            if name.trim().is_empty() {
+                self.error(path, "the name is empty", "give it a name");
+            } else if !seen.insert(name) {
+                self.error(path, format!("{name:?} is the name of another entry too"), "rename one of them");
+            }
+        }
+    }
+
+    /// Reports a JSON pointer that is none.
+    fn pointer(&mut self, path: &str, pointer: &str) {
+        if !pointer.starts_with('/') {
+            let message = format!("{pointer:?} is no JSON pointer (RFC 6901)");
+            self.error(path, message, format!("start it with a slash: \"/{pointer}\""));
+        }
+    }
+
+    /// Reports an empty name of a header, tensor or the like.
+    fn not_empty(&mut self, path: &str, text: &str) {
+        if text.trim().is_empty() {
+            self.error(path, "the name is empty", "say where the value is found");
+        }
+    }
+}
+
+fn whole(spec: &RolloutSpec, found: &mut Found) {
+    if spec.api_version != "serin.dev/v1" {
+        let message = format!("{:?} is not a version that this Serin reads", spec.api_version);
+        found.error("apiVersion", message, "write serin.dev/v1");
+    }
+    if spec.kind != "Rollout" {
+        found.error("kind", format!("{:?} is not a kind that this Serin knows", spec.kind), "write Rollout");
+    }
+    let versions = [("stable", &spec.stable), ("canary", &spec.canary)];
+    let names = [("model".to_owned(), spec.model.as_str())].into_iter();
+    let names = names.chain(versions.map(|(path, version)| (format!("{path}.version"), version.version.as_str())));
+    for (path, name) in names {
+        if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            found.error(path, format!("{name:?} is no name"), "use one word without spaces");
+        }
+    }
+    for (path, version) in versions {
+        if let Some(url) =
+            version.url.as_deref().filter(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+        {
+            let message = format!("{url:?} is no http or https address");
+            found.error(format!("{path}.url"), message, "write for example http://models:8080");
+        }
+    }
+    if spec.stable.version == spec.canary.version {
+        let message = format!("both arms are {}: an A/A test", spec.stable.version);
+        found.add(
+            Severity::Warning,
+            "canary.version",
+            message,
+            "name the new version, unless this is meant",
+            &["stable"],
+        );
+    }
+    if spec.traffic == TrafficSource::External && spec.mode == Mode::Act {
+        found.add(
+            Severity::Warning,
+            "mode",
+            "traffic is split by a foreign router: weights move only if an actuator applies the routing topic",
+            "set `mode: observe` unless there is one",
+            &["traffic"],
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! What the traffic can resolve.
+//!
+//! Answers of the canary needed so that a version equal to stable is shown to be within the margin
+//! (statistics.md section 7, unequal allocation): `n = (z_a + z_b)^2 s^2 (1 + 1/kappa) / margin^2`, times 1.72 for looking at every
+//! window (80 % power at 5 %).
+
+use std::collections::BTreeMap;
+
+use serin_schemas::records::Role;
+
+use super::Found;
+use crate::{MetricKind, MetricSpec, RolloutSpec, units::Duration};
+
+/// `(z_0.95 + z_0.80)^2`.
+const Z_SQUARED: f64 = 6.18;
+/// Price of looking at every window: statistics.md section 7, alpha 0.05, 80 % power.
+const SEQUENTIAL: f64 = 1.72;
+/// A rate about which nothing is known.
+const UNKNOWN_RATE: f64 = 0.05;
+
+/// What is known of a model's traffic.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// Requests per second, all arms together.
+    pub per_second: f64,
+    /// Stable's rate of a metric, by the metric's name, where it is known. Else 5 % is assumed.
+    pub rates: BTreeMap<String, f64>,
+}
+
+pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
+    let all = spec.normalised();
+    let gates: Vec<(usize, &MetricSpec)> =
+        all.metrics.iter().enumerate().filter(|(_, metric)| metric.role == Role::Gate).collect();
+    let there = answers(spec, traffic);
+    let short: Vec<(usize, &MetricSpec, f64)> = gates
+        .iter()
+        .filter_map(|&(index, metric)| needed(spec, metric, traffic).map(|n| (index, metric, n)))
+        .filter(|&(.., n)| n > there)
+        .collect();
+    if !gates.is_empty() && short.len() == gates.len() {
+        let message = format!(
+            "{:.3} requests/s are too few for any gate: {there:.0} canary answers in the longest step",
+            traffic.per_second
+        );
+        found.warn("steps", message, "use shadow or blue-green, wider margins, larger weights or a longer bake.max");
+        return;
+    }
+    for (index, metric, n) in short {
+        // Built-in gates have no place in the spec.
+        let path = if index < spec.metrics.len() { format!("metrics[{index}].margin") } else { "metrics".to_owned() };
+        let longer = Duration::from_secs((longest_bake(spec) * n / there.max(1.0)).min(1e9) as i64);
+        let message = format!(
+            "{} needs about {n:.0} canary answers, and bake.max brings {there:.0}: it will end as marginal",
+            metric.name
+        );
+        found.warn(path, message, format!("bake for about {longer}, raise the weight or widen the margin"));
+    }
+}
+
+/// Canary answers in the step that brings most.
+fn answers(spec: &RolloutSpec, traffic: &Traffic) -> f64 {
+    let of_step = |step: &crate::Step| traffic.per_second * step.weight.fraction() * step.bake.max.0.as_secs_f64();
+    spec.steps.iter().map(of_step).fold(0.0, f64::max)
+}
+
+fn longest_bake(spec: &RolloutSpec) -> f64 {
+    spec.steps.iter().map(|step| step.bake.max.0.as_secs_f64()).fold(0.0, f64::max)
+}
+
+/// Canary answers that the metric needs; `None`: it has no margin to resolve.
+fn needed(spec: &RolloutSpec, metric: &MetricSpec, traffic: &Traffic) -> Option<f64> {
+    let (variance, level) = match metric.kind {
+        MetricKind::Rate => {
+            let rate = traffic.rates.get(&metric.name).copied().unwrap_or(UNKNOWN_RATE).clamp(1e-6, 1.0 - 1e-6);
+            (rate * (1.0 - rate), rate)
+        }
+        // A uniform spread over the range.
+        MetricKind::Mean { min, max } => ((max - min) * (max - min) / 12.0, f64::midpoint(min, max)),
+        // The share of answers above the quantile; the margin moves it by about its own size.
+        MetricKind::Quantile { level } => ((1.0 - level) * level, 1.0 - level),
+    };
+    let margin = match metric.kind {
+        MetricKind::Quantile { .. } => level,
+        _ => metric.margin.absolute.unwrap_or(0.0).max(metric.margin.relative.unwrap_or(0.0) * level.abs()),
+    };
+    let kappa = spec.control_ratio.max(1e-6);
+    (margin > 0.0).then(|| SEQUENTIAL * Z_SQUARED * variance * (1.0 + 1.0 / kappa) / (margin * margin))
+}

@@ -1,0 +1,116 @@
+//! Rules on time, assignment and the ramp.
+
+use serin_schemas::ids::Span;
+
+use super::Found;
+use crate::{Require, RolloutSpec, Severity, Share, StickyKey, units::Duration};
+
+/// Weights above this leave a control arm too small to compare with.
+const CONTROL_NEEDED: Share = Share(9_000);
+
+/// The longest window: a rollout is watched by the hour, not by the month.
+const WINDOW_MAX: Duration = Duration(Span(7 * 86_400_000_000));
+/// The longest grace; open windows stay in the aggregator's memory for so long.
+const GRACE_MAX: Duration = Duration(Span(86_400_000_000));
+
+pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
+    if spec.window < Duration::from_secs(1) {
+        found.error(
+            "window",
+            format!("a window of {} is too short", spec.window),
+            "use at least 1s; 10s is the default",
+        );
+    }
+    if spec.window > WINDOW_MAX {
+        let message = format!("a window of {} is too long: there is one verdict per window", spec.window);
+        found.error("window", message, format!("use at most {WINDOW_MAX}; 10s is the default"));
+    }
+    if spec.grace > GRACE_MAX {
+        let message = format!("a grace of {} is too long: every verdict comes that much later", spec.grace);
+        found.error("grace", message, format!("use at most {GRACE_MAX}; 0s is the default"));
+    } else if spec.grace > spec.window {
+        let message = format!("a grace of {} is longer than a window of {}", spec.grace, spec.window);
+        let way_out = "make it shorter: every verdict, also one to roll back, comes that much later";
+        found.add(Severity::Warning, "grace", message, way_out, &["window"]);
+    }
+    if !(spec.control_ratio.is_finite() && spec.control_ratio > 0.0) {
+        let message = format!("a control arm of {} times the canary's share compares with nothing", spec.control_ratio);
+        found.error("controlRatio", message, "use a number above 0; 10 is the default");
+    }
+    if spec.warmup.min_events == 0 && !spec.segments.is_empty() {
+        found.add(
+            Severity::Warning,
+            "warmup.minEvents",
+            "without warm-up no segment value is known, and all traffic is in `other`",
+            "let it see at least a few hundred answers",
+            &["segments"],
+        );
+    }
+    sticky(spec, found);
+    steps(spec, found);
+}
+
+fn sticky(spec: &RolloutSpec, found: &mut Found) {
+    let Some(key) = &spec.assignment.sticky else { return };
+    let path = "assignment.sticky";
+    match key {
+        StickyKey::Json(pointer) => found.pointer(path, pointer),
+        StickyKey::Header(name) | StickyKey::Cookie(name) | StickyKey::Parameter(name) => found.not_empty(path, name),
+    }
+    found.warn(
+        path,
+        "requests of one key are not independent: the false rollback rate is approximate with sticky assignment",
+        "leave it out when callers can live with a change of version between requests",
+    );
+}
+
+fn steps(spec: &RolloutSpec, found: &mut Found) {
+    if spec.steps.is_empty() {
+        found.error("steps", "the ramp has no step", "add one, such as `- weight: 5%`");
+        return;
+    }
+    let mut before: Option<Share> = None;
+    for (index, step) in spec.steps.iter().enumerate() {
+        let path = format!("steps[{index}].weight");
+        let weight = step.weight;
+        if weight == Share(0) {
+            found.error(&path, "with 0% the canary answers nothing, so no check can fail", "start at 1% or more");
+        } else if weight == Share::ALL {
+            found.error(
+                &path,
+                "with 100% nothing is left to compare with, so no check can fail",
+                "leave this step out: promotion follows the last step; `promotion.monitor` goes on comparing with a holdback",
+            );
+        } else if weight > CONTROL_NEEDED {
+            let message = format!("{weight} leaves only {} to compare with", Share(Share::ALL.0 - weight.0));
+            found.warn(&path, message, "end the ramp at 50% or so");
+        }
+        if let Some(previous) = before.filter(|previous| weight < *previous) {
+            let message = format!("the ramp goes down, from {previous} to {weight}");
+            found.error(&path, message, "order the steps by weight");
+        }
+        before = Some(weight);
+        bake(spec, index, found);
+    }
+    if spec.steps.iter().all(|step| step.require == Require::NoFail) {
+        found.warn(
+            "steps",
+            "no step requires a pass: the canary can be promoted although nothing was shown",
+            "set `require: pass` on the last step",
+        );
+    }
+}
+
+fn bake(spec: &RolloutSpec, index: usize, found: &mut Found) {
+    let bake = &spec.steps[index].bake;
+    let path = format!("steps[{index}].bake");
+    if bake.min > bake.max {
+        let message =
+            format!("bake.min ({}) is longer than bake.max ({}): the step never ends well", bake.min, bake.max);
+        found.error(path, message, "set max to at least min");
+    } else if bake.max < spec.window {
+        let message =
+            format!("bake.max ({}) is shorter than a window ({}): no verdict comes in time", bake.max, spec.window);
+        found.add(Severity::Error, path, message, "let the step bake for several windows", &["window"]);
+    }
+}

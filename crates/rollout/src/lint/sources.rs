@@ -1,0 +1,60 @@
+//! Rules on segments and outputs.
+
+use super::Found;
+use crate::{OutputKind, OutputSource, RolloutSpec, SegmentSource, Severity, TrafficSource};
+
+/// More segment values than this thin the evidence out and cost memory in every window.
+const TOP_MAX: usize = 100;
+
+pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
+    found.names("segments", spec.segments.iter().map(|segment| segment.name.as_str()));
+    for (index, segment) in spec.segments.iter().enumerate() {
+        let path = format!("segments[{index}].source");
+        match &segment.source {
+            SegmentSource::Json(pointer) => found.pointer(&path, pointer),
+            SegmentSource::Header(name)
+            | SegmentSource::Input(name)
+            | SegmentSource::Parameter(name)
+            | SegmentSource::Event(name) => found.not_empty(&path, name),
+        }
+        if matches!(segment.source, SegmentSource::Event(_)) && spec.traffic == TrafficSource::Router {
+            found.add(
+                Severity::Error,
+                &path,
+                "the segment has no source: routers see requests, not events of others",
+                "use header, json, input or parameter, or set `traffic: external`",
+                &["traffic"],
+            );
+        }
+        let path = format!("segments[{index}].top");
+        if segment.top == 0 {
+            found.error(&path, "with top 0 every value is in `other`", "judge at least one value alone");
+        } else if segment.top > TOP_MAX {
+            let message = format!("{} values share the evidence and the error budget", segment.top);
+            found.error(&path, message, format!("use at most {TOP_MAX}; 10 is the default"));
+        }
+    }
+    outputs(spec, found);
+}
+
+fn outputs(spec: &RolloutSpec, found: &mut Found) {
+    found.names("outputs", spec.outputs.iter().map(|output| output.name.as_str()));
+    for (index, output) in spec.outputs.iter().enumerate() {
+        let path = format!("outputs[{index}]");
+        match &output.source {
+            OutputSource::Json(pointer) => found.pointer(&format!("{path}.source"), pointer),
+            OutputSource::Tensor(name) | OutputSource::Header(name) => found.not_empty(&format!("{path}.source"), name),
+        }
+        match (output.kind, output.min, output.max) {
+            (OutputKind::Class, None, None) | (OutputKind::Number, None, _) | (OutputKind::Number, _, None) => {}
+            (OutputKind::Class, ..) => {
+                found.error(&path, "a class has no range", "leave min and max out, or set `kind: number`");
+            }
+            (OutputKind::Number, Some(min), Some(max)) if min < max => {}
+            (OutputKind::Number, Some(min), Some(max)) => {
+                let message = format!("no number is in the range {min} to {max}: every answer is an invalid output");
+                found.error(&path, message, "set min below max");
+            }
+        }
+    }
+}

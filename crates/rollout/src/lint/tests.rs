@@ -1,0 +1,196 @@
+//! What lint refuses and what it warns about.
+
+use serin_schemas::records::Role;
+
+use super::*;
+use crate::{
+    Margin, MetricKind, MetricSource, RolloutSpec, SegmentSource, Share, Step, StickyKey, testing::spec,
+    units::Duration,
+};
+
+fn told(change: impl FnOnce(&mut RolloutSpec)) -> Vec<String> {
+    let mut spec = spec();
+    change(&mut spec);
+    lint(&spec, None).iter().map(ToString::to_string).collect()
+}
+
+/// The only thing said is an error about `path` with `words`.
+#[track_caller]
+fn refused(path: &str, words: &str, change: impl FnOnce(&mut RolloutSpec)) {
+    only("error", path, words, &told(change));
+}
+
+/// The only thing said is a warning about `path` with `words`.
+#[track_caller]
+fn warned(path: &str, words: &str, change: impl FnOnce(&mut RolloutSpec)) {
+    only("warning", path, words, &told(change));
+}
+
+#[track_caller]
+fn only(severity: &str, path: &str, words: &str, told: &[String]) {
+    let fits = |line: &String| line.starts_with(&format!("{severity}: {path}: ")) && line.contains(words);
+    assert!(told.len() == 1 && fits(&told[0]), "{told:#?}");
+}
+
+fn rate(name: &str, source: MetricSource) -> crate::MetricSpec {
+    let mut metric = spec().normalised().metrics.remove(2);
+    name.clone_into(&mut metric.name);
+    metric.source = source;
+    metric
+}
+
+#[test]
+fn a_check_that_can_never_fail_is_refused() {
+    refused("metrics[0].margin", "can never fail", |spec| spec.metrics[0].margin.absolute = Some(1.0));
+    refused("metrics[1].margin", "can never fail", |spec| {
+        spec.metrics[1].kind = MetricKind::Mean { min: 0.0, max: 100.0 };
+        spec.metrics[1].margin.absolute = Some(100.0);
+    });
+    refused("metrics[0].margin", "cannot fall by 150 %", |spec| {
+        spec.metrics[0].direction = crate::Direction::HigherIsBetter;
+        spec.metrics[0].margin = Margin { absolute: None, relative: Some(1.5) };
+    });
+    refused("metrics", "can never fail", |spec| {
+        spec.metrics = spec.normalised().metrics;
+        for metric in &mut spec.metrics {
+            metric.role = Role::Watch;
+        }
+    });
+    refused("steps[0].weight", "no check can fail", |spec| spec.steps[0].weight = Share(0));
+    refused("steps[1].weight", "no check can fail", |spec| spec.steps[1].weight = Share::ALL);
+}
+
+#[test]
+fn a_check_that_can_never_pass_is_refused() {
+    refused("metrics[0].margin", "can never pass", |spec| spec.metrics[0].margin.absolute = Some(0.0));
+    refused("metrics[0].margin", "nothing of how much harm", |spec| spec.metrics[0].margin = Margin::default());
+    refused("metrics[0].margin", "finite number", |spec| spec.metrics[0].margin.absolute = Some(f64::NAN));
+    refused("metrics[0].margin", "finite number", |spec| spec.metrics[0].margin.absolute = Some(-0.1));
+}
+
+#[test]
+fn the_ramp_goes_up_and_ends() {
+    refused("steps[1].weight", "goes down, from 5% to 1%", |spec| spec.steps[1].weight = Share(100));
+    refused("steps[0].bake", "longer than bake.max", |spec| spec.steps[0].bake.min = Duration::from_secs(90_000));
+    refused("steps[0].bake", "shorter than a window", |spec| {
+        spec.steps[0].bake.max = Duration::from_secs(5);
+        spec.steps[0].bake.min = Duration::from_secs(1);
+    });
+    refused("window", "too long", |spec| {
+        spec.window = Duration::from_secs(7 * 86_400 + 1);
+        for step in &mut spec.steps {
+            step.bake.max = Duration::from_secs(30 * 86_400);
+        }
+    });
+    refused("grace", "too long", |spec| spec.grace = Duration::from_secs(86_401));
+    warned("grace", "longer than a window", |spec| spec.grace = Duration::from_secs(11));
+    assert_eq!(told(|spec| spec.grace = Duration::from_secs(10)), [""; 0]);
+    assert!(told(|spec| spec.steps.clear())[0].contains("the ramp has no step"));
+    warned("steps[1].weight", "leaves only 5%", |spec| spec.steps[1].weight = Share(9_500));
+    warned("steps", "no step requires a pass", |spec| spec.steps[1].require = crate::Require::NoFail);
+    // A step of the same weight is no step down.
+    assert_eq!(
+        told(|spec| spec.steps.insert(0, Step { require: crate::Require::NoFail, ..spec.steps[0].clone() })),
+        [""; 0]
+    );
+}
+
+#[test]
+fn names_must_lead_somewhere() {
+    refused("metrics[0].segments[0]", "did you mean \"origin\"?", |spec| spec.metrics[0].segments[0] = "orign".into());
+    refused("metrics[0].source", "never has data", |spec| spec.outputs.clear());
+    refused("metrics[0].source", "is a class", |spec| {
+        spec.outputs[0].kind = crate::OutputKind::Class;
+        spec.outputs[0].min = None;
+        spec.outputs[0].max = None;
+    });
+    refused("metrics[1].name", "another entry", |spec| spec.metrics[1].name = "wrong".into());
+    refused("segments[0].source", "has no source", |spec| {
+        spec.segments[0].source = SegmentSource::Event("origin".into());
+    });
+    refused("segments[0].source", "no JSON pointer", |spec| {
+        spec.segments[0].source = SegmentSource::Json("origin".into());
+    });
+    refused("segments[0].top", "every value is in `other`", |spec| spec.segments[0].top = 0);
+    refused("outputs[0]", "no number is in the range", |spec| spec.outputs[0].min = Some(2.0));
+}
+
+#[test]
+fn kinds_fit_their_sources() {
+    refused("metrics[1].kind", "not a yes or no", |spec| {
+        spec.metrics[1].kind = MetricKind::Rate;
+        spec.metrics[1].margin.absolute = Some(0.1);
+    });
+    refused("metrics[0].kind", "has no quantile", |spec| spec.metrics[0].kind = MetricKind::Quantile { level: 0.5 });
+    for level in [0.0, 1.0, 99.0, f64::NAN] {
+        refused("metrics[1].kind", "no quantile level", |spec| spec.metrics[1].kind = MetricKind::Quantile { level });
+    }
+    refused("metrics[1].kind", "no value is in the range", |spec| {
+        spec.metrics[1].kind = MetricKind::Mean { min: f64::NAN, max: 1.0 };
+    });
+}
+
+#[test]
+fn labels_need_time() {
+    refused("metrics[0].maturity", "come later than answers", |spec| spec.metrics[0].maturity = Duration::default());
+    warned("metrics[0].maturity", "no step bakes longer than 1d", |spec| {
+        spec.metrics[0].maturity = Duration::from_secs(200_000);
+    });
+    warned("metrics[1].maturity", "ignored", |spec| spec.metrics[1].maturity = Duration::from_secs(60));
+}
+
+#[test]
+fn what_probably_was_not_meant_is_warned_about() {
+    warned("metrics", "no metric looks at outputs or feedback", |spec| drop(spec.metrics.remove(0)));
+    warned("metrics", "6 gates", |spec| {
+        let extra = ["a", "b", "c", "d"]
+            .map(|label| rate(label, MetricSource::Class { output: "late".into(), is: label.into() }));
+        spec.outputs.push(crate::OutputRule {
+            name: "class".into(),
+            kind: crate::OutputKind::Class,
+            min: None,
+            max: None,
+            ..spec.outputs[0].clone()
+        });
+        spec.metrics.extend(extra.map(|mut metric| {
+            metric.source = MetricSource::Class { output: "class".into(), is: metric.name.clone() };
+            metric
+        }));
+    });
+    warned("metrics", "only the built-in gates", |spec| {
+        for metric in &mut spec.metrics {
+            metric.role = Role::Watch;
+        }
+    });
+    warned("assignment.sticky", "approximate", |spec| {
+        spec.assignment.sticky = Some(StickyKey::Header("x-user".into()));
+    });
+    warned("canary.version", "A/A test", |spec| spec.canary.version = "v1".into());
+    warned("promotion.holdback", "without a monitor", |spec| spec.promotion.holdback = Some(Share(500)));
+    warned("mode", "foreign router", |spec| spec.traffic = TrafficSource::External);
+}
+
+#[test]
+fn numbers_are_in_their_range() {
+    refused("decision.falseRollback", "no error rate", |spec| spec.decision.false_rollback = 0.0);
+    refused("decision.rollbackScore", "not below", |spec| spec.decision.rollback_score = 96.0);
+    refused("decision.promoteScore", "no score", |spec| spec.decision.promote_score = 101.0);
+    refused("controlRatio", "compares with nothing", |spec| spec.control_ratio = 0.0);
+    refused("window", "too short", |spec| spec.window = Duration::default());
+    refused("metrics[0].scoreWeight", "no weight", |spec| spec.metrics[0].score_weight = -1.0);
+    refused("stable.url", "no http", |spec| spec.stable.url = Some("ftp://x".into()));
+}
+
+#[test]
+fn traffic_that_cannot_resolve_a_margin_is_warned_about() {
+    let told = |per_second: f64| -> Vec<String> {
+        let traffic = Traffic { per_second, rates: std::collections::BTreeMap::new() };
+        lint(&spec(), Some(&traffic)).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(told(1_000.0), [""; 0]);
+    // 25 % of 0.5/s for a day: 10 800 answers, enough for `wrong` (1 388) and the built-in error rate (5 554), not for 0.5 points.
+    let some = told(0.5);
+    assert!(some.len() == 1 && some[0].contains("invalid_output needs about"), "{some:#?}");
+    let none = told(0.001);
+    assert!(none.len() == 1 && none[0].contains("use shadow or blue-green"), "{none:#?}");
+}

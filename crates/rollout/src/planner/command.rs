@@ -1,0 +1,355 @@
+//! What a command does. A command that cannot be done changes nothing and is answered by an event that says why.
+
+use serin_schemas::{
+    ids::{EventTime, RolloutId},
+    records::{Action, Command, EventKind, Phase, RolloutEvent},
+};
+
+use super::{
+    Clock, Effects, HoldCause, ModelState, Outcome, Pause, Planner, Queued, RolloutState, Turn,
+    turn::{event_id, push_bounded, wrong_stable},
+};
+use crate::{Concurrency, RolloutSpec, Severity, lint::lint};
+
+/// Commands of a model whose ids are kept.
+const COMMANDS_KEPT: usize = 256;
+/// Rollouts of a model that may wait.
+const QUEUE_MAX: usize = 8;
+
+/// Why a command cannot be done, in a sentence for people.
+type Refusal = String;
+
+impl Planner {
+    pub(super) fn on_command(&mut self, command: &Command, now_ms: i64, effects: &mut Effects) {
+        if command.action == Action::Apply {
+            let model = &command.model;
+            self.models.entry(model.clone()).or_insert_with(|| ModelState::new(model.clone()));
+        }
+        let mut turn = Turn {
+            now_ms,
+            settings: self.settings,
+            routers: &self.routers,
+            effects,
+            actor: command.actor.clone(),
+            cause: Some(command.id.clone()),
+        };
+        if command.action == Action::StopAll {
+            for state in self.models.values_mut() {
+                state.on_command(command, &mut turn);
+            }
+        } else if let Some(state) = self.models.get_mut(&command.model) {
+            state.on_command(command, &mut turn);
+        } else {
+            turn.effects.events.push(refused_without_state(command, now_ms));
+        }
+    }
+}
+
+impl ModelState {
+    fn on_command(&mut self, command: &Command, turn: &mut Turn<'_>) {
+        if self.commands.contains(&command.id) {
+            return;
+        }
+        push_bounded(&mut self.commands, command.id.clone(), COMMANDS_KEPT);
+        turn.effects.changed.insert(self.model.clone());
+        let now = self.now(turn, Some(command.at));
+        let done = match command.action {
+            Action::Apply => self.on_apply(command, now, turn),
+            Action::StopAll => {
+                self.on_stop(command, now, turn);
+                Ok(())
+            }
+            _ => self.on_active(command, now, turn),
+        };
+        if let Err(refusal) = done {
+            let rollout = self.active.take();
+            let sentence = format!("{} refused: {refusal}", verb(command.action));
+            self.tell(rollout.as_ref(), EventKind::Refused, sentence, now, turn);
+            // The refused command may have meant another rollout than the active one.
+            if let (Some(event), Some(meant)) = (turn.effects.events.last_mut(), &command.rollout)
+                && event.rollout.as_ref() != Some(meant)
+            {
+                event.rollout = Some(meant.clone());
+                event.state = None;
+            }
+            self.active = rollout;
+        }
+    }
+
+    fn on_apply(&mut self, command: &Command, now: EventTime, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        let id = command.rollout.clone().ok_or("the command names no rollout id")?;
+        let spec = self.read_spec(command)?;
+        if self.knows(&id) {
+            return Err(format!("rollout {id} exists already; apply it under a new id"));
+        }
+        if let Some(why) = self.wrong_at_once(&spec) {
+            return Err(why);
+        }
+        self.warn_about_stable(&spec, now, turn);
+        let (concurrency, queued) = (spec.concurrency, Queued { id, spec, actor: command.actor.clone() });
+        let Some(mut active) = self.active.take() else {
+            self.start(queued, now, EventKind::Started, turn);
+            return Ok(());
+        };
+        match concurrency {
+            Concurrency::Supersede => {
+                let sentence = format!("superseded by rollout {}", queued.id);
+                // The queue is older than the new one: it waits on behind it.
+                self.queue.push_front(queued);
+                self.end(&mut active, Phase::Superseded, Outcome::Superseded, Vec::new(), sentence, now, turn);
+                self.settle(active, turn);
+            }
+            Concurrency::Queue if self.queue.len() < QUEUE_MAX => {
+                let mut waiting = RolloutState::new(queued.clone(), now, turn.now_ms);
+                waiting.phase = Phase::Pending;
+                waiting.sentence = format!("waits for rollout {}", active.id);
+                let sentence = waiting.sentence.clone();
+                self.queue.push_back(queued);
+                self.active = Some(active);
+                self.tell(Some(&waiting), EventKind::Started, sentence, now, turn);
+            }
+            Concurrency::Queue | Concurrency::Reject => {
+                let running = format!("rollout {} of {} is {}", active.id, self.model, word(active.phase));
+                let full = concurrency == Concurrency::Queue;
+                self.active = Some(active);
+                let way_out = if full {
+                    format!("and {QUEUE_MAX} more wait already; abort one of them")
+                } else {
+                    "abort it first, or set `concurrency: queue` or `supersede`".to_owned()
+                };
+                return Err(format!("{running}; {way_out}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_spec(&self, command: &Command) -> Result<RolloutSpec, Refusal> {
+        let text = command.spec.as_deref().ok_or("the command carries no spec")?;
+        let spec: RolloutSpec =
+            serde_json::from_str(text).map_err(|cause| format!("the spec cannot be read: {cause}"))?;
+        if spec.model != self.model {
+            return Err(format!("the spec is for model {}, the command for {}", spec.model, self.model));
+        }
+        let errors: Vec<String> = lint(&spec, None)
+            .into_iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect();
+        if errors.is_empty() { Ok(spec.normalised()) } else { Err(errors.join("; ")) }
+    }
+
+    fn knows(&self, id: &RolloutId) -> bool {
+        self.active.as_ref().is_some_and(|active| active.id == *id)
+            || self.queue.iter().any(|queued| queued.id == *id)
+            || self.ended.iter().any(|ended| ended.id == *id)
+    }
+
+    /// Why a rollout that would start now must not. One that waits is looked at when its turn comes.
+    fn wrong_at_once(&self, spec: &RolloutSpec) -> Option<String> {
+        match (&self.active, spec.concurrency) {
+            // What is superseded ends to its stable.
+            (Some(active), Concurrency::Supersede) if active.acts() => wrong_stable(spec, Some(&active.spec.stable))
+                .map(|why| format!("rollout {} would end to its stable, and then {why}", active.id)),
+            (None, _) | (Some(_), Concurrency::Supersede) => wrong_stable(spec, self.serving.as_ref()),
+            (Some(_), Concurrency::Queue | Concurrency::Reject) => None,
+        }
+    }
+
+    /// An observed rollout moves nothing, so it may start; but it compares with what did not serve.
+    fn warn_about_stable(&mut self, spec: &RolloutSpec, now: EventTime, turn: &mut Turn<'_>) {
+        let Some(serving) = self.serving.as_ref().map(|serving| serving.version.clone()) else { return };
+        if self.active.is_none() && serving != spec.stable.version {
+            let sentence = format!("the spec says that {} is stable; {serving} served last", spec.stable.version);
+            self.tell(None, EventKind::Warned, sentence, now, turn);
+        }
+    }
+
+    /// Everything to stable, now; what waits is dropped.
+    fn on_stop(&mut self, command: &Command, now: EventTime, turn: &mut Turn<'_>) {
+        for queued in std::mem::take(&mut self.queue) {
+            self.drop_queued(queued, stopped("while it waited, aborted", command), now, turn);
+        }
+        if let Some(mut rollout) = self.active.take() {
+            let sentence = stopped("stopped", command);
+            self.end(&mut rollout, Phase::Aborted, Outcome::Aborted, Vec::new(), sentence, now, turn);
+            self.settle(rollout, turn);
+        }
+    }
+
+    /// Commands about a rollout that runs or waits.
+    fn on_active(&mut self, command: &Command, now: EventTime, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if let Some(meant) = &command.rollout
+            && let Some(place) = self.queue.iter().position(|queued| queued.id == *meant)
+        {
+            if command.action != Action::Abort {
+                return Err(format!("rollout {meant} waits for another one; only abort can be done"));
+            }
+            if let Some(queued) = self.queue.remove(place) {
+                self.drop_queued(queued, stopped("while it waited, aborted", command), now, turn);
+            }
+            return Ok(());
+        }
+        let Some(active) = &self.active else { return Err(format!("{} has no active rollout", self.model)) };
+        if let Some(meant) = command.rollout.as_ref().filter(|meant| **meant != active.id) {
+            return Err(format!("rollout {meant} is not the active one, which is {}", active.id));
+        }
+        let Some(mut rollout) = self.active.take() else { return Ok(()) };
+        let done = match command.action {
+            Action::Promote => self.on_promote(&mut rollout, command, now, turn),
+            Action::PromoteFull => {
+                self.on_promote_full(&mut rollout, command, now, turn);
+                Ok(())
+            }
+            Action::Pause => self.on_pause(&mut rollout, command, now, turn),
+            Action::Resume => self.on_resume(&mut rollout, command, now, turn),
+            Action::Abort | Action::Apply | Action::StopAll => {
+                let sentence = stopped("aborted", command);
+                self.end(&mut rollout, Phase::Aborted, Outcome::Aborted, Vec::new(), sentence, now, turn);
+                Ok(())
+            }
+        };
+        self.settle(rollout, turn);
+        done
+    }
+
+    fn on_promote(
+        &mut self,
+        rollout: &mut RolloutState,
+        command: &Command,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        if !rollout.acts() {
+            return Err("it is only observed (mode: observe): nothing here moves weights".to_owned());
+        }
+        let why = format!(", {}", stopped("promoted", command));
+        if rollout.promoted {
+            self.complete(rollout, &why, now, turn);
+        } else if rollout.frozen.is_some() {
+            self.advance(rollout, &why, now, turn);
+        } else {
+            return Err(
+                "it is still warming up and nothing could be compared yet; wait, or promote with full".to_owned()
+            );
+        }
+        Ok(())
+    }
+
+    fn on_promote_full(&mut self, rollout: &mut RolloutState, command: &Command, now: EventTime, turn: &mut Turn<'_>) {
+        let why = format!(", {}", stopped("promoted in full", command));
+        if rollout.promoted || !rollout.acts() {
+            self.complete(rollout, &why, now, turn);
+        } else {
+            self.promote(rollout, &why, now, turn);
+        }
+    }
+
+    fn on_pause(
+        &mut self,
+        rollout: &mut RolloutState,
+        command: &Command,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        if let Some(pause) = &rollout.pause {
+            return Err(format!("{} has paused it already", pause.by));
+        }
+        rollout.pause = Some(Pause { by: command.actor.clone(), from: rollout.phase, since: now });
+        rollout.phase = Phase::Paused;
+        rollout.clock.stop(now);
+        self.take_turn(rollout, EventKind::Paused, stopped("paused", command), now, turn);
+        Ok(())
+    }
+
+    fn on_resume(
+        &mut self,
+        rollout: &mut RolloutState,
+        command: &Command,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let sentence = stopped("resumed", command);
+        if let Some(pause) = rollout.pause.take() {
+            if matches!(pause.from, Phase::Baking | Phase::Promoted) {
+                self.go_on(rollout, sentence, now, turn);
+                return Ok(());
+            }
+            if let Some(hold) = rollout.hold.as_mut() {
+                hold.since = hold.since.plus(now.since(pause.since));
+            }
+            rollout.phase = pause.from;
+            self.take_turn(rollout, EventKind::Resumed, sentence, now, turn);
+            return Ok(());
+        }
+        match rollout.hold.as_ref().map(|hold| hold.cause) {
+            Some(HoldCause::Marginal) => {
+                rollout.clock = Clock::default();
+                self.go_on(rollout, format!("{sentence}; the step bakes anew"), now, turn);
+                Ok(())
+            }
+            Some(HoldCause::Health) => {
+                self.go_on(rollout, sentence, now, turn);
+                Ok(())
+            }
+            Some(HoldCause::Stale) => {
+                Err("no verdicts come: see that the aggregator and the analyzer run, then it goes on by itself"
+                    .to_owned())
+            }
+            None => Err(format!("it is neither paused nor held but {}", word(rollout.phase))),
+        }
+    }
+}
+
+fn refused_without_state(command: &Command, now_ms: i64) -> RolloutEvent {
+    RolloutEvent {
+        id: event_id(&format!("{} {}", command.model, command.id)),
+        model: command.model.clone(),
+        rollout: command.rollout.clone(),
+        kind: EventKind::Refused,
+        phase: Phase::Pending,
+        step: -1,
+        canary_share: 0,
+        generation: serin_schemas::ids::Generation(0),
+        at: command.at,
+        recorded_at: EventTime(now_ms.saturating_mul(1000)),
+        actor: command.actor.clone(),
+        sentence: format!("{} refused: model {} has never had a rollout", verb(command.action), command.model),
+        cause: Some(command.id.clone()),
+        state: None,
+    }
+}
+
+fn stopped(done: &str, command: &Command) -> String {
+    if command.reason.is_empty() {
+        format!("{done} by {}", command.actor)
+    } else {
+        format!("{done} by {}: {}", command.actor, command.reason)
+    }
+}
+
+fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Apply => "apply",
+        Action::Promote | Action::PromoteFull => "promote",
+        Action::Pause => "pause",
+        Action::Resume => "resume",
+        Action::Abort => "abort",
+        Action::StopAll => "stop all",
+    }
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending => "pending",
+        Phase::Warming => "warming up",
+        Phase::Shadowing => "shadowing",
+        Phase::Baking => "baking",
+        Phase::Held => "held",
+        Phase::Paused => "paused",
+        Phase::Promoted => "promoted and monitored",
+        Phase::Completed => "completed",
+        Phase::RolledBack => "rolled back",
+        Phase::Aborted => "aborted",
+        Phase::Superseded => "superseded",
+    }
+}

@@ -1,0 +1,239 @@
+//! Laws of the planner over random inputs.
+
+use proptest::prelude::*;
+use serin_schemas::{
+    ids::{EventTime, RolloutId, Version},
+    records::{
+        Action, Arm, ArmSummary, Command, Decision, Phase, Reason, RouterStatus, Segment, TableApplied, Verdict,
+    },
+};
+
+use super::*;
+use crate::Concurrency;
+use crate::{Mode, RolloutSpec, WayOut, testing::spec, units::Duration};
+
+/// What happens next. Verdicts speak of the active rollout (give or take a generation); commands of any.
+#[derive(Clone, Debug)]
+enum Happening {
+    Verdict { after_secs: i64, decision: Decision, frozen: bool, generation_back: i64, answers: i64, with_reason: bool },
+    Command { action: Action, rollout: Option<u8>, spec: u8 },
+    Status { generation: i64, leaving: bool },
+    Tick { after_ms: i64 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let decision = prop_oneof![
+        3 => Just(Decision::Promote),
+        1 => Just(Decision::Rollback),
+        3 => Just(Decision::Continue),
+        1 => Just(Decision::Hold),
+    ];
+    let action = prop_oneof![
+        4 => Just(Action::Apply),
+        2 => Just(Action::Promote),
+        1 => Just(Action::PromoteFull),
+        1 => Just(Action::Pause),
+        2 => Just(Action::Resume),
+        1 => Just(Action::Abort),
+        1 => Just(Action::StopAll),
+    ];
+    prop_oneof![
+        6 => (-600..200_000_i64, decision, any::<bool>(), 0..2_i64, 0..500_i64, any::<bool>()).prop_map(
+            |(after_secs, decision, frozen, generation_back, answers, with_reason)| Happening::Verdict {
+                after_secs, decision, frozen, generation_back, answers, with_reason
+            }
+        ),
+        2 => (action, proptest::option::of(0..6_u8), 0..8_u8)
+            .prop_map(|(action, rollout, spec)| Happening::Command { action, rollout, spec }),
+        1 => (0..40_i64, any::<bool>()).prop_map(|(generation, leaving)| Happening::Status { generation, leaving }),
+        2 => (0..60_000_i64).prop_map(|after_ms| Happening::Tick { after_ms }),
+    ]
+}
+
+fn variant(number: u8) -> RolloutSpec {
+    let mut spec = spec();
+    match number {
+        0 => spec.concurrency = Concurrency::Queue,
+        1 => spec.concurrency = Concurrency::Supersede,
+        2 => spec.promotion.monitor = Duration::from_secs(50_000),
+        3 => spec.decision.on_inconclusive = WayOut::Promote,
+        4 => spec.mode = Mode::Observe,
+        // The way back.
+        5 | 6 => {
+            std::mem::swap(&mut spec.stable, &mut spec.canary);
+            spec.concurrency = if number == 5 { Concurrency::Queue } else { Concurrency::Supersede };
+        }
+        _ => spec.steps.reverse(),
+    }
+    spec
+}
+
+/// Turns happenings into inputs; remembers the clocks.
+#[derive(Clone)]
+struct Driver {
+    event_secs: i64,
+    wall_ms: i64,
+    commands: u32,
+}
+
+impl Driver {
+    fn input(&mut self, happening: &Happening, planner: &Planner) -> Input {
+        let active = planner.model(&"flights".into()).and_then(|state| state.active.as_ref());
+        match happening.clone() {
+            Happening::Verdict { after_secs, decision, frozen, generation_back, answers, with_reason } => {
+                self.event_secs += after_secs;
+                let reason = || Reason { metric: "wrong".into(), segment: Segment::all(), sentence: "worse".into() };
+                Input::Verdict(Box::new(Verdict {
+                    id: format!("v{}", self.event_secs),
+                    model: "flights".into(),
+                    rollout: active.map_or_else(|| "none".into(), |active| active.id.clone()),
+                    generation: Generation(active.map_or(0, |active| active.generation.0 - generation_back)),
+                    step: active.map_or(-1, |active| active.step),
+                    as_of: EventTime::from_secs(self.event_secs),
+                    decision,
+                    reasons: with_reason.then(reason).into_iter().collect(),
+                    score_low: 0.0,
+                    score_high: 100.0,
+                    ln_e_rollback: 0.0,
+                    metrics: Vec::new(),
+                    arms: vec![ArmSummary {
+                        arm: Arm::Canary,
+                        version: Version::from("v2"),
+                        predictions: answers,
+                        excluded: 0,
+                        errors: 0,
+                        invalid: 0,
+                        late: 0,
+                        lost: 0,
+                    }],
+                    health: Vec::new(),
+                    warmup_events: None,
+                    frozen: frozen.then(|| r#"{"segments":{},"warmupEvents":1}"#.to_owned()),
+                    sentence: "a sentence".into(),
+                }))
+            }
+            Happening::Command { action, rollout, spec } => {
+                self.commands += 1;
+                Input::Command(Box::new(Command {
+                    id: format!("c{}", self.commands),
+                    action,
+                    model: "flights".into(),
+                    rollout: rollout.map(|number| RolloutId(format!("r{number}"))),
+                    spec: Some(serde_json::to_string(&variant(spec)).unwrap()),
+                    actor: "ada".into(),
+                    reason: String::new(),
+                    at: EventTime::from_secs(self.event_secs),
+                }))
+            }
+            Happening::Status { generation, leaving } => {
+                let generation = Generation(generation);
+                Input::RouterStatus(Box::new(RouterStatus {
+                    router: "router-0".into(),
+                    incarnation: 1,
+                    at: EventTime::from_secs(self.event_secs),
+                    applied: vec![TableApplied { model: "flights".into(), generation, lease_seq: 0, apply_us: 0 }],
+                    leaving,
+                }))
+            }
+            Happening::Tick { after_ms } => {
+                self.wall_ms += after_ms;
+                Input::Tick
+            }
+        }
+    }
+}
+
+fn restarted(planner: &Planner) -> Planner {
+    let mut copy = Planner::new(Settings::default());
+    for state in planner.models() {
+        copy.restore(ModelState::from_json(&state.to_json()).unwrap());
+    }
+    let routers = serde_json::to_vec(planner.routers()).unwrap();
+    copy.restore_routers(serde_json::from_slice(&routers).unwrap());
+    copy
+}
+
+fn canary_share(table: &serin_schemas::records::RoutingTable) -> i32 {
+    table.routes.iter().filter(|route| route.arm == Arm::Canary).map(|route| route.share).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn laws_hold_for_any_inputs(happenings in proptest::collection::vec(happening(), 1..80)) {
+        let mut planner = Planner::new(Settings::default());
+        let mut driver = Driver { event_secs: 0, wall_ms: 0, commands: 0 };
+        let mut generation = Generation(0);
+        let mut newest = (Generation(0), -1);
+        let mut shown: Option<(RolloutId, i32)> = None;
+        let mut serving: Option<Version> = None;
+        for happening in &happenings {
+            let input = driver.input(happening, &planner);
+            // A restart changes nothing.
+            let mut twin = restarted(&planner);
+            let effects = planner.apply(input.clone(), driver.wall_ms);
+            prop_assert_eq!(&twin.apply(input, driver.wall_ms), &effects);
+            prop_assert_eq!(&twin, &planner);
+
+            for control in &effects.controls {
+                prop_assert!(control.generation > generation, "generations grow");
+                generation = control.generation;
+            }
+            for table in &effects.tables {
+                prop_assert!((table.generation, table.lease_seq) > newest, "a router never sees an older table");
+                newest = (table.generation, table.lease_seq);
+                let split: i32 = table.routes.iter().map(|route| route.share).sum();
+                prop_assert_eq!(split, 10_000);
+                prop_assert!(table.routes.iter().all(|route| route.share >= 0));
+                prop_assert_eq!(table.routes[0].arm, Arm::Stable);
+                let stable = table.routes[0].version.clone();
+                if table.rollout.is_some() {
+                    prop_assert!(serving.as_ref().is_none_or(|serving| *serving == stable), "a start moves no traffic");
+                } else {
+                    serving = Some(stable);
+                }
+                prop_assert_eq!(table.lease_ms > 0, canary_share(table) > 0, "exactly a canary needs a lease");
+                // Up the ramp, or to nothing.
+                let canary = canary_share(table);
+                if let (Some((rollout, before)), Some(now)) = (&shown, &table.rollout) && rollout == now {
+                    prop_assert!(canary >= *before, "{} after {}", canary, before);
+                }
+                shown = table.rollout.clone().map(|rollout| (rollout, canary));
+            }
+            for event in &effects.events {
+                prop_assert!(!event.sentence.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_rollback_works_from_every_phase(happenings in proptest::collection::vec(happening(), 1..60)) {
+        let mut planner = Planner::new(Settings::default());
+        let mut driver = Driver { event_secs: 0, wall_ms: 0, commands: 0 };
+        for happening in &happenings {
+            let input = driver.input(happening, &planner);
+            planner.apply(input, driver.wall_ms);
+            let Some(active) = planner.model(&"flights".into()).and_then(|state| state.active.clone()) else { continue };
+            let mut twin = planner.clone();
+            let mut driver = driver.clone();
+            let last = active.verdict.as_ref().map_or(driver.event_secs, |last| last.as_of.0 / 1_000_000);
+            driver.event_secs = last;
+            let rollback = Happening::Verdict {
+                after_secs: 1, decision: Decision::Rollback, frozen: false, generation_back: 0, answers: 0, with_reason: true,
+            };
+            let input = driver.input(&rollback, &twin);
+            let effects = twin.apply(input, driver.wall_ms);
+            let state = twin.model(&"flights".into()).unwrap();
+            if active.acts() {
+                prop_assert_eq!(canary_share(&effects.tables[0]), 0);
+                prop_assert_eq!(effects.tables[0].lease_ms, 0);
+                let ended = state.ended.back().unwrap();
+                prop_assert_eq!((&ended.id, ended.ending.outcome), (&active.id, Outcome::Evidence));
+            } else {
+                prop_assert!(effects.tables.is_empty());
+            }
+            prop_assert!(effects.controls.iter().all(|control| control.phase != Phase::Baking));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the passing of wall-clock time does: renew leases, notice that verdicts stopped coming.
+
+use serin_schemas::records::{Arm, EventKind, Phase, RoutingTable};
+
+use super::{HoldCause, ModelState, Outcome, RolloutState, Turn, state::Lease};
+use crate::{Policy, Share};
+
+impl ModelState {
+    pub(super) fn on_tick(&mut self, turn: &mut Turn<'_>) {
+        let Some(mut rollout) = self.active.take() else {
+            if let Some(table) = self.unknown_table.take() {
+                self.back_to_stable(table, turn);
+            }
+            return;
+        };
+        if self.unknown_table.is_some() {
+            let now = self.now(turn, None);
+            let sentence = format!("{}; written again: the log had a newer table than the state", rollout.sentence);
+            self.take_turn(&mut rollout, EventKind::Warned, sentence, now, turn);
+        }
+        let limit = turn.settings.stale_ms.max(stale_after_windows_ms(&rollout));
+        let silent_ms = turn.now_ms.saturating_sub(rollout.verdict_ms);
+        let stale = silent_ms > limit;
+        if stale {
+            self.on_stale(&mut rollout, silent_ms, turn);
+        }
+        let renewable = !stale || rollout.spec.no_data.stale == Policy::Warn;
+        let due = turn.now_ms.saturating_sub(self.lease.renewed_ms) >= turn.settings.renew_ms;
+        if rollout.serves_canary() && renewable && due {
+            self.renew(&rollout, turn);
+        }
+        self.settle(rollout, turn);
+    }
+
+    fn renew(&mut self, rollout: &RolloutState, turn: &mut Turn<'_>) {
+        let length_ms = turn.settings.lease_ms;
+        self.lease = Lease { seq: self.lease.seq.saturating_add(1), renewed_ms: turn.now_ms, length_ms };
+        let now = self.now(turn, None);
+        turn.effects.tables.push(self.table(rollout, now));
+        turn.effects.changed.insert(self.model.clone());
+    }
+
+    fn on_stale(&mut self, rollout: &mut RolloutState, silent_ms: i64, turn: &mut Turn<'_>) {
+        if rollout.stale_told {
+            return;
+        }
+        rollout.stale_told = true;
+        turn.effects.changed.insert(self.model.clone());
+        let now = self.now(turn, None);
+        let sentence = format!("no verdict for {} s: see that the aggregator and the analyzer run", silent_ms / 1000);
+        let policy = rollout.spec.no_data.stale;
+        match (rollout.phase, policy) {
+            (Phase::Baking, Policy::Hold) if rollout.acts() => {
+                self.hold(rollout, HoldCause::Stale, sentence, now, turn);
+            }
+            (Phase::Baking | Phase::Held | Phase::Promoted, Policy::Rollback) if rollout.acts() => {
+                self.end(rollout, Phase::RolledBack, Outcome::NoData, Vec::new(), sentence, now, turn);
+            }
+            _ => self.tell(Some(rollout), EventKind::Warned, sentence, now, turn),
+        }
+    }
+
+    /// The state was lost with a canary in the table: nobody watches it, so it gets nothing.
+    fn back_to_stable(&mut self, mut table: RoutingTable, turn: &mut Turn<'_>) {
+        let now = self.now(turn, Some(table.decided_at));
+        self.generation.0 = self.generation.0.saturating_add(1);
+        self.lease = Lease { seq: 0, renewed_ms: turn.now_ms, length_ms: 0 };
+        table.generation = self.generation;
+        table.lease_seq = 0;
+        table.lease_ms = 0;
+        table.rollout = None;
+        table.decided_at = now;
+        "the controller has lost this rollout's state: all to stable".clone_into(&mut table.reason);
+        table.routes.retain(|route| route.arm == Arm::Stable);
+        for route in &mut table.routes {
+            route.share = Share::ALL.0;
+        }
+        let sentence = table.reason.clone();
+        turn.effects.tables.push(table);
+        self.tell(None, EventKind::Warned, sentence, now, turn);
+    }
+}
+
+/// Three windows and the grace: verdicts cannot come more often than windows close.
+fn stale_after_windows_ms(rollout: &RolloutState) -> i64 {
+    let spec = &rollout.spec;
+    spec.window.0.0.saturating_mul(3).saturating_add(spec.grace.0.0) / 1000
+}

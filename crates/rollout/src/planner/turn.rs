@@ -1,0 +1,335 @@
+//! Transitions: each takes a new generation and emits its table, its control record and its audit event.
+
+use serin_schemas::{
+    ids::{EventTime, Generation},
+    records::{Arm, Control, EventKind, Phase, Reason, RolloutEvent, Route, RoutingTable},
+};
+use serin_sketches::hash::hash64;
+use uuid::Builder;
+
+use super::{Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, Turn, state::Lease};
+use crate::{Mode, RolloutSpec, Share, VersionSpec};
+
+/// Endings of a model that are kept.
+const ENDED_KEPT: usize = 32;
+
+impl ModelState {
+    /// Event time for what no verdict caused: the last verdict's, else the routers' clock, else `asked_at`.
+    pub(super) fn now(&self, turn: &Turn<'_>, asked_at: Option<EventTime>) -> EventTime {
+        self.as_of.or_else(|| turn.router_clock()).or(asked_at).unwrap_or(EventTime(turn.now_ms.saturating_mul(1000)))
+    }
+
+    /// Begins to warm a rollout up.
+    pub(super) fn start(&mut self, queued: Queued, now: EventTime, kind: EventKind, turn: &mut Turn<'_>) {
+        // The routers may be further than the last verdict of the rollout before.
+        let now = turn.router_clock().map_or(now, |clock| clock.max(now));
+        let mut rollout = RolloutState::new(queued, now, turn.now_ms);
+        let spec = &rollout.spec;
+        let sentence = format!(
+            "{} -> {}: learning from at least {} answers of {} before the first canary request",
+            spec.stable.version, spec.canary.version, spec.warmup.min_events, spec.stable.version
+        );
+        self.take_turn(&mut rollout, kind, sentence, now, turn);
+        self.active = Some(rollout);
+    }
+
+    /// Begins a step of the ramp.
+    pub(super) fn bake(
+        &mut self,
+        rollout: &mut RolloutState,
+        step: usize,
+        why: &str,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) {
+        let weight = rollout.spec.steps[step].weight;
+        rollout.phase = Phase::Baking;
+        rollout.step = step as i32;
+        rollout.hold = None;
+        rollout.pause = None;
+        rollout.clock = Clock::started(now);
+        rollout.answers_before = rollout.answers;
+        rollout.canary_share = weight.0;
+        rollout.control_share = control_share(weight, rollout.spec.control_ratio);
+        let sentence = format!(
+            "step {} of {}: {weight} to {}{why}",
+            step + 1,
+            rollout.spec.steps.len(),
+            rollout.spec.canary.version
+        );
+        self.take_turn(rollout, EventKind::Advanced, sentence, now, turn);
+    }
+
+    /// Goes to the next step, or promotes after the last.
+    pub(super) fn advance(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
+        let next = (rollout.step + 1) as usize;
+        if next < rollout.spec.steps.len() {
+            self.bake(rollout, next, why, now, turn);
+        } else {
+            self.promote(rollout, why, now, turn);
+        }
+    }
+
+    /// Gives the canary everything, but for the holdback when it is monitored.
+    pub(super) fn promote(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
+        let holdback = rollout.spec.promotion.holdback.map_or(0, |share| share.0);
+        // Without what warm-up froze nothing can be compared.
+        if rollout.spec.promotion.monitor.is_zero() || holdback == 0 || rollout.frozen.is_none() {
+            self.complete(rollout, why, now, turn);
+            return;
+        }
+        rollout.phase = Phase::Promoted;
+        rollout.promoted = true;
+        rollout.hold = None;
+        rollout.pause = None;
+        rollout.clock = Clock::started(now);
+        rollout.canary_share = Share::ALL.0 - holdback;
+        rollout.control_share = holdback;
+        let sentence = format!(
+            "{} serves {}{why}; monitored for {}",
+            rollout.spec.canary.version,
+            Share(rollout.canary_share),
+            rollout.spec.promotion.monitor
+        );
+        self.take_turn(rollout, EventKind::Promoted, sentence, now, turn);
+    }
+
+    /// Ends a rollout well.
+    pub(super) fn complete(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
+        let sentence = format!("{} is the new stable{why}", rollout.spec.canary.version);
+        self.end(rollout, Phase::Completed, Outcome::Promoted, Vec::new(), sentence, now, turn);
+    }
+
+    /// Ends a rollout: what serves is its canary when it completed, else its stable. Waits for nothing.
+    #[expect(clippy::too_many_arguments, reason = "each is one fact of the ending; a struct would have one user")]
+    pub(super) fn end(
+        &mut self,
+        rollout: &mut RolloutState,
+        phase: Phase,
+        outcome: Outcome,
+        reasons: Vec<Reason>,
+        sentence: String,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) {
+        let kind = match phase {
+            Phase::Completed => EventKind::Completed,
+            Phase::Aborted => EventKind::Aborted,
+            Phase::Superseded => EventKind::Superseded,
+            _ => EventKind::RolledBack,
+        };
+        rollout.phase = phase;
+        rollout.hold = None;
+        rollout.pause = None;
+        rollout.clock.stop(now);
+        rollout.canary_share = if phase == Phase::Completed { Share::ALL.0 } else { 0 };
+        rollout.control_share = 0;
+        let actor = turn.actor.clone();
+        rollout.ending = Some(Ending { outcome, reasons, sentence: sentence.clone(), at: now, actor });
+        self.take_turn(rollout, kind, sentence, now, turn);
+    }
+
+    /// Holds a rollout at its weight.
+    pub(super) fn hold(
+        &mut self,
+        rollout: &mut RolloutState,
+        cause: HoldCause,
+        sentence: String,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) {
+        rollout.phase = Phase::Held;
+        rollout.clock.stop(now);
+        rollout.hold = Some(Hold { cause, since: now, told: false });
+        self.take_turn(rollout, EventKind::Held, sentence, now, turn);
+    }
+
+    /// Lets a held or paused step go on.
+    pub(super) fn go_on(&mut self, rollout: &mut RolloutState, sentence: String, now: EventTime, turn: &mut Turn<'_>) {
+        rollout.phase = if rollout.promoted { Phase::Promoted } else { Phase::Baking };
+        rollout.hold = None;
+        rollout.pause = None;
+        rollout.clock.start(now);
+        self.take_turn(rollout, EventKind::Resumed, sentence, now, turn);
+    }
+
+    /// Puts a rollout back after its turn. If it has ended, the next in the queue starts.
+    pub(super) fn settle(&mut self, rollout: RolloutState, turn: &mut Turn<'_>) {
+        let Some(ending) = rollout.ending.clone() else {
+            self.active = Some(rollout);
+            return;
+        };
+        let now = ending.at;
+        if rollout.acts() {
+            let RolloutState { spec, phase, .. } = &rollout;
+            self.serving = Some(if *phase == Phase::Completed { &spec.canary } else { &spec.stable }.clone());
+        }
+        push_bounded(&mut self.ended, Ended { id: rollout.id, ending }, ENDED_KEPT);
+        while let Some(next) = self.queue.pop_front() {
+            let Some(why) = wrong_stable(&next.spec, self.serving.as_ref()) else {
+                self.start(next, now, EventKind::Started, turn);
+                return;
+            };
+            self.drop_queued(next, format!("aborted when its turn came: {why}"), now, turn);
+        }
+    }
+
+    /// Tells that a rollout that waited will not start.
+    pub(super) fn drop_queued(&mut self, queued: Queued, sentence: String, now: EventTime, turn: &mut Turn<'_>) {
+        let mut waiting = RolloutState::new(queued, now, turn.now_ms);
+        waiting.phase = Phase::Aborted;
+        self.tell(Some(&waiting), EventKind::Aborted, sentence, now, turn);
+    }
+
+    /// Takes the next generation and emits what belongs to it.
+    pub(super) fn take_turn(
+        &mut self,
+        rollout: &mut RolloutState,
+        kind: EventKind,
+        sentence: String,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) {
+        self.generation = Generation(self.generation.0.saturating_add(1));
+        self.unknown_table = None;
+        rollout.generation = self.generation;
+        rollout.sentence = sentence;
+        if rollout.acts() {
+            self.lease = self.next_lease(rollout, turn);
+            let table = self.table(rollout, now);
+            turn.effects.tables.push(table);
+        }
+        turn.effects.controls.push(self.control(rollout, now));
+        let sentence = rollout.sentence.clone();
+        self.tell(Some(rollout), kind, sentence, now, turn);
+    }
+
+    /// A hold for missing verdicts must not lengthen the lease that they would have renewed.
+    fn next_lease(&self, rollout: &RolloutState, turn: &Turn<'_>) -> Lease {
+        let stale = rollout.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Stale);
+        let length_ms = match (rollout.serves_canary(), stale) {
+            (false, _) => 0,
+            (true, false) => turn.settings.lease_ms,
+            (true, true) => {
+                let used = turn.now_ms.saturating_sub(self.lease.renewed_ms);
+                self.lease.length_ms.saturating_sub(used).clamp(1, turn.settings.lease_ms.max(1))
+            }
+        };
+        Lease { seq: 0, renewed_ms: turn.now_ms, length_ms }
+    }
+
+    /// Emits an audit event.
+    pub(super) fn tell(
+        &mut self,
+        rollout: Option<&RolloutState>,
+        kind: EventKind,
+        sentence: String,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) {
+        self.events += 1;
+        turn.effects.changed.insert(self.model.clone());
+        turn.effects.events.push(RolloutEvent {
+            id: event_id(&format!("{} {} {}", self.model, self.events, self.generation)),
+            model: self.model.clone(),
+            rollout: rollout.map(|rollout| rollout.id.clone()),
+            kind,
+            phase: rollout.map_or(Phase::Pending, |rollout| rollout.phase),
+            step: rollout.map_or(-1, |rollout| rollout.step),
+            canary_share: rollout.map_or(0, |rollout| rollout.canary_share),
+            generation: self.generation,
+            at: now,
+            recorded_at: EventTime(turn.now_ms.saturating_mul(1000)),
+            actor: turn.actor.clone(),
+            sentence,
+            cause: turn.cause.clone(),
+            state: rollout.map(to_json),
+        });
+    }
+
+    /// The routing table of a rollout as it stands.
+    pub(super) fn table(&self, rollout: &RolloutState, now: EventTime) -> RoutingTable {
+        let spec = &rollout.spec;
+        let over = rollout.phase.is_final();
+        let canary = if over { 0 } else { rollout.canary_share };
+        let base = if rollout.phase == Phase::Completed { &spec.canary } else { &spec.stable };
+        let mut routes = vec![route(base, Arm::Stable, Share::ALL.0 - canary - rollout.control_share)];
+        if canary > 0 {
+            routes.push(route(&spec.stable, Arm::Control, rollout.control_share));
+            routes.push(route(&spec.canary, Arm::Canary, canary));
+        }
+        RoutingTable {
+            model: self.model.clone(),
+            generation: self.generation,
+            lease_seq: self.lease.seq,
+            lease_ms: self.lease.length_ms,
+            rollout: (!over).then(|| rollout.id.clone()),
+            salt: rollout.id.0.clone(),
+            sticky: spec.assignment.sticky.as_ref().map(to_json),
+            routes,
+            segments: to_json(&spec.segments),
+            outputs: to_json(&spec.outputs),
+            fallback: spec.fallback,
+            reason: rollout.sentence.clone(),
+            decided_at: now,
+        }
+    }
+
+    fn control(&self, rollout: &RolloutState, now: EventTime) -> Control {
+        Control {
+            model: self.model.clone(),
+            rollout: rollout.id.clone(),
+            generation: self.generation,
+            phase: rollout.phase,
+            step: rollout.step,
+            stable: rollout.spec.stable.version.clone(),
+            canary: rollout.spec.canary.version.clone(),
+            canary_share: rollout.canary_share,
+            control_share: rollout.control_share,
+            decided_at: now,
+            spec: to_json(&rollout.spec),
+            frozen: rollout.frozen.as_ref().map(to_json),
+        }
+    }
+}
+
+/// Why a rollout must not start: its first table would move all traffic to its stable from the version that serves, with no
+/// ramp and no evidence. `None`: it may, for that is the same version, nothing is known of what serves, or it moves nothing.
+pub(super) fn wrong_stable(spec: &RolloutSpec, serving: Option<&VersionSpec>) -> Option<String> {
+    let (stable, serving) = (&spec.stable.version, &serving?.version);
+    (spec.mode == Mode::Act && stable != serving).then(|| {
+        format!(
+            "{serving} serves {}, not {stable}; set `stable.version` to {serving}, and to go back to {stable} make it the canary",
+            spec.model
+        )
+    })
+}
+
+/// The control arm's share: `ratio` times the canary's, or all there is.
+fn control_share(canary: Share, ratio: f64) -> i32 {
+    let wanted = (f64::from(canary.0) * ratio).round();
+    wanted.clamp(0.0, f64::from(Share::ALL.0 - canary.0)) as i32
+}
+
+fn route(version: &VersionSpec, arm: Arm, share: i32) -> Route {
+    Route { version: version.version.clone(), arm, share, url: version.url.clone() }
+}
+
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("all keys of its maps are text")
+}
+
+pub(super) fn push_bounded<T>(list: &mut std::collections::VecDeque<T>, item: T, bound: usize) {
+    if list.len() >= bound {
+        list.pop_front();
+    }
+    list.push_back(item);
+}
+
+/// A `UUIDv8` from a hash of the cause: the same cause has the same id.
+pub(super) fn event_id(cause: &str) -> String {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&hash64(b"serin audit high", cause.as_bytes()).to_be_bytes());
+    bytes[8..].copy_from_slice(&hash64(b"serin audit low", cause.as_bytes()).to_be_bytes());
+    Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}

@@ -1,0 +1,190 @@
+//! What a verdict does.
+
+use serin_schemas::{
+    ids::EventTime,
+    records::{Decision, EventKind, Phase, Verdict},
+};
+
+use super::{HoldCause, ModelState, Outcome, RolloutState, Turn};
+use crate::{Frozen, Share, WayOut, units::Duration};
+
+impl ModelState {
+    pub(super) fn on_verdict(&mut self, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let Some(mut rollout) = self.active.take_if(|rollout| rollout.id == verdict.rollout) else { return };
+        let seen = rollout.verdict.as_ref().is_some_and(|last| verdict.as_of <= last.as_of);
+        if seen || verdict.generation > rollout.generation {
+            self.active = Some(rollout);
+            return;
+        }
+        turn.effects.changed.insert(self.model.clone());
+        rollout.keep(verdict, turn.now_ms);
+        self.as_of = Some(verdict.as_of);
+        if !rollout.acts() {
+            self.observe(&mut rollout, verdict, turn);
+        } else if verdict.decision == Decision::Rollback {
+            // Evidence from before the newest generation is evidence all the same.
+            self.roll_back(&mut rollout, verdict, turn);
+        } else if verdict.generation == rollout.generation {
+            match rollout.phase {
+                Phase::Warming => self.warm(&mut rollout, verdict, turn),
+                Phase::Baking => self.judge(&mut rollout, verdict, turn),
+                Phase::Held => self.judge_held(&mut rollout, verdict, turn),
+                Phase::Promoted => self.monitor(&mut rollout, verdict, turn),
+                _ => {}
+            }
+        }
+        self.settle(rollout, turn);
+    }
+
+    fn roll_back(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let outcome = if verdict.reasons.is_empty() { Outcome::NoData } else { Outcome::Evidence };
+        let reasons = verdict.reasons.clone();
+        self.end(rollout, Phase::RolledBack, outcome, reasons, verdict.sentence.clone(), verdict.as_of, turn);
+    }
+
+    fn warm(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let Some(text) = &verdict.frozen else { return };
+        match serde_json::from_str::<Frozen>(text) {
+            Ok(frozen) => {
+                let why = format!(" after {} answers of {}", frozen.warmup_events, rollout.spec.stable.version);
+                rollout.frozen = Some(frozen);
+                self.bake(rollout, 0, &why, verdict.as_of, turn);
+            }
+            Err(cause) => {
+                let sentence = format!("verdict {} has an unreadable `frozen`: {cause}; still warming up", verdict.id);
+                self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
+            }
+        }
+    }
+
+    /// An observed rollout moves no weight: it warms up, then only tells.
+    fn observe(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        if rollout.phase == Phase::Warming {
+            if verdict.generation == rollout.generation {
+                self.warm(rollout, verdict, turn);
+            }
+            return;
+        }
+        if rollout.told == Some(verdict.decision) {
+            return;
+        }
+        rollout.told = Some(verdict.decision);
+        let would = match verdict.decision {
+            Decision::Promote => "would go to the next step",
+            Decision::Rollback => "would roll back",
+            Decision::Hold => "would hold",
+            Decision::Continue => "would keep baking",
+        };
+        let sentence = format!("observed only, {would}: {}", verdict.sentence);
+        self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
+    }
+
+    fn judge(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let now = verdict.as_of;
+        if verdict.decision == Decision::Hold {
+            self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
+            return;
+        }
+        let Some(step) = rollout.current_step() else { return };
+        let (spent, max) = (rollout.clock.spent(now), step.bake.max);
+        match missing_for_promotion(rollout, verdict, now, turn) {
+            None => self.advance(rollout, &format!(": {}", verdict.sentence), now, turn),
+            Some(missing) if spent >= max.0 => {
+                let sentence = format!("marginal after {}: {missing}", Duration(spent));
+                self.hold(rollout, HoldCause::Marginal, sentence, now, turn);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn judge_held(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let now = verdict.as_of;
+        let Some(cause) = rollout.hold.as_ref().map(|hold| hold.cause) else { return };
+        match (cause, verdict.decision) {
+            (HoldCause::Marginal, Decision::Promote)
+                if missing_for_promotion(rollout, verdict, now, turn).is_none() =>
+            {
+                self.advance(rollout, &format!(": {}", verdict.sentence), now, turn);
+            }
+            (HoldCause::Stale, Decision::Hold) => {
+                self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
+            }
+            (HoldCause::Marginal, decision) => self.wait(rollout, decision != Decision::Hold, now, turn),
+            (HoldCause::Health, Decision::Hold) => self.wait(rollout, false, now, turn),
+            (HoldCause::Health, _) => {
+                self.go_on(rollout, "the evidence is sound again".to_owned(), now, turn);
+            }
+            (HoldCause::Stale, _) => self.go_on(rollout, "verdicts come again".to_owned(), now, turn),
+        }
+    }
+
+    /// After `hold_max`, the configured way out. Without `sound` evidence nothing is promoted.
+    fn wait(&mut self, rollout: &mut RolloutState, sound: bool, now: EventTime, turn: &mut Turn<'_>) {
+        let hold_max = rollout.spec.decision.hold_max;
+        let way_out = rollout.spec.decision.on_inconclusive;
+        let Some(hold) = rollout.hold.as_mut() else { return };
+        if now.since(hold.since) < hold_max.0 {
+            return;
+        }
+        match way_out {
+            WayOut::Rollback => {
+                let sentence = format!(
+                    "inconclusive after a hold of {hold_max}: back to {}. No finding against {}",
+                    rollout.spec.stable.version, rollout.spec.canary.version
+                );
+                self.end(rollout, Phase::RolledBack, Outcome::Inconclusive, Vec::new(), sentence, now, turn);
+            }
+            WayOut::Promote if sound => {
+                let why = format!(
+                    " without a finding: inconclusive after a hold of {hold_max}, and onInconclusive is promote"
+                );
+                self.advance(rollout, &why, now, turn);
+            }
+            WayOut::Promote | WayOut::Hold if !hold.told => {
+                hold.told = true;
+                let sentence = format!("held for {hold_max} without a finding: promote, resume or abort it");
+                self.tell(Some(rollout), EventKind::Warned, sentence, now, turn);
+            }
+            WayOut::Promote | WayOut::Hold => {}
+        }
+    }
+
+    fn monitor(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let now = verdict.as_of;
+        let monitor = rollout.spec.promotion.monitor;
+        if rollout.told != Some(verdict.decision) {
+            rollout.told = Some(verdict.decision);
+            if verdict.decision == Decision::Hold {
+                self.tell(Some(rollout), EventKind::Warned, health_sentence(verdict), now, turn);
+            }
+        }
+        if rollout.clock.spent(now) >= monitor.0 {
+            self.complete(rollout, &format!(" after {monitor} of monitoring"), now, turn);
+        }
+    }
+}
+
+/// What keeps a step from ending well, as a clause; `None`: nothing does.
+fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTime, turn: &Turn<'_>) -> Option<String> {
+    let step = rollout.current_step()?;
+    let answers = rollout.answers - rollout.answers_before;
+    if verdict.decision != Decision::Promote {
+        return Some(verdict.sentence.clone());
+    }
+    // A marginal step has had its time: its clock stands.
+    let held = rollout.hold.is_some();
+    if !held && rollout.clock.spent(now) < step.bake.min.0 {
+        return Some(format!("the step has not baked for {}", step.bake.min));
+    }
+    if answers < step.bake.min_events as i64 {
+        return Some(format!("{answers} answers of the canary, {} are needed", step.bake.min_events));
+    }
+    let late = turn.unconfirmed(&verdict.model, rollout.generation)?;
+    Some(format!("router {late} has not applied generation {} ({})", rollout.generation, Share(rollout.canary_share)))
+}
+
+fn health_sentence(verdict: &Verdict) -> String {
+    let issues: Vec<&str> =
+        verdict.health.iter().filter(|issue| issue.policy == "hold").map(|issue| issue.sentence.as_str()).collect();
+    if issues.is_empty() { verdict.sentence.clone() } else { issues.join("; ") }
+}

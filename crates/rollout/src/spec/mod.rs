@@ -1,0 +1,154 @@
+//! The rollout spec: what a person writes in `rollout.yaml`, as types.
+//!
+//! Unknown keys are errors everywhere. Spans are written `10s`, `5m`, `6h`, `2d`; shares `5%` or `0.25%`.
+
+mod decision;
+mod defaults;
+mod metric;
+mod ramp;
+mod sources;
+
+pub use decision::{DecisionSpec, NoDataPolicies, Policy, WayOut};
+pub use metric::{Direction, Margin, MetricKind, MetricSource, MetricSpec, WhenMissing};
+pub use ramp::{AssignmentSpec, Bake, Require, Step, StickyKey, Warmup};
+pub use sources::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec};
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serin_schemas::ids::{ModelName, Version};
+
+use crate::units::{Duration, Share};
+
+/// One rollout of a model from its stable to a canary version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RolloutSpec {
+    /// Always `serin.dev/v1`.
+    pub api_version: String,
+    /// Always `Rollout`.
+    pub kind: String,
+    /// Name of the model, as callers use it.
+    #[schemars(with = "String")]
+    pub model: ModelName,
+    /// The version that serves now.
+    pub stable: VersionSpec,
+    /// The version on trial.
+    pub canary: VersionSpec,
+    /// Whether verdicts move traffic.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Who splits the traffic and reports the calls.
+    #[serde(default)]
+    pub traffic: TrafficSource,
+    /// Length of a window of event time. Default 10 s.
+    #[serde(default = "defaults::window")]
+    pub window: Duration,
+    /// How long after its end a window waits for stragglers. Default 0: writers' heartbeats already wait.
+    #[serde(default)]
+    pub grace: Duration,
+    /// How a request finds its arm.
+    #[serde(default)]
+    pub assignment: AssignmentSpec,
+    /// The control arm's share as a multiple of the canary's (or all there is). Default 10.
+    #[serde(default = "defaults::control_ratio")]
+    pub control_ratio: f64,
+    /// What is learned before the first canary request.
+    #[serde(default)]
+    pub warmup: Warmup,
+    /// The ramp. Weights only grow.
+    pub steps: Vec<Step>,
+    /// Dimensions along which each metric can be judged.
+    #[serde(default)]
+    pub segments: Vec<SegmentSpec>,
+    /// How outputs are found in answers.
+    #[serde(default)]
+    pub outputs: Vec<OutputRule>,
+    /// What is judged. `invalid_output` and `error_rate` are added as gates when they are not named here.
+    pub metrics: Vec<MetricSpec>,
+    /// Error rates, score thresholds, ways out.
+    #[serde(default)]
+    pub decision: DecisionSpec,
+    /// What to do when something cannot be judged.
+    #[serde(default)]
+    pub no_data: NoDataPolicies,
+    /// Whether a failed canary call may be answered by stable before the first byte. It still counts as the canary's failure.
+    #[serde(default)]
+    pub fallback: bool,
+    /// What happens after promotion.
+    #[serde(default)]
+    pub promotion: PromotionSpec,
+    /// What happens when another rollout of the model is running.
+    #[serde(default)]
+    pub concurrency: Concurrency,
+}
+
+/// A version and where it is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct VersionSpec {
+    /// Its name.
+    #[schemars(with = "String")]
+    pub version: Version,
+    /// Base URL of its servers. Left out: the router's configuration knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// Whether verdicts move traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// They do.
+    #[default]
+    Act,
+    /// They are only told.
+    Observe,
+}
+
+/// Who splits the traffic and reports the calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrafficSource {
+    /// Serin's routers.
+    #[default]
+    Router,
+    /// Somebody else: predictions on the `predictions` topic name their arm.
+    External,
+}
+
+/// What happens after promotion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PromotionSpec {
+    /// How long the promoted version is still compared with the holdback. Default 0: not at all.
+    #[serde(default)]
+    pub monitor: Duration,
+    /// Share that stays on the previous version as control meanwhile. Default 5 % when there is a monitor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdback: Option<Share>,
+}
+
+/// What happens when another rollout of the model is running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Concurrency {
+    /// The new one is refused.
+    #[default]
+    Reject,
+    /// The new one waits.
+    Queue,
+    /// The running one ends, its traffic goes to stable, and the new one starts.
+    Supersede,
+}
+
+/// What warm-up froze: it does not change for the rest of the rollout, so that the statistics stay valid.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Frozen {
+    /// Per dimension, the values judged alone; all others are `other`.
+    pub segments: BTreeMap<String, Vec<String>>,
+    /// Answers of stable that warm-up saw.
+    pub warmup_events: u64,
+}

@@ -1,0 +1,94 @@
+//! The ramp: assignment, warm-up, steps.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::defaults;
+use crate::units::{Duration, Share};
+
+/// How a request finds its arm.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AssignmentSpec {
+    /// Key whose salted hash decides. Left out: by chance, per request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickyKey>,
+}
+
+/// Where the sticky key of a request is found. A request without it is split by chance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StickyKey {
+    /// A request header.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+    /// A JSON pointer (RFC 6901) into the request body.
+    Json(String),
+    /// A parameter of an Open Inference Protocol request.
+    Parameter(String),
+}
+
+/// What is learned from stable traffic before the first canary request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Warmup {
+    /// Answers of stable to see first. Default 1000.
+    #[serde(default = "defaults::min_events")]
+    pub min_events: u64,
+}
+
+impl Default for Warmup {
+    fn default() -> Self {
+        Self { min_events: defaults::min_events() }
+    }
+}
+
+/// One entry of the ramp.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Step {
+    /// The canary's share of the traffic.
+    pub weight: Share,
+    /// How long it stays.
+    #[serde(default)]
+    pub bake: Bake,
+    /// What the gates must show before the next step.
+    #[serde(default)]
+    pub require: Require,
+}
+
+/// How long a step stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Bake {
+    /// At least this long, in event time. Default 10 m.
+    #[serde(default = "defaults::bake_min")]
+    pub min: Duration,
+    /// At most this long; then it is marginal. Default 4 h.
+    #[serde(default = "defaults::bake_max")]
+    pub max: Duration,
+    /// At least this many answers of the canary in the step. Default 0.
+    #[serde(default)]
+    pub min_events: u64,
+}
+
+impl Default for Bake {
+    fn default() -> Self {
+        Self { min: defaults::bake_min(), max: defaults::bake_max(), min_events: 0 }
+    }
+}
+
+/// What the gates must show before the next step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Require {
+    /// Nothing has failed.
+    #[default]
+    NoFail,
+    /// Every gate has passed over all traffic, and the pessimistic score is high enough. Segments must not have failed.
+    Pass,
+    /// The same, and every gate has passed in each of its segments too. A segment that cannot be judged holds the step up; the
+    /// rest of a dimension (`other`) only if it has traffic.
+    PassInSegments,
+}

@@ -1,0 +1,80 @@
+//! Where segments are found in requests and outputs in answers.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::defaults;
+
+/// A dimension along which metrics can be judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SegmentSpec {
+    /// Its name, such as `origin`.
+    pub name: String,
+    /// Where the value of a request is found.
+    pub source: SegmentSource,
+    /// How many of the most frequent values are judged alone; the rest is `other`. Default 10.
+    #[serde(default = "defaults::top")]
+    pub top: usize,
+}
+
+/// Where the value of a segment dimension is found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentSource {
+    /// A request header.
+    Header(String),
+    /// A JSON pointer (RFC 6901) into the request body.
+    Json(String),
+    /// The first value of the named input tensor of an Open Inference Protocol request.
+    Input(String),
+    /// A parameter of an Open Inference Protocol request.
+    Parameter(String),
+    /// The prediction event carries it already (external traffic).
+    Event(String),
+}
+
+/// How an output is found in an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct OutputRule {
+    /// Name that metrics use.
+    pub name: String,
+    /// Where it is found.
+    pub source: OutputSource,
+    /// Whether its value is a number or a class.
+    #[serde(default)]
+    pub kind: OutputKind,
+    /// Smallest number that makes sense; a smaller one is an invalid output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Largest number that makes sense; a larger one is an invalid output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// Whether an answer without it is an invalid output. Default true.
+    #[serde(default = "defaults::yes")]
+    pub required: bool,
+}
+
+/// Whether an output is a number or a class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputKind {
+    /// A number.
+    #[default]
+    Number,
+    /// A class, as text.
+    Class,
+}
+
+/// Where an output is found in an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputSource {
+    /// The first value of the named output tensor of an Open Inference Protocol answer.
+    Tensor(String),
+    /// A JSON pointer (RFC 6901) into the answer.
+    Json(String),
+    /// An answer header.
+    Header(String),
+}

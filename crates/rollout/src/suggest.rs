@@ -1,0 +1,21 @@
+//! "Did you mean": the nearest known name.
+
+/// Names this similar or more (Jaro-Winkler) are worth a suggestion.
+const SIMILAR: f64 = 0.8;
+
+/// The known name that `name` was probably meant to be. `min_events` finds `minEvents`.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let wanted = plain(name);
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&wanted, &plain(candidate)), candidate))
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// A way out for an unknown name.
+pub(crate) fn way_out<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
+    nearest(name, known).map_or_else(|| otherwise.to_owned(), |candidate| format!("did you mean {candidate:?}?"))
+}

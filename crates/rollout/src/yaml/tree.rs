@@ -1,0 +1,142 @@
+//! YAML text as a tree with positions. Bounded; aliases are refused, for they can blow a small text up without end.
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::problem;
+use crate::Problem;
+
+/// Longer texts are no rollout specs.
+const TEXT_MAX: usize = 1 << 20;
+/// Deeper ones neither.
+const DEPTH_MAX: usize = 32;
+
+/// Line and column, both from 1.
+pub(super) type At = (usize, usize);
+
+/// A node of the tree.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) at: At,
+    pub(super) value: Value,
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// A scalar as it is written; `plain`: without quotes, so it may be a number, a boolean or null.
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Node>),
+    /// Keys in the order of the text, repeated ones too.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A key of a map.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) at: At,
+    pub(super) text: String,
+}
+
+/// Parses one document.
+pub(super) fn parse(text: &str) -> Result<Node, Problem> {
+    if text.len() > TEXT_MAX {
+        return Err(problem(
+            "",
+            (1, 1),
+            "the text is longer than 1 MiB",
+            "a rollout spec has a few hundred lines at most",
+        ));
+    }
+    let mut reader = Reader { parser: Parser::new_from_str(text) };
+    loop {
+        match reader.next()? {
+            (Event::StreamEnd, _) => {
+                return Err(problem("", (1, 1), "the text is empty", "see docs/rollout-spec.md for an example"));
+            }
+            (Event::DocumentStart(_), _) => break,
+            _ => {}
+        }
+    }
+    let first = reader.next()?;
+    let root = reader.node(first, 0)?;
+    loop {
+        match reader.next()? {
+            (Event::StreamEnd, _) => return Ok(root),
+            (Event::DocumentStart(_), span) => {
+                return Err(problem(
+                    "",
+                    at(span),
+                    "there is a second document",
+                    "put each rollout into a file of its own",
+                ));
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Reader<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), Problem> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(cause)) => {
+                let at = (cause.marker().line(), cause.marker().col() + 1);
+                let message = format!("this is not YAML: {}", cause.info());
+                Err(problem("", at, message, "check indentation, colons and quotes around here"))
+            }
+            None => Err(problem("", (1, 1), "the text ends too early", "check the end of the file")),
+        }
+    }
+
+    fn node(&mut self, (event, span): (Event<'a>, Span), depth: usize) -> Result<Node, Problem> {
+        if depth > DEPTH_MAX {
+            return Err(problem("", at(span), "this is nested too deeply", "a rollout spec has a few levels"));
+        }
+        let value = match event {
+            Event::Scalar(text, style, ..) => {
+                Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }
+            }
+            Event::SequenceStart(..) => {
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break Value::List(items),
+                        item => items.push(self.node(item, depth + 1)?),
+                    }
+                }
+            }
+            Event::MappingStart(..) => {
+                let mut entries = Vec::new();
+                loop {
+                    match self.next()? {
+                        (Event::MappingEnd, _) => break Value::Map(entries),
+                        (Event::Scalar(text, ..), key) => {
+                            let value = self.next()?;
+                            let value = self.node(value, depth + 1)?;
+                            entries.push((Key { at: at(key), text: text.into_owned() }, value));
+                        }
+                        (_, key) => {
+                            return Err(problem("", at(key), "a key is not a plain word", "write `key: value`"));
+                        }
+                    }
+                }
+            }
+            Event::Alias(_) => {
+                return Err(problem("", at(span), "aliases (*name) are not read", "write the value out"));
+            }
+            _ => return Err(problem("", at(span), "a value is missing here", "write one")),
+        };
+        Ok(Node { at: at(span), value })
+    }
+}
+
+fn at(span: Span) -> At {
+    (span.start.line(), span.start.col() + 1)
+}

@@ -1,0 +1,326 @@
+//! Walks a tree along the JSON Schema of the spec and collects everything that does not fit.
+//!
+//! What is broken is replaced by a placeholder, so that the rest can still be linted. Only the forms of schema that `schemars`
+//! makes of our types are known here; a test walks the whole schema to see that it has no other.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{
+    problem,
+    tree::{At, Key, Node, Value},
+};
+use crate::{Problem, Share, suggest, units::Duration};
+
+/// What a walk found.
+pub(super) struct Walked {
+    /// The tree as JSON, with placeholders where it is broken.
+    pub(super) value: Json,
+    pub(super) problems: Vec<Problem>,
+    /// Paths with placeholders or defaults that the writer did not mean.
+    pub(super) broken: Vec<String>,
+    places: BTreeMap<String, At>,
+}
+
+impl Walked {
+    /// Where a path is, or else the nearest part around it.
+    pub(super) fn place(&self, path: &str) -> At {
+        let mut path = path;
+        loop {
+            if let Some(at) = self.places.get(path) {
+                return *at;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None if path.is_empty() => return (1, 1),
+                None => path = "",
+            }
+        }
+    }
+}
+
+pub(super) fn walk(root: &Node, schema: &Json) -> Walked {
+    let mut walker = Walker { root: schema, problems: Vec::new(), broken: Vec::new(), places: BTreeMap::new() };
+    let value = walker.node(root, schema, "");
+    Walked { value, problems: walker.problems, broken: walker.broken, places: walker.places }
+}
+
+struct Walker<'a> {
+    root: &'a Json,
+    problems: Vec<Problem>,
+    broken: Vec<String>,
+    places: BTreeMap<String, At>,
+}
+
+impl<'a> Walker<'a> {
+    /// Follows references; the name of the last one says which type it is.
+    fn resolve(&self, mut schema: &'a Json) -> (&'a Json, &'a str) {
+        let mut name = "";
+        loop {
+            if let Some(target) = schema["$ref"].as_str() {
+                name = target.trim_start_matches("#/$defs/");
+                schema = &self.root["$defs"][name];
+            } else if let Some(first) = schema["anyOf"].as_array().and_then(|any| any.first()) {
+                // `Option<T>` is `anyOf: [T, null]`.
+                schema = first;
+            } else {
+                return (schema, name);
+            }
+        }
+    }
+
+    /// Reports what does not fit and puts a placeholder there.
+    fn broken(
+        &mut self,
+        path: &str,
+        at: At,
+        schema: &'a Json,
+        message: impl Into<String>,
+        way_out: impl Into<String>,
+    ) -> Json {
+        self.problems.push(problem(path, at, message, way_out));
+        self.broken.push(path.to_owned());
+        self.placeholder(schema)
+    }
+
+    fn node(&mut self, node: &Node, schema: &'a Json, path: &str) -> Json {
+        self.places.entry(path.to_owned()).or_insert(node.at);
+        let nullable = schema["anyOf"].is_array() || schema["type"].is_array();
+        if nullable && matches!(&node.value, Value::Scalar { text, plain: true } if is_null(text)) {
+            return Json::Null;
+        }
+        let (resolved, name) = self.resolve(schema);
+        if resolved["oneOf"].is_array() {
+            return self.choice(node, resolved, path);
+        }
+        match (kind(resolved), &node.value) {
+            ("object", Value::Map(entries)) => self.object(node, entries, resolved, path),
+            ("array", Value::List(items)) => Json::Array(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.node(item, &resolved["items"], &format!("{path}[{index}]")))
+                    .collect(),
+            ),
+            ("object" | "array", value) => {
+                let message = format!("{} is expected here, this is {}", expected(kind(resolved)), found(value));
+                self.broken(path, node.at, schema, message, way_out_of(resolved))
+            }
+            (_, Value::Scalar { text, plain }) => match scalar(text, *plain, resolved, name) {
+                Ok(value) => value,
+                Err((message, way_out)) => self.broken(path, node.at, schema, message, way_out),
+            },
+            (kind, value) => {
+                let message = format!("{} is expected here, this is {}", expected(kind), found(value));
+                self.broken(path, node.at, schema, message, way_out_of(resolved))
+            }
+        }
+    }
+
+    fn object(&mut self, node: &Node, entries: &[(Key, Node)], schema: &'a Json, path: &str) -> Json {
+        let known = || schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
+        let mut object = Map::new();
+        let mut meant = Vec::new();
+        for (key, value) in entries {
+            let here = join(path, &key.text);
+            let Some(property) = schema["properties"].get(&key.text) else {
+                let nearest = suggest::nearest(&key.text, known()).map(str::to_owned);
+                let otherwise = format!("known here: {}", known().collect::<Vec<_>>().join(", "));
+                let way_out = nearest.as_ref().map_or(otherwise, |name| format!("did you mean {name:?}?"));
+                self.problems.push(problem(&here, key.at, format!("the key {:?} is unknown", key.text), way_out));
+                meant.extend(nearest);
+                continue;
+            };
+            if object.contains_key(&key.text) {
+                let message = format!("the key {:?} is there twice", key.text);
+                self.problems.push(problem(&here, key.at, message, "keep one of them"));
+                continue;
+            }
+            let value = self.node(value, property, &here);
+            // The key is the better place for a message than its value, which may start on a later line.
+            self.places.insert(here, key.at);
+            object.insert(key.text.clone(), value);
+        }
+        for name in meant.iter().filter(|name| !object.contains_key(*name)) {
+            self.broken.push(join(path, name));
+        }
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+            if object.contains_key(name) {
+                continue;
+            }
+            let property = &schema["properties"][name];
+            let value = if meant.iter().any(|meant| meant == name) {
+                self.placeholder(property)
+            } else {
+                let way_out = format!("add it: {}", property["description"].as_str().unwrap_or("it is required"));
+                self.broken(&join(path, name), node.at, property, format!("{name:?} is missing"), way_out)
+            };
+            object.insert(name.to_owned(), value);
+        }
+        Json::Object(object)
+    }
+
+    /// An enum: a word, or a map with one key.
+    fn choice(&mut self, node: &Node, schema: &'a Json, path: &str) -> Json {
+        let choices = choices(schema);
+        let all = || choices.iter().map(|(name, inner)| (*name, inner.is_some()));
+        let listed = || {
+            let write = |(name, has_value)| if has_value { format!("{{{name}: ...}}") } else { str::to_owned(name) };
+            all().map(write).collect::<Vec<String>>().join(", ")
+        };
+        let unknown = |text: &str| {
+            let way_out = suggest::nearest(text, all().map(|(name, _)| name))
+                .map_or_else(|| format!("use one of: {}", listed()), |name| format!("did you mean {name:?}?"));
+            (format!("{text:?} is not known here"), way_out)
+        };
+        let (message, way_out) = match &node.value {
+            Value::Scalar { text, .. } => match choices.iter().find(|(name, _)| name == text) {
+                Some((name, None)) => return json!(name),
+                Some((name, Some(_))) => (format!("{name:?} needs a value"), format!("write {{{name}: ...}}")),
+                None => unknown(text),
+            },
+            Value::Map(entries) => match entries.as_slice() {
+                [(key, value)] => match choices.iter().find(|(name, _)| *name == key.text) {
+                    Some((name, Some(inner))) => {
+                        let inner = self.node(value, inner, &join(path, name));
+                        return json!({ *name: inner });
+                    }
+                    Some((name, None)) => (format!("{name:?} takes no value"), format!("write {name} alone")),
+                    None => unknown(&key.text),
+                },
+                _ => (
+                    format!("exactly one key is expected here, there are {}", entries.len()),
+                    format!("use one of: {}", listed()),
+                ),
+            },
+            Value::List(_) => ("a list is not expected here".to_owned(), format!("use one of: {}", listed())),
+        };
+        self.broken(path, node.at, schema, message, way_out)
+    }
+
+    /// Some value of the type, so that the rest can be read.
+    fn placeholder(&self, schema: &'a Json) -> Json {
+        if schema["anyOf"].is_array() || schema["type"].is_array() {
+            return Json::Null;
+        }
+        let (resolved, name) = self.resolve(schema);
+        if resolved["oneOf"].is_array() {
+            return match choices(resolved).first() {
+                Some((name, Some(inner))) => json!({ *name: self.placeholder(inner) }),
+                Some((name, None)) => json!(name),
+                None => Json::Null,
+            };
+        }
+        match (name, kind(resolved)) {
+            ("Duration", _) => json!("10m"),
+            ("Share", _) => json!("1%"),
+            (_, "object") => {
+                let required = resolved["required"].as_array().into_iter().flatten().filter_map(Json::as_str);
+                required.map(|name| (name.to_owned(), self.placeholder(&resolved["properties"][name]))).collect()
+            }
+            (_, "array") => json!([]),
+            (_, "boolean") => json!(false),
+            (_, "integer") => json!(0),
+            (_, "number") => json!(0.0),
+            _ => json!(""),
+        }
+    }
+}
+
+/// Names of an enum, and the schema of their value if they have one.
+fn choices(schema: &Json) -> Vec<(&str, Option<&Json>)> {
+    let mut choices = Vec::new();
+    for choice in schema["oneOf"].as_array().into_iter().flatten() {
+        if let Some(name) = choice["const"].as_str() {
+            choices.push((name, None));
+        } else if let Some(names) = choice["enum"].as_array() {
+            choices.extend(names.iter().filter_map(Json::as_str).map(|name| (name, None)));
+        } else if let Some((name, inner)) =
+            choice["properties"].as_object().and_then(|properties| properties.iter().next())
+        {
+            choices.push((name.as_str(), Some(inner)));
+        }
+    }
+    choices
+}
+
+/// The JSON type of a schema without the `null` of an option.
+fn kind(schema: &Json) -> &str {
+    match &schema["type"] {
+        Json::String(kind) => kind,
+        Json::Array(kinds) => kinds.iter().filter_map(Json::as_str).find(|kind| *kind != "null").unwrap_or_default(),
+        _ => "",
+    }
+}
+
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+/// A scalar as its type wants it, or what is wrong and the way out.
+fn scalar(text: &str, plain: bool, schema: &Json, name: &str) -> Result<Json, (String, String)> {
+    let wrong =
+        |what: &str, way_out: &str| Err((format!("{what} is expected here, this is {text:?}"), way_out.to_owned()));
+    match (name, kind(schema)) {
+        ("Duration", _) => match Duration::parse(text) {
+            Ok(_) => Ok(json!(text)),
+            Err(_) => wrong("a span of time", "write for example 500ms, 10s, 5m, 6h, 2d or 1h30m"),
+        },
+        ("Share", _) => match Share::parse(text) {
+            Ok(_) => Ok(json!(text)),
+            Err(_) => wrong("a share of the traffic", "write for example 5% or 0.25%, in steps of 0.01%, up to 100%"),
+        },
+        (_, "string") if plain && is_null(text) => wrong("text", "write a value"),
+        // A version such as 1.10 is meant as it is written.
+        (_, "string") => Ok(json!(text)),
+        (_, "boolean") if plain && matches!(text, "true" | "false") => Ok(json!(text == "true")),
+        (_, "boolean") => wrong("true or false", "write true or false, without quotes"),
+        (_, "integer") if plain => match text.replace('_', "").parse::<u64>() {
+            Ok(number) => Ok(json!(number)),
+            Err(_) => wrong("a whole number from 0", "write for example 1000"),
+        },
+        (_, "number") if plain => match text.replace('_', "").parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(json!(number)),
+            _ if text.ends_with('%') => wrong("a number", "write 5% as 0.05"),
+            _ => wrong("a number", "write for example 0.01"),
+        },
+        (_, "integer" | "number") => wrong("a number", "write it without quotes"),
+        (_, kind) => wrong(expected(kind), "see docs/rollout-spec.md"),
+    }
+}
+
+fn expected(kind: &str) -> &'static str {
+    match kind {
+        "object" => "a map of keys",
+        "array" => "a list",
+        "boolean" => "true or false",
+        "integer" => "a whole number",
+        "number" => "a number",
+        _ => "text",
+    }
+}
+
+fn found(value: &Value) -> String {
+    match value {
+        Value::Scalar { text, .. } => format!("{text:?}"),
+        Value::List(_) => "a list".to_owned(),
+        Value::Map(_) => "a map of keys".to_owned(),
+    }
+}
+
+fn way_out_of(schema: &Json) -> String {
+    match kind(schema) {
+        "array" => "write each item on a line that starts with a dash".to_owned(),
+        "object" => {
+            let keys: Vec<&str> =
+                schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
+            format!("known here: {}", keys.join(", "))
+        }
+        _ => "write a single value".to_owned(),
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
