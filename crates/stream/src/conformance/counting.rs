@@ -1,0 +1,100 @@
+//! A fold that counts, and the outputs it must have made.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::{
+    fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
+    record::{Outgoing, Record, Target},
+};
+
+/// Makes counting folds.
+pub struct Counting {
+    /// Its inputs.
+    pub inputs: &'static [&'static str],
+}
+
+impl FoldFactory for Counting {
+    fn stage(&self) -> &'static str {
+        "counter"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        self.inputs
+    }
+
+    fn fold(&self, partition: i32) -> Box<dyn Fold> {
+        Box::new(Count { partition, total: 0 })
+    }
+}
+
+/// Counts records per key in rows, and all records in memory until a commit; says both in `out`.
+/// The value `!` is unusable; `now` asks for a commit; `forget` removes the key.
+struct Count {
+    partition: i32,
+    total: u64,
+}
+
+fn number(row: Option<Bytes>) -> u64 {
+    row.and_then(|row| row.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+impl Fold for Count {
+    fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        self.total = number(rows.get(b"total")?);
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let value = record.value.as_deref().unwrap_or_default();
+        if value == b"!" {
+            return Ok(Err(Poison { code: "garbage", message: "a bang".into() }));
+        }
+        let row = [b"k/", record.key.as_ref()].concat();
+        let count = number(context.rows.get(&row)?) + 1;
+        self.total += 1;
+        if value == b"forget" {
+            context.rows.delete(&row);
+        } else {
+            context.rows.put(&row, Bytes::copy_from_slice(&count.to_be_bytes()));
+        }
+        context.commit_now = value == b"now";
+        let said = said(&record.key, count, self.total);
+        context.out.push(Outgoing {
+            topic: "out",
+            target: Target::Partition(self.partition),
+            key: record.key.clone(),
+            value: Some(said.into()),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        });
+        Ok(Ok(()))
+    }
+
+    fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
+        context.rows.put(b"total", Bytes::copy_from_slice(&self.total.to_be_bytes()));
+        Ok(())
+    }
+}
+
+fn said(key: &[u8], count: u64, total: u64) -> String {
+    format!("{}={count} of {total}", String::from_utf8_lossy(key))
+}
+
+/// What the fold must have said about these inputs, however often it crashed.
+pub fn expected(inputs: &[(String, String)]) -> Vec<String> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut total = 0;
+    let mut outputs = Vec::new();
+    for (key, value) in inputs.iter().filter(|(_, value)| value != "!") {
+        let count = counts.entry(key).or_default();
+        *count += 1;
+        total += 1;
+        outputs.push(said(key.as_bytes(), *count, total));
+        if value == "forget" {
+            counts.remove(key.as_str());
+        }
+    }
+    outputs
+}

@@ -1,0 +1,98 @@
+//! A stage's logic, as a trait: a pure function of its input and its state.
+//!
+//! A fold knows no clock, disk or network. It is driven by [`crate::task`]: records in order, then
+//! [`Fold::before_commit`], then the task commits what was put into the [`Context`] in one transaction. After a crash a new
+//! value is opened from the rows of the last commit, so whatever must survive has to be a row by then.
+
+use bytes::Bytes;
+
+use crate::record::{Outgoing, Record};
+
+/// A record that a fold cannot use. It goes to `dead-letters`, in the same transaction, and the task goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// Stable code, such as `garbage`.
+    pub code: &'static str,
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+/// A fold's own state cannot be read or used: the task stops with this.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct FoldError(pub String);
+
+/// The rows of a task: what was committed, overlaid with what this batch changed.
+pub trait Rows {
+    /// The row at `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, FoldError>;
+
+    /// All rows whose key starts with `prefix`, in key order.
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, FoldError>;
+
+    /// Sets a row. It goes to the changelog with the next commit.
+    fn put(&mut self, key: &[u8], value: Bytes);
+
+    /// Removes a row; a tombstone goes to the changelog.
+    fn delete(&mut self, key: &[u8]);
+}
+
+/// What a fold may touch while it applies a record.
+pub struct Context<'a> {
+    /// The state.
+    pub rows: &'a mut dyn Rows,
+    /// Records to write with the next commit, in order.
+    pub out: &'a mut Vec<Outgoing>,
+    /// Set it to ask for a commit right after this record: something waits for the output.
+    pub commit_now: bool,
+}
+
+/// The logic of one stage on one partition.
+pub trait Fold: Send {
+    /// Reads what it needs from the rows. Called once, before anything else.
+    fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError>;
+
+    /// Applies one record. [`Ok(Err(poison))`](Poison): the record is unusable and nothing was changed.
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError>;
+
+    /// Time has passed: `now_ms` is the wall clock. Only the controller uses it; deterministic folds leave it empty.
+    fn tick(&mut self, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let _ = (now_ms, context);
+        Ok(())
+    }
+
+    /// Writes what it kept in memory into the rows. Called before each commit; what is committed must not depend on
+    /// how often this is called.
+    fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// The commit succeeded: what waits for it outside may go on.
+    fn committed(&mut self) {}
+}
+
+/// Makes the fold of one partition.
+pub trait FoldFactory: Send + Sync + 'static {
+    /// The stage's name: prefix of its changelog topic, its group and its transactional ids.
+    fn stage(&self) -> &'static str;
+
+    /// Input topics, without prefix; a task reads the same-numbered partition of each.
+    fn inputs(&self) -> &'static [&'static str];
+
+    /// How often [`Fold::tick`] is called, if at all.
+    fn tick_every(&self) -> Option<std::time::Duration> {
+        None
+    }
+
+    /// Whether an unusable record with this [code](Poison::code) speaks for a bad deploy: too many of them stop the task.
+    ///
+    /// By default what no writer of Serin's can cause by its values: bytes, types and versions that cannot be read. A stage
+    /// that reads what strangers write counts nothing: their mistakes must not stop it.
+    fn is_bad_deploy(&self, code: &str) -> bool {
+        matches!(code, "garbage" | "unknown_schema_version" | "unknown_type")
+    }
+
+    /// A new fold for `partition`.
+    fn fold(&self, partition: i32) -> Box<dyn Fold>;
+}

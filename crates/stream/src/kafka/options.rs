@@ -1,0 +1,327 @@
+//! How to reach a Kafka cluster.
+//!
+//! Secrets are taken in and handed to librdkafka; they are never printed, serialised or put into an error.
+
+use std::{collections::BTreeMap, fmt, fs::File, path::PathBuf};
+
+use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{local::failed, log::LogError};
+
+/// Properties that decide whether Serin's promises hold. They are set here and nowhere else.
+const OWN_PROPERTIES: [&str; 21] = [
+    "acks",
+    "allow.auto.create.topics",
+    "auto.commit.enable",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "delivery.timeout.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "group.instance.id",
+    "isolation.level",
+    "message.max.bytes",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "queue.buffering.max.messages",
+    "request.required.acks",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+/// Other names of properties that Serin sets or looks at, and the name to write: librdkafka takes the last of both, and
+/// which one that is nobody knows.
+const OTHER_NAMES: [(&str, &str); 3] = [
+    ("compression.codec", "compression.type"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+];
+
+/// Parts of names of properties whose values are not shown.
+const SECRET_PARTS: [&str; 6] = ["password", "passphrase", "secret", "token", ".pem", "jaas"];
+
+/// A Kafka cluster and how to talk to it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaOptions {
+    /// Where clients connect first: `host:port`, several with commas.
+    pub brokers: String,
+    /// Stands before every topic, group and transactional id. Set by the topology.
+    #[serde(skip)]
+    pub prefix: String,
+    /// A name for this process that stays the same over restarts, such as a pod's. With it a restart within the session
+    /// timeout moves no partitions (static membership). Each process needs its own.
+    pub instance: Option<String>,
+    /// Encryption and sign-in.
+    pub security: Security,
+    /// Further librdkafka properties, by name. Those that Serin's guarantees rest on are refused.
+    #[serde(serialize_with = "without_secrets")]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Encryption and sign-in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    pub protocol: Protocol,
+    /// Certificates of the authorities that sign the brokers' certificates, as a PEM file; without it the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate, as a PEM file.
+    pub certificate_file: Option<PathBuf>,
+    /// The client's key, as a PEM file.
+    pub key_file: Option<PathBuf>,
+    /// Password of the client's key.
+    pub key_password: Option<Secret>,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: Option<String>,
+    /// User for SASL.
+    pub username: Option<String>,
+    /// Password for SASL.
+    pub password: Option<Secret>,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Not at all.
+    #[default]
+    Plaintext,
+    /// TLS; the client may show a certificate.
+    Ssl,
+    /// SASL without encryption.
+    SaslPlaintext,
+    /// SASL within TLS.
+    SaslSsl,
+}
+
+/// A text that is never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+fn shown(properties: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
+    let is_secret = |name: &str| SECRET_PARTS.iter().any(|part| name.contains(part));
+    properties.iter().map(|(name, value)| (name.as_str(), if is_secret(name) { "***" } else { value })).collect()
+}
+
+fn without_secrets<S: Serializer>(properties: &BTreeMap<String, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    shown(properties).serialize(serializer)
+}
+
+impl fmt::Debug for KafkaOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaOptions")
+            .field("brokers", &self.brokers)
+            .field("prefix", &self.prefix)
+            .field("instance", &self.instance)
+            .field("security", &self.security)
+            .field("properties", &shown(&self.properties))
+            .finish()
+    }
+}
+
+impl KafkaOptions {
+    /// Options for a cluster without encryption and sign-in.
+    pub fn new(brokers: &str, prefix: &str) -> Self {
+        Self { brokers: brokers.to_owned(), prefix: prefix.to_owned(), ..Self::default() }
+    }
+
+    /// All that is wrong, before anything is connected.
+    pub(super) fn check(&self) -> Result<(), LogError> {
+        let mut problems = Vec::new();
+        if self.brokers.trim().is_empty() {
+            problems.push("`brokers` is empty; write host:port, several with commas".to_owned());
+        }
+        for name in self.properties.keys().filter(|name| OWN_PROPERTIES.contains(&name.as_str())) {
+            problems.push(format!("the property `{name}` is Serin's own and cannot be set"));
+        }
+        for (name, written) in OTHER_NAMES.iter().filter(|(name, _)| self.properties.contains_key(*name)) {
+            problems.push(format!("the property `{name}` has a second name; write `{written}`"));
+        }
+        self.check_security(&mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(failed("reading the options of Kafka", &problems.join("; "))) }
+    }
+
+    /// What librdkafka would find out late, in other words, or never: it takes a password and sends it nowhere.
+    fn check_security(&self, problems: &mut Vec<String>) {
+        let security = &self.security;
+        let has = |name| self.properties.contains_key(name);
+        let is_sasl = matches!(security.protocol, Protocol::SaslPlaintext | Protocol::SaslSsl);
+        if is_sasl && security.sasl_mechanism.is_none() && !has("sasl.mechanism") {
+            problems.push("SASL needs a `security.sasl_mechanism`: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512".to_owned());
+        }
+        let by_password =
+            security.sasl_mechanism.as_deref().is_some_and(|name| name == "PLAIN" || name.starts_with("SCRAM-"));
+        let sign_in = [
+            ("security.username", security.username.is_some(), "sasl.username"),
+            ("security.password", security.password.is_some(), "sasl.password"),
+        ];
+        for (setting, is_set, property) in sign_in {
+            if is_sasl && by_password && !is_set && !has(property) {
+                problems.push(format!("`{setting}` is missing; the `security.sasl_mechanism` needs it"));
+            }
+            if is_set && !is_sasl && !has("security.protocol") {
+                problems.push(format!("`{setting}` is set but nobody signs in; set `security.protocol` to sasl_ssl"));
+            }
+        }
+        let is_tls = matches!(security.protocol, Protocol::Ssl | Protocol::SaslSsl) || has("security.protocol");
+        let files = [
+            ("security.ca_file", &security.ca_file),
+            ("security.certificate_file", &security.certificate_file),
+            ("security.key_file", &security.key_file),
+        ];
+        for (setting, path) in files {
+            if let Some(path) = path
+                && let Err(error) = File::open(path)
+            {
+                problems.push(format!("`{setting}`: {} cannot be read: {error}", path.display()));
+            }
+        }
+        if security.ca_file.is_some() && !is_tls {
+            problems.push(
+                "`security.ca_file` is set but nothing is encrypted; set `security.protocol` to ssl or sasl_ssl"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// What every client needs. Pass-through properties come first, so that what a client needs itself wins.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("allow.auto.create.topics", "false");
+        let preferred = [("client.id", self.instance.as_deref().unwrap_or("serin")), ("socket.nagle.disable", "true")];
+        for (name, value) in preferred {
+            if !self.properties.contains_key(name) {
+                config.set(name, value);
+            }
+        }
+        self.security.apply(&mut config);
+        config
+    }
+}
+
+impl Security {
+    fn apply(&self, config: &mut ClientConfig) {
+        let protocol = match self.protocol {
+            // The properties may say otherwise.
+            Protocol::Plaintext => None,
+            Protocol::Ssl => Some("ssl"),
+            Protocol::SaslPlaintext => Some("sasl_plaintext"),
+            Protocol::SaslSsl => Some("sasl_ssl"),
+        };
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.0.clone());
+        let settings = [
+            ("security.protocol", protocol.map(str::to_owned)),
+            ("ssl.ca.location", path(&self.ca_file)),
+            ("ssl.certificate.location", path(&self.certificate_file)),
+            ("ssl.key.location", path(&self.key_file)),
+            ("ssl.key.password", secret(&self.key_password)),
+            ("sasl.mechanism", self.sasl_mechanism.clone()),
+            ("sasl.username", self.username.clone()),
+            ("sasl.password", secret(&self.password)),
+        ];
+        for (name, value) in settings {
+            if let Some(value) = value {
+                config.set(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut options = KafkaOptions::new("b:9092", "p.");
+        options.security.password = Some(Secret::from("hunter2".to_owned()));
+        options.security.key_password = Some(Secret::from("hunter2".to_owned()));
+        options.properties.insert("sasl.oauthbearer.client.secret".into(), "hunter2".into());
+        options.properties.insert("ssl.key.pem".into(), "hunter2".into());
+        options.properties.insert("linger.ms".into(), "7".into());
+        let shown = [format!("{options:?}"), serde_json::to_string(&options).unwrap()];
+        for text in shown {
+            assert!(!text.contains("hunter2") && text.contains("***") && text.contains('7'), "{text}");
+        }
+        assert_eq!(options.client().get("sasl.password"), Some("hunter2"));
+    }
+
+    #[test]
+    fn problems_are_told_at_once() {
+        let mut options = KafkaOptions::default();
+        options.properties.insert("isolation.level".into(), "read_uncommitted".into());
+        options.security.protocol = Protocol::SaslSsl;
+        let text = options.check().unwrap_err().to_string();
+        for part in ["`brokers` is empty", "`isolation.level`", "`security.sasl_mechanism`"] {
+            assert!(text.contains(part), "{part:?} is missing in: {text}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_would_go_nowhere_are_problems() {
+        let mut options = KafkaOptions::new("b:9092", "");
+        options.security.password = Some(Secret::from("hunter2".to_owned()));
+        options.security.ca_file = Some("ca.pem".into());
+        let text = options.check().unwrap_err().to_string();
+        assert!(text.contains("`security.password` is set but") && text.contains("`security.ca_file` is set but"));
+        options.security.protocol = Protocol::SaslSsl;
+        options.security.sasl_mechanism = Some("PLAIN".to_owned());
+        let text = options.check().unwrap_err().to_string();
+        assert!(text.contains("`security.username` is missing") && !text.contains("hunter2"), "{text}");
+        assert!(text.contains("`security.ca_file`: ca.pem cannot be read"), "{text}");
+        options.properties.insert("sasl.username".into(), "ann".into());
+        options.security.ca_file = None;
+        options.check().unwrap();
+    }
+
+    #[test]
+    fn a_property_of_ones_own_wins_over_a_preference_and_second_names_are_refused() {
+        let mut options = KafkaOptions::new("b:9092", "");
+        options.instance = Some("pod-0".to_owned());
+        assert_eq!(options.client().get("client.id"), Some("pod-0"));
+        options.properties.insert("client.id".into(), "billing".into());
+        assert_eq!(options.client().get("client.id"), Some("billing"));
+        options.properties.insert("compression.codec".into(), "zstd".into());
+        let text = options.check().unwrap_err().to_string();
+        assert!(text.contains("`compression.codec`") && text.contains("write `compression.type`"), "{text}");
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        let json = r#"{"brokers":"b:1","security":{"protocol":"sasl_ssl","password":"x"},"instance":"pod-0"}"#;
+        let options: KafkaOptions = serde_json::from_str(json).unwrap();
+        assert_eq!((options.security.protocol, options.instance.as_deref()), (Protocol::SaslSsl, Some("pod-0")));
+        assert!(serde_json::from_str::<KafkaOptions>(r#"{"broker":"b:1"}"#).is_err());
+    }
+}

@@ -1,0 +1,180 @@
+//! What transactions and plain writers share: records in librdkafka's form, and the count of what is under way.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Message,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
+};
+use serin_schemas::ids::NextOffset;
+
+use super::client::Complaints;
+use crate::{
+    local::lock,
+    partition::partition_of,
+    record::{Outgoing, Target, TopicPartition},
+};
+
+/// Largest message that a client takes: the largest record of Serin (8 MiB) with key and headers. What a topic takes is the
+/// broker's business (`max.message.bytes`).
+pub(super) const MAX_MESSAGE_BYTES: &str = "9437184";
+
+/// A producer with a thread for its events.
+pub(super) type Producer = ThreadedProducer<Deliveries>;
+
+/// Counts what was sent and not yet acknowledged, in rounds: a flush ends a round and waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    pub(super) complaints: Complaints,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    round: usize,
+    /// Unacknowledged records by round.
+    pending: BTreeMap<usize, u64>,
+    /// Positions after the last acknowledged record. Only kept for transactions.
+    ends: Option<HashMap<(String, i32), i64>>,
+    failed: u64,
+    error: Option<KafkaError>,
+}
+
+impl Deliveries {
+    /// Counts, and notes where records went.
+    pub(super) fn with_ends() -> Self {
+        let state = State { ends: Some(HashMap::new()), ..State::default() };
+        Self { state: Mutex::new(state), ..Self::default() }
+    }
+
+    /// A record is about to be sent; the answer goes with it.
+    pub(super) fn sending(&self) -> usize {
+        let mut state = lock(&self.state);
+        let round = state.round;
+        *state.pending.entry(round).or_default() += 1;
+        round
+    }
+
+    /// A record was acknowledged, refused or not even queued.
+    pub(super) fn done(&self, round: usize) {
+        let mut state = lock(&self.state);
+        if let Some(count) = state.pending.get_mut(&round) {
+            *count -= 1;
+            if *count == 0 {
+                state.pending.remove(&round);
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    /// Ends the round and waits for all records of it and of those before. False: not in time.
+    pub(super) fn wait(&self, deadline: Instant) -> bool {
+        let mut state = lock(&self.state);
+        let round = state.round;
+        state.round += 1;
+        while state.pending.range(..=round).next().is_some() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Records that were not written.
+    pub(super) fn failed(&self) -> u64 {
+        lock(&self.state).failed
+    }
+
+    /// The last reason for a record not being written, once.
+    pub(super) fn take_error(&self) -> Option<KafkaError> {
+        lock(&self.state).error.take()
+    }
+
+    /// Positions after the acknowledged records, since the last call.
+    pub(super) fn take_ends(&self) -> Vec<(TopicPartition, NextOffset)> {
+        let ends = lock(&self.state).ends.as_mut().map(std::mem::take).unwrap_or_default();
+        ends.into_iter()
+            .map(|((topic, partition), next)| (TopicPartition::new(&topic, partition), NextOffset(next)))
+            .collect()
+    }
+
+    fn note(&self, result: &DeliveryResult<'_>) {
+        let mut state = lock(&self.state);
+        match result {
+            Ok(message) => {
+                if let Some(ends) = &mut state.ends {
+                    let end = ends.entry((message.topic().to_owned(), message.partition())).or_default();
+                    *end = (*end).max(message.offset() + 1);
+                }
+            }
+            Err((error, _)) => {
+                state.failed += 1;
+                state.error = Some(error.clone());
+            }
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.complaints.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.complaints.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, round: usize) {
+        self.note(result);
+        self.done(round);
+    }
+}
+
+/// The partitions that a record goes to. `None`: there is no such partition.
+pub(super) fn targets(record: &Outgoing, partitions: i32) -> Option<Vec<i32>> {
+    match record.target {
+        Target::ByKey => Some(vec![partition_of(&record.key, partitions)]),
+        Target::Partition(partition) => (0..partitions).contains(&partition).then(|| vec![partition]),
+        Target::EveryPartition => Some((0..partitions).collect()),
+    }
+}
+
+/// Queues one copy of a record.
+pub(super) fn send(producer: &Producer, topic: &str, partition: i32, record: &Outgoing) -> Result<(), KafkaError> {
+    use rdkafka::producer::Producer as _;
+    let deliveries: Arc<Deliveries> = Arc::clone(producer.client().context());
+    let round = deliveries.sending();
+    let headers =
+        record.headers.iter().fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value.as_ref()) })
+        });
+    let mut message: BaseRecord<'_, [u8], [u8], usize> =
+        BaseRecord::with_opaque_to(topic, round).partition(partition).key(record.key.as_ref()).headers(headers);
+    if let Some(value) = &record.value {
+        message = message.payload(value.as_ref());
+    }
+    if let Some(timestamp_ms) = record.timestamp_ms {
+        message = message.timestamp(timestamp_ms);
+    }
+    producer.send(message).map_err(|(error, _)| {
+        deliveries.done(round);
+        error
+    })
+}
+
+/// A moment, for retries.
+pub(super) const MOMENT: Duration = Duration::from_millis(1);

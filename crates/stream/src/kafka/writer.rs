@@ -1,0 +1,118 @@
+//! The plain writer: idempotent, ordered per partition, with a bounded queue that never blocks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    config::FromClientConfigAndContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::Producer as _,
+};
+
+use super::{
+    client::config_error,
+    options::KafkaOptions,
+    producer::{Deliveries, MAX_MESSAGE_BYTES, Producer, send, targets},
+    topics::Topics,
+};
+use crate::{
+    local::failed,
+    log::{LogError, WriteError, Writer},
+    record::Outgoing,
+};
+
+/// How long a dropped writer goes on writing what it has.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+pub(super) struct KafkaWriter {
+    topics: Arc<Topics>,
+    /// `None` only while it is dropped.
+    producer: Option<Producer>,
+    /// Failures that a flush has reported.
+    reported: AtomicU64,
+}
+
+impl KafkaWriter {
+    pub(super) fn open(options: &KafkaOptions, topics: &Arc<Topics>, queue: usize) -> Result<Self, LogError> {
+        let mut config = options.client();
+        config.set("enable.idempotence", "true");
+        config.set("message.max.bytes", MAX_MESSAGE_BYTES);
+        config.set("queue.buffering.max.messages", queue.max(1).to_string());
+        let preferred = [
+            // In memory at most; the number of records is the caller's.
+            ("queue.buffering.max.kbytes", "65536"),
+            // A moment for company; the default of 5 ms would show in the delay of a decision.
+            ("linger.ms", "1"),
+            ("compression.type", "lz4"),
+        ];
+        for (name, value) in preferred {
+            if !options.properties.contains_key(name) {
+                config.set(name, value);
+            }
+        }
+        let producer = Producer::from_config_and_context(&config, Deliveries::default());
+        let producer = producer.map_err(|error| config_error("opening a writer", &error))?;
+        Ok(Self { topics: Arc::clone(topics), producer: Some(producer), reported: AtomicU64::new(0) })
+    }
+
+    fn producer(&self) -> &Producer {
+        self.producer.as_ref().expect("it is there until the drop")
+    }
+
+    fn deliveries(&self) -> &Deliveries {
+        self.producer().client().context()
+    }
+}
+
+impl Writer for KafkaWriter {
+    fn send(&self, record: Outgoing) -> Result<(), WriteError> {
+        let topic = self.topics.full_name(record.topic);
+        let partitions = self.topics.known(&topic).and_then(|count| targets(&record, count));
+        for partition in partitions.ok_or(WriteError::Closed)? {
+            send(self.producer(), &topic, partition, &record).map_err(|error| match error {
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => WriteError::QueueFull,
+                KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => WriteError::TooLarge,
+                other => {
+                    tracing::debug!(error = %other, %topic, "the writer refused a record");
+                    WriteError::Closed
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self, deadline: Duration) -> Result<(), LogError> {
+        let doing = "flushing a writer";
+        if !self.deliveries().wait(Instant::now() + deadline) {
+            return Err(failed(doing, &"not done in the time given"));
+        }
+        let lost = self.deliveries().failed();
+        match lost.saturating_sub(self.reported.swap(lost, Ordering::AcqRel)) {
+            0 => Ok(()),
+            new => {
+                let cause = self.deliveries().take_error().map_or_else(String::new, |error| format!(": {error}"));
+                Err(failed(doing, &format!("{new} records could not be written{cause}")))
+            }
+        }
+    }
+
+    fn failed(&self) -> u64 {
+        self.deliveries().failed()
+    }
+}
+
+impl Drop for KafkaWriter {
+    fn drop(&mut self) {
+        let Some(producer) = self.producer.take() else { return };
+        // If no thread can be had, the closure is dropped here, and the producer with it.
+        let _ = thread::Builder::new().name("serin-close".into()).spawn(move || {
+            producer.client().context().wait(Instant::now() + LAST_WORDS);
+        });
+    }
+}

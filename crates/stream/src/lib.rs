@@ -1,0 +1,29 @@
+//! How a stage runs: the log, the task, the state.
+//!
+//! A stage's logic is a [`fold::Fold`]. A [`log::Log`] carries its input, its output and its changelog.
+//!
+//! Features: none gives the traits, the in-memory log and the test harness, all pure Rust. `embedded` and `kafka` add the
+//! logs for production, `store` the persistent rows.
+
+pub mod checkpoint;
+pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod fold;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod local;
+pub mod log;
+pub mod memory;
+pub mod metrics;
+mod partition;
+pub mod record;
+pub mod rows;
+pub mod stage;
+pub mod store;
+pub mod task;
+pub mod testing;
+
+pub use partition::partition_of;

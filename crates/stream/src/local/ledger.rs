@@ -1,0 +1,86 @@
+//! Who may write, and which offset a record gets. Pure: storage and readers are served by the caller.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::storage::{Change, Place, StorageError, Stored};
+
+/// Records to append in one piece, with who appends them.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    /// Transactional id and epoch; `None` for a plain write.
+    pub(crate) owner: Option<(String, i64)>,
+    /// The records with their places, in order.
+    pub(crate) records: Vec<(Place, Stored)>,
+    /// Positions of a group that move with them.
+    pub(crate) positions: Vec<(String, Place, i64)>,
+}
+
+/// Why a submission was not taken.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum SubmitError {
+    /// A newer owner of the id exists.
+    #[error("fenced by a newer owner")]
+    Fenced,
+    /// The storage failed; what it kept is unknown.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Offsets after the last record that was written to each place.
+pub(crate) type Ends = BTreeMap<Place, i64>;
+
+/// The bookkeeping of a log. What is here is on the storage too.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// Next offset of each partition.
+    pub(crate) next: HashMap<Place, i64>,
+    /// Newest epoch of each transactional id.
+    pub(crate) epochs: HashMap<String, i64>,
+    /// Number of the next topic.
+    pub(crate) next_topic: u32,
+}
+
+/// Changes that belong in one write, and the offsets they use.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) ends: Ends,
+}
+
+impl Ledger {
+    /// Adds a submission to what will be written. With `markers`, a transaction leaves a gap of one offset in each
+    /// partition, as Kafka's commit markers do.
+    pub(crate) fn stage(&self, what: Submission, markers: bool, staged: &mut Staged) -> Result<Ends, SubmitError> {
+        let transactional = what.owner.is_some();
+        if let Some((id, epoch)) = &what.owner
+            && self.epochs.get(id) != Some(epoch)
+        {
+            return Err(SubmitError::Fenced);
+        }
+        let mut written = Ends::new();
+        for (place, record) in what.records {
+            let next = staged.ends.entry(place).or_insert_with(|| self.next.get(&place).copied().unwrap_or(0));
+            staged.changes.push(Change::Append { place, offset: *next, record });
+            *next += 1;
+            written.insert(place, *next);
+        }
+        if transactional && markers {
+            for place in written.keys() {
+                *staged.ends.get_mut(place).expect("it was staged above") += 1;
+            }
+        }
+        let positions = what.positions.into_iter();
+        staged.changes.extend(positions.map(|(group, place, next)| Change::Position { group, place, next }));
+        Ok(written)
+    }
+
+    /// The staged changes were written.
+    pub(crate) fn written(&mut self, ends: &Ends) {
+        self.next.extend(ends.iter().map(|(place, next)| (*place, *next)));
+    }
+
+    /// The epoch that a new owner of `id` gets.
+    pub(crate) fn next_epoch(&self, id: &str) -> i64 {
+        self.epochs.get(id).map_or(0, |epoch| epoch + 1)
+    }
+}

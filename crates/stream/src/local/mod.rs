@@ -1,0 +1,242 @@
+//! A log within this process, whatever keeps its records: [`crate::memory`] or `crate::embedded`.
+//!
+//! Appending is group commit without a thread of its own: whoever gets the ledger writes what everybody has queued, in one
+//! write of the storage, shows it to the readers and answers the others.
+//!
+//! Invariants: readers see a record only after it is stored; a transaction is one write, so open or aborted transactions
+//! do not exist; offsets of a partition only grow.
+
+mod group;
+mod ledger;
+mod reader;
+pub mod storage;
+pub(crate) mod tail;
+pub(crate) mod topics;
+mod transaction;
+mod writer;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crossbeam_channel::{Sender, bounded};
+use serin_schemas::ids::NextOffset;
+use serin_topology::TopicSpec;
+
+use self::{
+    group::Groups,
+    ledger::{Ends, Ledger, Staged, Submission, SubmitError},
+    reader::LocalReader,
+    storage::{Change, Storage},
+    topics::Topics,
+    transaction::LocalTransaction,
+    writer::LocalWriter,
+};
+use crate::{
+    clock::Clock,
+    log::{Log, LogError, Membership, Reader, Start, Transactional, Writer},
+    record::TopicPartition,
+};
+
+pub use self::group::LocalMembership;
+
+/// How a log in this process behaves.
+#[derive(Clone, Debug)]
+pub struct LocalOptions {
+    /// Stands before every topic name.
+    pub prefix: String,
+    /// How long a plain writer waits for company before it writes.
+    pub linger: Duration,
+    /// Leave a gap after each transaction, as Kafka does.
+    pub markers: bool,
+}
+
+impl Default for LocalOptions {
+    fn default() -> Self {
+        Self { prefix: String::new(), linger: Duration::from_millis(1), markers: false }
+    }
+}
+
+/// A log within this process. Clones are the same log.
+#[derive(Debug)]
+pub struct LocalLog<S: Storage>(Arc<Inner<S>>);
+
+impl<S: Storage> Clone for LocalLog<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// A submission, and where its answer goes.
+type Queued = (Submission, Sender<Result<Ends, SubmitError>>);
+
+pub(crate) struct Inner<S> {
+    pub(crate) options: LocalOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) storage: S,
+    pub(crate) topics: Topics,
+    groups: Arc<Groups>,
+    /// What waits to be written. Taken as a whole by whoever holds the ledger.
+    queue: Mutex<Vec<Queued>>,
+    ledger: Mutex<Ledger>,
+}
+
+impl<S> std::fmt::Debug for Inner<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Locks, also after another thread panicked: what these locks guard is changed in one step or not at all.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A [`LogError::Failed`] from what was being done and what went wrong.
+pub(crate) fn failed(doing: &str, cause: &dyn std::fmt::Display) -> LogError {
+    LogError::Failed { doing: doing.to_owned(), cause: cause.to_string() }
+}
+
+impl<S: Storage> LocalLog<S> {
+    /// Opens the log that `storage` holds.
+    pub fn over(storage: S, options: LocalOptions, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
+        let image = storage.load().map_err(|error| failed("opening the log", &error))?;
+        let ledger = Ledger {
+            next: image.ends.iter().copied().collect(),
+            epochs: image.epochs.into_iter().collect(),
+            next_topic: image.topics.iter().map(|(id, _)| id + 1).max().unwrap_or(0),
+        };
+        let topics = Topics::new(&options.prefix, image.topics, &image.starts, &image.ends);
+        Ok(Self(Arc::new(Inner {
+            options,
+            clock,
+            storage,
+            topics,
+            groups: Arc::default(),
+            queue: Mutex::default(),
+            ledger: Mutex::new(ledger),
+        })))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner<S>> {
+        &self.0
+    }
+}
+
+impl<S: Storage> Inner<S> {
+    /// Appends in one piece, together with whatever else is waiting.
+    pub(crate) fn submit(&self, what: Submission) -> Result<Ends, SubmitError> {
+        let (reply, answer) = bounded(1);
+        lock(&self.queue).push((what, reply));
+        self.lead(&mut lock(&self.ledger));
+        answer.recv().expect("whoever took the submission out of the queue answers before it lets go of the ledger")
+    }
+
+    /// Writes all that is queued.
+    fn lead(&self, ledger: &mut Ledger) {
+        let queued = std::mem::take(&mut *lock(&self.queue));
+        if queued.is_empty() {
+            return;
+        }
+        let mut staged = Staged::default();
+        let mut replies = Vec::with_capacity(queued.len());
+        for (submission, reply) in queued {
+            replies.push((ledger.stage(submission, self.options.markers, &mut staged), reply));
+        }
+        let written = self.write(ledger, staged);
+        for (result, reply) in replies {
+            let answer = result.and_then(|ends| written.clone().map(|()| ends));
+            // The submitter always waits for its answer.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn write(&self, ledger: &mut Ledger, mut staged: Staged) -> Result<(), SubmitError> {
+        staged.changes.extend(staged.ends.iter().map(|(place, next)| Change::End { place: *place, next: *next }));
+        if staged.changes.is_empty() {
+            return Ok(());
+        }
+        self.storage.write(staged.changes, true)?;
+        ledger.written(&staged.ends);
+        for (place, end) in &staged.ends {
+            self.topics.publish(*place, *end);
+        }
+        Ok(())
+    }
+
+    /// Runs `change` while nobody appends.
+    pub(crate) fn alone<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
+        change(&mut lock(&self.ledger))
+    }
+}
+
+impl<S: Storage> Log for LocalLog<S> {
+    fn full_name(&self, topic: &str) -> Arc<str> {
+        self.0.topics.full_name(topic)
+    }
+
+    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
+        self.0.alone(|ledger| {
+            for spec in topics {
+                if self.0.topics.find(&self.full_name(&spec.name)).is_ok() {
+                    continue;
+                }
+                let id = ledger.next_topic;
+                let change = Change::Topic { id, spec: spec.clone() };
+                self.0.storage.write(vec![change], true).map_err(|error| failed("creating a topic", &error))?;
+                ledger.next_topic += 1;
+                self.0.topics.add(id, spec.clone());
+            }
+            Ok(())
+        })
+    }
+
+    fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
+        let found = topics.iter().filter_map(|topic| self.0.topics.find(&self.full_name(topic)).ok());
+        Ok(found.map(|topic| topic.spec.clone()).collect())
+    }
+
+    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
+        Ok(self.0.topics.find(&self.full_name(topic))?.spec.partitions)
+    }
+
+    fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
+        let (_, tail) = self.0.topics.tail(at)?;
+        Ok((NextOffset(tail.start()), NextOffset(tail.end())))
+    }
+
+    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
+        let (place, _) = self.0.topics.tail(at)?;
+        let position = self.0.storage.position(&self.0.topics.full_name(group), place);
+        position.map(|next| next.map(NextOffset)).map_err(|error| failed("reading the position of a group", &error))
+    }
+
+    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
+        Ok(Box::new(LocalReader::new(Arc::clone(&self.0), from)?))
+    }
+
+    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
+        let epoch = self.0.alone(|ledger| {
+            let epoch = ledger.next_epoch(id);
+            let change = Change::Epoch { id: id.to_owned(), epoch };
+            self.0
+                .storage
+                .write(vec![change], true)
+                .map_err(|error| failed("taking over a transactional id", &error))?;
+            ledger.epochs.insert(id.to_owned(), epoch);
+            Ok(epoch)
+        })?;
+        Ok(Box::new(LocalTransaction::new(Arc::clone(&self.0), id, epoch)))
+    }
+
+    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
+        Ok(Arc::new(LocalWriter::start(Arc::clone(&self.0), queue)?))
+    }
+
+    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
+        let counts: Result<Vec<i32>, LogError> = topics.iter().map(|topic| self.partitions(topic)).collect();
+        let partitions = counts?.into_iter().max().unwrap_or(0);
+        Ok(Box::new(self.0.groups.join(&self.full_name(group), partitions)))
+    }
+}

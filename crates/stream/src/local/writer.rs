@@ -1,0 +1,140 @@
+//! The plain writer of a log in this process: a bounded queue and a thread that writes what has gathered in one piece.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::{
+    Inner, failed,
+    ledger::Submission,
+    storage::{Place, Storage, Stored},
+    topics::PlaceError,
+};
+use crate::{
+    log::{LogError, WriteError, Writer},
+    record::{Outgoing, Target},
+};
+
+/// Most records in one write: keeps the latency of a full queue in the milliseconds.
+const MAX_BATCH: usize = 4096;
+
+/// What the thread is told.
+enum Message {
+    Write(Vec<(Place, Stored)>),
+    /// Everything before this was handled; the sender hears how many had failed by then.
+    Flush(Sender<u64>),
+}
+
+impl Message {
+    fn put(self, records: &mut Vec<(Place, Stored)>, flushes: &mut Vec<Sender<u64>>) {
+        match self {
+            Self::Write(resolved) => records.extend(resolved),
+            Self::Flush(reply) => flushes.push(reply),
+        }
+    }
+}
+
+pub(crate) struct LocalWriter<S> {
+    log: Arc<Inner<S>>,
+    queue: Sender<Message>,
+    failed: Arc<AtomicU64>,
+    /// Failures that a flush has reported.
+    reported: AtomicU64,
+}
+
+impl<S: Storage> LocalWriter<S> {
+    pub(crate) fn start(log: Arc<Inner<S>>, queue: usize) -> Result<Self, LogError> {
+        let (sender, receiver) = bounded(queue.max(1));
+        let lost = Arc::new(AtomicU64::new(0));
+        let worker = Worker { log: Arc::clone(&log), queue: receiver, failed: Arc::clone(&lost) };
+        thread::Builder::new()
+            .name("serin-writer".into())
+            .spawn(move || worker.run())
+            .map_err(|error| failed("starting a writer", &error))?;
+        Ok(Self { log, queue: sender, failed: lost, reported: AtomicU64::new(0) })
+    }
+}
+
+impl<S: Storage> Writer for LocalWriter<S> {
+    fn send(&self, record: Outgoing) -> Result<(), WriteError> {
+        let copies = if record.target == Target::EveryPartition { 4 } else { 1 };
+        let mut resolved = Vec::with_capacity(copies);
+        let now_ms = self.log.clock.now_ms();
+        self.log.topics.resolve(&record, now_ms, &mut resolved).map_err(|error| match error {
+            PlaceError::Unknown(_) => WriteError::Closed,
+            PlaceError::TooLarge { .. } => WriteError::TooLarge,
+        })?;
+        self.queue.try_send(Message::Write(resolved)).map_err(|error| match error {
+            TrySendError::Full(_) => WriteError::QueueFull,
+            TrySendError::Disconnected(_) => WriteError::Closed,
+        })
+    }
+
+    fn flush(&self, deadline: Duration) -> Result<(), LogError> {
+        let until = Instant::now() + deadline;
+        let (reply, answer) = bounded(1);
+        let late = || failed("flushing a writer", &"not done in the time given");
+        self.queue.send_deadline(Message::Flush(reply), until).map_err(|_| late())?;
+        let lost = answer.recv_deadline(until).map_err(|_| late())?;
+        match lost - self.reported.swap(lost, Ordering::AcqRel).min(lost) {
+            0 => Ok(()),
+            new => Err(failed("flushing a writer", &format!("{new} records could not be written"))),
+        }
+    }
+
+    fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// The thread's side. Ends when the writer is dropped and the queue is empty.
+struct Worker<S> {
+    log: Arc<Inner<S>>,
+    queue: Receiver<Message>,
+    failed: Arc<AtomicU64>,
+}
+
+impl<S: Storage> Worker<S> {
+    fn run(self) {
+        while let Ok(first) = self.queue.recv() {
+            let mut records = Vec::new();
+            let mut flushes = Vec::new();
+            first.put(&mut records, &mut flushes);
+            self.gather(&mut records, &mut flushes);
+            self.write(records);
+            for flush in flushes {
+                // Whoever asked may have given up.
+                let _ = flush.send(self.failed.load(Ordering::Acquire));
+            }
+        }
+    }
+
+    /// Waits a moment for more, unless somebody waits for a flush.
+    fn gather(&self, records: &mut Vec<(Place, Stored)>, flushes: &mut Vec<Sender<u64>>) {
+        let until = Instant::now() + self.log.options.linger;
+        while flushes.is_empty() && records.len() < MAX_BATCH {
+            match self.queue.recv_deadline(until) {
+                Ok(message) => message.put(records, flushes),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn write(&self, records: Vec<(Place, Stored)>) {
+        if records.is_empty() {
+            return;
+        }
+        let count = records.len() as u64;
+        if let Err(error) = self.log.submit(Submission { owner: None, records, positions: Vec::new() }) {
+            tracing::error!(%error, count, "records of a plain writer were lost");
+            self.failed.fetch_add(count, Ordering::AcqRel);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a stage measures about itself. Labels: `stage`, and `partition` where it says so.
+
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Counter, Gauge, Histogram},
+};
+
+/// Records that a task has taken from its inputs.
+pub const RECORDS_CONSUMED: &str = "serin_stream_records_consumed_total";
+/// Transactions that a task has committed.
+pub const COMMITS: &str = "serin_stream_commits_total";
+/// How long a commit took, from the fold's last word to the rows in the store.
+pub const COMMIT_DURATION: &str = "serin_stream_commit_duration_seconds";
+/// Records that could not be used and went to `dead-letters`, by `code`.
+pub const DEAD_LETTERS: &str = "serin_stream_dead_letters_total";
+/// How often a task was opened again after an error.
+pub const REOPENS: &str = "serin_stream_reopens_total";
+/// Changelog records that were read to restore rows.
+pub const RESTORED: &str = "serin_stream_restored_records_total";
+/// Records between a task's position and the end of an input, by `partition` and `topic`.
+pub const LAG: &str = "serin_stream_lag_records";
+/// State of a task by `partition`: 1 opening, 2 restoring, 3 running, 4 draining, 5 closed, 6 waiting to re-open, 7 failed.
+pub const TASK_STATE: &str = "serin_stream_task_state";
+
+/// Bounds of the commit histogram in seconds: a commit takes 1 ms on a fast disk and seconds on a sick one.
+const COMMIT_BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
+/// The instruments of one task.
+#[derive(Debug)]
+pub(crate) struct TaskMetrics {
+    stage: [KeyValue; 1],
+    task: [KeyValue; 2],
+    consumed: Counter<u64>,
+    commits: Counter<u64>,
+    commit_duration: Histogram<f64>,
+    dead_letters: Counter<u64>,
+    reopens: Counter<u64>,
+    restored: Counter<u64>,
+    lag: Gauge<u64>,
+    state: Gauge<u64>,
+}
+
+impl TaskMetrics {
+    pub(crate) fn new(stage: &'static str, partition: i32) -> Self {
+        let meter = global::meter("serin");
+        let counter = |name, text| meter.u64_counter(name).with_description(text).build();
+        let gauge = |name, text| meter.u64_gauge(name).with_description(text).build();
+        let duration = meter.f64_histogram(COMMIT_DURATION).with_unit("s").with_boundaries(COMMIT_BOUNDS.to_vec());
+        let metrics = Self {
+            stage: [KeyValue::new("stage", stage)],
+            task: [KeyValue::new("stage", stage), KeyValue::new("partition", i64::from(partition))],
+            consumed: counter(RECORDS_CONSUMED, "Records taken from the inputs"),
+            commits: counter(COMMITS, "Transactions committed"),
+            commit_duration: duration.with_description("Duration of a commit").build(),
+            dead_letters: counter(DEAD_LETTERS, "Records that could not be used"),
+            reopens: counter(REOPENS, "Tasks opened again after an error"),
+            restored: counter(RESTORED, "Changelog records read to restore rows"),
+            lag: gauge(LAG, "Records between a task and the end of its input"),
+            state: gauge(TASK_STATE, "State of a task, 3 is running"),
+        };
+        // A counter that is not there yet cannot be told from one that nobody scrapes, and its first step is no increase.
+        for counter in [&metrics.dead_letters, &metrics.reopens, &metrics.restored] {
+            counter.add(0, &metrics.stage);
+        }
+        metrics
+    }
+
+    pub(crate) fn consumed(&self, records: usize) {
+        self.consumed.add(records as u64, &self.stage);
+    }
+
+    pub(crate) fn committed(&self, took: std::time::Duration) {
+        self.commits.add(1, &self.stage);
+        self.commit_duration.record(took.as_secs_f64(), &self.stage);
+    }
+
+    pub(crate) fn dead_letter(&self, code: &'static str) {
+        let [stage] = self.stage.clone();
+        self.dead_letters.add(1, &[stage, KeyValue::new("code", code)]);
+    }
+
+    pub(crate) fn reopened(&self) {
+        self.reopens.add(1, &self.stage);
+    }
+
+    pub(crate) fn restored(&self, records: usize) {
+        self.restored.add(records as u64, &self.stage);
+    }
+
+    pub(crate) fn lag(&self, topic: &'static str, records: i64) {
+        let [stage, partition] = self.task.clone();
+        self.lag.record(records.max(0) as u64, &[stage, partition, KeyValue::new("topic", topic)]);
+    }
+
+    pub(crate) fn state(&self, code: u64) {
+        self.state.record(code, &self.task);
+    }
+}

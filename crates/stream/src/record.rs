@@ -1,0 +1,82 @@
+//! Records as a stage sees them, whatever the log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serin_schemas::ids::NextOffset;
+
+/// Header names and values, in the order of the log. Few per record: a list beats a map.
+pub type Headers = Vec<(String, Bytes)>;
+
+/// One partition of one topic. `topic` is the full name on the log, prefix included.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// Full topic name.
+    pub topic: Arc<str>,
+    /// Partition, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Partition `partition` of `topic`.
+    pub fn new(topic: &str, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+/// A record read from a log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Where it was read.
+    pub at: TopicPartition,
+    /// Its offset there.
+    pub offset: i64,
+    /// The log's timestamp, in milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// The key; empty when there is none.
+    pub key: Bytes,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The headers.
+    pub headers: Headers,
+}
+
+impl Record {
+    /// The value of the header `name`, matched without case.
+    pub fn header(&self, name: &str) -> Option<&Bytes> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The position after this record.
+    pub fn next(&self) -> NextOffset {
+        NextOffset(self.offset + 1)
+    }
+}
+
+/// Which partition a record goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The partition of its key: `murmur2(key) % partitions`, as Kafka's own clients compute it.
+    ByKey,
+    /// This one.
+    Partition(i32),
+    /// A copy to every partition of the topic.
+    EveryPartition,
+}
+
+/// A record to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// The topic: name without the prefix, as in `serin_topology`.
+    pub topic: &'static str,
+    /// Where in it.
+    pub target: Target,
+    /// The key.
+    pub key: Bytes,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The headers.
+    pub headers: Headers,
+    /// The log's timestamp, in milliseconds since the epoch; `None`: the time of writing.
+    pub timestamp_ms: Option<i64>,
+}

@@ -1,0 +1,165 @@
+//! The loop of a stage: does what the group says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Receiver;
+
+use super::{StageHealth, StageOptions};
+use crate::{
+    fold::FoldFactory,
+    local::lock,
+    log::{Assignment, Log, LogError, Membership},
+    store::Stores,
+    task::{TaskHandle, TaskParts},
+};
+
+/// How long the loop waits for news of the group: the longest delay of a stop and of the published health.
+const POLL: Duration = Duration::from_millis(50);
+/// Pause before a lost membership is tried again.
+const REJOIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Owns the tasks.
+pub(super) struct Manager {
+    log: Arc<dyn Log>,
+    stores: Arc<dyn Stores>,
+    factory: Arc<dyn FoldFactory>,
+    options: StageOptions,
+    health: Arc<Mutex<StageHealth>>,
+    tasks: BTreeMap<i32, TaskHandle>,
+    /// Tasks that were given up and have not ended.
+    ending: BTreeMap<i32, TaskHandle>,
+    /// Ours, but the task before has not ended.
+    waiting: BTreeSet<i32>,
+    assigned: bool,
+}
+
+impl Manager {
+    pub(super) fn new(
+        log: Arc<dyn Log>,
+        stores: Arc<dyn Stores>,
+        factory: Arc<dyn FoldFactory>,
+        options: StageOptions,
+        health: Arc<Mutex<StageHealth>>,
+    ) -> Self {
+        Self {
+            log,
+            stores,
+            factory,
+            options,
+            health,
+            tasks: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            assigned: false,
+        }
+    }
+
+    /// Until asked to stop.
+    pub(super) fn run(&mut self, membership: Box<dyn Membership>, stopped: &Receiver<()>) {
+        let mut membership: Option<Arc<dyn Membership>> = Some(Arc::from(membership));
+        while stopped.is_empty() {
+            let result = match &membership {
+                Some(member) => self.follow(member),
+                None => self.join().map(|member| membership = Some(member)),
+            };
+            if let Err(error) = &result {
+                tracing::error!(stage = self.factory.stage(), %error, "membership lost");
+                self.give_up(&self.owned(), Duration::ZERO, TaskHandle::abandon);
+                membership = None;
+            }
+            self.publish(result.as_ref().err());
+            if result.is_err() && stopped.recv_timeout(REJOIN_PAUSE).is_ok() {
+                break;
+            }
+        }
+        self.give_up(&self.owned(), self.options.drain_within, TaskHandle::drain);
+        self.publish(None);
+    }
+
+    fn join(&self) -> Result<Arc<dyn Membership>, LogError> {
+        self.log.join(self.factory.stage(), self.factory.inputs()).map(Arc::from)
+    }
+
+    fn owned(&self) -> Vec<i32> {
+        self.tasks.keys().chain(&self.waiting).copied().collect()
+    }
+
+    /// One piece of news from the group.
+    fn follow(&mut self, membership: &Arc<dyn Membership>) -> Result<(), LogError> {
+        match membership.poll(POLL)? {
+            Some(Assignment::Assigned(partitions)) => {
+                self.assigned = true;
+                self.waiting.extend(partitions);
+            }
+            Some(Assignment::Revoked(partitions)) => {
+                self.give_up(&partitions, self.options.drain_within, TaskHandle::drain);
+                membership.release(&partitions);
+            }
+            Some(Assignment::Lost(partitions)) => {
+                self.give_up(&partitions, Duration::ZERO, TaskHandle::abandon);
+                membership.release(&partitions);
+            }
+            None => {}
+        }
+        self.start_waiting(membership);
+        Ok(())
+    }
+
+    /// Starts the tasks of partitions that nobody here works on any more.
+    fn start_waiting(&mut self, membership: &Arc<dyn Membership>) {
+        self.ending.retain(|_, task| !task.wait(Duration::ZERO));
+        for partition in std::mem::take(&mut self.waiting) {
+            if self.ending.contains_key(&partition) {
+                self.waiting.insert(partition);
+                continue;
+            }
+            let parts = TaskParts {
+                partition,
+                log: Arc::clone(&self.log),
+                stores: Arc::clone(&self.stores),
+                factory: Arc::clone(&self.factory),
+                membership: Some(Arc::clone(membership)),
+                clock: Arc::clone(&self.options.clock),
+                options: self.options.task.clone(),
+            };
+            match TaskHandle::start(parts) {
+                Ok(task) => {
+                    self.tasks.insert(partition, task);
+                }
+                Err(error) => {
+                    tracing::error!(stage = self.factory.stage(), partition, %error, "no thread for a task");
+                    self.waiting.insert(partition);
+                }
+            }
+        }
+    }
+
+    /// Ends tasks, all at once, and waits for them.
+    fn give_up(&mut self, partitions: &[i32], within: Duration, ask: fn(&TaskHandle)) {
+        let deadline = Instant::now() + within;
+        let mut ending = Vec::new();
+        for partition in partitions {
+            self.waiting.remove(partition);
+            ending.extend(self.tasks.remove(partition).map(|task| (*partition, task)));
+        }
+        for (_, task) in &ending {
+            ask(task);
+        }
+        for (partition, mut task) in ending {
+            if !task.wait(deadline.saturating_duration_since(Instant::now())) {
+                task.abandon();
+                self.ending.insert(partition, task);
+            }
+        }
+    }
+
+    fn publish(&self, error: Option<&LogError>) {
+        let tasks = self.tasks.iter().map(|(partition, task)| (*partition, task.status())).collect();
+        let error = error.map(ToString::to_string);
+        *lock(&self.health) = StageHealth { tasks, error, assigned: self.assigned };
+    }
+}

@@ -1,0 +1,171 @@
+//! A stage: membership in a group, and one task for each partition that the group gives us.
+//!
+//! Invariant: at most one thread of this process works on a partition. A task that does not end in time keeps its partition
+//! until its thread has ended; the group may move on, since the next owner fences it on the log.
+
+mod manager;
+mod preflight;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use self::manager::Manager;
+pub use self::preflight::TopologyError;
+use crate::{
+    clock::{Clock, SystemClock},
+    fold::FoldFactory,
+    local::lock,
+    log::{Log, LogError},
+    store::Stores,
+    task::{TaskOptions, TaskState, TaskStatus},
+};
+
+/// How a stage runs.
+#[derive(Clone)]
+pub struct StageOptions {
+    /// Options of its tasks.
+    pub task: TaskOptions,
+    /// Longest time for the last commits when partitions are given up. Below the group's rebalance timeout.
+    pub drain_within: Duration,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for StageOptions {
+    fn default() -> Self {
+        Self {
+            task: TaskOptions::default(),
+            drain_within: Duration::from_secs(5),
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
+/// A stage could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The topics are not as the stage needs them.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The log could not be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No thread could be started.
+    #[error("no thread could be started")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Tasks did not end in time; what they had not committed is done again by the next owner.
+#[derive(Debug, thiserror::Error)]
+#[error("{stage}: not ended in time; uncommitted work is repeated by the next owner")]
+pub struct StopError {
+    /// The stage.
+    pub stage: &'static str,
+}
+
+/// How a stage is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageHealth {
+    /// Its tasks, by partition.
+    pub tasks: BTreeMap<i32, TaskStatus>,
+    /// What is wrong with its membership in the group.
+    pub error: Option<String>,
+    /// Whether the group has given it partitions at least once.
+    pub assigned: bool,
+}
+
+impl StageHealth {
+    /// Whether every task of this stage works.
+    pub fn is_ready(&self) -> bool {
+        self.assigned && self.error.is_none() && self.tasks.values().all(|task| task.state == TaskState::Running)
+    }
+
+    /// The first error that a person must look at: a failed task's, as `partition: error`.
+    pub fn failure(&self) -> Option<String> {
+        let failed = self.tasks.values().find(|task| task.state == TaskState::Failed)?;
+        Some(format!("partition {}: {}", failed.partition, failed.error.as_deref().unwrap_or("no reason given")))
+    }
+}
+
+/// Starts stages.
+pub struct Stage;
+
+impl Stage {
+    /// Checks the topics, joins the group and runs a task for each partition it gives.
+    pub fn start(
+        log: Arc<dyn Log>,
+        stores: Arc<dyn Stores>,
+        factory: Arc<dyn FoldFactory>,
+        options: StageOptions,
+    ) -> Result<StageHandle, StartError> {
+        preflight::check(log.as_ref(), factory.as_ref())?;
+        let stage = factory.stage();
+        let membership = log.join(stage, factory.inputs())?;
+        let health = Arc::new(Mutex::new(StageHealth::default()));
+        let (stop, stopped) = bounded(1);
+        let (end, ended) = bounded::<()>(0);
+        let mut manager = Manager::new(log, stores, factory, options, Arc::clone(&health));
+        let thread = Builder::new().name(format!("{stage}-stage")).spawn(move || {
+            // Disconnects when the thread ends, however it ends.
+            let _end = end;
+            manager.run(membership, &stopped);
+        })?;
+        Ok(StageHandle { stage, health, stop, ended, thread: Some(thread) })
+    }
+}
+
+/// A running stage. Dropping it asks it to stop and does not wait.
+pub struct StageHandle {
+    stage: &'static str,
+    health: Arc<Mutex<StageHealth>>,
+    stop: Sender<()>,
+    ended: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StageHandle {
+    /// The stage's name.
+    pub fn stage(&self) -> &'static str {
+        self.stage
+    }
+
+    /// How it is doing; at most a moment old.
+    pub fn health(&self) -> StageHealth {
+        lock(&self.health).clone()
+    }
+
+    /// A function that tells how it is doing, for whoever answers `/readyz`.
+    pub fn watch(&self) -> impl Fn() -> StageHealth + Clone + Send + Sync + 'static {
+        let health = Arc::clone(&self.health);
+        move || lock(&health).clone()
+    }
+
+    /// Asks the stage to stop: its tasks make their last commits, then it leaves the group.
+    pub fn ask_to_stop(&self) {
+        // A full channel holds the request already; a closed one belongs to a stage that has ended.
+        let _ = self.stop.try_send(());
+    }
+
+    /// Stops the stage and waits for it.
+    pub fn stop(mut self, deadline: Duration) -> Result<(), StopError> {
+        use crossbeam_channel::RecvTimeoutError::Disconnected;
+        self.ask_to_stop();
+        if self.ended.recv_timeout(deadline) != Err(Disconnected) {
+            return Err(StopError { stage: self.stage });
+        }
+        let joined = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        joined.map_err(|_| StopError { stage: self.stage })
+    }
+}
+
+impl Drop for StageHandle {
+    fn drop(&mut self) {
+        self.ask_to_stop();
+    }
+}

@@ -1,0 +1,55 @@
+//! A stage refuses to start on topics that it cannot work with: the tasks of one stage read the same-numbered partitions of
+//! all its topics, and its state needs a compacted changelog.
+
+use serin_topology::Cleanup;
+
+use crate::{
+    fold::FoldFactory,
+    log::{Log, LogError},
+    task::{DEAD_LETTERS, changelog_of},
+};
+
+/// Topics are missing or not as a stage needs them.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// All that is wrong.
+    #[error("{stage} cannot start on these topics:\n  {}\n`serin topology ensure` creates what is missing; `serin topology check` shows all", .problems.join("\n  "))]
+    Wrong {
+        /// The stage.
+        stage: &'static str,
+        /// One sentence each.
+        problems: Vec<String>,
+    },
+    /// The topics could not be looked at.
+    #[error("looking at the topics: {0}")]
+    Log(#[from] LogError),
+}
+
+/// Looks at the topics of a stage and names each problem.
+pub(super) fn check(log: &dyn Log, factory: &dyn FoldFactory) -> Result<(), TopologyError> {
+    let (stage, inputs) = (factory.stage(), factory.inputs());
+    let changelog = changelog_of(stage);
+    let mut wanted = inputs.to_vec();
+    wanted.extend([changelog, DEAD_LETTERS]);
+    let found = log.describe(&wanted)?;
+    let mut problems = Vec::new();
+    let first = inputs.first().and_then(|input| found.iter().find(|spec| spec.name == *input));
+    for name in wanted {
+        let full = log.full_name(name);
+        let Some(spec) = found.iter().find(|spec| spec.name == name) else {
+            problems.push(format!("topic {full:?} does not exist"));
+            continue;
+        };
+        if let Some(first) = first
+            && name != DEAD_LETTERS
+            && spec.partitions != first.partitions
+        {
+            let (has, other, wants) = (spec.partitions, log.full_name(&first.name), first.partitions);
+            problems.push(format!("topic {full:?} has {has} partitions, {other:?} has {wants}; they must be equal"));
+        }
+        if name == changelog && spec.cleanup != Cleanup::Compact {
+            problems.push(format!("topic {full:?} must have cleanup.policy=compact, or state is lost with time"));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(TopologyError::Wrong { stage, problems }) }
+}

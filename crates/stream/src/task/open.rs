@@ -1,0 +1,148 @@
+//! Opening a task: take over, restore the rows from the changelog, go on reading where the checkpoint says.
+
+use std::time::Duration;
+
+use serin_schemas::ids::NextOffset;
+
+use super::{OpenTask, TaskError, TaskParts, TaskState};
+use crate::{
+    checkpoint::{self, Checkpoint, FormatError, StoredCheckpoint},
+    log::{LogError, Polled, Reader, Start},
+    metrics::TaskMetrics,
+    record::{Record, TopicPartition},
+    rows::Overlay,
+    store::{Changes, Store},
+};
+
+/// Changelog records per write to the store: large enough that the write does not count.
+const RESTORE_BATCH: usize = 5000;
+/// How long a restore waits in one poll.
+const RESTORE_WAIT: Duration = Duration::from_millis(200);
+/// A restore that makes no progress for this long is given up and begun again.
+const RESTORE_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Tells what an opening task does, and whether it should go on.
+pub(crate) trait Watch {
+    /// The task is in this state now.
+    fn entered(&self, state: TaskState);
+
+    /// Whether the task was asked to stop.
+    fn stopping(&self) -> bool;
+}
+
+impl OpenTask {
+    /// Opens: R0 to R5 of the design. Each step is safe to repeat.
+    pub(crate) fn open(parts: &TaskParts, metrics: &TaskMetrics, watch: &dyn Watch) -> Result<Self, TaskError> {
+        let mut store = parts.stores.open(parts.factory.stage(), parts.partition)?;
+        // First: the previous owner's transaction is ended by this, so the end of the changelog stands still after it.
+        let transaction = parts.log.transactional(&parts.transactional_id())?;
+        watch.entered(TaskState::Restoring);
+        let stored = restore(parts, metrics, watch, store.as_mut())?;
+        let checkpoint = stored.checkpoint.unwrap_or_default();
+        let reader = read_inputs(parts, &checkpoint)?;
+        let mut rows = Overlay::new(store);
+        let mut fold = parts.factory.fold(parts.partition);
+        fold.open(&mut rows).map_err(|cause| TaskError::Fold { stage: parts.factory.stage(), cause })?;
+        Ok(Self::new(parts, fold, rows, transaction, reader, &checkpoint))
+    }
+}
+
+fn read_inputs(parts: &TaskParts, checkpoint: &Checkpoint) -> Result<Box<dyn Reader>, TaskError> {
+    let start = |input: &str| checkpoint.next(input).map_or(Start::Beginning, Start::At);
+    let from: Vec<_> = parts.factory.inputs().iter().map(|input| (parts.on(input), start(input))).collect();
+    parts.log.reader(&from).map_err(|error| match error {
+        cause @ LogError::OutOfRange { .. } => TaskError::Hole { cause },
+        other => TaskError::Log(other),
+    })
+}
+
+/// Brings the store to the end of the changelog.
+fn restore(
+    parts: &TaskParts,
+    metrics: &TaskMetrics,
+    watch: &dyn Watch,
+    store: &mut dyn Store,
+) -> Result<StoredCheckpoint, TaskError> {
+    let changelog = parts.on(parts.changelog());
+    let mut stored = usable(parts, &changelog, store)?;
+    let mut reader = parts.log.reader(&[(changelog.clone(), Start::At(stored.changelog_next))])?;
+    let mut records = Vec::new();
+    let mut progress = parts.clock.elapsed();
+    loop {
+        if watch.stopping() {
+            return Err(TaskError::Stopped);
+        }
+        let polled = reader.poll(RESTORE_BATCH, RESTORE_WAIT, &mut records)?;
+        if !records.is_empty() {
+            metrics.restored(records.len());
+            progress = parts.clock.elapsed();
+            replay(parts, &changelog, &mut records, &mut stored, store)?;
+        }
+        if polled == Polled::AtEnd || reader.at_end(&changelog) {
+            return Ok(stored);
+        }
+        if parts.clock.elapsed().saturating_sub(progress) > RESTORE_PATIENCE {
+            let (doing, cause) = (format!("restoring from {}", changelog.topic), "no answer from the log".to_owned());
+            return Err(LogError::Failed { doing, cause }.into());
+        }
+    }
+}
+
+/// What the store holds already; it is emptied if that cannot be built upon.
+fn usable(parts: &TaskParts, changelog: &TopicPartition, store: &mut dyn Store) -> Result<StoredCheckpoint, TaskError> {
+    let (start, end) = parts.log.bounds(changelog)?;
+    let stored = match store.get(checkpoint::KEY)?.map(|bytes| StoredCheckpoint::decode(&bytes)) {
+        Some(Err(cause @ FormatError::Unknown(_))) => return Err(unreadable("the state store", cause)),
+        Some(Ok(stored)) => Some(stored),
+        // A damaged cache is thrown away: the changelog has everything.
+        Some(Err(FormatError::Damaged)) | None => None,
+    };
+    if let Some(stored) = stored {
+        if stored.changelog_next > end {
+            return Err(TaskError::ChangelogShrank {
+                topic: changelog.topic.to_string(),
+                partition: changelog.partition,
+                end: end.0,
+                wanted: stored.changelog_next.0,
+            });
+        }
+        if stored.changelog_next >= start && is_fresh(parts, &stored) {
+            return Ok(stored);
+        }
+    }
+    store.clear()?;
+    Ok(StoredCheckpoint { changelog_next: start, checkpoint: None })
+}
+
+/// Whether the changelog still holds every tombstone that the store has not seen.
+fn is_fresh(parts: &TaskParts, stored: &StoredCheckpoint) -> bool {
+    let age = |checkpoint: &Checkpoint| parts.clock.now_ms().saturating_sub(checkpoint.written_at_ms);
+    let kept = i64::try_from(parts.options.tombstones_kept.as_millis()).unwrap_or(i64::MAX);
+    stored.checkpoint.as_ref().is_some_and(|checkpoint| age(checkpoint) < kept)
+}
+
+fn replay(
+    parts: &TaskParts,
+    changelog: &TopicPartition,
+    records: &mut Vec<Record>,
+    stored: &mut StoredCheckpoint,
+    store: &mut dyn Store,
+) -> Result<(), TaskError> {
+    let mut changes: Changes = Vec::with_capacity(records.len() + 1);
+    for record in records.drain(..) {
+        stored.changelog_next = NextOffset(record.offset + 1);
+        if record.key == checkpoint::KEY {
+            let place = || format!("{}[{}]@{}", changelog.topic, parts.partition, record.offset);
+            let bytes = record.value.as_deref().unwrap_or_default();
+            stored.checkpoint = Some(Checkpoint::decode(bytes).map_err(|cause| unreadable(&place(), cause))?);
+        } else {
+            changes.push((record.key, record.value));
+        }
+    }
+    changes.push((checkpoint::KEY.into(), Some(stored.encode())));
+    Ok(store.write(changes)?)
+}
+
+fn unreadable(place: &str, cause: FormatError) -> TaskError {
+    TaskError::Format { place: place.to_owned(), cause }
+}

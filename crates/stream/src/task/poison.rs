@@ -1,0 +1,132 @@
+//! Records that a fold cannot use: kept in `dead-letters`, and a circuit breaker against a bad deploy.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serin_schemas::{
+    codec,
+    envelope::{self, Envelope},
+    ids::EventTime,
+    records::DeadLetter,
+};
+
+use crate::{
+    fold::Poison,
+    record::{Outgoing, Record, Target},
+};
+
+/// The topic of dead letters, without prefix.
+pub(crate) const DEAD_LETTERS: &str = "dead-letters";
+
+/// Longest original value that is kept, as `DeadLetter::value` says: 1 MiB.
+const MAX_VALUE: usize = 1 << 20;
+/// Longest original key that is kept. Keys of ours have some dozen bytes.
+const MAX_KEY: usize = 4 << 10;
+
+/// How many unusable records are too many: more than `most` among the `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoisonLimit {
+    /// Length of the look back, in records.
+    pub last: usize,
+    /// Most unusable records among them.
+    pub most: usize,
+}
+
+impl Default for PoisonLimit {
+    /// Half of a thousand: a broken writer among many healthy ones does not stop a stage, an incompatible deploy does. Only
+    /// codes of which [`is_bad_deploy`](crate::fold::FoldFactory::is_bad_deploy) says so are counted.
+    fn default() -> Self {
+        Self { last: 1000, most: 500 }
+    }
+}
+
+/// Counts unusable records among the last ones.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    limit: PoisonLimit,
+    seen: VecDeque<bool>,
+    bad: usize,
+}
+
+impl Breaker {
+    pub(super) fn new(limit: PoisonLimit) -> Self {
+        Self { limit, seen: VecDeque::with_capacity(limit.last), bad: 0 }
+    }
+
+    /// Takes note of a record. Returns the number of bad ones once there are too many.
+    pub(super) fn note(&mut self, bad: bool) -> Option<usize> {
+        if self.seen.len() >= self.limit.last && self.seen.pop_front() == Some(true) {
+            self.bad -= 1;
+        }
+        self.seen.push_back(bad);
+        self.bad += usize::from(bad);
+        (self.bad > self.limit.most).then_some(self.bad)
+    }
+}
+
+/// The dead letter of `record`.
+pub(super) fn dead_letter(stage: &str, record: &Record, poison: &Poison) -> Result<Outgoing, codec::EncodeError> {
+    let cut = |bytes: &[u8], limit: usize| bytes[..bytes.len().min(limit)].to_vec();
+    let letter = DeadLetter {
+        stage: stage.to_owned(),
+        topic: record.at.topic.to_string(),
+        partition: record.at.partition,
+        offset: record.offset,
+        code: poison.code.to_owned(),
+        message: poison.message.clone(),
+        key: cut(&record.key, MAX_KEY),
+        value: cut(record.value.as_deref().unwrap_or_default(), MAX_VALUE),
+    };
+    let source = format!("{}[{}]", record.at.topic, record.at.partition);
+    let headers = envelope::headers::<DeadLetter>(&Envelope {
+        id: &format!("{source}@{}", record.offset),
+        source: &format!("/stages/{stage}"),
+        subject: &source,
+        time: EventTime(record.timestamp_ms.saturating_mul(1000)),
+    });
+    Ok(Outgoing {
+        topic: DEAD_LETTERS,
+        target: Target::ByKey,
+        key: Bytes::from(source),
+        value: Some(codec::encode(&letter)?.into()),
+        headers,
+        timestamp_ms: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::TopicPartition;
+
+    #[test]
+    fn the_breaker_looks_at_the_last_records_only() {
+        let mut breaker = Breaker::new(PoisonLimit { last: 10, most: 2 });
+        assert_eq!(breaker.note(true), None);
+        for _ in 0..9 {
+            assert_eq!(breaker.note(false), None);
+        }
+        assert_eq!(breaker.note(true), None, "the first has left the look back");
+        assert_eq!(breaker.note(true), None);
+        assert_eq!(breaker.note(true), Some(3));
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_place_reason_and_bytes() {
+        let record = Record {
+            at: TopicPartition::new("x.events", 3),
+            offset: 41,
+            timestamp_ms: 5,
+            key: "k".into(),
+            value: Some(vec![7; MAX_VALUE + 1].into()),
+            headers: Vec::new(),
+        };
+        let poison = Poison { code: "garbage", message: "not Avro".into() };
+        let outgoing = dead_letter("aggregator", &record, &poison).unwrap();
+        let letter: DeadLetter = codec::read(&outgoing.headers, outgoing.value.as_deref().unwrap()).unwrap();
+        assert_eq!((letter.topic.as_str(), letter.partition, letter.offset), ("x.events", 3, 41));
+        assert_eq!((letter.code.as_str(), letter.message.as_str()), ("garbage", "not Avro"));
+        assert_eq!((letter.key.as_slice(), letter.value.len()), (b"k".as_slice(), MAX_VALUE));
+        assert_eq!(outgoing.key, "x.events[3]");
+    }
+}

@@ -1,0 +1,261 @@
+//! A running task: apply records, commit.
+
+use std::time::Duration;
+
+use serin_schemas::ids::NextOffset;
+
+use super::{TaskError, TaskParts, poison};
+use crate::{
+    checkpoint::{self, Checkpoint, StoredCheckpoint},
+    fold::{Context, Fold, FoldError},
+    log::{LogError, Reader, Transactional},
+    metrics::TaskMetrics,
+    record::{Outgoing, Record, Target, TopicPartition},
+    rows::Overlay,
+};
+
+/// Longest wait for records when nothing else is due: how stale the lag may get on a silent input.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a step may wait for records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Until something is due.
+    Due,
+    /// This long: tests drive the task.
+    #[cfg(feature = "conformance")]
+    AtMost(Duration),
+}
+
+/// One input of a task.
+struct Input {
+    name: &'static str,
+    at: TopicPartition,
+    next: Option<NextOffset>,
+}
+
+/// A task that is open: it owns the transactional id and its rows are at the end of the changelog.
+pub(crate) struct OpenTask {
+    parts: TaskParts,
+    changelog: TopicPartition,
+    fold: Box<dyn Fold>,
+    rows: Overlay,
+    out: Vec<Outgoing>,
+    transaction: Box<dyn Transactional>,
+    reader: Box<dyn Reader>,
+    inputs: Vec<Input>,
+    commit_seq: u64,
+    /// When the oldest uncommitted change was made.
+    dirty_since: Option<Duration>,
+    next_tick: Option<Duration>,
+    next_lag: Duration,
+    breaker: poison::Breaker,
+    batch: Vec<Record>,
+}
+
+impl OpenTask {
+    pub(super) fn new(
+        parts: &TaskParts,
+        fold: Box<dyn Fold>,
+        rows: Overlay,
+        transaction: Box<dyn Transactional>,
+        reader: Box<dyn Reader>,
+        checkpoint: &Checkpoint,
+    ) -> Self {
+        let inputs = parts.factory.inputs().iter();
+        let inputs = inputs.map(|name| Input { name, at: parts.on(name), next: checkpoint.next(name) });
+        let now = parts.clock.elapsed();
+        Self {
+            changelog: parts.on(parts.changelog()),
+            fold,
+            dirty_since: (!rows.is_clean()).then_some(now),
+            rows,
+            out: Vec::new(),
+            transaction,
+            reader,
+            inputs: inputs.collect(),
+            commit_seq: checkpoint.commit_seq,
+            next_tick: parts.factory.tick_every().map(|_| now),
+            next_lag: now,
+            breaker: poison::Breaker::new(parts.options.poison),
+            batch: Vec::new(),
+            parts: parts.clone(),
+        }
+    }
+
+    /// Makes a waiting [`step`](Self::step) return.
+    pub(crate) fn waker(&self) -> std::sync::Arc<dyn Fn() + Send + Sync> {
+        self.reader.waker()
+    }
+
+    /// Number of the last commit.
+    pub(crate) fn commit_seq(&self) -> u64 {
+        self.commit_seq
+    }
+
+    /// Takes what the inputs have, applies it, and commits what is due. Returns how many records there were.
+    pub(crate) fn step(&mut self, pace: Pace, metrics: &TaskMetrics) -> Result<usize, TaskError> {
+        let wait = match pace {
+            Pace::Due => self.patience(),
+            #[cfg(feature = "conformance")]
+            Pace::AtMost(wait) => wait,
+        };
+        let mut batch = std::mem::take(&mut self.batch);
+        self.reader.poll(self.parts.options.batch, wait, &mut batch).map_err(|error| match error {
+            cause @ LogError::OutOfRange { .. } => TaskError::Hole { cause },
+            other => TaskError::Log(other),
+        })?;
+        metrics.consumed(batch.len());
+        for record in &batch {
+            if self.apply(record, metrics)? || self.is_full() {
+                self.commit(metrics)?;
+            }
+        }
+        let count = batch.len();
+        batch.clear();
+        self.batch = batch;
+        let now = self.parts.clock.elapsed();
+        let asked = self.tick(now)?;
+        if asked || self.dirty_since.is_some_and(|since| now >= since + self.parts.options.commit_every) {
+            self.commit(metrics)?;
+        }
+        self.measure_lag(now, metrics);
+        Ok(count)
+    }
+
+    fn patience(&self) -> Duration {
+        let now = self.parts.clock.elapsed();
+        let commit = self.dirty_since.map(|since| since + self.parts.options.commit_every);
+        let due = [commit, self.next_tick].into_iter().flatten().min();
+        due.map_or(IDLE_WAIT, |due| due.saturating_sub(now).min(IDLE_WAIT))
+    }
+
+    fn is_full(&self) -> bool {
+        let options = &self.parts.options;
+        self.rows.dirty_bytes() >= options.max_dirty_bytes || self.out.len() >= options.max_outputs
+    }
+
+    /// Applies one record; says whether the fold wants a commit now.
+    fn apply(&mut self, record: &Record, metrics: &TaskMetrics) -> Result<bool, TaskError> {
+        let stage = self.parts.factory.stage();
+        let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
+        let applied = self.fold.apply(record, &mut context).map_err(|cause| TaskError::Fold { stage, cause })?;
+        let commit_now = context.commit_now;
+        let is_bad_deploy = applied.as_ref().is_err_and(|poison| self.parts.factory.is_bad_deploy(poison.code));
+        let too_many = self.breaker.note(is_bad_deploy);
+        let mut failure = None;
+        if let Err(poison) = applied {
+            metrics.dead_letter(poison.code);
+            let place = format!("{}[{}]", record.at.topic, record.at.partition);
+            tracing::warn!(stage, %place, offset = record.offset, code = poison.code, "record put aside");
+            let letter = poison::dead_letter(stage, record, &poison);
+            let letter = letter.map_err(|error| TaskError::Fold { stage, cause: FoldError(error.to_string()) })?;
+            self.out.push(letter);
+            // A good record among the last ones changes nothing: the breaker speaks when a bad one comes.
+            failure = too_many.filter(|_| is_bad_deploy).map(|bad| {
+                let (last, code, message) = (self.parts.options.poison.last, poison.code, poison.message);
+                TaskError::TooMuchPoison { bad, last, place, code, message }
+            });
+        }
+        if let Some(input) = self.inputs.iter_mut().find(|input| input.at.topic == record.at.topic) {
+            input.next = Some(record.next());
+        }
+        self.dirty_since.get_or_insert_with(|| self.parts.clock.elapsed());
+        if let Some(failure) = failure {
+            // What was put aside stays aside: whoever starts this task again goes on behind it.
+            self.commit(metrics)?;
+            return Err(failure);
+        }
+        Ok(commit_now)
+    }
+
+    fn tick(&mut self, now: Duration) -> Result<bool, TaskError> {
+        let (Some(due), Some(every)) = (self.next_tick, self.parts.factory.tick_every()) else { return Ok(false) };
+        if now < due {
+            return Ok(false);
+        }
+        self.next_tick = Some(now + every);
+        let now_ms = self.parts.clock.now_ms();
+        let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
+        let stage = self.parts.factory.stage();
+        self.fold.tick(now_ms, &mut context).map_err(|cause| TaskError::Fold { stage, cause })?;
+        let commit_now = context.commit_now;
+        if commit_now || !self.out.is_empty() || !self.rows.is_clean() {
+            self.dirty_since.get_or_insert(now);
+        }
+        Ok(commit_now)
+    }
+
+    /// Commits outputs, rows and positions in one transaction, then writes the rows to the store.
+    pub(crate) fn commit(&mut self, metrics: &TaskMetrics) -> Result<(), TaskError> {
+        let stage = self.parts.factory.stage();
+        let fold_error = |cause| TaskError::Fold { stage, cause };
+        let begun = self.parts.clock.elapsed();
+        if self.dirty_since.is_none() {
+            return Ok(());
+        }
+        let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
+        self.fold.before_commit(&mut context).map_err(fold_error)?;
+        let mut changes = self.rows.changes().map_err(fold_error)?;
+        let checkpoint = self.checkpoint();
+        let mut records = std::mem::take(&mut self.out);
+        let changelog = changes.iter().map(|(key, value)| self.to_changelog(key.clone(), value.clone()));
+        records.extend(changelog);
+        records.push(self.to_changelog(checkpoint::KEY.into(), Some(checkpoint.encode())));
+        let written = self.transaction.commit(&records, &self.positions(), self.parts.membership.as_deref())?;
+        let changelog_next = written.after(&self.changelog).expect("the checkpoint was written to the changelog");
+        let stored = StoredCheckpoint { changelog_next, checkpoint: Some(checkpoint) };
+        changes.push((checkpoint::KEY.into(), Some(stored.encode())));
+        self.rows.store().write(changes)?;
+        self.rows.committed();
+        self.commit_seq += 1;
+        self.dirty_since = None;
+        self.fold.committed();
+        metrics.committed(self.parts.clock.elapsed().saturating_sub(begun));
+        Ok(())
+    }
+
+    /// Commits what is left and makes the store survive: the next owner on this machine restores nothing.
+    pub(crate) fn close(mut self, metrics: &TaskMetrics) -> Result<(), TaskError> {
+        self.commit(metrics)?;
+        Ok(self.rows.store().flush()?)
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let inputs = self.inputs.iter().filter_map(|input| Some((input.name.to_owned(), input.next?)));
+        Checkpoint {
+            commit_seq: self.commit_seq + 1,
+            written_at_ms: self.parts.clock.now_ms(),
+            inputs: inputs.collect(),
+        }
+    }
+
+    fn positions(&self) -> Vec<(TopicPartition, NextOffset)> {
+        self.inputs.iter().filter_map(|input| Some((input.at.clone(), input.next?))).collect()
+    }
+
+    fn to_changelog(&self, key: bytes::Bytes, value: Option<bytes::Bytes>) -> Outgoing {
+        Outgoing {
+            topic: self.parts.changelog(),
+            target: Target::Partition(self.parts.partition),
+            key,
+            value,
+            headers: Vec::new(),
+            timestamp_ms: None,
+        }
+    }
+
+    fn measure_lag(&mut self, now: Duration, metrics: &TaskMetrics) {
+        if now < self.next_lag {
+            return;
+        }
+        self.next_lag = now + self.parts.options.lag_every;
+        for input in &self.inputs {
+            // A log that cannot answer is noticed by the reader.
+            if let Ok((start, end)) = self.parts.log.bounds(&input.at) {
+                let at_end = self.reader.at_end(&input.at);
+                metrics.lag(input.name, if at_end { 0 } else { end.0 - input.next.unwrap_or(start).0 });
+            }
+        }
+    }
+}

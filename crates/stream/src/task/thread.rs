@@ -1,0 +1,305 @@
+//! The thread of a task: opens, runs, re-opens, stops.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{OpenTask, Pace, TaskError, TaskOptions, TaskParts, open::Watch};
+use crate::{local::lock, log::CommitError, metrics::TaskMetrics};
+
+/// Where a task is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TaskState {
+    /// Takes over from the previous owner.
+    #[default]
+    Opening,
+    /// Reads the changelog.
+    Restoring,
+    /// Reads its inputs.
+    Running,
+    /// Makes its last commit.
+    Draining,
+    /// Has ended as asked.
+    Closed,
+    /// Waits before it opens again.
+    Waiting,
+    /// Has ended with an error that a person must look at.
+    Failed,
+}
+
+impl TaskState {
+    /// Number of the state in metrics.
+    fn code(self) -> u64 {
+        match self {
+            Self::Opening => 1,
+            Self::Restoring => 2,
+            Self::Running => 3,
+            Self::Draining => 4,
+            Self::Closed => 5,
+            Self::Waiting => 6,
+            Self::Failed => 7,
+        }
+    }
+}
+
+/// How a task is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskStatus {
+    /// The partition.
+    pub partition: i32,
+    /// Where it is in its life.
+    pub state: TaskState,
+    /// How often it was opened again after an error.
+    pub reopened: u64,
+    /// Number of its last commit.
+    pub commit_seq: u64,
+    /// What went wrong last; stays until the next successful commit.
+    pub error: Option<String>,
+}
+
+/// How a task is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stop {
+    /// Go on.
+    No = 0,
+    /// Commit what is done, then end.
+    Drain = 1,
+    /// End without a commit: the partition has another owner.
+    Drop = 2,
+}
+
+/// A running task. Dropping the handle ends it without a commit.
+pub struct TaskHandle {
+    shared: Arc<Shared>,
+    ended: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What thread and handle share.
+struct Shared {
+    stop: AtomicU8,
+    /// Interrupts a pause between attempts.
+    interrupt: Sender<()>,
+    waker: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    status: Mutex<TaskStatus>,
+    metrics: TaskMetrics,
+}
+
+impl TaskHandle {
+    /// Starts the task.
+    pub fn start(parts: TaskParts) -> std::io::Result<Self> {
+        let (interrupt, interrupted) = bounded(1);
+        let (end, ended) = bounded::<()>(0);
+        let shared = Arc::new(Shared {
+            stop: AtomicU8::new(Stop::No as u8),
+            interrupt,
+            waker: Mutex::default(),
+            status: Mutex::new(TaskStatus { partition: parts.partition, ..TaskStatus::default() }),
+            metrics: TaskMetrics::new(parts.factory.stage(), parts.partition),
+        });
+        let name = format!("{}-{}", parts.factory.stage(), parts.partition);
+        let runner = Runner { parts, shared: Arc::clone(&shared), interrupted };
+        let thread = Builder::new().name(name).spawn(move || {
+            // Disconnects when the thread ends, however it ends.
+            let _end = end;
+            runner.run();
+        })?;
+        Ok(Self { shared, ended, thread: Some(thread) })
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> TaskStatus {
+        lock(&self.shared.status).clone()
+    }
+
+    /// Asks the task to commit what is done and to end.
+    pub fn drain(&self) {
+        self.shared.ask(Stop::Drain);
+    }
+
+    /// Asks the task to end without a commit.
+    pub fn abandon(&self) {
+        self.shared.ask(Stop::Drop);
+    }
+
+    /// Waits for the end of the thread; false if it has not ended in time.
+    pub fn wait(&mut self, deadline: Duration) -> bool {
+        use crossbeam_channel::RecvTimeoutError::Disconnected;
+        if self.ended.recv_timeout(deadline) != Err(Disconnected) {
+            return false;
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic was caught inside and is in the status.
+            let _ = thread.join();
+        }
+        true
+    }
+}
+
+impl Drop for TaskHandle {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+impl Shared {
+    fn ask(&self, stop: Stop) {
+        self.stop.fetch_max(stop as u8, Ordering::SeqCst);
+        // A full channel holds an interruption already.
+        let _ = self.interrupt.try_send(());
+        if let Some(waker) = &*lock(&self.waker) {
+            waker();
+        }
+    }
+
+    fn stop(&self) -> Stop {
+        match self.stop.load(Ordering::SeqCst) {
+            0 => Stop::No,
+            1 => Stop::Drain,
+            _ => Stop::Drop,
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut TaskStatus)) {
+        change(&mut lock(&self.status));
+    }
+}
+
+impl Watch for Shared {
+    fn entered(&self, state: TaskState) {
+        self.metrics.state(state.code());
+        self.update(|status| status.state = state);
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop() != Stop::No
+    }
+}
+
+struct Runner {
+    parts: TaskParts,
+    shared: Arc<Shared>,
+    interrupted: Receiver<()>,
+}
+
+impl Runner {
+    fn run(self) {
+        let (stage, partition) = (self.parts.factory.stage(), self.parts.partition);
+        let mut backoff = Backoff::new(&self.parts.options);
+        loop {
+            let error = match self.attempt(&mut backoff) {
+                Ok(()) | Err(TaskError::Stopped) => return self.shared.entered(TaskState::Closed),
+                Err(error) => error,
+            };
+            self.shared.update(|status| status.error = Some(error.to_string()));
+            if error.is_final() {
+                tracing::error!(stage, partition, %error, "task failed");
+                return self.shared.entered(TaskState::Failed);
+            }
+            if self.shared.stopping() {
+                tracing::warn!(stage, partition, %error, "task ended without its last commit");
+                return self.shared.entered(TaskState::Closed);
+            }
+            let pause = backoff.next(&error);
+            tracing::warn!(stage, partition, %error, ?pause, "task opens again");
+            self.shared.entered(TaskState::Waiting);
+            // Either way the loop looks at what was asked.
+            let _ = self.interrupted.recv_timeout(pause);
+            self.shared.metrics.reopened();
+            self.shared.update(|status| status.reopened += 1);
+        }
+    }
+
+    /// From opening to the first error or to the end.
+    fn attempt(&self, backoff: &mut Backoff) -> Result<(), TaskError> {
+        if self.shared.stopping() {
+            return Ok(());
+        }
+        catch_unwind(AssertUnwindSafe(|| self.open_and_run(backoff))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(TaskError::Panicked(text.unwrap_or("no message").to_owned()))
+        })
+    }
+
+    fn open_and_run(&self, backoff: &mut Backoff) -> Result<(), TaskError> {
+        self.shared.entered(TaskState::Opening);
+        let metrics = &self.shared.metrics;
+        let mut task = OpenTask::open(&self.parts, metrics, self.shared.as_ref())?;
+        let opened_at = task.commit_seq();
+        *lock(&self.shared.waker) = Some(task.waker());
+        self.shared.update(|status| status.commit_seq = opened_at);
+        self.shared.entered(TaskState::Running);
+        loop {
+            match self.shared.stop() {
+                Stop::No => {}
+                Stop::Drop => return Ok(()),
+                Stop::Drain => {
+                    self.shared.entered(TaskState::Draining);
+                    return task.close(metrics);
+                }
+            }
+            task.step(Pace::Due, metrics)?;
+            if task.commit_seq() > opened_at {
+                backoff.reset();
+                let commit_seq = task.commit_seq();
+                self.shared.update(|status| (status.commit_seq, status.error) = (commit_seq, None));
+            }
+        }
+    }
+}
+
+/// Pauses between attempts: doubled each time, up to a bound.
+struct Backoff {
+    options: TaskOptions,
+    next: Duration,
+}
+
+impl Backoff {
+    fn new(options: &TaskOptions) -> Self {
+        Self { next: options.min_backoff, options: options.clone() }
+    }
+
+    fn reset(&mut self) {
+        self.next = self.options.min_backoff;
+    }
+
+    fn next(&mut self, error: &TaskError) -> Duration {
+        if matches!(error, TaskError::Commit(CommitError::Fenced)) {
+            return self.options.fenced_backoff;
+        }
+        let pause = self.next;
+        self.next = (pause * 2).min(self.options.max_backoff);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_bound() {
+        let options = TaskOptions {
+            min_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_millis(350),
+            ..TaskOptions::default()
+        };
+        let mut backoff = Backoff::new(&options);
+        let lost = TaskError::Commit(CommitError::Unknown("gone".into()));
+        let pauses: Vec<u128> = (0..4).map(|_| backoff.next(&lost).as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 350, 350]);
+        backoff.reset();
+        assert_eq!(backoff.next(&TaskError::Commit(CommitError::Fenced)), options.fenced_backoff);
+        assert_eq!(backoff.next(&lost), options.min_backoff);
+    }
+}
