@@ -1,0 +1,306 @@
+//! Configuration of the router.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration as StdDuration};
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
+use serin_schemas::ids::Version;
+
+use crate::upstream::Base;
+
+/// What can be set. Spans are written `30s`, sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where callers connect.
+    pub listen: SocketAddr,
+    /// Where operators connect. Beyond loopback it needs `admin_token`.
+    pub admin_listen: SocketAddr,
+    /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
+    #[serde(serialize_with = "hidden")]
+    pub admin_token: String,
+    /// Name of this router, the same after a restart, unlike that of any other router.
+    pub name: String,
+    /// Folder for the last routing tables and the local switch.
+    pub data_dir: PathBuf,
+    /// Where event time comes from.
+    pub clock: ClockKind,
+    /// Seed of the random split: with it, the arm of a request is decided by its prediction id, so that a replay is
+    /// repeatable. Left out: by chance.
+    pub random_seed: Option<u64>,
+    /// What is known of models before, and besides, any routing table.
+    pub models: BTreeMap<String, ModelConfig>,
+    /// Limits of what is taken and kept.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Events that may wait for the log. When there are more, events are dropped and counted, never requests.
+    pub event_queue: usize,
+    /// How often a heartbeat goes to every partition of `events` (wall clock only).
+    pub heartbeat_every: Duration,
+    /// How often the applied tables are reported.
+    pub status_every: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 8000).into(),
+            admin_listen: ([127, 0, 0, 1], 8001).into(),
+            admin_token: String::new(),
+            name: "router-0".to_owned(),
+            data_dir: PathBuf::from("serin-data/router"),
+            clock: ClockKind::Wall,
+            random_seed: None,
+            models: BTreeMap::new(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            event_queue: 100_000,
+            heartbeat_every: Duration::from_secs(1),
+            status_every: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Where event time comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockKind {
+    /// The machine's clock.
+    #[default]
+    Wall,
+    /// Whoever replays recorded traffic: `PUT /replay/clock` on the admin port, `x-serin-event-time` on a request.
+    Replay,
+}
+
+/// What is known of one model before, and besides, any routing table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The version that serves while there is no routing table.
+    pub stable: Version,
+    /// Base URL of the servers of each version. A URL in a routing table goes first.
+    pub versions: BTreeMap<String, String>,
+    /// Whether the servers want `/versions/<v>` in the path. `KServe`'s do not; Triton's may.
+    #[serde(default)]
+    pub versioned_paths: bool,
+    /// Where segments are found while there is no routing table.
+    #[serde(default)]
+    pub segments: Vec<SegmentSpec>,
+    /// How outputs are found while there is no routing table.
+    #[serde(default)]
+    pub outputs: Vec<OutputRule>,
+}
+
+/// Limits of what is taken and kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest request body; a larger one is answered 413.
+    pub body: u64,
+    /// Bodies up to this size are kept in memory for segments, sticky keys, output rules and fallback; larger ones only
+    /// pass through.
+    pub keep_body: usize,
+    /// Largest head of a request; a larger one is answered 431.
+    pub head: usize,
+    /// Most headers of a request.
+    pub headers: usize,
+    /// Connections of callers at a time; more wait.
+    pub connections: usize,
+    /// Inference calls at a time; more are answered 503.
+    pub in_flight: usize,
+    /// Idle connections kept per upstream.
+    pub idle_per_upstream: usize,
+    /// Largest body of `POST /v1/feedback` and `POST /v1/events`.
+    pub intake_body: usize,
+    /// Most entries in one such body.
+    pub intake_batch: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 64 << 20,
+            keep_body: 64 << 10,
+            head: 64 << 10,
+            headers: 100,
+            connections: 10_000,
+            in_flight: 4096,
+            idle_per_upstream: 256,
+            intake_body: 1 << 20,
+            intake_batch: 1000,
+        }
+    }
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// Until a connection to an upstream stands.
+    pub connect: Duration,
+    /// From the end of the request to the head of the answer.
+    pub first_byte: Duration,
+    /// Between two pieces of an answer.
+    pub idle: Duration,
+    /// Until the head of a request, and then each piece of its body, has arrived.
+    pub request: Duration,
+    /// How long an idle connection to an upstream is kept. Less than the upstream keeps it (uvicorn: 5 s), so that it is never
+    /// used while it is being closed.
+    pub pool_idle: Duration,
+    /// Until feedback is on the log.
+    pub flush: Duration,
+    /// How long a replay clock waits for calls in flight that belong before the new time.
+    pub settle: Duration,
+    /// How long a router that shuts down still takes requests while its readiness is already gone.
+    pub lame_duck: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            request: Duration::from_secs(30),
+            pool_idle: Duration::from_secs(4),
+            flush: Duration::from_secs(5),
+            settle: Duration::from_secs(60),
+            lame_duck: Duration::from_secs(0),
+        }
+    }
+}
+
+/// A secret as it is shown: only whether there is one.
+fn hidden<S: serde::Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if secret.is_empty() { "" } else { "(hidden)" })
+}
+
+/// A span of the configuration for the clock of the machine.
+pub(crate) fn span(duration: Duration) -> StdDuration {
+    StdDuration::from_micros(duration.0.0.max(0).unsigned_abs())
+}
+
+/// Every problem of a configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the router's configuration cannot be used:\n  - {}", .0.join("\n  - "))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Config {
+    /// Finds every problem at once.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        if !self.admin_listen.ip().is_loopback() && self.admin_token.is_empty() {
+            problems.push(format!(
+                "admin_listen: {} is not loopback; set admin_token, or listen on 127.0.0.1",
+                self.admin_listen
+            ));
+        }
+        if self.name.is_empty() || self.name.len() > 200 {
+            problems.push("name: must have 1 to 200 characters, and differ between routers".to_owned());
+        }
+        for (model, known) in &self.models {
+            known.check(model, &mut problems);
+        }
+        for (name, value) in [("heartbeat_every", self.heartbeat_every), ("status_every", self.status_every)] {
+            if value.is_zero() {
+                problems.push(format!("{name}: must be longer than 0"));
+            }
+        }
+        self.limits.check(&mut problems);
+        self.timeouts.check(&mut problems);
+        if self.event_queue == 0 {
+            problems.push("event_queue: must be at least 1".to_owned());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+    }
+}
+
+impl ModelConfig {
+    fn check(&self, model: &str, problems: &mut Vec<String>) {
+        if !self.versions.contains_key(self.stable.as_str()) {
+            problems
+                .push(format!("models.{model}.stable: version {:?} has no URL under versions", self.stable.as_str()));
+        }
+        for (version, url) in &self.versions {
+            if let Err(cause) = Base::parse(url) {
+                problems.push(format!("models.{model}.versions.{version}: {cause}"));
+            }
+        }
+    }
+}
+
+impl Limits {
+    fn check(&self, problems: &mut Vec<String>) {
+        let counts = [
+            ("headers", self.headers),
+            ("connections", self.connections),
+            ("in_flight", self.in_flight),
+            ("intake_body", self.intake_body),
+            ("intake_batch", self.intake_batch),
+        ];
+        for (name, value) in counts {
+            if value == 0 {
+                problems.push(format!("limits.{name}: must be at least 1"));
+            }
+        }
+        if self.head < 8192 {
+            problems.push("limits.head: must be at least 8192".to_owned());
+        }
+    }
+}
+
+impl Timeouts {
+    fn check(&self, problems: &mut Vec<String>) {
+        let spans = [
+            ("connect", self.connect),
+            ("first_byte", self.first_byte),
+            ("idle", self.idle),
+            ("request", self.request),
+            ("pool_idle", self.pool_idle),
+            ("flush", self.flush),
+        ];
+        for (name, value) in spans {
+            if value.is_zero() {
+                problems.push(format!("timeouts.{name}: must be longer than 0"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_can_be_used() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "admin_listen": "0.0.0.0:8001", "name": "", "event_queue": 0, "heartbeat_every": "0",
+            "models": {"flights": {"stable": "v9", "versions": {"v1": "ftp://nowhere"}}},
+            "limits": {"head": 1}, "timeouts": {"connect": "0s"}
+        }))
+        .unwrap();
+        insta::assert_snapshot!(config.check().unwrap_err(), @r#"
+        the router's configuration cannot be used:
+          - admin_listen: 0.0.0.0:8001 is not loopback; set admin_token, or listen on 127.0.0.1
+          - name: must have 1 to 200 characters, and differ between routers
+          - models.flights.stable: version "v9" has no URL under versions
+          - models.flights.versions.v1: "ftp://nowhere" is not the base URL of an upstream (the scheme must be http); write http://host:port
+          - heartbeat_every: must be longer than 0
+          - limits.head: must be at least 8192
+          - timeouts.connect: must be longer than 0
+          - event_queue: must be at least 1
+        "#);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let error = serde_json::from_str::<Config>(r#"{"lissten": "127.0.0.1:1"}"#).unwrap_err();
+        assert!(error.to_string().contains("lissten"), "{error}");
+    }
+}

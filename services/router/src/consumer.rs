@@ -1,0 +1,364 @@
+//! The thread that follows the `routing` topic and reports what it applied. It is the only writer of the tables.
+//!
+//! Whatever happens on the log, requests go on with the tables there are; leases end them. A record that cannot be read is
+//! warned about, counted and skipped. One that is newer but cannot be used takes its model's canary away: what it
+//! replaces was meant to end.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, atomic::Ordering, mpsc},
+    time::Duration,
+};
+
+use serin_schemas::{
+    codec,
+    ids::{EventTime, Generation, ModelName},
+    records::{RouterStatus, RoutingTable, TableApplied},
+};
+use serin_stream::{
+    log::{Log, LogError, Polled, Reader, Start},
+    partition_of,
+    record::{Record, TopicPartition},
+};
+
+use crate::{
+    config::span,
+    disk::Keeper,
+    state::Shared,
+    table::{Lease, Table, Tables},
+};
+
+/// Longest wait of one poll: how late a stop or a status can be. A new record ends it at once.
+const POLL: Duration = Duration::from_millis(200);
+/// Wait before the log is opened again after an error.
+const RETRY: Duration = Duration::from_secs(1);
+/// Records taken at a time.
+const BATCH: usize = 256;
+
+/// Follows the routing log until it is told to stop.
+pub(crate) struct Consumer {
+    shared: Arc<Shared>,
+    log: Arc<dyn Log>,
+    incarnation: i64,
+    stop: mpsc::Receiver<()>,
+    /// Told once the log is connected for the first time.
+    connected: Option<tokio::sync::oneshot::Sender<()>>,
+    status_partitions: i32,
+    status_due: Duration,
+    /// The router's clock at the last report to all partitions.
+    reported_at: Option<EventTime>,
+    /// Newest record older than an unconfirmed table from disk, per model: what the log knows of it.
+    behind: HashMap<ModelName, (RoutingTable, i64)>,
+    keeper: Keeper,
+}
+
+/// What became of a routing record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Applied,
+    Renewed,
+    Removed,
+    Older,
+    Garbage,
+    Unusable,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Renewed => "renewed",
+            Self::Removed => "removed",
+            Self::Older => "older",
+            Self::Garbage => "garbage",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
+impl Consumer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        log: Arc<dyn Log>,
+        incarnation: i64,
+        stop: mpsc::Receiver<()>,
+        connected: tokio::sync::oneshot::Sender<()>,
+    ) -> Self {
+        Self {
+            keeper: Keeper::start(Arc::clone(&shared)),
+            shared,
+            log,
+            incarnation,
+            stop,
+            connected: Some(connected),
+            status_partitions: 0,
+            status_due: Duration::ZERO,
+            reported_at: None,
+            behind: HashMap::new(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        loop {
+            match self.open().and_then(|mut reader| self.follow(reader.as_mut())) {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the routing log is away; the tables hold until their leases end");
+                }
+            }
+            if !matches!(self.stop.recv_timeout(RETRY), Err(mpsc::RecvTimeoutError::Timeout)) {
+                break;
+            }
+        }
+        self.report(0..self.status_partitions, true);
+        self.keeper.stop();
+    }
+
+    /// Connects: the writer the first time, a reader every time.
+    fn open(&mut self) -> Result<Box<dyn Reader>, LogError> {
+        if !self.shared.events.is_attached() {
+            self.status_partitions = self.log.partitions("router-status")?;
+            let partitions = self.log.partitions("events")?;
+            let writer = self.log.writer(self.shared.config.event_queue)?;
+            self.shared.events.attach(writer, partitions, span(self.shared.config.timeouts.flush));
+        }
+        let topic = self.log.full_name("routing");
+        let places: Vec<_> = (0..self.log.partitions("routing")?)
+            .map(|partition| (TopicPartition { topic: Arc::clone(&topic), partition }, Start::Beginning))
+            .collect();
+        let reader = self.log.reader(&places)?;
+        if let Some(connected) = self.connected.take() {
+            // Whoever waited may have stopped waiting.
+            let _ = connected.send(());
+        }
+        Ok(reader)
+    }
+
+    fn follow(&mut self, reader: &mut dyn Reader) -> Result<(), LogError> {
+        let mut records = Vec::new();
+        let mut at_end = false;
+        loop {
+            if !matches!(self.stop.try_recv(), Err(mpsc::TryRecvError::Empty)) {
+                return Ok(());
+            }
+            let polled = reader.poll(BATCH, POLL, &mut records)?;
+            self.apply(&records);
+            records.clear();
+            if polled == Polled::AtEnd && !at_end {
+                at_end = true;
+                self.reached_end();
+            }
+            // A replay clock runs ahead of the wall: whoever reads the status needs its time, not that of seconds ago.
+            let replayed = self.shared.clock.is_replay() && self.shared.clock.now() != self.reported_at;
+            if replayed || self.shared.clock.source().steady() >= self.status_due {
+                self.report_all();
+            }
+        }
+    }
+
+    /// Everything that is on the log has been read.
+    fn reached_end(&mut self) {
+        for (model, (record, timestamp_ms)) in std::mem::take(&mut self.behind) {
+            let unconfirmed = self.shared.table(model.as_str()).is_some_and(|table| table.lease == Lease::Unconfirmed);
+            if unconfirmed {
+                tracing::warn!(%model, generation = %record.generation, "the log knows no table as new as the one on disk; \
+                    the log is right");
+                self.swap(record, timestamp_ms);
+            }
+        }
+        self.shared.caught_up.store(true, Ordering::Relaxed);
+        self.report_all();
+    }
+
+    /// Applies what was read, then reports and keeps it.
+    fn apply(&mut self, records: &[Record]) {
+        let mut changed = Vec::new();
+        let mut keep = false;
+        for record in records {
+            let (model, outcome) = self.apply_one(record);
+            self.shared.metrics.table(outcome.as_str());
+            keep |= matches!(outcome, Outcome::Applied | Outcome::Removed | Outcome::Unusable);
+            if !matches!(outcome, Outcome::Older | Outcome::Garbage) {
+                changed.push(partition_of(model.as_str().as_bytes(), self.status_partitions.max(1)));
+            }
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        for partition in changed {
+            self.report(partition..partition + 1, false);
+        }
+        if keep {
+            self.keeper.keep();
+        }
+    }
+
+    fn apply_one(&mut self, record: &Record) -> (ModelName, Outcome) {
+        let key = ModelName(String::from_utf8_lossy(&record.key).into_owned());
+        let Some(value) = &record.value else {
+            return (key.clone(), self.remove(&key));
+        };
+        let table = match codec::read::<RoutingTable>(&record.headers, value) {
+            Ok(table) => table,
+            Err(error) => {
+                tracing::warn!(place = %place(record), key = %key, %error, "a routing record cannot be read and is skipped");
+                return (key, Outcome::Garbage);
+            }
+        };
+        let model = table.model.clone();
+        let outcome = self.offer(table, record.timestamp_ms);
+        if outcome == Outcome::Unusable {
+            tracing::warn!(place = %place(record), %model, "its model is on stable until a good table comes");
+        }
+        (model, outcome)
+    }
+
+    /// Takes a table if it is newer than the one in use.
+    fn offer(&mut self, record: RoutingTable, timestamp_ms: i64) -> Outcome {
+        let Some(current) = self.shared.table(record.model.as_str()) else {
+            return self.swap(record, timestamp_ms);
+        };
+        let unconfirmed = current.lease == Lease::Unconfirmed;
+        let (ours, theirs) =
+            ((current.record.generation, current.record.lease_seq), (record.generation, record.lease_seq));
+        if theirs.0 < ours.0 {
+            if unconfirmed {
+                self.behind.insert(record.model.clone(), (record, timestamp_ms));
+            }
+            return Outcome::Older;
+        }
+        let renewal = theirs.0 == ours.0;
+        if renewal && !unconfirmed && theirs.1 <= ours.1 {
+            return Outcome::Older;
+        }
+        // The log knows something newer than what was kept for its end, whether it can be used or not.
+        self.behind.remove(&record.model);
+        match self.swap(record, timestamp_ms) {
+            Outcome::Applied if renewal => Outcome::Renewed,
+            outcome => outcome,
+        }
+    }
+
+    /// Puts a table to use.
+    fn swap(&mut self, record: RoutingTable, timestamp_ms: i64) -> Outcome {
+        let source = self.shared.clock.source();
+        let wall = source.wall();
+        let age_us = wall.0.saturating_sub(timestamp_ms.saturating_mul(1000)).max(0);
+        // What was on the log before this router started could not be used earlier.
+        let apply_us = age_us.min(wall.since(EventTime(self.incarnation)).0.max(0));
+        let lease = lease(&record, source.steady(), age_us);
+        let model = record.model.clone();
+        if lease.expired(source.steady()) && self.shared.caught_up.load(Ordering::Relaxed) {
+            tracing::warn!(%model, age_ms = age_us / 1000, lease_ms = record.lease_ms, "a table came after its lease had run \
+                out: the log is late, or the controller's clock and this one differ; all is on stable");
+        }
+        let known = self.shared.known(model.as_str());
+        match Table::compile(record, lease, known, apply_us) {
+            Ok(table) => {
+                self.publish(|tables| {
+                    tables.0.insert(model.0.clone(), Arc::new(table));
+                });
+                if self.shared.caught_up.load(Ordering::Relaxed) {
+                    self.shared.metrics.applied(apply_us);
+                }
+                Outcome::Applied
+            }
+            Err(error) => {
+                tracing::warn!(%model, %error, "a routing table cannot be used");
+                self.demote(&model);
+                Outcome::Unusable
+            }
+        }
+    }
+
+    /// Takes the lease from a model's table: its successor is unusable, so nobody stands for its canary.
+    fn demote(&self, model: &ModelName) {
+        let Some(current) = self.shared.table(model.as_str()) else { return };
+        match current.demoted(self.shared.known(model.as_str())) {
+            Ok(table) => self.publish(|tables| {
+                tables.0.insert(model.0.clone(), Arc::new(table));
+            }),
+            Err(error) => tracing::error!(%model, %error, "a table in use cannot be compiled again"),
+        }
+    }
+
+    /// A tombstone: the model goes back to what the configuration knows, or is gone.
+    fn remove(&mut self, model: &ModelName) -> Outcome {
+        let configured = self.shared.known(model.as_str()).map(|known| Table::configured(model.as_str(), known));
+        self.behind.remove(model);
+        self.publish(|tables| {
+            match configured {
+                Some(Ok(table)) => tables.0.insert(model.0.clone(), Arc::new(table)),
+                _ => tables.0.remove(model.as_str()),
+            };
+        });
+        Outcome::Removed
+    }
+
+    /// Swaps the tables as a whole: every request sees all of a change or nothing of it.
+    fn publish(&self, change: impl FnOnce(&mut Tables)) {
+        let mut tables = Tables::clone(&self.shared.tables.load());
+        change(&mut tables);
+        self.shared.tables.store(Arc::new(tables));
+    }
+
+    /// Reports to every partition of `router-status`: this router is alive.
+    fn report_all(&mut self) {
+        self.status_due = self.shared.clock.source().steady() + span(self.shared.config.status_every);
+        self.reported_at = self.shared.clock.now();
+        self.report(0..self.status_partitions, false);
+    }
+
+    /// Reports the tables in use to partitions of `router-status`.
+    fn report(&self, partitions: Range<i32>, leaving: bool) {
+        let tables = self.shared.tables.load();
+        for partition in partitions {
+            let status = RouterStatus {
+                router: self.shared.config.name.clone(),
+                incarnation: self.incarnation,
+                at: self.shared.clock.now().unwrap_or_default(),
+                applied: applied(&tables, partition, self.status_partitions),
+                leaving,
+            };
+            if let Err(error) = self.shared.events.status(partition, &status) {
+                tracing::warn!(%error, partition, "a status could not be written");
+            }
+        }
+    }
+}
+
+/// How long a table of this age holds.
+fn lease(record: &RoutingTable, steady: Duration, age_us: i64) -> Lease {
+    if record.lease_ms == 0 {
+        return Lease::Forever;
+    }
+    let left = record.lease_ms.saturating_mul(1000).saturating_sub(age_us).max(0);
+    Lease::Until(steady + Duration::from_micros(left.unsigned_abs()))
+}
+
+fn place(record: &Record) -> String {
+    format!("{}[{}]@{}", record.at.topic, record.at.partition, record.offset)
+}
+
+/// The tables in use of the models of one of `of` partitions.
+fn applied(tables: &Tables, partition: i32, of: i32) -> Vec<TableApplied> {
+    let here = |table: &&Arc<Table>| {
+        table.record.generation > Generation(0)
+            && table.lease != Lease::Unconfirmed
+            && partition_of(table.record.model.as_str().as_bytes(), of) == partition
+    };
+    let mut applied: Vec<TableApplied> = tables
+        .0
+        .values()
+        .filter(here)
+        .map(|table| TableApplied {
+            model: table.record.model.clone(),
+            generation: table.record.generation,
+            lease_seq: table.record.lease_seq,
+            apply_us: table.apply_us,
+        })
+        .collect();
+    applied.sort_by(|a, b| a.model.cmp(&b.model));
+    applied
+}

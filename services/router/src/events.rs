@@ -1,0 +1,277 @@
+//! Events off the hot path, with promises that hold.
+//!
+//! For each partition of `events` there is a **lane**: the number of the last record sent there and the event time below
+//! which nothing may follow. A prediction gets its completion time and its number, and is queued, all under the lane's lock;
+//! a heartbeat raises the lane's floor under the same lock. So in every partition the order of `seq` is the order of sending,
+//! and no event after a heartbeat has an earlier event time than the heartbeat's low watermark, even if the wall clock
+//! steps back.
+//!
+//! The queue belongs to the log's writer and is bounded. When it is full the event is dropped, counted per arm, and reported
+//! in every heartbeat from then on; a number is used only for what was queued, so a gap means a loss after that.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serin_schemas::{
+    codec::{self, Record},
+    envelope::{self, Envelope},
+    ids::{EventTime, ModelName},
+    records::{Arm, ArmDrops, Feedback, Heartbeat, Prediction, RouterStatus, Writer as WriterId},
+};
+use serin_stream::{
+    log::{self, WriteError},
+    partition_of,
+    record::{Outgoing, Target},
+};
+use tokio::sync::oneshot;
+
+use crate::{clock::Clock, metrics::Metrics};
+
+/// One partition of `events`.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Number of the last record sent.
+    seq: i64,
+    /// Nothing with an earlier event time may follow.
+    floor: EventTime,
+}
+
+/// The connection to the log, once there is one.
+struct Attached {
+    writer: Arc<dyn log::Writer>,
+    lanes: Box<[Mutex<Lane>]>,
+    flusher: mpsc::SyncSender<oneshot::Sender<Result<(), String>>>,
+}
+
+/// Writes events, heartbeats and status.
+pub(crate) struct Events {
+    name: String,
+    incarnation: i64,
+    /// `ce_source` of everything this router writes.
+    source: String,
+    clock: Arc<Clock>,
+    attached: OnceLock<Attached>,
+    drops: Mutex<BTreeMap<(ModelName, Arm), i64>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Who an event is about, for its headers.
+pub(crate) struct About<'a> {
+    /// Unique id of the event within this router.
+    pub(crate) id: &'a str,
+    /// The model; empty when unknown.
+    pub(crate) subject: &'a str,
+    /// When the request arrived.
+    pub(crate) arrived: EventTime,
+}
+
+/// An event could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("the log is not connected yet")]
+    NotConnected,
+    #[error("{0}")]
+    Encode(String),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Locks domain-free bookkeeping; a panic while holding it cannot leave it half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Events {
+    pub(crate) fn new(name: &str, incarnation: i64, clock: Arc<Clock>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            name: name.to_owned(),
+            incarnation,
+            source: format!("/routers/{name}"),
+            clock,
+            attached: OnceLock::new(),
+            drops: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// Connects to the log. Only the first time counts. `flush` bounds each wait for the log.
+    pub(crate) fn attach(&self, writer: Arc<dyn log::Writer>, partitions: i32, flush: Duration) {
+        let lanes = (0..partitions.max(1)).map(|_| Mutex::default()).collect();
+        let flusher = flusher(Arc::clone(&writer), flush);
+        // A second attempt would be a bug of the caller, and changes nothing.
+        let _ = self.attached.set(Attached { writer, lanes, flusher });
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.get().is_some()
+    }
+
+    fn writer_id(&self, seq: i64) -> WriterId {
+        WriterId { name: self.name.clone(), incarnation: self.incarnation, seq }
+    }
+
+    /// Writes a prediction. `stated` is its event time as a replay stated it; else it completes now.
+    pub(crate) fn prediction(&self, mut prediction: Prediction, stated: Option<EventTime>, about: &About<'_>) {
+        let key = prediction.request_id.clone();
+        let (model, arm) = (prediction.model.clone(), prediction.arm);
+        let sent = self.send::<Prediction>(key.as_str(), about, |writer, floor| {
+            let now = stated.filter(|_| self.clock.is_replay()).or_else(|| self.clock.now());
+            prediction.completed_at = now.unwrap_or(floor).max(floor);
+            prediction.writer = writer;
+            prediction
+        });
+        if let Err(error) = sent {
+            tracing::debug!(%error, %model, arm = arm.as_str(), "an event was dropped");
+            self.metrics.dropped(model.as_str(), arm);
+            *lock(&self.drops).entry((model, arm)).or_default() += 1;
+        }
+    }
+
+    /// Queues feedback; [`flush`](Self::flush) tells when it is on the log.
+    pub(crate) fn feedback(&self, mut feedback: Feedback, about: &About<'_>) -> Result<(), SendError> {
+        let key = feedback.request_id.clone();
+        self.send::<Feedback>(key.as_str(), about, |writer, _| {
+            feedback.writer = writer;
+            feedback
+        })
+    }
+
+    /// Queues somebody else's prediction for intake, on `predictions`.
+    pub(crate) fn foreign(&self, prediction: &Prediction, about: &About<'_>) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        let key = Bytes::copy_from_slice(prediction.request_id.as_str().as_bytes());
+        attached.writer.send(self.outgoing("predictions", Target::ByKey, key, prediction, about)?)?;
+        Ok(())
+    }
+
+    /// Queues a status for one partition of `router-status`.
+    pub(crate) fn status(&self, partition: i32, status: &RouterStatus) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        let id = format!("{}-{}-{partition}-{}", self.name, self.incarnation, status.at.0);
+        let about = About { id: &id, subject: "", arrived: status.at };
+        let key = Bytes::copy_from_slice(self.name.as_bytes());
+        attached.writer.send(self.outgoing("router-status", Target::Partition(partition), key, status, &about)?)?;
+        Ok(())
+    }
+
+    /// A numbered record for the lane of its key.
+    fn send<R: Record>(
+        &self,
+        key: &str,
+        about: &About<'_>,
+        build: impl FnOnce(WriterId, EventTime) -> R,
+    ) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        let partition = partition_of(key.as_bytes(), attached.lanes.len() as i32);
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let headers = self.headers::<R>(about);
+        let mut lane = lock(&attached.lanes[partition as usize]);
+        let record = build(self.writer_id(lane.seq + 1), lane.floor);
+        let value = encode(&record)?;
+        let target = Target::Partition(partition);
+        attached.writer.send(Outgoing { topic: "events", target, key, value, headers, timestamp_ms: None })?;
+        lane.seq += 1;
+        Ok(())
+    }
+
+    /// A heartbeat to every partition: nothing before `low`, or before now, will follow.
+    pub(crate) fn heartbeat(&self, low: Option<EventTime>, leaving: bool) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        let drops = self.drops();
+        let mut first_error = None;
+        for (partition, lane) in attached.lanes.iter().enumerate() {
+            let mut lane = lock(lane);
+            let now = low.or_else(|| self.clock.now()).unwrap_or(lane.floor);
+            let low_watermark = now.max(lane.floor);
+            let writer = self.writer_id(lane.seq);
+            let id = format!("{}-{}-{partition}-{}", self.name, self.incarnation, low_watermark.0);
+            let about = About { id: &id, subject: "", arrived: low_watermark };
+            let record = Heartbeat { writer, low_watermark, drops: drops.clone(), leaving };
+            let target = Target::Partition(partition as i32);
+            let key = Bytes::copy_from_slice(self.name.as_bytes());
+            // The floor rises first: a heartbeat that fails to be written must not have been a promise in vain.
+            lane.floor = low_watermark;
+            let sent = self
+                .outgoing("events", target, key, &record, &about)
+                .and_then(|outgoing| Ok(attached.writer.send(outgoing)?));
+            first_error = first_error.or(sent.err());
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    /// What had to be dropped so far.
+    pub(crate) fn drops(&self) -> Vec<ArmDrops> {
+        let drops = lock(&self.drops);
+        drops.iter().map(|((model, arm), &dropped)| ArmDrops { model: model.clone(), arm: *arm, dropped }).collect()
+    }
+
+    fn headers<R: Record>(&self, about: &About<'_>) -> Vec<(String, Bytes)> {
+        envelope::headers::<R>(&Envelope {
+            id: about.id,
+            source: &self.source,
+            subject: about.subject,
+            time: about.arrived,
+        })
+    }
+
+    fn outgoing<R: Record>(
+        &self,
+        topic: &'static str,
+        target: Target,
+        key: Bytes,
+        record: &R,
+        about: &About<'_>,
+    ) -> Result<Outgoing, SendError> {
+        let headers = self.headers::<R>(about);
+        Ok(Outgoing { topic, target, key, value: encode(record)?, headers, timestamp_ms: None })
+    }
+
+    /// How many records the log has lost after they were queued; ask before queueing, for [`flush`](Self::flush).
+    pub(crate) fn lost(&self) -> u64 {
+        self.attached.get().map_or(0, |attached| attached.writer.failed())
+    }
+
+    /// Waits until all that was queued before is on the log. It fails if the log lost anything since `lost_before`: it might
+    /// have been the caller's.
+    pub(crate) async fn flush(&self, lost_before: u64) -> Result<(), String> {
+        let attached = self.attached.get().ok_or_else(|| SendError::NotConnected.to_string())?;
+        let (done, wait) = oneshot::channel();
+        attached.flusher.try_send(done).map_err(|_| "too many callers wait for the log".to_owned())?;
+        wait.await.unwrap_or_else(|_| Err("the writer is closed".to_owned()))?;
+        match self.lost().saturating_sub(lost_before) {
+            0 => Ok(()),
+            lost => Err(format!("{lost} records could not be written")),
+        }
+    }
+}
+
+fn encode<R: Record>(record: &R) -> Result<Option<Bytes>, SendError> {
+    let bytes = codec::encode(record).map_err(|error| SendError::Encode(error.to_string()))?;
+    Ok(Some(bytes.into()))
+}
+
+/// Callers that may wait for the log at a time.
+const WAITING: usize = 4096;
+
+/// A thread that flushes for all who wait at that moment, so that many callers cost one flush.
+fn flusher(writer: Arc<dyn log::Writer>, deadline: Duration) -> mpsc::SyncSender<oneshot::Sender<Result<(), String>>> {
+    let (ask, asked) = mpsc::sync_channel::<oneshot::Sender<Result<(), String>>>(WAITING);
+    let work = move || {
+        while let Ok(first) = asked.recv() {
+            let waiting: Vec<_> = std::iter::once(first).chain(asked.try_iter()).collect();
+            let done = writer.flush(deadline).map_err(|error| error.to_string());
+            for waiter in waiting {
+                // A caller that no longer waits is no problem.
+                let _ = waiter.send(done.clone());
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("router-flush".to_owned()).spawn(work) {
+        tracing::error!(%error, "no thread for the router's flushes: feedback will be refused");
+    }
+    ask
+}

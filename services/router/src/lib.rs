@@ -1,0 +1,42 @@
+//! The router: an HTTP data plane in front of model servers.
+//!
+//! It splits the calls of a model between versions as the newest routing table says, passes requests and answers through,
+//! and writes one event per call and version to the log, off the hot path. When the log, the controller or an upstream
+//! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
+//!
+//! The parts: [`Config`]; tables and the split, pure (`table`, `split`, `outputs`, `path`); the call (`serve`, `call`, `body`,
+//! `guard`, `upstream`); what goes to the log (`events`, `intake`); what comes from it (`consumer`, `disk`); operators (`admin`,
+//! `switch`).
+//!
+//! Invariants:
+//! - a request takes one snapshot of its table and uses it to its end;
+//! - one event per call and version, whatever happens (`guard`);
+//! - no event follows a heartbeat with a later low watermark in its partition (`events`);
+//! - nothing that waits is unbounded.
+
+mod admin;
+mod answer;
+mod body;
+mod call;
+mod clock;
+mod config;
+mod consumer;
+mod disk;
+mod events;
+mod guard;
+mod intake;
+pub mod metrics;
+mod outputs;
+mod path;
+mod router;
+mod serve;
+mod split;
+mod state;
+mod switch;
+mod table;
+mod upstream;
+
+pub use clock::TimeSource;
+pub use config::{ClockKind, Config, ConfigError, Limits, ModelConfig, Timeouts};
+pub use router::{Router, RouterHandle, Seams, StartError};
+pub use state::Chance;

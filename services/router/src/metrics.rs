@@ -1,0 +1,143 @@
+//! What the router measures. Labels are bounded: models and versions come from tables and configuration, never from callers.
+
+use std::time::Duration;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, UpDownCounter},
+};
+use serin_schemas::records::{Arm, Prediction};
+
+/// Answers of versions: labels `model`, `version`, `arm`, `code_class` (`2xx` ..., or `none`).
+pub const REQUESTS: &str = "serin_router_requests_total";
+/// From the last byte of a request to the last byte of its answer, in seconds: labels `model`, `version`, `arm`.
+pub const DURATION: &str = "serin_router_request_duration_seconds";
+/// Answers that enter no comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
+pub const UNCOMPARED: &str = "serin_router_uncompared_total";
+/// Calls without a good answer: labels `model`, `version`, `cause`.
+pub const FAILURES: &str = "serin_router_failures_total";
+/// Requests that the router itself turned away: label `reason`.
+pub const REFUSED: &str = "serin_router_refused_total";
+/// Inference calls in flight.
+pub const IN_FLIGHT: &str = "serin_router_in_flight";
+/// Events dropped because the queue to the log was full: labels `model`, `arm`.
+pub const EVENTS_DROPPED: &str = "serin_router_events_dropped_total";
+/// From a routing record on the log to its use, in seconds.
+pub const APPLY: &str = "serin_router_apply_seconds";
+/// Routing records: label `outcome` (`applied`, `renewed`, `removed`, `older`, `garbage`, `unusable`).
+pub const TABLES: &str = "serin_router_tables_total";
+/// Feedback and events taken over HTTP: labels `door` (`feedback`, `events`) and `outcome` (`accepted`, `refused`, `failed`).
+pub const INTAKE: &str = "serin_router_intake_total";
+
+/// Upper bounds of latency buckets, in seconds.
+const LATENCY: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Upper bounds of the buckets of [`APPLY`], in seconds; the target is 10 ms.
+const APPLYING: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0];
+
+/// The instruments.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    requests: Counter<u64>,
+    duration: Histogram<f64>,
+    uncompared: Counter<u64>,
+    failures: Counter<u64>,
+    refused: Counter<u64>,
+    pub(crate) in_flight: UpDownCounter<i64>,
+    dropped: Counter<u64>,
+    apply: Histogram<f64>,
+    tables: Counter<u64>,
+    intake: Counter<u64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let meter = opentelemetry::global::meter("serin");
+        let counter = |name, text| meter.u64_counter(name).with_description(text).build();
+        let histogram = |name, text, bounds: &[f64]| {
+            meter.f64_histogram(name).with_description(text).with_unit("s").with_boundaries(bounds.to_vec()).build()
+        };
+        Self {
+            requests: counter(REQUESTS, "Answers of versions"),
+            duration: histogram(DURATION, "From the end of a request to the end of its answer", &LATENCY),
+            uncompared: counter(UNCOMPARED, "Answers that enter no comparison"),
+            failures: counter(FAILURES, "Calls without a good answer"),
+            refused: counter(REFUSED, "Requests that the router itself turned away"),
+            in_flight: meter.i64_up_down_counter(IN_FLIGHT).with_description("Inference calls in flight").build(),
+            dropped: counter(EVENTS_DROPPED, "Events dropped because the queue to the log was full"),
+            apply: histogram(APPLY, "From a routing record on the log to its use", &APPLYING),
+            tables: counter(TABLES, "Routing records by outcome"),
+            intake: counter(INTAKE, "Feedback and events taken over HTTP"),
+        }
+    }
+
+    /// An answer, or none, of a version.
+    pub(crate) fn answered(&self, prediction: &Prediction, took: Duration) {
+        let model = KeyValue::new("model", prediction.model.0.clone());
+        let version = KeyValue::new("version", prediction.version.0.clone());
+        let arm = KeyValue::new("arm", prediction.arm.as_str());
+        if let Some(cause) = &prediction.error {
+            let cause = KeyValue::new("cause", cause.clone());
+            self.failures.add(1, &[model.clone(), version.clone(), cause]);
+        }
+        if !prediction.assignment.is_compared() {
+            let assignment = KeyValue::new("assignment", assignment_name(prediction));
+            self.uncompared.add(1, &[model.clone(), assignment]);
+        }
+        self.duration.record(took.as_secs_f64(), &[model.clone(), version.clone(), arm.clone()]);
+        // So that the first drop shows as an increase from 0.
+        self.dropped.add(0, &[model.clone(), arm.clone()]);
+        let class = KeyValue::new("code_class", code_class(prediction.status));
+        self.requests.add(1, &[model, version, arm, class]);
+    }
+
+    /// The router turned a request away.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// An event of an arm was dropped.
+    pub(crate) fn dropped(&self, model: &str, arm: Arm) {
+        self.dropped.add(1, &[KeyValue::new("model", model.to_owned()), KeyValue::new("arm", arm.as_str())]);
+    }
+
+    /// A routing record came in.
+    pub(crate) fn table(&self, outcome: &'static str) {
+        self.tables.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    /// A routing record was put to use `micros` after it was on the log.
+    pub(crate) fn applied(&self, micros: i64) {
+        self.apply.record(micros as f64 / 1e6, &[]);
+    }
+
+    /// Entries that came through a door over HTTP.
+    pub(crate) fn intake(&self, door: &'static str, outcome: &'static str, entries: usize) {
+        self.intake.add(entries as u64, &[KeyValue::new("door", door), KeyValue::new("outcome", outcome)]);
+    }
+}
+
+fn assignment_name(prediction: &Prediction) -> &'static str {
+    use serin_schemas::records::Assignment as A;
+    match prediction.assignment {
+        A::Random => "random",
+        A::Sticky => "sticky",
+        A::Pinned => "pinned",
+        A::Targeted => "targeted",
+        A::Fallback => "fallback",
+        A::LeaseExpired => "lease_expired",
+        A::SwitchedOff => "switched_off",
+        A::External => "external",
+    }
+}
+
+fn code_class(status: Option<i32>) -> &'static str {
+    match status.map(|status| status / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(5) => "5xx",
+        Some(_) => "other",
+        None => "none",
+    }
+}

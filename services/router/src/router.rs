@@ -1,0 +1,270 @@
+//! Starting and stopping a router.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use serin_stream::log::Log;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, oneshot, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    admin,
+    clock::{Clock, TimeSource},
+    config::{ClockKind, Config, ConfigError, span},
+    consumer::Consumer,
+    disk,
+    events::Events,
+    metrics::Metrics,
+    serve,
+    state::{Chance, Flying, Shared},
+    switch::Switch,
+    table::{Lease, Table, Tables},
+    upstream,
+};
+
+/// A router could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A port cannot be had.
+    #[error("{setting}: {address} cannot be bound ({cause}); free it or set another address")]
+    Bind {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The folder for tables and switch cannot be used.
+    #[error("data_dir: {folder} cannot be created ({cause}); set a folder this process may write")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A thread could not be started.
+    #[error("the thread for the routing log could not be started: {0}")]
+    Thread(io::Error),
+}
+
+/// What a router takes from outside of its configuration: time and chance.
+#[derive(Clone)]
+pub struct Seams {
+    /// Where time comes from.
+    pub time: TimeSource,
+    /// 64 random bits per call.
+    pub chance: Chance,
+}
+
+impl Default for Seams {
+    fn default() -> Self {
+        Self { time: TimeSource::system(), chance: Arc::new(rand::random::<u64>) }
+    }
+}
+
+/// Longest wait for the log at the start. After it the router serves what it has on disk and in its configuration.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The data plane.
+#[derive(Debug)]
+pub struct Router;
+
+/// A running router. Dropping it stops it at once; [`shutdown`](Self::shutdown) lets requests finish.
+pub struct RouterHandle {
+    shared: Arc<Shared>,
+    data_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    stop_serving: watch::Sender<Option<Duration>>,
+    serving: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
+    stop_consumer: mpsc::Sender<()>,
+    consumer: Option<thread::JoinHandle<()>>,
+}
+
+impl Router {
+    /// Starts a router on the tokio runtime of the caller, on the machine's clock.
+    pub async fn start(config: Config, log: Arc<dyn Log>) -> Result<RouterHandle, StartError> {
+        Self::start_with(config, log, Seams::default()).await
+    }
+
+    /// Starts a router with time and chance from outside.
+    pub async fn start_with(config: Config, log: Arc<dyn Log>, seams: Seams) -> Result<RouterHandle, StartError> {
+        config.check()?;
+        fs::create_dir_all(&config.data_dir)
+            .map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
+        let data = bind("listen", config.listen).await?;
+        let admin = bind("admin_listen", config.admin_listen).await?;
+        let incarnation = seams.time.wall().0;
+        let shared = Arc::new(shared(config, seams, incarnation));
+        let (data_addr, admin_addr) =
+            (address(&data, shared.config.listen), address(&admin, shared.config.admin_listen));
+
+        let (stop_consumer, stop) = mpsc::channel();
+        let (connected, wait) = oneshot::channel();
+        let consumer = Consumer::new(Arc::clone(&shared), log, incarnation, stop, connected);
+        let consumer = thread::Builder::new()
+            .name("router-tables".to_owned())
+            .spawn(move || consumer.run())
+            .map_err(StartError::Thread)?;
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            tracing::warn!("the log is not connected yet; serving what is on disk and in the configuration");
+        }
+
+        let (stop_serving, stop) = watch::channel(None);
+        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), data, stop));
+        let routes = admin::routes(Arc::clone(&shared));
+        let mut background = vec![tokio::spawn(async move {
+            if let Err(error) = axum::serve(admin, routes).await {
+                tracing::error!(%error, "the admin port stopped");
+            }
+        })];
+        if !shared.clock.is_replay() {
+            background.push(tokio::spawn(heartbeats(Arc::clone(&shared))));
+        }
+        tracing::info!(%data_addr, %admin_addr, name = %shared.config.name, "router started");
+        let consumer = Some(consumer);
+        Ok(RouterHandle { shared, data_addr, admin_addr, stop_serving, serving, background, stop_consumer, consumer })
+    }
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Bind { setting, address, cause })
+}
+
+/// The address that was bound: the port may have been left to the system.
+fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+fn shared(config: Config, seams: Seams, incarnation: i64) -> Shared {
+    let started = seams.time.steady();
+    let clock = Arc::new(Clock::new(seams.time, config.clock == ClockKind::Replay));
+    let metrics = Arc::new(Metrics::new());
+    Shared {
+        tables: ArcSwap::from_pointee(first_tables(&config)),
+        events: Events::new(&config.name, incarnation, Arc::clone(&clock), Arc::clone(&metrics)),
+        switch: Switch::open(&config.data_dir),
+        upstreams: upstream::client(&config),
+        calls: Arc::new(Semaphore::new(config.limits.in_flight)),
+        chance: seams.chance,
+        flying: Arc::new(Flying::default()),
+        leaving: AtomicBool::new(false),
+        caught_up: AtomicBool::new(false),
+        started,
+        clock,
+        metrics,
+        config,
+    }
+}
+
+/// What is known before the log is: the configuration, and over it what is on disk, unconfirmed.
+fn first_tables(config: &Config) -> Tables {
+    let mut tables = HashMap::new();
+    for (model, known) in &config.models {
+        match Table::configured(model, known) {
+            Ok(table) => drop(tables.insert(model.clone(), Arc::new(table))),
+            Err(error) => tracing::warn!(%model, %error, "a configured model cannot be used"),
+        }
+    }
+    for record in disk::load(&config.data_dir) {
+        let model = record.model.0.clone();
+        match Table::compile(record, Lease::Unconfirmed, config.models.get(&model), 0) {
+            Ok(table) => drop(tables.insert(model, Arc::new(table))),
+            Err(error) => tracing::warn!(%model, %error, "a table on disk cannot be used; the log will tell"),
+        }
+    }
+    Tables(tables)
+}
+
+/// A heartbeat to every partition, again and again.
+async fn heartbeats(shared: Arc<Shared>) {
+    let mut beat = tokio::time::interval(span(shared.config.heartbeat_every));
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        if let Err(error) = shared.events.heartbeat(None, false) {
+            tracing::warn!(%error, "a heartbeat could not be queued");
+        }
+    }
+}
+
+impl RouterHandle {
+    /// Where callers connect.
+    pub fn data_addr(&self) -> SocketAddr {
+        self.data_addr
+    }
+
+    /// Where operators connect.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Whether it can serve, and if not, why.
+    pub fn ready(&self) -> Result<(), String> {
+        self.shared.ready()
+    }
+
+    /// A function that tells what [`ready`](Self::ready) tells, for whoever serves `/readyz`.
+    pub fn readiness(&self) -> impl Fn() -> Result<(), String> + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.ready()
+    }
+
+    /// Stops in order: readiness goes first, then for `lame_duck` requests are still taken and their connections closed, then
+    /// those in flight may finish until `deadline`; at last a leaving heartbeat and all queued events go to the log.
+    pub async fn shutdown(mut self, deadline: Duration) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        let lame_duck = span(self.shared.config.timeouts.lame_duck).min(deadline / 2);
+        tokio::time::sleep(lame_duck).await;
+        self.stop_serving.send_replace(Some(deadline.saturating_sub(lame_duck)));
+        if let Err(error) = (&mut self.serving).await {
+            tracing::error!(%error, "the callers' port ended badly");
+        }
+        for task in &self.background {
+            task.abort();
+        }
+        // The consumer writes its last status when it ends.
+        let _ = self.stop_consumer.send(());
+        if let Some(consumer) = self.consumer.take() {
+            let _ = tokio::task::spawn_blocking(move || consumer.join()).await;
+        }
+        let low = if self.shared.clock.is_replay() { self.shared.clock.now() } else { None };
+        let lost_before = self.shared.events.lost();
+        let last = match self.shared.events.heartbeat(low, true) {
+            Ok(()) => self.shared.events.flush(lost_before).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = last {
+            tracing::warn!(%error, "the last events may not be on the log");
+        }
+    }
+}
+
+impl Drop for RouterHandle {
+    fn drop(&mut self) {
+        self.serving.abort();
+        for task in &self.background {
+            task.abort();
+        }
+        let _ = self.stop_consumer.send(());
+    }
+}

@@ -1,0 +1,152 @@
+//! Which arm answers a request. Pure: chance is an argument.
+
+use serin_schemas::records::{Arm, Assignment};
+use serin_sketches::hash::bucket;
+
+use crate::table::{Route, Table};
+
+/// Which version answers, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) route: Route,
+    pub(crate) assignment: Assignment,
+    /// Salted hash of the sticky key, if it decided.
+    pub(crate) unit: Option<i64>,
+}
+
+/// What decides the arm of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted<'a> {
+    /// The version that the caller asks for.
+    pub(crate) pin: Option<&'a str>,
+    /// The sticky key, if the table wants one and the request has it.
+    pub(crate) key: Option<&'a str>,
+    /// 64 random bits.
+    pub(crate) chance: u64,
+    /// The local switch "all stable".
+    pub(crate) all_stable: bool,
+    /// Whether the table's lease has run out.
+    pub(crate) expired: bool,
+}
+
+/// The caller asked for a version that nobody serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnknownVersion(pub(crate) String);
+
+/// Chooses the arm: the switch goes first, then a pin, then the lease, then the split.
+///
+/// Buckets below the canary's share go to canary, the next to control, the rest to stable: while the ramp grows, a sticky
+/// key never leaves the canary.
+pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, UnknownVersion> {
+    let plain = |route: &Route, assignment| Choice { route: route.clone(), assignment, unit: None };
+    if wanted.all_stable {
+        return Ok(plain(&table.stable, Assignment::SwitchedOff));
+    }
+    if let Some(pin) = wanted.pin {
+        let route = table.find(pin).ok_or_else(|| UnknownVersion(pin.to_owned()))?;
+        return Ok(plain(route, Assignment::Pinned));
+    }
+    if wanted.expired {
+        return Ok(plain(&table.stable, Assignment::LeaseExpired));
+    }
+    let (hash, assignment, unit) = match wanted.key {
+        Some(key) => {
+            let hash = table.salt.hash(key.as_bytes());
+            (hash, Assignment::Sticky, Some(hash as i64))
+        }
+        None => (wanted.chance, Assignment::Random, None),
+    };
+    Ok(Choice { route: arm(table, bucket(hash)).clone(), assignment, unit })
+}
+
+/// The route of a bucket.
+fn arm(table: &Table, bucket: u16) -> &Route {
+    let route = if bucket < table.canary_end {
+        table.canary.as_ref()
+    } else if bucket < table.control_end {
+        table.control.as_ref()
+    } else {
+        None
+    };
+    route.unwrap_or(&table.stable)
+}
+
+/// Whether an answer of this choice failing may be answered by stable instead.
+pub(crate) fn may_fall_back(table: &Table, choice: &Choice) -> bool {
+    table.record.fallback && choice.route.arm == Arm::Canary && choice.assignment.is_compared()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Lease, Table, tests::record};
+    use proptest::prelude::*;
+    use rand_chacha::{
+        ChaCha8Rng,
+        rand_core::{Rng, SeedableRng as _},
+    };
+
+    fn table(canary: i32, control: i32) -> Table {
+        Table::compile(record(1, canary, control), Lease::Forever, None, 0).unwrap()
+    }
+
+    fn arm_of(table: &Table, wanted: &Wanted<'_>) -> (Arm, Assignment) {
+        let choice = choose(table, wanted).unwrap();
+        (choice.route.arm, choice.assignment)
+    }
+
+    #[test]
+    fn a_million_requests_hold_their_shares() {
+        let table = table(1234, 4321);
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        let mut counts = [0_f64; 3];
+        let n = 1_000_000;
+        for _ in 0..n {
+            let wanted = Wanted { chance: random.next_u64(), ..Wanted::default() };
+            match choose(&table, &wanted).unwrap().route.arm {
+                Arm::Canary => counts[0] += 1.0,
+                Arm::Control => counts[1] += 1.0,
+                _ => counts[2] += 1.0,
+            }
+        }
+        let shares = [0.1234, 0.4321, 0.4445];
+        let chi_square: f64 = counts
+            .iter()
+            .zip(shares)
+            .map(|(count, share)| (count - share * f64::from(n)).powi(2) / (share * f64::from(n)))
+            .sum();
+        // 99.9 % quantile of chi-square with 2 degrees of freedom.
+        assert!(chi_square < 13.82, "{chi_square} {counts:?}");
+    }
+
+    #[test]
+    fn the_switch_goes_before_pin_before_lease_before_split() {
+        let table = table(10_000, 0);
+        let all = Wanted { pin: Some("v2"), key: Some("k"), chance: 0, all_stable: true, expired: true };
+        assert_eq!(arm_of(&table, &all), (Arm::Stable, Assignment::SwitchedOff));
+        let pinned = Wanted { all_stable: false, ..all };
+        assert_eq!(arm_of(&table, &pinned), (Arm::Canary, Assignment::Pinned));
+        let expired = Wanted { pin: None, ..pinned };
+        assert_eq!(arm_of(&table, &expired), (Arm::Stable, Assignment::LeaseExpired));
+        let sticky = Wanted { expired: false, ..expired };
+        assert_eq!(arm_of(&table, &sticky), (Arm::Canary, Assignment::Sticky));
+        let random = Wanted { key: None, ..sticky };
+        assert_eq!(arm_of(&table, &random), (Arm::Canary, Assignment::Random));
+        let unknown = Wanted { pin: Some("v9"), ..random };
+        assert_eq!(choose(&table, &unknown).unwrap_err(), UnknownVersion("v9".into()));
+    }
+
+    proptest! {
+        /// While the ramp grows nobody leaves the canary, and a share of 0 sends nobody there.
+        #[test]
+        fn sticky_keys_never_move_back(key in ".{1,40}", first in 0..=10_000_i32, more in 0..=10_000_i32) {
+            let (low, high) = (first.min(more), first.max(more));
+            let wanted = Wanted { key: Some(&key), ..Wanted::default() };
+            let before = arm_of(&table(low, 0), &wanted).0;
+            let after = arm_of(&table(high, 0), &wanted).0;
+            prop_assert!(before != Arm::Canary || after == Arm::Canary);
+            prop_assert_eq!(arm_of(&table(0, 0), &wanted).0, Arm::Stable);
+            prop_assert_eq!(arm_of(&table(10_000, 0), &wanted).0, Arm::Canary);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Routing tables as the data plane uses them: checked, compiled, immutable. Pure.
+//!
+//! A request takes one snapshot ([`Tables`]) and uses it to its end, so its event names the generation that chose its arm.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use serde::de::DeserializeOwned;
+use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, StickyKey};
+use serin_schemas::{
+    ids::{Generation, Version},
+    records::{Arm, RoutingTable},
+};
+use serin_sketches::hash::{BUCKETS, Salt};
+
+use crate::{config::ModelConfig, upstream::Base};
+
+/// A routing table cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct TableError(String);
+
+/// How long a table holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// For ever: it has no canary.
+    Forever,
+    /// Until this time of the steady clock, unless it is renewed.
+    Until(Duration),
+    /// Not at all: it was read from disk and the log has not confirmed it, or its successor could not be used.
+    Unconfirmed,
+}
+
+impl Lease {
+    /// Whether it has run out at `now` (steady clock).
+    pub(crate) fn expired(self, now: Duration) -> bool {
+        match self {
+            Self::Forever => false,
+            Self::Until(end) => now >= end,
+            Self::Unconfirmed => true,
+        }
+    }
+}
+
+/// A version that a table sends traffic to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Route {
+    pub(crate) version: Version,
+    pub(crate) arm: Arm,
+    pub(crate) base: Base,
+}
+
+/// How the traffic of one model is split.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// The record it was made from; for a model that only the configuration knows, an empty one of generation 0.
+    pub(crate) record: RoutingTable,
+    pub(crate) lease: Lease,
+    pub(crate) stable: Route,
+    pub(crate) canary: Option<Route>,
+    pub(crate) control: Option<Route>,
+    /// Buckets below this go to canary,
+    pub(crate) canary_end: u16,
+    /// from there to below this to control, and the rest to stable.
+    pub(crate) control_end: u16,
+    pub(crate) salt: Salt,
+    pub(crate) sticky: Option<StickyKey>,
+    pub(crate) segments: Vec<SegmentSpec>,
+    pub(crate) outputs: Vec<OutputRule>,
+    /// Versions that can be asked for besides those of the routes.
+    pub(crate) others: Vec<Route>,
+    pub(crate) versioned_paths: bool,
+    /// Whether segments or the sticky key are in request bodies.
+    pub(crate) reads_request: bool,
+    /// Microseconds from the log to its use.
+    pub(crate) apply_us: i64,
+}
+
+/// All tables of one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables(pub(crate) HashMap<String, Arc<Table>>);
+
+impl Table {
+    /// Compiles a record. `known` is what the configuration knows of the model.
+    pub(crate) fn compile(
+        record: RoutingTable,
+        lease: Lease,
+        known: Option<&ModelConfig>,
+        apply_us: i64,
+    ) -> Result<Self, TableError> {
+        let routes = Routes::of(&record, known)?;
+        let sticky = record.sticky.as_deref().map(|text| json("sticky", text)).transpose()?;
+        let segments: Vec<SegmentSpec> = json("segments", or_empty_list(&record.segments))?;
+        let outputs: Vec<OutputRule> = json("outputs", or_empty_list(&record.outputs))?;
+        Ok(Self {
+            salt: Salt::new(record.salt.as_bytes()),
+            reads_request: reads_request(sticky.as_ref(), &segments),
+            others: others(known),
+            versioned_paths: known.is_some_and(|known| known.versioned_paths),
+            canary_end: routes.canary_share,
+            control_end: routes.canary_share + routes.control_share,
+            stable: routes.stable,
+            canary: routes.canary,
+            control: routes.control,
+            record,
+            lease,
+            sticky,
+            segments,
+            outputs,
+            apply_us,
+        })
+    }
+
+    /// The table of a model that only the configuration knows: all to its stable version.
+    pub(crate) fn configured(model: &str, known: &ModelConfig) -> Result<Self, TableError> {
+        let record = RoutingTable {
+            model: model.into(),
+            generation: Generation(0),
+            lease_seq: 0,
+            lease_ms: 0,
+            rollout: None,
+            salt: String::new(),
+            sticky: None,
+            routes: vec![serin_schemas::records::Route {
+                version: known.stable.clone(),
+                arm: Arm::Stable,
+                share: i32::from(BUCKETS),
+                url: None,
+            }],
+            segments: serde_json::to_string(&known.segments).map_err(|error| TableError(error.to_string()))?,
+            outputs: serde_json::to_string(&known.outputs).map_err(|error| TableError(error.to_string()))?,
+            fallback: false,
+            reason: "from the router's configuration".to_owned(),
+            decided_at: serin_schemas::ids::EventTime(0),
+        };
+        Self::compile(record, Lease::Forever, Some(known), 0)
+    }
+
+    /// The same table with no lease: all to stable.
+    pub(crate) fn demoted(&self, known: Option<&ModelConfig>) -> Result<Self, TableError> {
+        Self::compile(self.record.clone(), Lease::Unconfirmed, known, self.apply_us)
+    }
+
+    /// The route of a version that a caller asks for.
+    pub(crate) fn find(&self, version: &str) -> Option<&Route> {
+        let routes = self.canary.iter().chain([&self.stable]).chain(&self.control).chain(&self.others);
+        routes.into_iter().find(|route| route.version.as_str() == version)
+    }
+
+    /// Names of all versions that a caller may ask for.
+    pub(crate) fn versions(&self) -> Vec<&str> {
+        let routes = self.canary.iter().chain([&self.stable]).chain(&self.control).chain(&self.others);
+        let mut names: Vec<&str> = routes.map(|route| route.version.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Whether output rules look into answer bodies.
+    pub(crate) fn reads_answer(&self) -> bool {
+        self.outputs.iter().any(|rule| !matches!(rule.source, OutputSource::Header(_)))
+    }
+}
+
+fn or_empty_list(text: &str) -> &str {
+    if text.is_empty() { "[]" } else { text }
+}
+
+fn json<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, TableError> {
+    serde_json::from_str(text).map_err(|error| TableError(format!("{field}: {error}")))
+}
+
+fn reads_request(sticky: Option<&StickyKey>, segments: &[SegmentSpec]) -> bool {
+    matches!(sticky, Some(StickyKey::Json(_) | StickyKey::Parameter(_)))
+        || segments.iter().any(|segment| {
+            matches!(segment.source, SegmentSource::Json(_) | SegmentSource::Input(_) | SegmentSource::Parameter(_))
+        })
+}
+
+fn others(known: Option<&ModelConfig>) -> Vec<Route> {
+    let versions = known.into_iter().flat_map(|known| &known.versions);
+    versions
+        .filter_map(|(version, url)| {
+            Some(Route { version: version.as_str().into(), arm: Arm::Stable, base: Base::parse(url).ok()? })
+        })
+        .collect()
+}
+
+/// The routes of a record, checked.
+struct Routes {
+    stable: Route,
+    canary: Option<Route>,
+    control: Option<Route>,
+    canary_share: u16,
+    control_share: u16,
+}
+
+impl Routes {
+    fn of(record: &RoutingTable, known: Option<&ModelConfig>) -> Result<Self, TableError> {
+        let mut arms: HashMap<Arm, (Route, u16)> = HashMap::new();
+        let mut total: i64 = 0;
+        // Mirrors are no part of the split; they are not called yet.
+        for route in record.routes.iter().filter(|route| route.arm != Arm::Shadow) {
+            let share = u16::try_from(route.share).ok().filter(|&share| share <= BUCKETS);
+            let share = share.ok_or_else(|| TableError(format!("a share of {} is not in 0..=10000", route.share)))?;
+            total += i64::from(share);
+            let compiled = Route { version: route.version.clone(), arm: route.arm, base: base(route, known)? };
+            if arms.insert(route.arm, (compiled, share)).is_some() {
+                return Err(TableError(format!("it has two routes for the {} arm", route.arm.as_str())));
+            }
+        }
+        let (stable, _) = arms.remove(&Arm::Stable).ok_or_else(|| TableError("it has no stable route".to_owned()))?;
+        if total != i64::from(BUCKETS) {
+            return Err(TableError(format!("its shares add up to {total}, not 10000")));
+        }
+        let mut take = |arm| arms.remove(&arm).map_or((None, 0), |(route, share)| (Some(route), share));
+        let (canary, canary_share) = take(Arm::Canary);
+        let (control, control_share) = take(Arm::Control);
+        Ok(Self { stable, canary, control, canary_share, control_share })
+    }
+}
+
+/// Where a route's version is served: by the table, else by the configuration.
+fn base(route: &serin_schemas::records::Route, known: Option<&ModelConfig>) -> Result<Base, TableError> {
+    let configured = known.and_then(|known| known.versions.get(route.version.as_str()));
+    let url = route.url.as_ref().or(configured).ok_or_else(|| {
+        TableError(format!(
+            "version {:?} has no URL, neither in the table nor under `models` of the router's configuration",
+            route.version.as_str()
+        ))
+    })?;
+    Base::parse(url).map_err(TableError)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serin_schemas::{ids::EventTime, records};
+
+    /// A table with this canary and control share.
+    pub(crate) fn record(generation: i64, canary: i32, control: i32) -> RoutingTable {
+        let route = |version: &str, arm, share| records::Route {
+            version: version.into(),
+            arm,
+            share,
+            url: Some(format!("http://127.0.0.1:1/{version}")),
+        };
+        RoutingTable {
+            model: "flights".into(),
+            generation: Generation(generation),
+            lease_seq: 0,
+            lease_ms: 60_000,
+            rollout: Some("r1".into()),
+            salt: "salt".into(),
+            sticky: None,
+            routes: vec![
+                route("v1", Arm::Stable, 10_000 - canary - control),
+                route("v1", Arm::Control, control),
+                route("v2", Arm::Canary, canary),
+            ],
+            segments: String::new(),
+            outputs: String::new(),
+            fallback: false,
+            reason: "test".into(),
+            decided_at: EventTime(0),
+        }
+    }
+
+    fn problem(change: impl FnOnce(&mut RoutingTable)) -> String {
+        let mut record = record(1, 100, 1000);
+        change(&mut record);
+        Table::compile(record, Lease::Forever, None, 0).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_table_is_compiled() {
+        let table = Table::compile(record(3, 100, 1000), Lease::Forever, None, 0).unwrap();
+        assert_eq!((table.canary_end, table.control_end), (100, 1100));
+        assert_eq!(table.find("v2").unwrap().arm, Arm::Canary);
+        assert_eq!(table.find("v1").unwrap().arm, Arm::Stable);
+        assert_eq!(table.versions(), ["v1", "v2"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_by_name() {
+        assert_eq!(problem(|table| table.routes[0].share = 1), "its shares add up to 1101, not 10000");
+        assert_eq!(problem(|table| table.routes[0].share = -1), "a share of -1 is not in 0..=10000");
+        assert_eq!(problem(|table| table.routes[1].arm = Arm::Canary), "it has two routes for the canary arm");
+        assert_eq!(problem(|table| table.routes.clear()), "it has no stable route");
+        assert!(problem(|table| table.routes[2].url = None).starts_with("version \"v2\" has no URL"));
+        assert!(problem(|table| table.routes[2].url = Some("x".into())).contains("not the base URL"));
+        assert!(problem(|table| table.outputs = "{".into()).starts_with("outputs: "));
+        assert!(problem(|table| table.sticky = Some("7".into())).starts_with("sticky: "));
+    }
+
+    #[test]
+    fn leases_run_out() {
+        let end = Lease::Until(Duration::from_mins(1));
+        assert!(!end.expired(Duration::from_secs(59)) && end.expired(Duration::from_mins(1)));
+        assert!(Lease::Unconfirmed.expired(Duration::ZERO) && !Lease::Forever.expired(Duration::MAX));
+    }
+}

@@ -1,0 +1,12 @@
+//! The router from outside: real upstreams on loopback, a log in memory, real requests.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod answers;
+mod doors;
+mod events;
+mod failures;
+mod harness;
+mod promises;
+mod tables;
+mod upstreams;

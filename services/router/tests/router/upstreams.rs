@@ -1,0 +1,186 @@
+//! Model servers, good and bad.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+pub(crate) use futures_body::ChannelBody;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+/// What a model server saw of one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// A good model server: it answers what it was told to.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// What a good server answers.
+#[derive(Clone)]
+pub(crate) struct Says {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+    pub(crate) delay: Duration,
+}
+
+impl Says {
+    pub(crate) fn ok(body: impl Into<Bytes>) -> Self {
+        Self { status: 200, body: body.into(), delay: Duration::ZERO }
+    }
+
+    /// An Open Inference Protocol answer with one probability.
+    pub(crate) fn probability(value: &str) -> Self {
+        Self::ok(format!(r#"{{"outputs":[{{"name":"p","shape":[1],"datatype":"FP64","data":[{value}]}}]}}"#))
+    }
+}
+
+impl Server {
+    pub(crate) async fn start(says: Says) -> Self {
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Self { address, seen: Arc::clone(&seen) };
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (says, seen) = (says.clone(), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let (says, seen) = (says.clone(), Arc::clone(&seen));
+                        async move { Ok::<_, Infallible>(answer(&says, &seen, request).await) }
+                    });
+                    let _ =
+                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+}
+
+async fn answer(says: &Says, seen: &Mutex<Vec<Seen>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let path = parts.uri.path_and_query().unwrap().to_string();
+    seen.lock().unwrap().push(Seen { path, headers: parts.headers, body });
+    tokio::time::sleep(says.delay).await;
+    let mut response = Response::new(Full::new(says.body.clone()));
+    *response.status_mut() = http::StatusCode::from_u16(says.status).unwrap();
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+}
+
+/// A bad model server: after the head of a request it writes these bytes, then hangs or closes.
+pub(crate) async fn raw(answer: &'static [u8], hang: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut request = vec![0; 65536];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer).await;
+                if hang {
+                    // Until the other side closes.
+                    while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
+                    std::future::pending::<()>().await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// An address where nobody listens.
+pub(crate) async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A server that sends one piece of a stream for each message.
+pub(crate) async fn streaming() -> (SocketAddr, tokio::sync::mpsc::UnboundedSender<Bytes>) {
+    let (send, receive) = tokio::sync::mpsc::unbounded_channel();
+    let receive = Arc::new(Mutex::new(Some(receive)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let receive = Arc::clone(&receive);
+            tokio::spawn(async move {
+                let service = service_fn(move |_: Request<Incoming>| {
+                    let body = match receive.lock().unwrap().take() {
+                        Some(receive) => Either::Left(ChannelBody(receive)),
+                        None => Either::Right(Full::new(Bytes::new())),
+                    };
+                    let mut response = Response::new(body);
+                    response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    (address, send)
+}
+
+mod futures_body {
+    //! A body whose pieces come through a channel.
+
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use bytes::Bytes;
+    use http_body::{Body, Frame};
+    use tokio::sync::mpsc::UnboundedReceiver;
+
+    pub(crate) struct ChannelBody(pub(crate) UnboundedReceiver<Bytes>);
+
+    impl Body for ChannelBody {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+}
