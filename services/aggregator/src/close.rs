@@ -1,0 +1,165 @@
+//! Closing windows: what is due, as records of `windows`, and the rows that go with it.
+
+use bytes::Bytes;
+use serin_schemas::{
+    codec::{self, EncodeError, Record},
+    envelope::{self, Envelope},
+    ids::{EventTime, Generation},
+    records::{ClosedThrough, WindowClosed},
+};
+use serin_stream::{
+    fold::{FoldError, Rows},
+    record::{Outgoing, Target},
+};
+
+use crate::{
+    rollout::{Rollout, Work},
+    rows::{self, Table},
+    window::{ARMS, Counts, Window, WindowKey},
+};
+
+/// Topic of what is closed.
+pub(crate) const WINDOWS: &str = "windows";
+
+impl Rollout {
+    /// Takes out the windows that are due, each stream in order of time.
+    pub(crate) fn close_due(&mut self, partition: i32, work: &mut Work<'_>) -> Vec<WindowClosed> {
+        let Some(to) = work.frontier.closed_to(self.plan.grace) else { return Vec::new() };
+        let mut due: Vec<WindowKey> = Vec::new();
+        for (stream, maturity) in self.plan.streams.iter().enumerate() {
+            let first = WindowKey { stream, end: EventTime(i64::MIN), generation: Generation(i64::MIN) };
+            let keys = self.windows.range(first..).map(|(key, _)| *key);
+            due.extend(keys.take_while(|key| key.stream == stream && key.end.plus(*maturity) <= to));
+        }
+        work.tally.windows_closed += due.len() as u64;
+        due.into_iter().filter_map(|key| self.close(&key, partition, work)).collect()
+    }
+
+    /// Ends the rollout: open windows are written as they are, labels that still wait are dropped. Returns its last records.
+    pub(crate) fn end(&mut self, partition: i32, work: &mut Work<'_>) -> Vec<WindowClosed> {
+        let (open, labels): (Vec<WindowKey>, Vec<WindowKey>) = self.windows.keys().partition(|key| key.stream == 0);
+        work.tally.windows_ended += open.len() as u64;
+        work.tally.windows_dropped += labels.len() as u64;
+        let closed = open.into_iter().filter_map(|key| self.close(&key, partition, work)).collect();
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
+            for key in &waiting {
+                work.joins.remove(key);
+            }
+        }
+        closed
+    }
+
+    /// Takes out one window. `None`: nothing was in it.
+    fn close(&mut self, key: &WindowKey, partition: i32, work: &mut Work<'_>) -> Option<WindowClosed> {
+        let mut window = self.windows.remove(key)?;
+        if key.stream > 0 {
+            self.mature(key, &mut window, work);
+        }
+        if key.stream + 1 == self.plan.streams.len() {
+            for wait in self.waiting.remove(&(key.end, key.generation)).unwrap_or_default() {
+                work.joins.remove(&wait);
+            }
+        }
+        let lens = self.lenses.of(key.generation);
+        let (mut cells, mut arms) = (Vec::new(), Vec::new());
+        for (arm, counted) in ARMS.into_iter().zip(&window.arms) {
+            if counted.counts != Counts::default() {
+                arms.push(counted.counts.of(arm));
+            }
+            counted.cells(arm, lens, &self.plan, key.stream, &mut cells);
+        }
+        self.forget(key, &window);
+        (!arms.is_empty()).then(|| WindowClosed {
+            model: self.model.clone(),
+            rollout: self.id.clone(),
+            generation: key.generation,
+            partition,
+            end: key.end,
+            length: self.plan.window,
+            maturity: self.plan.streams[key.stream],
+            cells,
+            arms,
+        })
+    }
+
+    /// Notes the rows of a closed window for removal.
+    fn forget(&mut self, key: &WindowKey, window: &Window) {
+        for (place, arm) in window.arms.iter().enumerate().filter(|(_, arm)| arm.stored) {
+            self.removed.push(rows::counts(self.number, key, place));
+            let layout = &self.lenses.of(key.generation).layout;
+            let metrics = 0..self.plan.metrics.len();
+            let stored = metrics.filter(|&metric| arm.has_cells(layout, metric));
+            let keys: Vec<_> = stored.map(|metric| rows::cells(self.number, key, place, metric)).collect();
+            self.removed.extend(keys);
+        }
+    }
+
+    /// Writes the windows that changed since the last call.
+    pub(crate) fn store(&mut self, to: &mut dyn Rows) -> Result<(), FoldError> {
+        for key in self.removed.drain(..) {
+            to.delete(&key);
+        }
+        if std::mem::take(&mut self.lenses.warming.dictionary.dirty) {
+            let key = rows::of_rollout(Table::Values, self.number).done();
+            to.put(&key, rows::encode(&self.lenses.warming.dictionary.names())?);
+        }
+        let (number, metrics) = (self.number, self.plan.metrics.len());
+        for (key, window) in &mut self.windows {
+            let layout = &self.lenses.of(key.generation).layout;
+            for (place, arm) in window.arms.iter_mut().enumerate().filter(|(_, arm)| arm.dirty) {
+                arm.dirty = false;
+                arm.stored = true;
+                to.put(&rows::counts(number, key, place), rows::encode(&arm.counts)?);
+                for metric in (0..metrics).filter(|&metric| arm.has_cells(layout, metric)) {
+                    let cells = arm.encoded(layout, metric);
+                    to.put(&rows::cells(number, key, place, metric), rows::encode(&cells)?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A window as a record of `windows`. One too large for the log keeps its cells for all traffic only: a spec with that many
+/// segment values is judged without them rather than not at all.
+pub(crate) fn window_closed(mut window: WindowClosed) -> Result<Outgoing, FoldError> {
+    let body = match codec::encode(&window) {
+        Err(EncodeError::TooLarge { bytes, .. }) => {
+            tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log: its segments are left out");
+            window.cells.retain(|cell| cell.segment.is_all());
+            codec::encode(&window)
+        }
+        other => other,
+    };
+    let WindowClosed { rollout, generation, partition, end, maturity, .. } = &window;
+    let id = format!("{rollout}/{generation}/{maturity}/{end}/{partition}");
+    outgoing::<WindowClosed>(body, &id, window.partition, window.model.as_str(), window.end, Target::ByKey)
+}
+
+/// A partition's promise as a record of `windows`.
+pub(crate) fn closed_through(promise: &ClosedThrough) -> Result<Outgoing, FoldError> {
+    let id = format!("{}/{}", promise.partition, promise.through);
+    let body = codec::encode(promise);
+    outgoing::<ClosedThrough>(body, &id, promise.partition, "", promise.through, Target::EveryPartition)
+}
+
+fn outgoing<R: Record>(
+    body: Result<Vec<u8>, EncodeError>,
+    id: &str,
+    partition: i32,
+    model: &str,
+    time: EventTime,
+    target: Target,
+) -> Result<Outgoing, FoldError> {
+    let source = format!("/aggregator/{partition}");
+    let headers = envelope::headers::<R>(&Envelope { id, source: &source, subject: model, time });
+    let value = body.map_err(|error| FoldError(format!("a record for {WINDOWS} cannot be written: {error}")))?;
+    Ok(Outgoing {
+        topic: WINDOWS,
+        target,
+        key: Bytes::copy_from_slice(model.as_bytes()),
+        value: Some(value.into()),
+        headers,
+        timestamp_ms: None,
+    })
+}

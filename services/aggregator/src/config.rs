@@ -1,0 +1,44 @@
+//! What can be set about the aggregator.
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::units::Duration;
+
+use crate::intake::IntakeConfig;
+
+/// Settings of the aggregator role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// A writer is dead when another writer's clock has moved this far since its last heartbeat (each of that writer's own
+    /// heartbeats counts for at most a quarter of it). Default 30 s.
+    pub writer_ttl: Duration,
+    /// An event further ahead of the writers' low watermarks than this and a window is a dead letter, and a writer further
+    /// behind the partition's watermark does not hold it back. Default 10 m.
+    pub max_skew: Duration,
+    /// Most writers remembered per partition; beyond, the ones silent for longest are forgotten. Default 1024.
+    pub max_writers: usize,
+    /// Most predictions that wait for labels or outputs, per partition, and as much feedback that waits for its prediction.
+    /// Beyond it, both arms are sampled alike by a hash of the request id, and the oldest unknown feedback is given up. Default
+    /// 250 000, about 100 MB.
+    pub max_join_rows: usize,
+    /// Most values of a dimension that warm-up keeps apart; the rest counts as `other`. Default 200.
+    pub max_warmup_values: usize,
+    /// How long feedback waits for its prediction while no rollout has a label metric; else the longest maturity. Default 1 h.
+    pub feedback_ttl: Duration,
+    /// The intake relay.
+    pub intake: IntakeConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            writer_ttl: Duration::from_secs(30),
+            max_skew: Duration::from_secs(600),
+            max_writers: 1024,
+            max_join_rows: 250_000,
+            max_warmup_values: 200,
+            feedback_ttl: Duration::from_secs(3600),
+            intake: IntakeConfig::default(),
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! The aggregator: a pure fold over one partition of `events`.
+//!
+//! It keeps everything in memory and writes what changed into rows before each commit (see `state.rs`), so what it puts on
+//! `windows` does not depend on where commits and restarts fall.
+
+use std::collections::BTreeMap;
+
+use serin_rollout::{Frozen, RolloutSpec};
+use serin_schemas::{
+    event::EventRecord,
+    ids::{EventTime, Span},
+    records::{Arm, ArmDrops, ClosedThrough, Control, Feedback, Heartbeat, Origin, Prediction, Writer},
+};
+use serin_sketches::hash::hash64;
+use serin_stream::{
+    fold::{Context, Fold, FoldError, Poison, Rows},
+    record::Record,
+};
+
+use crate::{
+    close::{closed_through, window_closed},
+    config::Config,
+    join::{Joins, Label, Met, Pending, meet},
+    metrics::{self, Tally},
+    rollout::{Frontier, Rollout, Scratch, Work},
+    rows::{self, Table},
+    state::Model,
+    writers::{Seen, Writers},
+};
+
+/// Most values one feedback may carry.
+const MAX_FEEDBACK_VALUES: usize = 64;
+/// Most names of each kind that wait under one request id for its prediction.
+const MAX_WAITING_NAMES: usize = 64;
+/// Longest name or class that waits.
+const MAX_WAITING_BYTES: usize = 256;
+
+/// The aggregator's fold over one partition.
+pub struct AggregatorFold {
+    pub(crate) partition: i32,
+    /// How many partitions `events` has.
+    partitions: i32,
+    pub(crate) config: Config,
+    pub(crate) writers: Writers,
+    pub(crate) models: BTreeMap<String, Model>,
+    pub(crate) rollouts: BTreeMap<u32, Rollout>,
+    pub(crate) joins: Joins,
+    /// Last promise written.
+    pub(crate) promised: Option<EventTime>,
+    pub(crate) next_rollout: u32,
+    /// The state row as it was last written.
+    pub(crate) stored_state: Option<bytes::Bytes>,
+    tally: Tally,
+    scratch: Scratch,
+}
+
+pub(crate) fn poison<T>(code: &'static str, message: String) -> Result<T, Poison> {
+    Err(Poison { code, message })
+}
+
+/// Keeps a value that waits, unless its name is too long or one too many.
+fn keep<T>(values: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
+    let fits = name.len() <= MAX_WAITING_BYTES && (values.len() < MAX_WAITING_NAMES || values.contains_key(name));
+    if fits {
+        values.insert(name.to_owned(), value);
+    }
+    fits
+}
+
+fn too_many(refused: usize) -> Result<(), Poison> {
+    if refused == 0 {
+        return Ok(());
+    }
+    poison(
+        "too_many_values",
+        format!(
+            "{refused} values were not kept: up to {MAX_WAITING_NAMES} of a kind, of {MAX_WAITING_BYTES} bytes each, wait \
+             for a prediction"
+        ),
+    )
+}
+
+/// Borrows what a rollout works with, apart from the rollouts themselves.
+macro_rules! work {
+    ($fold:ident) => {
+        Work {
+            frontier: Frontier { watermark: $fold.writers.watermark, promised: $fold.promised },
+            joins: &mut $fold.joins,
+            tally: &mut $fold.tally,
+            scratch: &mut $fold.scratch,
+        }
+    };
+}
+
+impl AggregatorFold {
+    /// A fold of `partition` out of `partitions`.
+    pub fn new(config: Config, partition: i32, partitions: i32) -> Self {
+        let writers = Writers::new(config.writer_ttl.0, config.max_skew.0, config.max_writers);
+        let joins = Joins::new(config.max_join_rows);
+        Self {
+            partition,
+            partitions,
+            config,
+            writers,
+            models: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            joins,
+            promised: None,
+            next_rollout: 1,
+            stored_state: None,
+            tally: Tally::default(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    fn check(&self, writer: &Writer, id: &str, at: EventTime) -> Result<Seen, Poison> {
+        if id.is_empty() {
+            return poison("missing_id", "the record has no request id; nothing could be joined to it".into());
+        }
+        match self.writers.look(writer) {
+            Seen::Malformed => {
+                poison("bad_sequence", format!("writer {:?} sent sequence number {}", writer.name, writer.seq))
+            }
+            Seen::OldIncarnation => poison(
+                "old_incarnation",
+                format!("writer {:?} {} was replaced by a newer process", writer.name, writer.incarnation),
+            ),
+            Seen::New if self.writers.is_far_future(&writer.name, at.minus(self.longest_window())) => {
+                let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
+                let skew = self.config.max_skew;
+                poison("far_future", format!("{time} is more than a window and {skew} ahead of the writers"))
+            }
+            seen => Ok(seen),
+        }
+    }
+
+    /// A replay clock's heartbeats come at window ends: that far ahead of the last one an event may be.
+    fn longest_window(&self) -> Span {
+        self.rollouts.values().map(|rollout| rollout.plan.window).max().unwrap_or_default()
+    }
+
+    fn prediction(&mut self, prediction: &Prediction) -> Result<(), Poison> {
+        if let Some(latency) = prediction.latency_us.filter(|latency| *latency < 0) {
+            return poison("negative_latency", format!("latency {latency} us; a latency cannot be negative"));
+        }
+        let id = prediction.request_id.as_str();
+        if self.check(&prediction.writer, id, prediction.completed_at)? == Seen::Repeated {
+            self.tally.duplicate += 1;
+            return Ok(());
+        }
+        self.writers.mark(&prediction.writer);
+        let active = self.models.get(prediction.model.as_str()).and_then(|model| model.active);
+        let Some(rollout) = active.and_then(|number| self.rollouts.get_mut(&number)) else {
+            self.tally.untracked += 1;
+            return Ok(());
+        };
+        if prediction.origin == Origin::Intake && !rollout.plan.external {
+            return self.report(prediction);
+        }
+        let Some(place) = rollout.locate(prediction) else {
+            self.tally.untracked += 1;
+            return Ok(());
+        };
+        rollout.prediction(prediction, place, &mut work!(self));
+        if self.joins.has_pending()
+            && let Some(pending) = self.joins.take_pending(id)
+        {
+            self.meet_pending(prediction, pending);
+        }
+        Ok(())
+    }
+
+    /// A model server's own event about a routed call: it adds outputs, now or when the call's event comes.
+    fn report(&mut self, report: &Prediction) -> Result<(), Poison> {
+        let active = self.models.get(report.model.as_str()).and_then(|model| model.active);
+        let Some(rollout) = active.and_then(|number| self.rollouts.get_mut(&number)) else { return Ok(()) };
+        let id = report.request_id.as_str();
+        let shadow = report.arm == Arm::Shadow;
+        if !rollout.wants_outputs() {
+            self.tally.untracked += 1;
+        } else if rollout.fill(report, shadow, &mut work!(self)) {
+            self.tally.filled += 1;
+        } else if self.joins.admits(id) {
+            let end = report.completed_at.window_end(rollout.plan.window);
+            let expires = end.plus(rollout.plan.grace).plus(rollout.plan.longest());
+            if self.writers.watermark.is_some_and(|now| expires <= now) {
+                self.tally.untracked += 1;
+                return Ok(());
+            }
+            let pending = self.joins.pending_mut(id, expires, &mut self.tally);
+            let outputs =
+                report.outputs.iter().filter(|(name, value)| !keep(&mut pending.outputs, name, **value)).count();
+            let classes = report.classes.iter().filter(|(name, class)| {
+                class.len() > MAX_WAITING_BYTES || !keep(&mut pending.classes, name, (*class).clone())
+            });
+            return too_many(outputs + classes.count());
+        } else {
+            self.tally.sampled_out += 1;
+        }
+        Ok(())
+    }
+
+    /// A prediction has come for which something waited.
+    fn meet_pending(&mut self, prediction: &Prediction, pending: Pending) {
+        let id = prediction.request_id.as_str();
+        let Some(join) = self.joins.get(id, false).or_else(|| self.joins.get(id, true)) else {
+            self.tally.not_needed += u64::from(!pending.labels.is_empty());
+            return;
+        };
+        let number = join.rollout;
+        let labels: Vec<(String, Label)> = pending.labels.into_iter().collect();
+        if !labels.is_empty() {
+            self.join_labels(id, &labels);
+        }
+        if pending.outputs.is_empty() && pending.classes.is_empty() {
+            return;
+        }
+        if let Some(rollout) = self.rollouts.get_mut(&number) {
+            let report = Prediction { outputs: pending.outputs, classes: pending.classes, ..prediction.clone() };
+            if rollout.fill(&report, false, &mut work!(self)) {
+                self.tally.filled += 1;
+            }
+        }
+    }
+
+    fn feedback(&mut self, feedback: &Feedback) -> Result<(), Poison> {
+        if feedback.values.len() > MAX_FEEDBACK_VALUES {
+            let found = feedback.values.len();
+            return poison("too_many_values", format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"));
+        }
+        let id = feedback.request_id.as_str();
+        if self.check(&feedback.writer, id, feedback.observed_at)? == Seen::Repeated {
+            self.tally.duplicate += 1;
+            return Ok(());
+        }
+        self.writers.mark(&feedback.writer);
+        let usable = feedback.values.iter().filter(|(_, value)| value.is_finite());
+        let labels: Vec<(String, Label)> =
+            usable.map(|(name, value)| (name.clone(), Label { revision: feedback.revision, value: *value })).collect();
+        self.tally.unusable += (feedback.values.len() - labels.len()) as u64;
+        if self.join_labels(id, &labels) {
+            return Ok(());
+        }
+        if !self.joins.admits(id) {
+            self.tally.sampled_out += 1;
+            return Ok(());
+        }
+        self.tally.early += 1;
+        let expires = self.give_up_at(feedback.observed_at);
+        let pending = self.joins.pending_mut(id, expires, &mut self.tally);
+        let mut refused = 0;
+        for (name, label) in labels {
+            let mut there = pending.labels.get(&name).copied();
+            meet(&mut there, label);
+            refused += usize::from(there.is_some_and(|label| !keep(&mut pending.labels, &name, label)));
+        }
+        too_many(refused)
+    }
+
+    /// How long feedback that comes now may wait for its prediction.
+    fn give_up_at(&self, observed_at: EventTime) -> EventTime {
+        let longest = self.rollouts.values().map(|rollout| rollout.plan.longest()).max().unwrap_or_default();
+        let wait = if longest.0 > 0 { longest } else { self.config.feedback_ttl.0 };
+        self.writers.watermark.unwrap_or(observed_at).max(observed_at).plus(wait)
+    }
+
+    /// Puts labels to the predictions that wait under this id. False: none waits.
+    fn join_labels(&mut self, id: &str, labels: &[(String, Label)]) -> bool {
+        let mut found = false;
+        for shadow in [false, true] {
+            let Some(join) = self.joins.get_mut(id, shadow) else { continue };
+            let Some(rollout) = self.rollouts.get(&join.rollout) else { continue };
+            found = true;
+            let mut met: Vec<Met> = Vec::new();
+            for (name, label) in labels {
+                if let Some(index) = rollout.plan.labels.iter().position(|known| known == name) {
+                    met.push(meet(&mut join.labels[index], *label));
+                }
+            }
+            let tally = &mut self.tally;
+            let outcome = match met {
+                _ if met.contains(&Met::First) => &mut tally.joined,
+                _ if met.contains(&Met::Revised) => &mut tally.revised,
+                _ if met.contains(&Met::Repeated) => &mut tally.repeated,
+                _ if met.contains(&Met::Older) => &mut tally.older_revision,
+                _ => &mut tally.not_needed,
+            };
+            *outcome += 1;
+        }
+        found
+    }
+
+    fn heartbeat(&mut self, heartbeat: &Heartbeat, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let before = self.writers.watermark;
+        let heard = self.writers.heartbeat(heartbeat);
+        if heard.old_incarnation {
+            self.tally.old_incarnation += 1;
+            return Ok(());
+        }
+        self.tally.skewed += u64::from(heard.skewed);
+        self.count_losses(heartbeat, heard.gaps, &heard.drops);
+        if self.writers.watermark == before {
+            return Ok(());
+        }
+        if let Some(now) = self.writers.watermark {
+            let (labels, reports) = self.joins.expire(now);
+            self.tally.unknown += labels;
+            self.tally.untracked += reports;
+        }
+        let mut closed = Vec::new();
+        for rollout in self.rollouts.values_mut() {
+            closed.extend(rollout.close_due(self.partition, &mut work!(self)));
+        }
+        if !closed.is_empty() {
+            self.joins.relax();
+        }
+        for window in closed {
+            context.out.push(window_closed(window)?);
+            context.commit_now = true;
+        }
+        self.promise(context)
+    }
+
+    /// Counts losses into the next windows to close. Drops are a writer's total over all partitions, so one partition, chosen by
+    /// the writer's name, takes them; of a gap nobody knows the arm, so it goes to `stable` of every rollout.
+    fn count_losses(&mut self, heartbeat: &Heartbeat, gaps: i64, drops: &[ArmDrops]) {
+        self.tally.lost_gap += gaps as u64;
+        let name = heartbeat.writer.name.as_bytes();
+        let ours =
+            hash64(b"serin.drops", name) % u64::from(self.partitions.max(1).unsigned_abs()) == self.partition as u64;
+        let drops = if ours { drops } else { &[] };
+        self.tally.lost_dropped += drops.iter().map(|drop| drop.dropped as u64).sum::<u64>();
+        let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
+        for rollout in self.rollouts.values_mut() {
+            rollout.lose(Arm::Stable, gaps, frontier);
+            let model = rollout.model.clone();
+            for drop in drops.iter().filter(|drop| drop.model == model) {
+                rollout.lose(drop.arm, drop.dropped, frontier);
+            }
+        }
+    }
+
+    /// Tells the analyzer how far this partition has come, when that closes a window of some stream of some rollout. Each
+    /// rollout's grace is its own: the analyzer counts it off again.
+    fn promise(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let Some(through) = self.writers.watermark.filter(|_| !self.rollouts.is_empty()) else { return Ok(()) };
+        let passes = self.promised.is_none_or(|before| {
+            through > before
+                && self.rollouts.values().any(|Rollout { plan, .. }| {
+                    let end_after =
+                        |at: EventTime, maturity| at.minus(maturity).minus(plan.grace).window_end(plan.window);
+                    plan.streams.iter().any(|&maturity| end_after(through, maturity) > end_after(before, maturity))
+                })
+        });
+        if passes {
+            self.promised = Some(through);
+            let promise = ClosedThrough { partition: self.partition, partitions: self.partitions, through };
+            context.out.push(closed_through(&promise)?);
+            context.commit_now = true;
+        }
+        Ok(())
+    }
+
+    fn control(&mut self, control: &Control, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let parsed = Self::parse(control);
+        let (spec, frozen) = match parsed {
+            Ok(parsed) => parsed,
+            Err(poison) => return Ok(Err(poison)),
+        };
+        let model = self.models.entry(control.model.0.clone()).or_default();
+        if control.generation <= model.generation {
+            self.tally.stale_controls += 1;
+            return Ok(Ok(()));
+        }
+        model.generation = control.generation;
+        model.dirty = true;
+        let active = model
+            .active
+            .filter(|number| self.rollouts.get(number).is_some_and(|rollout| rollout.id == control.rollout));
+        let previous = model.active;
+        if control.phase.is_final() {
+            model.active = None;
+        } else {
+            model.active = active.or(Some(self.next_rollout));
+        }
+        let now = model.active;
+        if let Some(number) = previous.filter(|previous| now != Some(*previous)) {
+            self.end(number, context)?;
+        }
+        if let Some(number) = now {
+            let values = self.config.max_warmup_values;
+            if active.is_none() {
+                self.next_rollout += 1;
+                self.rollouts.insert(number, Rollout::new(number, control, &spec, values));
+            }
+            self.begin(number, control, frozen.as_ref(), context.rows)?;
+        }
+        Ok(Ok(()))
+    }
+
+    pub(crate) fn parse(control: &Control) -> Result<(RolloutSpec, Option<Frozen>), Poison> {
+        let bad = |what: &str, error: &serde_json::Error| Poison {
+            code: "bad_control",
+            message: format!("the {what} of rollout {} is unreadable: {error}", control.rollout),
+        };
+        let spec = serde_json::from_str(&control.spec).map_err(|error| bad("spec", &error))?;
+        let frozen = control.frozen.as_deref().map(serde_json::from_str).transpose();
+        Ok((spec, frozen.map_err(|error| bad("frozen warm-up", &error))?))
+    }
+
+    fn begin(
+        &mut self,
+        number: u32,
+        control: &Control,
+        frozen: Option<&Frozen>,
+        rows: &mut dyn Rows,
+    ) -> Result<(), FoldError> {
+        let Some(rollout) = self.rollouts.get_mut(&number) else { return Ok(()) };
+        rows.put(&rows::control(number, control.generation), rows::encode(control)?);
+        if let Some(old) = rollout.begin(control, frozen) {
+            rows.delete(&rows::control(number, old));
+        }
+        Ok(())
+    }
+
+    /// Ends a rollout: its open windows are written, its rows go.
+    fn end(&mut self, number: u32, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let Some(mut rollout) = self.rollouts.remove(&number) else { return Ok(()) };
+        for window in rollout.end(self.partition, &mut work!(self)) {
+            context.out.push(window_closed(window)?);
+            context.commit_now = true;
+        }
+        for table in [Table::Control, Table::Values, Table::Counts, Table::Cells] {
+            rows::delete_all(context.rows, rows::of_rollout(table, number))?;
+        }
+        Ok(())
+    }
+}
+
+impl Fold for AggregatorFold {
+    fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        self.load(rows)
+    }
+
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let Some(value) = &record.value else {
+            return Ok(poison("empty", "the record has no value; `events` takes no tombstones".into()));
+        };
+        let event = match EventRecord::decode(&record.headers, value) {
+            Ok(event) => event,
+            Err(error) => return Ok(poison(error.code(), error.to_string())),
+        };
+        match event {
+            EventRecord::Prediction(prediction) => Ok(self.prediction(&prediction)),
+            EventRecord::Feedback(feedback) => Ok(self.feedback(&feedback)),
+            EventRecord::Heartbeat(heartbeat) => self.heartbeat(&heartbeat, context).map(Ok),
+            EventRecord::Control(control) => self.control(&control, context),
+        }
+    }
+
+    fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
+        self.store(context.rows)
+    }
+
+    fn committed(&mut self) {
+        self.tally.publish();
+        if let Some(watermark) = self.writers.watermark {
+            metrics::watermark(self.partition, watermark.0 as f64 / 1e6);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The intake relay: brings what others write to `predictions` and `feedback` into `events`.
+//!
+//! Only writers that number their records and send heartbeats write to `events`; intake is that writer for everybody else. It
+//! takes Serin's own Avro records and JSON bodies, as `CloudEvents` in binary or structured mode or with no envelope at all,
+//! under any key, and keys them by request id. It decides nothing: whether an event counts is the aggregator's business.
+//!
+//! Invariants:
+//! - Relayed records, their numbers and the input position commit in one transaction, so each input record is relayed once.
+//! - A record that cannot be used is a dead letter with a stable code; the relay goes on.
+//! - Its heartbeats promise no more than the records themselves show, and end when nothing comes: intake never holds the
+//!   watermark for long.
+
+mod incoming;
+mod json;
+mod relay;
+
+pub use relay::IntakeFold;
+
+use std::time::Duration as StdDuration;
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::units::Duration;
+use serin_stream::fold::{Fold, FoldFactory};
+
+/// Settings of the intake relay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IntakeConfig {
+    /// Whether intake sends heartbeats for what it relays. Default `wall`; a deployment with a replay clock sets `replay`.
+    pub clock: IntakeClock,
+    /// How much older than the newest relayed prediction a later one may be. Default 5 s.
+    pub lateness: Duration,
+    /// After this long without a record intake leaves and no longer holds the watermark. Default 10 s.
+    pub idle_after: Duration,
+    /// A record whose event time is further ahead of its log timestamp than this is a dead letter. Default 10 m.
+    pub max_skew: Duration,
+    /// Largest body taken, in bytes. Default 1 MiB.
+    pub max_body: usize,
+}
+
+/// Whether intake sends heartbeats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntakeClock {
+    /// While it relays predictions.
+    #[default]
+    Wall,
+    /// Never: event time is driven by a replay clock.
+    Replay,
+}
+
+impl Default for IntakeConfig {
+    fn default() -> Self {
+        Self {
+            clock: IntakeClock::Wall,
+            lateness: Duration::from_secs(5),
+            idle_after: Duration::from_secs(10),
+            max_skew: Duration::from_secs(600),
+            max_body: 1 << 20,
+        }
+    }
+}
+
+/// Makes the relay of each same-numbered pair of partitions of `predictions` and `feedback`.
+#[derive(Clone, Debug)]
+pub struct IntakeFactory {
+    config: IntakeConfig,
+    events: i32,
+}
+
+impl IntakeFactory {
+    /// For a topic `events` of `events` partitions.
+    pub fn new(config: IntakeConfig, events: i32) -> Self {
+        Self { config, events }
+    }
+}
+
+impl FoldFactory for IntakeFactory {
+    fn stage(&self) -> &'static str {
+        "intake"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["predictions", "feedback"]
+    }
+
+    fn tick_every(&self) -> Option<StdDuration> {
+        Some(StdDuration::from_secs(1))
+    }
+
+    /// Strangers write its inputs: whatever they send, the others' records are relayed.
+    fn is_bad_deploy(&self, _code: &str) -> bool {
+        false
+    }
+
+    fn fold(&self, partition: i32) -> Box<dyn Fold> {
+        Box::new(IntakeFold::new(self.config.clone(), partition, self.events))
+    }
+}

@@ -1,0 +1,226 @@
+//! The relay itself: a fold over one partition of `predictions` and the same-numbered one of `feedback`.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serin_schemas::{
+    codec::{self, Record as AvroRecord},
+    envelope::{self, Envelope},
+    ids::EventTime,
+    records::{Assignment, Feedback, Heartbeat, Origin, Prediction, Writer},
+};
+use serin_stream::{
+    fold::{Context, Fold, FoldError, Poison, Rows},
+    partition_of,
+    record::{Outgoing, Record, Target},
+};
+
+use super::{
+    IntakeClock, IntakeConfig,
+    incoming::{self, Incoming, Kind},
+    json,
+};
+use crate::{fold::poison, metrics, rows};
+
+/// Key of the only row.
+const STATE: &[u8] = b"intake";
+
+/// What must survive. Its stored form is version 1 of the row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Log time of the first record ever relayed, in microseconds; a relay that lost its rows and reads on from a later
+    /// record becomes a new incarnation, one that reads from the same record again repeats itself and is recognised.
+    incarnation: i64,
+    /// Last number written, per partition of `events`.
+    seqs: Vec<i64>,
+    /// Newest event time relayed.
+    newest: Option<EventTime>,
+    /// A heartbeat is out that holds the watermark.
+    announced: bool,
+}
+
+/// The relay of one partition.
+pub struct IntakeFold {
+    config: IntakeConfig,
+    /// `writer.name` of everything it writes.
+    name: String,
+    state: State,
+    stored: State,
+    /// A prediction was relayed since the last tick.
+    fresh: bool,
+    /// Wall clock when the last one was seen, in milliseconds.
+    active_ms: Option<i64>,
+    predictions: u64,
+    feedback: u64,
+}
+
+impl IntakeFold {
+    /// The relay of `partition` into `events` partitions.
+    pub fn new(config: IntakeConfig, partition: i32, events: i32) -> Self {
+        let state = State { seqs: vec![0; events.max(1) as usize], ..State::default() };
+        let name = format!("intake-{partition}");
+        Self { config, name, stored: state.clone(), state, fresh: false, active_ms: None, predictions: 0, feedback: 0 }
+    }
+
+    fn writer(&self, partition: usize) -> Writer {
+        Writer { name: self.name.clone(), incarnation: self.state.incarnation, seq: self.state.seqs[partition] }
+    }
+
+    fn read(&self, record: &Record) -> Result<Incoming, Poison> {
+        let logged = EventTime(record.timestamp_ms.saturating_mul(1000));
+        let read = match incoming::read(record, self.config.max_body)? {
+            Incoming::Json(Kind::Prediction, body, about) => {
+                Incoming::Prediction(Box::new(json::prediction(&body, &about, logged)?))
+            }
+            Incoming::Json(Kind::Feedback, body, about) => {
+                Incoming::Feedback(Box::new(json::feedback(&body, &about, logged)?))
+            }
+            own => own,
+        };
+        let (id, at) = match &read {
+            Incoming::Prediction(prediction) => (&prediction.request_id, prediction.completed_at),
+            Incoming::Feedback(feedback) => (&feedback.request_id, feedback.observed_at),
+            Incoming::Json(..) => return poison("garbage", "a JSON body that is neither".into()),
+        };
+        if id.as_str().is_empty() {
+            return poison("missing_id", "the record has no request id; nothing could be joined to it".into());
+        }
+        if let Incoming::Prediction(prediction) = &read
+            && let Some(latency) = prediction.latency_us.filter(|latency| *latency < 0)
+        {
+            return poison("negative_latency", format!("latency {latency} us; a latency cannot be negative"));
+        }
+        if logged.0 > 0 && at > logged.plus(self.config.max_skew.0) {
+            let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
+            return poison("far_future", format!("{time} is more than {} after the log's time", self.config.max_skew));
+        }
+        Ok(read)
+    }
+
+    /// Takes the next number of the partition of this request.
+    fn place(&mut self, id: &str, record: &Record) -> usize {
+        if self.state.incarnation == 0 {
+            self.state.incarnation = record.timestamp_ms.saturating_mul(1000).max(1);
+        }
+        let partition = partition_of(id.as_bytes(), self.state.seqs.len() as i32) as usize;
+        self.state.seqs[partition] += 1;
+        partition
+    }
+
+    fn prediction(&mut self, mut prediction: Prediction, record: &Record) -> Result<Outgoing, FoldError> {
+        let partition = self.place(prediction.request_id.as_str(), record);
+        prediction.writer = self.writer(partition);
+        prediction.origin = Origin::Intake;
+        if matches!(prediction.assignment, Assignment::Random | Assignment::Sticky) {
+            // Only a router of ours may say so.
+            prediction.assignment = Assignment::External;
+        }
+        // A single wrong clock, within what is tolerated, must not run ahead of the log.
+        let logged = EventTime(record.timestamp_ms.saturating_mul(1000));
+        let seen = if logged.0 > 0 { prediction.completed_at.min(logged) } else { prediction.completed_at };
+        self.state.newest = self.state.newest.max(Some(seen));
+        self.fresh = true;
+        self.predictions += 1;
+        let (id, model, at) = (&prediction.request_id, &prediction.model, prediction.completed_at);
+        self.outgoing(partition, id.as_str(), id.as_str(), model.as_str(), at, &prediction)
+    }
+
+    fn feedback(&mut self, mut feedback: Feedback, record: &Record) -> Result<Outgoing, FoldError> {
+        let partition = self.place(feedback.request_id.as_str(), record);
+        feedback.writer = self.writer(partition);
+        self.feedback += 1;
+        let id = format!("{}/{}", record.at.topic, record.offset);
+        self.outgoing(partition, feedback.request_id.as_str(), &id, "", feedback.observed_at, &feedback)
+    }
+
+    fn outgoing<R: AvroRecord>(
+        &self,
+        partition: usize,
+        key: &str,
+        id: &str,
+        subject: &str,
+        time: EventTime,
+        record: &R,
+    ) -> Result<Outgoing, FoldError> {
+        let source = format!("/intake/{}", self.name);
+        let value = codec::encode(record).map_err(|error| FoldError(format!("relaying to `events`: {error}")))?;
+        Ok(Outgoing {
+            topic: "events",
+            target: Target::Partition(partition as i32),
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Some(value.into()),
+            headers: envelope::headers::<R>(&Envelope { id, source: &source, subject, time }),
+            timestamp_ms: None,
+        })
+    }
+
+    /// One heartbeat for every partition of `events`.
+    fn heartbeat(&mut self, leaving: bool, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let Some(newest) = self.state.newest else { return Ok(()) };
+        let low_watermark = newest.minus(self.config.lateness.0);
+        for partition in 0..self.state.seqs.len() {
+            let beat = Heartbeat { writer: self.writer(partition), low_watermark, drops: Vec::new(), leaving };
+            let id = format!("{}-{partition}-{low_watermark}", self.name);
+            let outgoing = self.outgoing(partition, &self.name, &id, "", low_watermark, &beat)?;
+            context.out.push(outgoing);
+        }
+        self.state.announced = !leaving;
+        context.commit_now = true;
+        Ok(())
+    }
+}
+
+impl Fold for IntakeFold {
+    fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        let Some(row) = rows.get(STATE)? else { return Ok(()) };
+        let stored: State = rows::decode(&row)?;
+        let partitions = self.state.seqs.len();
+        if stored.seqs.len() != partitions {
+            return Err(FoldError(format!(
+                "`events` has {partitions} partitions, but intake wrote to {}; a topic's partitions cannot change",
+                stored.seqs.len()
+            )));
+        }
+        self.stored = stored.clone();
+        self.state = stored;
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let outgoing = match self.read(record) {
+            Ok(Incoming::Prediction(prediction)) => self.prediction(*prediction, record)?,
+            Ok(Incoming::Feedback(feedback)) => self.feedback(*feedback, record)?,
+            Ok(Incoming::Json(..)) => return Ok(poison("garbage", "a JSON body that is neither".into())),
+            Err(poison) => return Ok(Err(poison)),
+        };
+        context.out.push(outgoing);
+        Ok(Ok(()))
+    }
+
+    fn tick(&mut self, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        if self.config.clock == IntakeClock::Replay {
+            return Ok(());
+        }
+        let active = *self.active_ms.get_or_insert(now_ms);
+        if std::mem::take(&mut self.fresh) {
+            self.active_ms = Some(now_ms);
+            self.heartbeat(false, context)
+        } else if self.state.announced && now_ms.saturating_sub(active) >= self.config.idle_after.0.0 / 1000 {
+            self.heartbeat(true, context)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
+        if self.state != self.stored {
+            context.rows.put(STATE, rows::encode(&self.state)?);
+            self.stored = self.state.clone();
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        metrics::relayed("prediction", std::mem::take(&mut self.predictions));
+        metrics::relayed("feedback", std::mem::take(&mut self.feedback));
+    }
+}

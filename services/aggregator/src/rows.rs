@@ -1,0 +1,210 @@
+//! Keys and bytes of the aggregator's rows.
+//!
+//! A key begins with the number of its table; numbers are only ever added. A value is a format byte and a `postcard` body, so
+//! floats keep their bits. Numbers in keys are big-endian with the sign bit flipped: byte order is number order.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use serin_schemas::ids::Generation;
+use serin_stream::fold::{FoldError, Rows};
+
+use crate::{join::JoinKey, window::WindowKey};
+
+/// First byte of every value; a reader refuses any other.
+pub(crate) const FORMAT: u8 = 1;
+
+/// The tables. A number is never used again for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Table {
+    /// One row: watermark, progress, sampling.
+    State = 1,
+    /// Model → newest generation and active rollout.
+    Model = 2,
+    /// Rollout, generation → its Control record.
+    Control = 3,
+    /// Writer → its sequence and clock.
+    Writer = 4,
+    /// Rollout → segment values learned while warming.
+    Values = 5,
+    /// Rollout, window, arm → counts.
+    Counts = 6,
+    /// Rollout, window, arm, metric → cells.
+    Cells = 7,
+    /// Request → what its label metrics wait for.
+    Join = 8,
+    /// Request → what came before its prediction.
+    Pending = 9,
+}
+
+/// A key under construction.
+#[derive(Clone, Debug)]
+pub(crate) struct Key(Vec<u8>);
+
+impl Key {
+    pub(crate) fn new(table: Table) -> Self {
+        Self(vec![table as u8])
+    }
+
+    pub(crate) fn u32(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    pub(crate) fn i64(mut self, number: i64) -> Self {
+        self.0.extend_from_slice(&(number as u64 ^ (1 << 63)).to_be_bytes());
+        self
+    }
+
+    pub(crate) fn byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
+    /// The rest of the key.
+    pub(crate) fn text(mut self, text: &str) -> Vec<u8> {
+        self.0.extend_from_slice(text.as_bytes());
+        self.0
+    }
+
+    pub(crate) fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// All rows of a rollout in one table.
+pub(crate) fn of_rollout(table: Table, rollout: u32) -> Key {
+    Key::new(table).u32(rollout)
+}
+
+pub(crate) fn control(rollout: u32, generation: Generation) -> Vec<u8> {
+    of_rollout(Table::Control, rollout).i64(generation.0).done()
+}
+
+fn window(table: Table, rollout: u32, window: &WindowKey, arm: usize) -> Key {
+    let key = of_rollout(table, rollout).byte(window.stream as u8).i64(window.end.0);
+    key.i64(window.generation.0).byte(arm as u8)
+}
+
+pub(crate) fn counts(rollout: u32, key: &WindowKey, arm: usize) -> Vec<u8> {
+    window(Table::Counts, rollout, key, arm).done()
+}
+
+pub(crate) fn cells(rollout: u32, key: &WindowKey, arm: usize, metric: usize) -> Vec<u8> {
+    window(Table::Cells, rollout, key, arm).u32(metric as u32).done()
+}
+
+pub(crate) fn join(key: &JoinKey) -> Vec<u8> {
+    Key::new(Table::Join).byte(u8::from(key.shadow)).text(&key.id)
+}
+
+pub(crate) fn pending(id: &str) -> Vec<u8> {
+    Key::new(Table::Pending).text(id)
+}
+
+/// Reads a key from its front; the counterpart of [`Key`].
+pub(crate) struct Parts<'a>(&'a [u8]);
+
+impl<'a> Parts<'a> {
+    /// After the table's number.
+    pub(crate) fn of(key: &'a [u8]) -> Self {
+        Self(key.get(1..).unwrap_or_default())
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], FoldError> {
+        let (head, rest) =
+            self.0.split_first_chunk::<N>().ok_or_else(|| FoldError("a key of a row is cut off".into()))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, FoldError> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, FoldError> {
+        self.take().map(|bytes| (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, FoldError> {
+        self.take().map(|[byte]| byte)
+    }
+
+    pub(crate) fn text(self) -> Result<&'a str, FoldError> {
+        std::str::from_utf8(self.0).map_err(|_| FoldError("a key of a row is not UTF-8".into()))
+    }
+
+    /// A window and the place of an arm.
+    pub(crate) fn window(&mut self) -> Result<(WindowKey, usize), FoldError> {
+        use serin_schemas::ids::EventTime;
+        let stream = usize::from(self.byte()?);
+        let (end, generation) = (EventTime(self.i64()?), Generation(self.i64()?));
+        let arm = usize::from(self.byte()?);
+        if arm >= crate::window::ARMS.len() {
+            return Err(FoldError(format!("a row names arm {arm}")));
+        }
+        Ok((WindowKey { stream, end, generation }, arm))
+    }
+}
+
+/// The bytes of a value.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
+    postcard::to_extend(value, vec![FORMAT])
+        .map(Bytes::from)
+        .map_err(|error| FoldError(format!("a row cannot be written: {error}")))
+}
+
+/// The value of these bytes.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> {
+    match bytes.split_first() {
+        Some((&FORMAT, body)) => postcard::from_bytes(body)
+            .map_err(|error| FoldError(format!("a row of the aggregator is unreadable: {error}"))),
+        found => Err(FoldError(format!(
+            "a row of the aggregator has format {:?}; this build reads {FORMAT}: upgrade it, or delete the changelog to begin anew",
+            found.map(|(format, _)| format)
+        ))),
+    }
+}
+
+/// Every row of a table, or of a rollout in it.
+pub(crate) fn scan(rows: &dyn Rows, prefix: Key) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
+    rows.scan(&prefix.done())
+}
+
+/// Removes every row that begins with this.
+pub(crate) fn delete_all(rows: &mut dyn Rows, prefix: Key) -> Result<(), FoldError> {
+    for (key, _) in scan(rows, prefix)? {
+        rows.delete(&key);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serin_schemas::ids::EventTime;
+
+    #[test]
+    fn keys_sort_like_their_numbers_and_read_back() {
+        let key = |end: i64| WindowKey { stream: 1, end: EventTime(end), generation: Generation(-3) };
+        let keys: Vec<Vec<u8>> = [-5_000_000_000, -1, 0, 7, 9_000_000_000].map(|end| counts(9, &key(end), 2)).into();
+        assert!(keys.is_sorted());
+        let mut parts = Parts::of(&keys[1]);
+        assert_eq!(parts.u32().unwrap(), 9);
+        assert_eq!(parts.window().unwrap(), (key(-1), 2));
+        assert!(parts.byte().is_err());
+    }
+
+    #[test]
+    fn golden_key_and_value() {
+        let window = WindowKey { stream: 1, end: EventTime(10_000_000), generation: Generation(2) };
+        assert_eq!(
+            cells(3, &window, 2, 4),
+            [7, 0, 0, 0, 3, 1, 128, 0, 0, 0, 0, 152, 150, 128, 128, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 4]
+        );
+        let counts = crate::window::Counts { predictions: 5, errors: 1, ..Default::default() };
+        assert_eq!(encode(&counts).unwrap()[..], [1, 10, 0, 2, 0, 0, 0, 0]);
+        assert!(decode::<crate::window::Counts>(&[2, 0]).unwrap_err().0.contains("format Some(2)"));
+        assert!(decode::<crate::window::Counts>(&[1, 0]).is_err());
+    }
+}

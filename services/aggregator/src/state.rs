@@ -1,0 +1,158 @@
+//! The fold's state as rows: read once when a task opens, and what changed written before each commit.
+
+use serde::{Deserialize, Serialize};
+use serin_schemas::{
+    ids::{EventTime, Generation, Span},
+    records::Control,
+};
+use serin_stream::fold::{FoldError, Rows};
+
+use crate::{
+    fold::AggregatorFold,
+    rollout::{Frontier, Rollout},
+    rows::{self, Key, Parts, Table},
+    window::{Counts, WindowKey},
+};
+
+/// What is known of a model. Its stored form is version 1 of the model row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Model {
+    /// Newest generation seen.
+    pub(crate) generation: Generation,
+    /// Number of its active rollout.
+    pub(crate) active: Option<u32>,
+    #[serde(skip)]
+    pub(crate) dirty: bool,
+}
+
+/// Version 1 of the state row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    clock: Span,
+    watermark: Option<EventTime>,
+    promised: Option<EventTime>,
+    keep: u64,
+    next_rollout: u32,
+}
+
+fn unreadable(what: &str, error: impl std::fmt::Display) -> FoldError {
+    FoldError(format!("the aggregator's {what} is unreadable: {error}"))
+}
+
+impl AggregatorFold {
+    /// Reads everything.
+    pub(crate) fn load(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        if let Some(row) = rows.get(&Key::new(Table::State).done())? {
+            let state: State = rows::decode(&row)?;
+            self.writers.clock = state.clock;
+            self.writers.watermark = state.watermark;
+            self.promised = state.promised;
+            self.joins.keep = state.keep;
+            self.next_rollout = state.next_rollout;
+            self.stored_state = Some(row);
+        }
+        for (key, value) in rows::scan(rows, Key::new(Table::Writer))? {
+            self.writers.restore(Parts::of(&key).text()?.to_owned(), rows::decode(&value)?);
+        }
+        self.writers.note_ahead();
+        for (key, value) in rows::scan(rows, Key::new(Table::Model))? {
+            self.models.insert(Parts::of(&key).text()?.to_owned(), rows::decode(&value)?);
+        }
+        self.load_rollouts(rows)?;
+        self.load_windows(rows)?;
+        self.load_joins(rows)
+    }
+
+    fn load_rollouts(&mut self, rows: &dyn Rows) -> Result<(), FoldError> {
+        for (key, value) in rows::scan(rows, Key::new(Table::Control))? {
+            let number = Parts::of(&key).u32()?;
+            let control: Control = rows::decode(&value)?;
+            let (spec, frozen) = Self::parse(&control).map_err(|poison| unreadable("rollout row", poison.message))?;
+            let values = self.config.max_warmup_values;
+            let rollout = self.rollouts.entry(number).or_insert_with(|| Rollout::new(number, &control, &spec, values));
+            rollout.begin(&control, frozen.as_ref());
+        }
+        for (key, value) in rows::scan(rows, Key::new(Table::Values))? {
+            let stored: Vec<Vec<String>> = rows::decode(&value)?;
+            if let Some(rollout) = self.rollouts.get_mut(&Parts::of(&key).u32()?) {
+                rollout.lenses.warming.dictionary.restore(&stored);
+            }
+        }
+        Ok(())
+    }
+
+    fn load_windows(&mut self, rows: &dyn Rows) -> Result<(), FoldError> {
+        for (key, value) in rows::scan(rows, Key::new(Table::Counts))? {
+            let mut parts = Parts::of(&key);
+            let (number, (window, arm)) = (parts.u32()?, parts.window()?);
+            let counts: Counts = rows::decode(&value)?;
+            let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
+            let restored = &mut rollout.windows.entry(window).or_default().arms[arm];
+            restored.counts = counts;
+            restored.stored = true;
+        }
+        for (key, value) in rows::scan(rows, Key::new(Table::Cells))? {
+            let mut parts = Parts::of(&key);
+            let (number, (window, arm), metric) = (parts.u32()?, parts.window()?, parts.u32()?);
+            let stored: Vec<(u32, Vec<u8>)> = rows::decode(&value)?;
+            let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
+            let Rollout { lenses, windows, .. } = rollout;
+            let layout = &lenses.of(window.generation).layout;
+            let restored = &mut windows.entry(window).or_default().arms[arm];
+            restored.restore(layout, metric as usize, stored).map_err(|error| unreadable("window row", error))?;
+        }
+        Ok(())
+    }
+
+    fn load_joins(&mut self, rows: &dyn Rows) -> Result<(), FoldError> {
+        let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
+        for (key, value) in rows::scan(rows, Key::new(Table::Join))? {
+            let key = self.joins.restore(&key, &value)?;
+            let Some(join) = self.joins.get(&key.id, key.shadow) else { continue };
+            let (number, end, generation) = (join.rollout, join.end, join.generation);
+            let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
+            rollout.waiting.entry((end, generation)).or_default().push(key);
+            let closed_to = frontier.closed_to(rollout.plan.grace);
+            for (stream, maturity) in rollout.plan.streams.iter().enumerate() {
+                if closed_to.is_none_or(|to| end.plus(*maturity) > to) {
+                    rollout.windows.entry(WindowKey { stream, end, generation }).or_default();
+                }
+            }
+        }
+        for (key, value) in rows::scan(rows, Key::new(Table::Pending))? {
+            self.joins.restore_pending(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what changed.
+    pub(crate) fn store(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        let (changed, removed) = self.writers.take_changes();
+        for name in removed {
+            rows.delete(&Key::new(Table::Writer).text(&name));
+        }
+        for (name, writer) in changed {
+            rows.put(&Key::new(Table::Writer).text(name), rows::encode(writer)?);
+        }
+        for (name, model) in self.models.iter_mut().filter(|(_, model)| model.dirty) {
+            model.dirty = false;
+            rows.put(&Key::new(Table::Model).text(name), rows::encode(model)?);
+        }
+        for rollout in self.rollouts.values_mut() {
+            rollout.store(rows)?;
+        }
+        self.joins.store(rows)?;
+        let state = rows::encode(&State {
+            clock: self.writers.clock,
+            watermark: self.writers.watermark,
+            promised: self.promised,
+            keep: self.joins.keep,
+            next_rollout: self.next_rollout,
+        })?;
+        if self.stored_state.as_ref() != Some(&state) {
+            rows.put(&Key::new(Table::State).done(), state.clone());
+            self.stored_state = Some(state);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Bad input: each kind has its code, and the fold goes on.
+
+use bytes::Bytes;
+use serin_schemas::{
+    event::EventRecord::{Control, Feedback as F, Heartbeat, Prediction as P},
+    records::{Arm, Feedback, Origin, Phase, Prediction},
+};
+
+use crate::common::*;
+
+#[test]
+fn what_cannot_be_read_is_poison() {
+    let mut bench = Bench::new();
+    let (headers, body) = wire(&P(prediction(1, Arm::Canary, 1.0)));
+    let code = |applied: serin_stream::testing::Applied| applied.poison.map(|poison| poison.code);
+    assert_eq!(code(bench.raw(headers.clone(), None)), Some("empty"));
+    assert_eq!(code(bench.raw(headers.clone(), Some(Bytes::from_static(b"\xff\xfe garbage")))), Some("garbage"));
+    assert_eq!(code(bench.raw(Vec::new(), Some(body.clone()))), Some("unknown_type"));
+    let newer = headers.iter().cloned().map(|(name, value)| match name.as_str() {
+        "ce_type" => (name, Bytes::from_static(b"dev.serin.prediction.v99")),
+        _ => (name, value),
+    });
+    assert_eq!(code(bench.raw(newer.collect(), Some(body.clone()))), Some("unknown_schema_version"));
+    assert_eq!(code(bench.raw(headers.clone(), Some(Bytes::from(vec![0; 10_000_000])))), Some("too_large"));
+    assert_eq!(code(bench.raw(headers, Some(body))), None);
+}
+
+#[test]
+fn what_makes_no_sense_is_poison_and_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.feed([baking(&spec()), beat(0, 0.0)]);
+    let good = || prediction(1, Arm::Canary, 1.0);
+    let cases = [
+        ("negative_latency", P(Prediction { latency_us: Some(-1), ..good() })),
+        ("missing_id", P(Prediction { request_id: "".into(), ..good() })),
+        ("far_future", P(Prediction { completed_at: secs(611.0), ..good() })),
+        ("bad_sequence", P(Prediction { writer: writer("router-0", 0), ..good() })),
+        ("far_future", F(Feedback { observed_at: secs(1e9), ..feedback(1, 1, 0, "late", 1.0) })),
+        (
+            "too_many_values",
+            F(Feedback { values: (0..65).map(|n| (n.to_string(), 1.0)).collect(), ..feedback(1, 1, 0, "late", 1.0) }),
+        ),
+        (
+            "bad_control",
+            Control(serin_schemas::records::Control { spec: "{}".into(), ..control(9, Phase::Baking, 0, &spec()) }),
+        ),
+    ];
+    for (code, event) in cases {
+        assert_eq!(bench.code(&event), Some(code));
+    }
+    bench.feed([P(good()), beat(1, 10.0)]);
+    assert_eq!(arm(&bench.windows()[0], Arm::Canary).predictions, 1);
+}
+
+#[test]
+fn nan_is_data() {
+    let mut bench = Bench::new();
+    let nan = [("score".to_owned(), f64::NAN)].into();
+    bench.feed([
+        baking(&spec()),
+        P(Prediction { outputs: nan, invalid_output: Some("nan".into()), ..prediction(1, Arm::Canary, 1.0) }),
+        beat(1, 10.0),
+    ]);
+    let window = &bench.windows()[0];
+    let all = serin_schemas::records::Segment::all();
+    assert_eq!(cell(window, Arm::Canary, "score", &all), (0, 0));
+    assert_eq!(cell(window, Arm::Canary, "invalid_output", &all), (1, 1));
+}
+
+#[test]
+fn a_replaced_process_is_refused_and_a_dead_router_comes_back() {
+    let mut bench = Bench::new();
+    let of = |incarnation, seq| serin_schemas::records::Writer { incarnation, ..writer("router-7", seq) };
+    let low = |at| match beat(0, at) {
+        Heartbeat(beat) => beat,
+        _ => unreachable!(),
+    };
+    bench.feed([
+        baking(&spec()),
+        P(Prediction { writer: of(5, 1), ..prediction(1, Arm::Canary, 1.0) }),
+        P(Prediction { writer: of(6, 1), ..prediction(2, Arm::Canary, 1.0) }),
+    ]);
+    let old = P(Prediction { writer: of(5, 2), ..prediction(3, Arm::Canary, 1.0) });
+    assert_eq!(bench.code(&old), Some("old_incarnation"));
+    // Its heartbeats are ignored; they hold nothing back.
+    bench.feed([
+        Heartbeat(serin_schemas::records::Heartbeat { writer: of(5, 9), ..low(-500.0) }),
+        Heartbeat(serin_schemas::records::Heartbeat { writer: of(6, 1), ..low(1.0) }),
+    ]);
+    bench.feed((1..=60).map(|at| beat(0, f64::from(at))));
+    assert_eq!(bench.windows().len(), 1, "router-7 is dead after 30 s");
+    // It comes back, late for what is closed, in time for the rest.
+    bench.feed([
+        Heartbeat(serin_schemas::records::Heartbeat { writer: of(6, 1), ..low(55.0) }),
+        P(Prediction { writer: of(6, 2), ..prediction(4, Arm::Canary, 5.0) }),
+        P(Prediction { writer: of(6, 3), ..prediction(5, Arm::Canary, 65.0) }),
+        Heartbeat(serin_schemas::records::Heartbeat { writer: of(6, 3), ..low(70.0) }),
+        beat(0, 70.0),
+    ]);
+    let windows = bench.windows();
+    let canary = arm(&windows[0], Arm::Canary);
+    assert_eq!((windows[0].end, canary.late, canary.predictions), (secs(70.0), 1, 1));
+}
+
+#[test]
+fn a_row_of_a_newer_format_stops_the_task_with_a_clear_error() {
+    let mut bench = Bench::new();
+    bench.feed([baking(&spec())]);
+    bench.harness.commit().unwrap();
+    let rows = bench.harness.rows().into_iter().map(|(key, mut value)| {
+        let mut bytes = value.to_vec();
+        bytes[0] = 9;
+        value = bytes.into();
+        (key, value)
+    });
+    let error = bench.harness.reset(rows.collect()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "a row of the aggregator has format Some(9); this build reads 1: upgrade it, or delete the changelog to begin anew"
+    );
+}
+
+#[test]
+fn what_waits_under_one_id_is_bounded() {
+    let mut bench = Bench::new();
+    bench.feed([baking(&spec()), beat(0, 0.0)]);
+    let report = |seq, outputs: Vec<String>, class: &str| {
+        P(Prediction {
+            origin: Origin::Intake,
+            outputs: outputs.into_iter().map(|name| (name, 1.0)).collect(),
+            classes: [("kind".to_owned(), class.to_owned())].into(),
+            writer: writer("intake-0", seq),
+            ..prediction(1, Arm::Canary, 1.0)
+        })
+    };
+    let names = |from: i32, to: i32| (from..to).map(|n| format!("name-{n}")).collect::<Vec<_>>();
+    assert_eq!(bench.code(&report(1, names(0, 63), "good")), None);
+    assert_eq!(bench.code(&report(2, vec!["score".into()], "good")), None);
+    assert_eq!(bench.code(&report(3, names(0, 63), "better")), None, "known names take no more room");
+    assert_eq!(bench.code(&report(4, names(63, 64), "good")), Some("too_many_values"));
+    assert_eq!(bench.code(&report(5, vec![], &"x".repeat(257))), Some("too_many_values"));
+    let label = |seq, name: &str| F(Feedback { writer: writer("intake-0", seq), ..feedback(1, 1, 0, name, 1.0) });
+    for n in 0..64 {
+        assert_eq!(bench.code(&label(6 + n, &format!("label-{n}"))), None);
+    }
+    assert_eq!(bench.code(&label(70, "label-64")), Some("too_many_values"));
+    assert_eq!(bench.code(&label(71, &"x".repeat(257))), Some("too_many_values"));
+    let bare = Prediction { outputs: [].into(), ..prediction(1, Arm::Canary, 1.0) };
+    let Heartbeat(other) = beat(1, 10.0) else { unreachable!() };
+    let other = serin_schemas::records::Heartbeat { writer: writer("intake-0", 71), ..other };
+    bench.feed([P(bare), Heartbeat(other), beat(1, 10.0)]);
+    let score = cell(&bench.windows()[0], Arm::Canary, "score", &serin_schemas::records::Segment::all());
+    assert_eq!(score, (0, 1), "what was kept before it was too much is used");
+}

@@ -1,0 +1,295 @@
+//! The intake relay: every format in, numbered records out, bad input with its code.
+
+use bytes::Bytes;
+use serin_aggregator::intake::{IntakeClock, IntakeConfig, IntakeFold};
+use serin_schemas::{
+    event::EventRecord,
+    ids::EventTime,
+    records::{Arm, Assignment, Origin, Prediction},
+};
+use serin_stream::{
+    partition_of,
+    record::{Headers, Outgoing, Target},
+    testing::FoldHarness,
+};
+
+use crate::common::*;
+
+const NOW_MS: i64 = 1_000_000;
+
+fn relay(config: IntakeConfig) -> FoldHarness {
+    FoldHarness::new(move || Box::new(IntakeFold::new(config.clone(), 2, 4))).unwrap()
+}
+
+fn headers(of: &[(&str, &str)]) -> Headers {
+    of.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes()))).collect()
+}
+
+fn send(relay: &mut FoldHarness, topic: &str, of: &[(&str, &str)], body: &str) -> Option<&'static str> {
+    let record = relay.record(topic, 2, NOW_MS, "any", headers(of), Some(Bytes::copy_from_slice(body.as_bytes())));
+    relay.apply(&record).unwrap().poison.map(|poison| poison.code)
+}
+
+fn decode(out: &[Outgoing]) -> Vec<EventRecord> {
+    out.iter().map(|record| EventRecord::decode(&record.headers, record.value.as_ref().unwrap()).unwrap()).collect()
+}
+
+fn one(relay: &mut FoldHarness) -> EventRecord {
+    let out = decode(&relay.commit().unwrap());
+    assert_eq!(out.len(), 1);
+    out.into_iter().next().unwrap()
+}
+
+fn predicted(relay: &mut FoldHarness) -> Prediction {
+    match one(relay) {
+        EventRecord::Prediction(prediction) => prediction,
+        other => panic!("{other:?}"),
+    }
+}
+
+const JSON: [(&str, &str); 5] = [
+    ("ce_specversion", "1.0"),
+    ("ce_id", "event-1"),
+    ("ce_type", "dev.serin.prediction.v1"),
+    ("ce_time", "1970-01-01T00:16:39.500000000Z"),
+    ("content-type", "application/json"),
+];
+
+#[test]
+fn json_of_the_contract_becomes_a_prediction() {
+    let mut relay = relay(IntakeConfig::default());
+    let body = r#"{"prediction_id":"0192","model":"fraud","version":2,"arm":"canary","assignment":"split","rollout":"r1",
+        "routing_epoch":17,"unit":"h:9f2c","status":200,"error_type":null,"latency_ms":12.4,"mirror_of":null,
+        "segments":{"country":"CA","tier":3},"outputs":{"score":0.83,"label":"fraud","sure":true},
+        "gen_ai":{"refusal":false},"payload_ref":null}"#;
+    assert_eq!(send(&mut relay, "predictions", &JSON, body), None);
+    let out = relay.commit().unwrap();
+    let key = partition_of(b"0192", 4);
+    assert_eq!((out[0].topic, out[0].target, &out[0].key[..]), ("events", Target::Partition(key), &b"0192"[..]));
+    let EventRecord::Prediction(found) = &decode(&out)[0] else { panic!() };
+    assert_eq!((found.model.as_str(), found.version.as_str(), found.generation.0), ("fraud", "2", 17));
+    assert_eq!((found.arm, found.assignment, found.origin), (Arm::Canary, Assignment::External, Origin::Intake));
+    assert_eq!(found.completed_at, EventTime(999_500_000 + 12_400), "arrival plus latency");
+    assert_eq!((found.outputs["score"], found.outputs["sure"], found.classes["label"].as_str()), (0.83, 1.0, "fraud"));
+    assert_eq!((found.segments["country"].as_str(), found.segments["tier"].as_str()), ("CA", "3"));
+    assert_eq!(
+        (found.writer.name.as_str(), found.writer.seq, found.writer.incarnation),
+        ("intake-2", 1, NOW_MS * 1000)
+    );
+}
+
+#[test]
+fn every_envelope_is_understood() {
+    let mut relay = relay(IntakeConfig::default());
+    let body = r#"{"request_id":"a","model":"m","version":"v1","outputs":{"p":0.5},"completed_at":7000000}"#;
+    let structured = format!(
+        r#"{{"specversion":"1.0","type":"dev.serin.prediction.v1","id":"x","source":"s","time":"1970-01-01T00:00:09Z","data":{body}}}"#
+    );
+    let cases: [(&[(&str, &str)], &str); 6] = [
+        (&[], body),
+        (&[("content-type", "application/json")], body),
+        (&[("Ce-Type", "dev.serin.prediction.v1"), ("Ce-Specversion", "0.3"), ("ce_null", "")], body),
+        (&[("content-type", "Application/CloudEvents+JSON; charset=utf-8")], &structured),
+        (&[("content-type", "application/json")], &structured),
+        (&[], &structured),
+    ];
+    for (headers, body) in cases {
+        assert_eq!(send(&mut relay, "p.predictions", headers, body), None, "{headers:?}");
+        let found = predicted(&mut relay);
+        assert_eq!(
+            (found.request_id.as_str(), found.completed_at, found.arm),
+            ("a", EventTime(7_000_000), Arm::Stable)
+        );
+    }
+}
+
+#[test]
+fn our_own_avro_is_relayed_under_our_number() {
+    let mut relay = relay(IntakeConfig::default());
+    let claims = Prediction { origin: Origin::Router, ..prediction(1, Arm::Canary, 1.0) };
+    let (headers, body) = wire(&EventRecord::Prediction(claims));
+    let record = relay.record("predictions", 2, NOW_MS, "any", headers, Some(body));
+    assert_eq!(relay.apply(&record).unwrap().poison, None);
+    let found = predicted(&mut relay);
+    assert_eq!((found.origin, found.assignment), (Origin::Intake, Assignment::External));
+    assert_eq!(found.writer.name, "intake-2");
+    let (headers, body) = wire(&EventRecord::Feedback(feedback(1, 9, 3, "late", 1.0)));
+    let record = relay.record("feedback", 2, NOW_MS, "any", headers, Some(body));
+    relay.apply(&record).unwrap();
+    let EventRecord::Feedback(found) = one(&mut relay) else { panic!() };
+    assert_eq!((found.revision, found.writer.seq, found.values["late"]), (3, 2, 1.0));
+}
+
+#[test]
+fn feedback_in_every_form() {
+    let mut relay = relay(IntakeConfig::default());
+    let about = [("ce_type", "dev.serin.feedback.v1"), ("ce_correlationid", "b"), ("content-type", "application/json")];
+    let mut values = |headers: &[(&str, &str)], body: &str| {
+        assert_eq!(send(&mut relay, "feedback", headers, body), None, "{body}");
+        let EventRecord::Feedback(found) = one(&mut relay) else { panic!() };
+        (found.request_id.0.clone(), format!("{:?} {:?}", found.values, found.classes), found)
+    };
+    let (id, text, found) =
+        values(&[], r#"{"prediction_id":"a","truth":true,"observed_at":"1970-01-01T00:00:05Z","revision":2}"#);
+    assert_eq!((id.as_str(), text.as_str()), ("a", r#"{"truth": 1.0} {}"#));
+    assert_eq!((found.observed_at, found.revision), (EventTime(5_000_000), 2));
+    let (id, text, found) =
+        values(&about, r#"{"reward":0.5,"label":"pass","score":{"name":"Relevance","value":4.0,"label":"pass"}}"#);
+    assert_eq!((id.as_str(), text.as_str()), ("b", r#"{"Relevance": 4.0, "reward": 0.5} {"label": "pass"}"#));
+    assert_eq!(found.observed_at, EventTime(NOW_MS * 1000), "no time is named: the log's");
+    let (_, text, _) =
+        values(&about, r#"{"truth":{"late":false,"delay":-3.5,"why":"snow"},"values":{"x":1},"classes":{"c":"d"}}"#);
+    assert_eq!(text, r#"{"delay": -3.5, "late": 0.0, "x": 1.0} {"c": "d", "why": "snow"}"#);
+}
+
+#[test]
+fn nan_from_python_is_an_unusable_output_and_a_mirror_is_a_shadow() {
+    let mut relay = relay(IntakeConfig::default());
+    let body = r#"{"prediction_id":"a.m1","mirror_of":"a","model":"m","version":"v1","outputs":{"p":NaN,"q":1}}"#;
+    assert_eq!(send(&mut relay, "predictions", &[], body), None);
+    let found = predicted(&mut relay);
+    assert_eq!(
+        (found.request_id.as_str(), found.arm, found.invalid_output.as_deref()),
+        ("a", Arm::Shadow, Some("null"))
+    );
+    assert_eq!(found.outputs.len(), 1);
+}
+
+/// Code, headers, body.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
+
+#[test]
+fn bad_input_has_its_code_and_the_relay_goes_on() {
+    let mut relay = relay(IntakeConfig::default());
+    let good = r#"{"prediction_id":"a","model":"m","version":"v1"}"#;
+    let outputs: serde_json::Map<_, _> = (0..65).map(|n| (format!("o{n}"), 1.into())).collect();
+    let many = serde_json::json!({"prediction_id": "a", "model": "m", "version": "v1", "outputs": outputs}).to_string();
+    let huge = format!(r#"{{"prediction_id":"{}"}}"#, "x".repeat(10_000_000));
+    let typed = |of: &'static str| -> Vec<(&'static str, &'static str)> {
+        vec![("ce_type", of), ("content-type", "application/json")]
+    };
+    let avro = vec![("ce_type", "dev.serin.prediction.v1"), ("content-type", "application/avro")];
+    let avro9 = vec![("ce_type", "dev.serin.prediction.v9"), ("content-type", "application/avro")];
+    let cases: Vec<Case<'_>> = vec![
+        ("garbage", vec![], "{not json"),
+        ("garbage", avro.clone(), "\u{1}\u{2} no avro"),
+        ("garbage", typed("dev.serin.prediction.v1"), "[1]"),
+        ("garbage", vec![("content-type", "application/cloudevents+json")], good),
+        ("garbage", vec![], r#"{"specversion":"1.0","data":"text"}"#),
+        ("unknown_type", vec![], "plain words"),
+        ("unknown_type", typed("org.kubeflow.serving.inference.request"), good),
+        ("unknown_schema_version", typed("dev.serin.prediction.v2"), good),
+        ("unknown_schema_version", avro9, "\u{1}"),
+        ("unknown_schema_version", vec![], r#"{"specversion":"2.0","data":{}}"#),
+        ("too_large", vec![], &huge),
+        ("too_many_values", vec![], &many),
+        ("missing_id", vec![], r#"{"model":"m","version":"v1"}"#),
+        ("missing_id", avro_missing(), "{}"),
+        ("missing_model", vec![], r#"{"prediction_id":"a","version":"v1"}"#),
+        ("missing_version", vec![], r#"{"prediction_id":"a","model":"m"}"#),
+        ("negative_latency", vec![], r#"{"prediction_id":"a","model":"m","version":"v1","latency_ms":-1}"#),
+        (
+            "far_future",
+            vec![],
+            r#"{"prediction_id":"a","model":"m","version":"v1","completed_at":"2200-01-01T00:00:00Z"}"#,
+        ),
+        ("bad_value", vec![], r#"{"prediction_id":"a","model":"m","version":"v1","completed_at":"soon"}"#),
+        ("bad_value", vec![], r#"{"prediction_id":"a","model":"m","version":"v1","arm":"left"}"#),
+        ("bad_value", vec![], r#"{"prediction_id":"a","model":"m","version":"v1","outputs":{"p":[1]}}"#),
+    ];
+    for (code, headers, body) in &cases {
+        assert_eq!(send(&mut relay, "predictions", headers, body), Some(*code), "{}", &body[..body.len().min(80)]);
+    }
+    assert_eq!(send(&mut relay, "feedback", &[], r#"{"prediction_id":"a","observed_at":1}"#), Some("no_truth"));
+    let tombstone = relay.record("feedback", 2, NOW_MS, "any", Vec::new(), None);
+    assert_eq!(relay.apply(&tombstone).unwrap().poison.unwrap().code, "empty");
+    assert_eq!(relay.commit().unwrap().len(), 0);
+    assert_eq!(send(&mut relay, "predictions", &[], good), None);
+    assert_eq!(predicted(&mut relay).writer.seq, 1, "what was refused took no number");
+}
+
+/// Feedback type without a body that names an id.
+fn avro_missing() -> Vec<(&'static str, &'static str)> {
+    vec![("ce_type", "dev.serin.feedback.v1"), ("content-type", "application/json")]
+}
+
+fn beats(out: &[Outgoing]) -> Vec<(i32, i64, i64, bool)> {
+    let place = |target: Target| match target {
+        Target::Partition(partition) => partition,
+        other => panic!("{other:?}"),
+    };
+    let beats = out.iter().zip(decode(out)).filter_map(|(record, event)| match event {
+        EventRecord::Heartbeat(beat) => {
+            Some((place(record.target), beat.writer.seq, beat.low_watermark.0 / 1_000_000, beat.leaving))
+        }
+        _ => None,
+    });
+    beats.collect()
+}
+
+#[test]
+fn heartbeats_follow_the_records_and_end_when_nothing_comes() {
+    let mut relay = relay(IntakeConfig::default());
+    assert!(!relay.tick(0).unwrap());
+    let body = r#"{"prediction_id":"a","model":"m","version":"v1","completed_at":100000000}"#;
+    let feedback = r#"{"prediction_id":"a","truth":1}"#;
+    assert_eq!(send(&mut relay, "feedback", &[], feedback), None);
+    assert!(!relay.tick(500).unwrap(), "feedback alone needs no watermark");
+    assert_eq!(send(&mut relay, "predictions", &[], body), None);
+    assert!(relay.tick(1000).unwrap());
+    let out = relay.commit().unwrap();
+    let own = partition_of(b"a", 4);
+    let seq = |partition| if partition == own { 2 } else { 0 };
+    assert_eq!(beats(&out), (0..4).map(|p| (p, seq(p), 95, false)).collect::<Vec<_>>());
+    // Numbers, and that a heartbeat is out, survive a crash.
+    relay.crash().unwrap();
+    assert!(!relay.tick(2000).unwrap());
+    assert!(!relay.tick(11_999).unwrap());
+    assert!(relay.tick(12_000).unwrap());
+    assert!(beats(&relay.commit().unwrap()).iter().all(|beat| beat.3), "it leaves");
+    assert!(!relay.tick(60_000).unwrap());
+    assert_eq!(send(&mut relay, "predictions", &[], body), None);
+    assert_eq!(predicted(&mut relay).writer.seq, 3);
+}
+
+#[test]
+fn with_a_replay_clock_it_sends_no_heartbeat() {
+    let mut relay = relay(IntakeConfig { clock: IntakeClock::Replay, ..IntakeConfig::default() });
+    let body = r#"{"prediction_id":"a","model":"m","version":"v1"}"#;
+    assert_eq!(send(&mut relay, "predictions", &[], body), None);
+    assert!(!relay.tick(1000).unwrap());
+    assert_eq!(relay.commit().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_relayed_counts_in_the_aggregator() {
+    let mut relay = relay(IntakeConfig::default());
+    for n in 0..8 {
+        let version = if n % 2 == 0 { "v2" } else { "v1" };
+        let body = format!(
+            r#"{{"prediction_id":"call-{n}","model":"flights","version":"{version}","completed_at":1000000,"outputs":{{"score":0.5}}}}"#
+        );
+        assert_eq!(send(&mut relay, "predictions", &[], &body), None);
+        assert_eq!(send(&mut relay, "predictions", &[], &body), None);
+    }
+    let last = r#"{"prediction_id":"z","model":"flights","version":"v9","completed_at":25000000}"#;
+    assert_eq!(send(&mut relay, "predictions", &[], last), None);
+    relay.tick(1000).unwrap();
+    let out = relay.commit().unwrap();
+    let spec = spec_with(&[], |spec| spec["traffic"] = "external".into());
+    let mut counts = (0, 0);
+    for partition in 0..4 {
+        let mut bench = Bench::with(serin_aggregator::Config::default(), partition, 4);
+        bench.feed([baking(&spec)]);
+        for (record, event) in out.iter().zip(decode(&out)) {
+            if record.target == Target::Partition(partition) {
+                bench.feed([event]);
+            }
+        }
+        for window in bench.windows() {
+            counts.0 += arm(&window, Arm::Canary).predictions;
+            counts.1 += arm(&window, Arm::Control).predictions;
+        }
+    }
+    assert_eq!(counts, (4, 4));
+}

@@ -1,0 +1,10 @@
+//! The aggregator from records in to records out.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bad_input;
+mod common;
+mod intake;
+mod labels;
+mod laws;
+mod rows;
+mod windows;

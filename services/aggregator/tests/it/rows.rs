@@ -1,0 +1,82 @@
+//! Rows as bytes: what one build wrote, the next must read.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serin_schemas::{
+    event::EventRecord::{Control, Feedback as F, Prediction as P},
+    ids::Generation,
+    records::{Arm, ArmDrops, Heartbeat, Phase, Prediction},
+};
+
+use crate::common::*;
+
+/// One line per row: key, space, value, in hex.
+const GOLDEN: &str = include_str!("rows.v1.hex");
+
+/// As text, so that the rows do not change when specs get new members.
+const SPEC: &str = r#"{"apiVersion":"serin.dev/v1","kind":"Rollout","model":"flights","stable":{"version":"v1"},
+"canary":{"version":"v2"},"steps":[{"weight":"5%"}],"segments":[{"name":"origin","source":{"header":"x-origin"}}],
+"metrics":[{"name":"score","kind":{"mean":{"min":0,"max":2}},"source":{"output":"score"},"margin":{"absolute":0.1},
+"segments":["origin"]},{"name":"wrong","kind":"rate","source":{"wrong":{"output":"score","label":"late"}},
+"margin":{"absolute":0.05},"maturity":"60s","segments":["origin"]}]}"#;
+
+/// Something in every table.
+fn bench() -> Bench {
+    let control = |generation, phase, step| {
+        Control(serin_schemas::records::Control { spec: SPEC.into(), ..control(generation, phase, step, &spec()) })
+    };
+    let drops = vec![ArmDrops { model: "flights".into(), arm: Arm::Canary, dropped: 7 }];
+    let first = Heartbeat { writer: writer("router-0", 0), low_watermark: secs(0.5), drops, leaving: false };
+    let mut bench = Bench::new();
+    bench.feed([
+        control(1, Phase::Warming, -1),
+        P(Prediction { generation: Generation(1), ..prediction(1, Arm::Stable, 1.0) }),
+        control(2, Phase::Baking, 0),
+        serin_schemas::event::EventRecord::Heartbeat(first),
+        P(prediction(2, Arm::Canary, 1.0)),
+        P(Prediction { outputs: [].into(), status: None, ..prediction(4, Arm::Control, 12.0) }),
+        F(feedback(2, 1, 3, "late", 1.0)),
+        F(feedback(99, 2, 0, "late", 0.0)),
+    ]);
+    bench.harness.commit().unwrap();
+    bench
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn bytes(hex: &str) -> Bytes {
+    (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn rows_are_written_as_they_always_were() {
+    let rows = bench().harness.rows();
+    let tables: std::collections::BTreeSet<u8> = rows.keys().map(|key| key[0]).collect();
+    assert_eq!(tables, (1..=9).collect());
+    let found: String = rows.iter().map(|(key, value)| hex(key) + " " + &hex(value) + "\n").collect();
+    if found != GOLDEN {
+        let at = std::env::temp_dir().join("rows.v1.hex");
+        std::fs::write(&at, &found).unwrap();
+        panic!("the rows have changed; give them a new format number, or compare with {}", at.display());
+    }
+}
+
+#[test]
+fn rows_of_version_1_are_read() {
+    let rows: BTreeMap<Bytes, Bytes> = GOLDEN
+        .lines()
+        .map(|line| line.split_once(' ').map(|(key, value)| (bytes(key), bytes(value))).unwrap())
+        .collect();
+    let mut restored = Bench::new();
+    restored.harness.reset(rows).unwrap();
+    let mut original = bench();
+    for bench in [&mut restored, &mut original] {
+        bench.feed([P(prediction(99, Arm::Canary, 3.0)), beat(99, 100.0)]);
+    }
+    let windows = restored.windows();
+    assert_eq!(windows, original.windows());
+    assert_eq!(windows.iter().filter(|window| window.maturity == minute()).count(), 3);
+}

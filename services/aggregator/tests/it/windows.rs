@@ -1,0 +1,339 @@
+//! Windows: what is counted where, and when it is written.
+
+use serin_schemas::{
+    event::EventRecord::{self, Control, Heartbeat, Prediction as P},
+    ids::{EventTime, Generation, Span},
+    records::{Arm, ArmDrops, Assignment, ClosedThrough, Origin, Phase, Prediction, Segment},
+};
+
+use crate::common::*;
+
+#[test]
+fn a_window_holds_both_arms_and_counts_stable() {
+    let mut bench = Bench::new();
+    let other = |n| Prediction {
+        segments: [("origin".to_owned(), "EWR".to_owned())].into(),
+        ..prediction(n, Arm::Canary, 4.0)
+    };
+    bench.feed([
+        baking(&spec()),
+        P(prediction(1, Arm::Canary, 1.0)),
+        P(Prediction { status: Some(503), outputs: [].into(), ..prediction(2, Arm::Canary, 2.0) }),
+        P(prediction(3, Arm::Control, 3.0)),
+        P(prediction(4, Arm::Stable, 3.0)),
+        P(Prediction { invalid_output: Some("nan".into()), ..other(5) }),
+        P(Prediction { assignment: Assignment::Pinned, ..prediction(6, Arm::Canary, 3.0) }),
+        P(Prediction { rollout: None, ..prediction(7, Arm::Stable, 3.0) }),
+        P(Prediction { status: None, ..prediction(8, Arm::Control, 3.0) }),
+        P(Prediction { error: Some("truncated".into()), ..prediction(9, Arm::Control, 3.0) }),
+        P(Prediction { status: Some(404), error: Some("status_404".into()), ..prediction(10, Arm::Control, 10.0) }),
+    ]);
+    bench.feed([beat(10, 9.8)]);
+    assert_eq!(bench.out().1.len(), 1, "the first promise says where the partition stands");
+    assert!(!bench.apply(&beat(10, 9.9)).commit_now);
+    assert!(bench.apply(&beat(10, 10.0)).commit_now);
+    let (windows, promises) = bench.out();
+    assert_eq!(promises, [ClosedThrough { partition: 0, partitions: 1, through: secs(10.0) }]);
+    let [window] = &windows[..] else { panic!("{windows:?}") };
+    assert_eq!((window.end, window.length, window.maturity), (secs(10.0), Span::from_secs(10), Span(0)));
+    assert_eq!((window.generation, window.rollout.as_str(), window.partition), (Generation(2), "rollout-1", 0));
+    let canary = arm(window, Arm::Canary);
+    assert_eq!((canary.predictions, canary.errors, canary.invalid, canary.excluded), (3, 1, 1, 1));
+    let control = arm(window, Arm::Control);
+    assert_eq!((control.predictions, control.errors), (3, 2));
+    assert_eq!(arm(window, Arm::Stable).predictions, 1);
+
+    let (all, lga) = (Segment::all(), Segment::of("origin", "LGA"));
+    assert_eq!(cell(window, Arm::Canary, "error_rate", &all), (1, 3));
+    assert_eq!(cell(window, Arm::Canary, "error_rate", &lga), (1, 2));
+    assert_eq!(cell(window, Arm::Canary, "error_rate", &Segment::of("origin", "other")), (0, 1));
+    assert_eq!(cell(window, Arm::Canary, "invalid_output", &all), (1, 3));
+    assert_eq!(cell(window, Arm::Canary, "score", &all), (0, 2));
+    assert_eq!(cell(window, Arm::Canary, "latency_p99", &all), (0, 3));
+    assert_eq!(cell(window, Arm::Canary, "latency_p99", &lga), (0, 0), "latency is not judged by origin");
+    assert!(window.cells.iter().all(|cell| cell.arm != Arm::Stable));
+}
+
+#[test]
+fn warming_sketches_stable_and_keeps_a_bounded_number_of_values() {
+    let mut bench = Bench::new();
+    bench.feed([Control(control(1, Phase::Warming, -1, &spec()))]);
+    bench.feed((1..=300).map(|n| {
+        let segments = [("origin".to_owned(), format!("airport-{n}"))].into();
+        P(Prediction { segments, generation: Generation(1), ..prediction(n, Arm::Stable, 1.0) })
+    }));
+    bench.harness.commit().unwrap();
+    bench.harness.crash().unwrap();
+    bench.feed([P(Prediction { generation: Generation(1), ..prediction(301, Arm::Stable, 1.0) }), beat(301, 10.0)]);
+    let window = &bench.windows()[0];
+    assert_eq!(cell(window, Arm::Stable, "score", &Segment::all()), (0, 301));
+    assert_eq!(cell(window, Arm::Stable, "score", &Segment::of("origin", "airport-200")), (0, 1));
+    assert_eq!(cell(window, Arm::Stable, "score", &Segment::of("origin", "other")), (0, 101));
+}
+
+#[test]
+fn generations_are_windows_of_their_own() {
+    let mut bench = Bench::new();
+    let next = control(3, Phase::Baking, 1, &spec());
+    bench.feed([
+        baking(&spec()),
+        P(prediction(1, Arm::Canary, 1.0)),
+        Control(next),
+        P(Prediction { generation: Generation(3), ..prediction(2, Arm::Canary, 2.0) }),
+        P(prediction(3, Arm::Canary, 3.0)),
+        P(Prediction { generation: Generation(4), ..prediction(4, Arm::Canary, 3.0) }),
+        beat(4, 10.0),
+    ]);
+    let counts: Vec<(i64, i64)> =
+        bench.windows().iter().map(|window| (window.generation.0, arm(window, Arm::Canary).predictions)).collect();
+    assert_eq!(counts, [(2, 2), (3, 1)], "a generation without its Control is nobody's");
+}
+
+#[test]
+fn late_events_are_counted_in_the_next_window() {
+    let mut bench = Bench::new();
+    bench.feed([
+        baking(&spec()),
+        P(prediction(1, Arm::Canary, 1.0)),
+        beat(1, 20.0),
+        P(prediction(2, Arm::Canary, 5.0)),
+    ]);
+    assert_eq!(bench.windows().len(), 1);
+    bench.feed([beat(2, 30.0)]);
+    let windows = bench.windows();
+    assert_eq!((windows[0].end, arm(&windows[0], Arm::Canary).late), (secs(30.0), 1));
+    assert_eq!(arm(&windows[0], Arm::Canary).predictions, 0);
+}
+
+#[test]
+fn duplicates_count_once_and_losses_are_known() {
+    let mut bench = Bench::new();
+    let drops = vec![
+        ArmDrops { model: "flights".into(), arm: Arm::Canary, dropped: 7 },
+        ArmDrops { model: "another".into(), arm: Arm::Canary, dropped: 9 },
+    ];
+    let last = match beat(5, 10.0) {
+        Heartbeat(beat) => serin_schemas::records::Heartbeat { drops, ..beat },
+        _ => unreachable!(),
+    };
+    bench.feed([
+        baking(&spec()),
+        beat(0, 0.0),
+        P(prediction(1, Arm::Canary, 1.0)),
+        P(prediction(1, Arm::Canary, 1.0)),
+        P(prediction(3, Arm::Canary, 1.0)),
+        P(prediction(2, Arm::Canary, 1.0)),
+        P(prediction(3, Arm::Canary, 1.0)),
+        Heartbeat(last),
+        beat(5, 20.0),
+    ]);
+    let windows = bench.windows();
+    assert_eq!(arm(&windows[0], Arm::Canary).predictions, 3);
+    assert_eq!((arm(&windows[1], Arm::Canary).lost, arm(&windows[1], Arm::Stable).lost), (7, 2));
+}
+
+#[test]
+fn only_one_partition_counts_a_writers_drops() {
+    let drops = vec![ArmDrops { model: "flights".into(), arm: Arm::Canary, dropped: 7 }];
+    let lost: i64 = (0..4)
+        .map(|partition| {
+            let mut bench = Bench::with(serin_aggregator::Config::default(), partition, 4);
+            let Heartbeat(first) = beat(0, 10.0) else { unreachable!() };
+            let first = serin_schemas::records::Heartbeat { drops: drops.clone(), ..first };
+            bench.feed([baking(&spec()), Heartbeat(first), beat(0, 20.0)]);
+            bench.windows().iter().map(|window| arm(window, Arm::Canary).lost).sum::<i64>()
+        })
+        .sum();
+    assert_eq!(lost, 7);
+}
+
+#[test]
+fn grace_waits_and_promises_follow_it() {
+    let mut bench = Bench::new();
+    let spec = spec_with(&[], |spec| spec["grace"] = "5s".into());
+    bench.feed([baking(&spec), P(prediction(1, Arm::Canary, 1.0)), beat(1, 14.0), P(prediction(2, Arm::Canary, 9.0))]);
+    let (windows, promises) = bench.out();
+    assert_eq!((windows.len(), promises.len()), (0, 1), "the first promise says where the partition stands");
+    bench.feed([beat(2, 15.0)]);
+    let (windows, promises) = bench.out();
+    assert_eq!(arm(&windows[0], Arm::Canary).predictions, 2);
+    assert_eq!(promises[0].through, secs(15.0), "whose grace is how long is for the analyzer to know");
+}
+
+#[test]
+fn a_rollouts_grace_delays_no_other_rollout() {
+    let mut bench = Bench::new();
+    let slow = spec_with(&[], |spec| {
+        spec["model"] = "fraud".into();
+        spec["grace"] = "1m".into();
+    });
+    let theirs = serin_schemas::records::Control {
+        model: "fraud".into(),
+        rollout: "rollout-2".into(),
+        ..control(2, Phase::Baking, 0, &slow)
+    };
+    let fraud =
+        Prediction { model: "fraud".into(), rollout: Some("rollout-2".into()), ..prediction(2, Arm::Canary, 1.0) };
+    bench.feed([baking(&spec()), Control(theirs), P(prediction(1, Arm::Canary, 1.0)), P(fraud), beat(2, 10.0)]);
+    let (windows, promises) = bench.out();
+    assert_eq!(windows.iter().map(|window| window.rollout.as_str()).collect::<Vec<_>>(), ["rollout-1"]);
+    assert_eq!(promises.last().unwrap().through, secs(10.0));
+    bench.feed([beat(2, 69.0)]);
+    assert!(bench.windows().is_empty());
+    bench.feed([beat(2, 70.0)]);
+    let (windows, promises) = bench.out();
+    assert_eq!((windows[0].rollout.as_str(), windows[0].end), ("rollout-2", secs(10.0)));
+    assert_eq!(arm(&windows[0], Arm::Canary).predictions, 1);
+    assert_eq!(promises.last().unwrap().through, secs(70.0));
+}
+
+#[test]
+fn without_a_rollout_nothing_is_written() {
+    let mut bench = Bench::new();
+    bench.feed([P(prediction(1, Arm::Stable, 1.0)), beat(1, 100.0)]);
+    assert_eq!(bench.out(), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn an_ended_rollout_writes_what_is_open_and_leaves_no_rows() {
+    let mut bench = Bench::new();
+    let spec = spec_with(&[wrong_metric()], |_| {});
+    bench.feed([baking(&spec), beat(0, 0.0), P(prediction(1, Arm::Canary, 1.0)), P(prediction(2, Arm::Control, 1.0))]);
+    bench.harness.commit().unwrap();
+    let tables = |bench: &Bench| -> Vec<u8> {
+        let mut tables: Vec<u8> = bench.harness.rows().keys().map(|key| key[0]).collect();
+        tables.dedup();
+        tables
+    };
+    assert_eq!(tables(&bench), [1, 2, 3, 4, 6, 7, 8]);
+    bench.feed([ended(3)]);
+    let windows = bench.windows();
+    assert_eq!(windows.len(), 1);
+    assert_eq!(arm(&windows[0], Arm::Canary).predictions, 1);
+    assert_eq!(tables(&bench), [1, 2, 4], "state, the model's generation and writers stay");
+    // Older and repeated Controls do nothing; a new rollout begins.
+    bench.feed([baking(&spec), ended(3), P(prediction(3, Arm::Canary, 2.0)), beat(3, 10.0)]);
+    assert_eq!(bench.out(), (Vec::new(), Vec::new()));
+    let next = serin_schemas::records::Control { rollout: "rollout-2".into(), ..control(4, Phase::Baking, 0, &spec) };
+    let mine =
+        Prediction { rollout: Some("rollout-2".into()), generation: Generation(4), ..prediction(4, Arm::Canary, 11.0) };
+    bench.feed([Control(next), P(mine), beat(4, 20.0)]);
+    assert_eq!(bench.windows()[0].rollout.as_str(), "rollout-2");
+}
+
+#[test]
+fn a_supersession_without_a_word_ends_the_old_rollout() {
+    let mut bench = Bench::new();
+    let next =
+        serin_schemas::records::Control { rollout: "rollout-2".into(), ..control(3, Phase::Warming, -1, &spec()) };
+    bench.feed([baking(&spec()), P(prediction(1, Arm::Canary, 1.0)), Control(next)]);
+    assert_eq!(bench.windows()[0].rollout.as_str(), "rollout-1");
+}
+
+#[test]
+fn a_model_servers_event_adds_outputs_and_never_counts() {
+    let report = |n, seq, score: f64| {
+        let writer = writer("intake-0", seq);
+        P(Prediction {
+            origin: Origin::Intake,
+            outputs: [("score".to_owned(), score)].into(),
+            rollout: None,
+            generation: Generation(0),
+            arm: Arm::Stable,
+            writer,
+            ..prediction(n, Arm::Canary, 1.0)
+        })
+    };
+    let bare = |n| P(Prediction { outputs: [].into(), ..prediction(n, Arm::Canary, 1.0) });
+    let mut bench = Bench::new();
+    bench.feed([
+        baking(&spec()),
+        bare(1),
+        report(1, 1, 0.5),
+        report(1, 2, 0.5),
+        report(2, 3, 0.5),
+        bare(2),
+        P(prediction(3, Arm::Canary, 1.0)),
+        report(3, 4, 0.1),
+        bare(4),
+        report(9, 5, 0.5),
+        beat(4, 10.0),
+        report(4, 6, 0.5),
+        beat(4, 20.0),
+    ]);
+    let windows = bench.windows();
+    assert_eq!(windows.len(), 1);
+    assert_eq!(arm(&windows[0], Arm::Canary).predictions, 4);
+    assert_eq!(cell(&windows[0], Arm::Canary, "score", &Segment::all()), (0, 3));
+    assert_eq!(cell(&windows[0], Arm::Canary, "score", &Segment::of("origin", "LGA")), (0, 3));
+}
+
+#[test]
+fn external_traffic_counts_itself_and_the_first_report_wins() {
+    let external = |n: i64, seq, version: &str, at| {
+        let writer = writer("intake-0", seq);
+        P(Prediction {
+            origin: Origin::Intake,
+            version: version.into(),
+            arm: Arm::Stable,
+            assignment: Assignment::External,
+            rollout: None,
+            generation: Generation(0),
+            status: None,
+            writer,
+            ..prediction(n, Arm::Canary, at)
+        })
+    };
+    let beat = |low: f64| match beat(0, low) {
+        Heartbeat(beat) => Heartbeat(serin_schemas::records::Heartbeat { writer: writer("intake-0", 4), ..beat }),
+        other => other,
+    };
+    let spec = spec_with(&[], |spec| spec["traffic"] = "external".into());
+    let mut bench = Bench::new();
+    bench.feed([
+        baking(&spec),
+        external(1, 1, "v2", 1.0),
+        external(1, 2, "v2", 1.0),
+        external(2, 3, "v1", 1.0),
+        external(3, 4, "v7", 1.0),
+        beat(10.0),
+    ]);
+    let windows = bench.windows();
+    let window = &windows[0];
+    let counted = |of| (arm(window, of).predictions, arm(window, of).errors);
+    assert_eq!((counted(Arm::Canary), counted(Arm::Control), counted(Arm::Stable)), ((1, 0), (1, 0), (1, 0)));
+}
+
+#[test]
+fn two_models_do_not_meet() {
+    let mut bench = Bench::new();
+    let theirs = |n| P(Prediction { model: "fraud".into(), ..prediction(n, Arm::Canary, 1.0) });
+    bench.feed([baking(&spec()), theirs(1), P(prediction(2, Arm::Canary, 1.0)), beat(2, 10.0)]);
+    let windows = bench.windows();
+    assert_eq!((windows.len(), arm(&windows[0], Arm::Canary).predictions), (1, 1));
+}
+
+#[test]
+fn promises_come_at_window_ends_only() {
+    let mut bench = Bench::new();
+    let spec = spec_with(&[wrong_metric(), click_metric()], |_| {});
+    bench.feed([baking(&spec)]);
+    bench.feed((0..=1000).map(|tenth| beat(0, f64::from(tenth) / 10.0)));
+    let through: Vec<EventTime> = bench.out().1.iter().map(|promise| promise.through).collect();
+    assert_eq!(through, (0..=10).map(|n| secs(f64::from(n) * 10.0)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_writer_that_joins_does_not_open_what_is_closed() {
+    let mut bench = Bench::new();
+    let second = |seq, at| {
+        let writer = writer("router-9", seq);
+        EventRecord::Prediction(Prediction { writer, ..prediction(100 + seq, Arm::Canary, at) })
+    };
+    bench.feed([baking(&spec()), P(prediction(1, Arm::Canary, 1.0)), beat(1, 10.0), second(1, 2.0), second(2, 12.0)]);
+    bench.feed([beat(1, 20.0)]);
+    let windows = bench.windows();
+    let counts: Vec<(i64, i64)> =
+        windows.iter().map(|window| (arm(window, Arm::Canary).predictions, arm(window, Arm::Canary).late)).collect();
+    assert_eq!(counts, [(1, 0), (1, 1)]);
+}
