@@ -1,0 +1,323 @@
+//! The fold over one partition of `windows`: records in, rows kept, verdicts out.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serin_schemas::{
+    codec::{EncodeError, decode, encode},
+    envelope::{self, Envelope},
+    event::WindowRecord,
+    ids::RolloutId,
+    records::{ClosedThrough, Control, Decision, Verdict, WindowClosed},
+};
+use serin_sketches::Summary;
+use serin_stream::{
+    fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
+    partition_of,
+    record::{Outgoing, Record, Target},
+};
+
+use crate::{
+    config::Config,
+    evidence::Evidence,
+    head::Head,
+    metrics::Metrics,
+    progress::Progress,
+    rollout::{Refusal, Rollout},
+    rows::{self, Kind},
+    warmup::WarmRow,
+    window::WindowKey,
+};
+
+/// Longest id of a rollout: a `UUIDv7` has 36 characters.
+const MAX_ID: usize = 200;
+
+/// Makes the analyzer's fold of each partition of `windows`.
+#[derive(Clone, Debug)]
+pub struct AnalyzerFactory {
+    config: Config,
+    partitions: i32,
+}
+
+impl AnalyzerFactory {
+    /// A factory. `partitions` is the number of partitions of `windows`: Control records go to all of them, and a task
+    /// analyses the rollouts of its own models only.
+    pub fn new(config: Config, partitions: i32) -> Self {
+        Self { config, partitions }
+    }
+}
+
+impl FoldFactory for AnalyzerFactory {
+    fn stage(&self) -> &'static str {
+        "analyzer"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &[serin_topology::WINDOWS]
+    }
+
+    fn fold(&self, partition: i32) -> Box<dyn Fold> {
+        Box::new(AnalyzerFold {
+            config: self.config.clone(),
+            partition,
+            partitions: self.partitions,
+            source: format!("/analyzer/{partition}"),
+            progress: Progress::default(),
+            rollouts: BTreeMap::new(),
+            metrics: Metrics::new(partition),
+        })
+    }
+}
+
+struct AnalyzerFold {
+    config: Config,
+    partition: i32,
+    partitions: i32,
+    source: String,
+    progress: Progress,
+    rollouts: BTreeMap<RolloutId, Rollout>,
+    metrics: Metrics,
+}
+
+impl Fold for AnalyzerFold {
+    fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        for (key, value) in rows.scan(rows::PROGRESS)? {
+            let partition = key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+            let partition = partition.ok_or_else(|| FoldError(format!("a row of progress has the key {key:02x?}")))?;
+            self.progress.restore(partition, rows::decode("progress", &value)?);
+        }
+        // The head's key is the first of its rollout's, so a rollout is there before its parts.
+        for (key, value) in rows.scan(rows::ROLLOUTS)? {
+            let (id, kind) = rows::parse(&key)?;
+            self.restore(id, kind, &value)?;
+        }
+        for (id, rollout) in &self.rollouts {
+            let (found, planned) = (rollout.evidence.len(), rollout.plan.hypotheses.len());
+            if found != planned {
+                return Err(FoldError(format!("the analyzer has {found} of {planned} hypotheses of rollout {id}")));
+            }
+        }
+        self.metrics.rollouts(self.rollouts.len());
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let body = record.value.as_deref().unwrap_or_default();
+        match WindowRecord::decode(&record.headers, body) {
+            Ok(WindowRecord::Control(control)) => Ok(self.control(&control, context.rows)?),
+            Ok(WindowRecord::WindowClosed(window)) => self.window(window, record, context.rows),
+            Ok(WindowRecord::ClosedThrough(closed)) => self.closed(&closed, context),
+            Err(error) => Ok(Err(Poison { code: error.code(), message: error.to_string() })),
+        }
+    }
+
+    fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
+        self.rollouts.iter_mut().try_for_each(|(id, rollout)| write(id, rollout, context.rows))
+    }
+}
+
+impl AnalyzerFold {
+    fn restore(&mut self, id: RolloutId, kind: Kind, value: &[u8]) -> Result<(), FoldError> {
+        let bad = |poison: Poison| FoldError(format!("the analyzer's rows of a rollout: {}", poison.message));
+        if kind == Kind::Head {
+            let head: Head = rows::decode("a rollout", value)?;
+            self.rollouts.insert(id, Rollout::restore(head).map_err(bad)?);
+            return Ok(());
+        }
+        let orphan = || FoldError(format!("the analyzer has rows of rollout {id} without its head"));
+        let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
+        match kind {
+            // Keys end in the index, and rows come in key order.
+            Kind::Hypothesis => rollout.evidence.push(rows::decode::<Evidence>("a hypothesis", value)?),
+            Kind::WarmUp => {
+                let row: WarmRow = rows::decode("warm-up", value)?;
+                let summary = Summary::decode(&row.summary).map_err(|error| FoldError(error.to_string()))?;
+                rollout.warm.restore((row.metric, row.segment), summary);
+            }
+            Kind::Partial | Kind::Head => {
+                let taken = rollout.take(partial_of(value)?).map_err(bad)?;
+                taken.map_err(|refusal| FoldError(format!("rollout {id} keeps a window it refuses: {refusal:?}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn control(&mut self, control: &Control, rows: &mut dyn Rows) -> Result<Result<(), Poison>, FoldError> {
+        let id = &control.rollout;
+        if partition_of(control.model.as_str().as_bytes(), self.partitions) != self.partition {
+            return Ok(Ok(()));
+        }
+        if id.as_str().is_empty() || id.as_str().len() > MAX_ID || id.as_str().contains('\0') {
+            let message =
+                format!("the rollout id of a Control record must have 1 to {MAX_ID} bytes, none of them zero");
+            return Ok(Err(Poison { code: "bad_control", message }));
+        }
+        if control.phase.is_final() {
+            if self.rollouts.remove(id).is_some() {
+                for (key, _) in rows.scan(&rows::rollout(id))? {
+                    rows.delete(&key);
+                }
+            }
+        } else if let Some(rollout) = self.rollouts.get_mut(id) {
+            return Ok(rollout.control(control));
+        } else {
+            match Rollout::begin(control, self.progress.through()) {
+                Ok(rollout) => drop(self.rollouts.insert(id.clone(), rollout)),
+                Err(poison) => return Ok(Err(poison)),
+            }
+        }
+        self.metrics.rollouts(self.rollouts.len());
+        Ok(Ok(()))
+    }
+
+    fn window(
+        &mut self,
+        window: WindowClosed,
+        record: &Record,
+        rows: &mut dyn Rows,
+    ) -> Result<Result<(), Poison>, FoldError> {
+        let (id, partition) = (window.rollout.clone(), window.partition);
+        let Some(rollout) = self.rollouts.get_mut(&id) else {
+            // It has ended, and its last windows still come in.
+            self.metrics.refused("unknown_rollout");
+            return Ok(Ok(()));
+        };
+        match rollout.take(window) {
+            Ok(Ok(key)) => {
+                rows.put(&rows::partial(&id, &key, partition), partial_row(record)?);
+                self.check_pending()?;
+            }
+            Ok(Err(refusal)) => {
+                self.metrics.refused(refusal.name());
+                tracing::debug!(rollout = %id, partition, reason = refusal.name(), "a partial window was not taken");
+            }
+            Err(poison) => return Ok(Err(poison)),
+        }
+        Ok(Ok(()))
+    }
+
+    fn check_pending(&self) -> Result<(), FoldError> {
+        let pending: usize = self.rollouts.values().map(|rollout| rollout.pending.len()).sum();
+        if pending <= self.config.max_pending_windows {
+            return Ok(());
+        }
+        Err(FoldError(format!(
+            "{pending} windows wait for partitions {:?} of `events`; see whether their aggregators run, or raise \
+             `analyzer.max_pending_windows`",
+            self.progress.blocking()
+        )))
+    }
+
+    fn closed(&mut self, closed: &ClosedThrough, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        if closed.partitions <= 0 || !(0..closed.partitions).contains(&closed.partition) {
+            let message = format!("partition {} of {} does not exist", closed.partition, closed.partitions);
+            return Ok(Err(Poison { code: "bad_closed_through", message }));
+        }
+        let Some(promise) = self.progress.note(closed) else { return Ok(Ok(())) };
+        context.rows.put(&rows::progress(closed.partition), rows::encode(&promise)?);
+        let Some(through) = self.progress.through() else { return Ok(Ok(())) };
+        for (id, rollout) in &mut self.rollouts {
+            let (done, verdict) = rollout.advance(through)?;
+            self.metrics.windows(done.len());
+            for (window, parts) in done {
+                delete_partials(id, &window, parts.into_iter(), context.rows);
+            }
+            if let Some(verdict) = verdict {
+                self.metrics.verdict(&verdict);
+                tell(&verdict);
+                context.out.push(outgoing(verdict, &self.source)?);
+                context.commit_now = true;
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+impl Refusal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Repeated => "repeated",
+            Self::Late => "late",
+            Self::UnknownGeneration => "unknown_generation",
+        }
+    }
+}
+
+/// Writes what changed since the last commit.
+fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(), FoldError> {
+    if std::mem::take(&mut rollout.changed) {
+        rows.put(&rows::head(id), rows::encode(&rollout.head)?);
+    }
+    for index in std::mem::take(&mut rollout.dirty) {
+        rows.put(&rows::hypothesis(id, index), rows::encode(&rollout.evidence[index])?);
+    }
+    for (metric, segment) in std::mem::take(&mut rollout.warm.dirty) {
+        let key = rows::warm_up(id, metric, &segment);
+        let warm = (metric, segment);
+        match rollout.warm.get(&warm) {
+            Some(summary) => {
+                let row = WarmRow { metric: warm.0, segment: warm.1, summary: summary.encode() };
+                rows.put(&key, rows::encode(&row)?);
+            }
+            None => rows.delete(&key),
+        }
+    }
+    Ok(())
+}
+
+/// A partial window is kept as it came: the version of its schema, then its body.
+fn partial_row(record: &Record) -> Result<Bytes, FoldError> {
+    let (_, version) = envelope::record_type(&record.headers).map_err(|error| FoldError(error.to_string()))?;
+    let body = record.value.as_deref().unwrap_or_default();
+    Ok([&[rows::FORMAT][..], &version.to_le_bytes(), body].concat().into())
+}
+
+fn partial_of(row: &[u8]) -> Result<WindowClosed, FoldError> {
+    let unreadable = |cause: &str| FoldError(format!("the analyzer's row of a partial window cannot be read: {cause}"));
+    let (head, body) = row.split_at_checked(5).ok_or_else(|| unreadable("it is cut off"))?;
+    if head[0] != rows::FORMAT {
+        return Err(unreadable("its format is unknown"));
+    }
+    let version = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
+    decode::<WindowClosed>(version, body).map_err(|error| unreadable(&error.to_string()))
+}
+
+fn delete_partials(id: &RolloutId, window: &WindowKey, parts: impl Iterator<Item = i32>, rows: &mut dyn Rows) {
+    for partition in parts {
+        rows.delete(&rows::partial(id, window, partition));
+    }
+}
+
+/// A verdict as a record. One too large for the log keeps what decides: all traffic, and the segments that failed.
+fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
+    let body = match encode(&verdict) {
+        Err(EncodeError::TooLarge { bytes, .. }) => {
+            tracing::error!(rollout = %verdict.rollout, bytes, "a verdict is too large for the log: segments are left out");
+            verdict.metrics.retain(|metric| metric.segment.is_all() || metric.failed_at.is_some());
+            encode(&verdict)
+        }
+        other => other,
+    };
+    let body = body.map_err(|error| FoldError(format!("a verdict cannot be written: {error}")))?;
+    let head = Envelope { id: &verdict.id, source, subject: verdict.model.as_str(), time: verdict.as_of };
+    Ok(Outgoing {
+        topic: serin_topology::VERDICTS,
+        target: Target::ByKey,
+        key: Bytes::copy_from_slice(verdict.model.as_str().as_bytes()),
+        value: Some(body.into()),
+        headers: envelope::headers::<Verdict>(&head),
+        timestamp_ms: None,
+    })
+}
+
+fn tell(verdict: &Verdict) {
+    let Verdict { model, rollout, as_of, step, decision, sentence, .. } = verdict;
+    match decision {
+        Decision::Rollback | Decision::Hold => {
+            tracing::info!(%model, %rollout, as_of = as_of.0, step, ?decision, "{sentence}");
+        }
+        Decision::Promote | Decision::Continue => {
+            tracing::debug!(%model, %rollout, as_of = as_of.0, step, ?decision, "{sentence}");
+        }
+    }
+}

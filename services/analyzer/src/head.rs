@@ -1,0 +1,78 @@
+//! What the analyzer remembers of one rollout beside its hypotheses: one row.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serin_schemas::{
+    ids::{EventTime, Generation, ModelName, RolloutId, Span, Version},
+    records::{Arm, ArmCounts, Control, Phase},
+};
+
+use crate::health::{Health, Shares};
+
+/// What one generation meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Era {
+    pub(crate) phase: Phase,
+    pub(crate) step: i32,
+    pub(crate) shares: Shares,
+}
+
+impl Era {
+    pub(crate) fn of(control: &Control) -> Self {
+        let shares = Shares { canary: control.canary_share, control: control.control_share };
+        Self { phase: control.phase, step: control.step, shares }
+    }
+
+    /// Whether its windows teach rather than judge.
+    pub(crate) fn is_warm_up(self) -> bool {
+        matches!(self.phase, Phase::Pending | Phase::Warming)
+    }
+}
+
+/// The moment at which the rollout's evidence crossed the threshold of rollback. It stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Crossing {
+    /// End of the deciding window.
+    pub(crate) at: EventTime,
+    /// The hypothesis that contributed most.
+    pub(crate) largest: u32,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) model: ModelName,
+    pub(crate) rollout: RolloutId,
+    pub(crate) stable: Version,
+    pub(crate) canary: Version,
+    /// The spec as the first Control carried it.
+    pub(crate) spec: String,
+    /// What warm-up froze, as Control carried it.
+    pub(crate) frozen: Option<String>,
+    /// What the analyzer proposed to freeze.
+    pub(crate) proposed: Option<String>,
+    pub(crate) eras: BTreeMap<Generation, Era>,
+    /// All windows that close up to here are in: what all partitions have promised, less the rollout's grace.
+    pub(crate) through: EventTime,
+    /// Of the last verdict.
+    pub(crate) as_of: EventTime,
+    pub(crate) warmup_events: u64,
+    pub(crate) warmup_labels: bool,
+    /// Per stream, the step whose PASS evidence runs.
+    pub(crate) steps: BTreeMap<Span, i32>,
+    /// Canary's answers in the step of stream 0.
+    pub(crate) step_canary: u64,
+    /// Totals since the canary began.
+    pub(crate) arms: BTreeMap<Arm, ArmCounts>,
+    pub(crate) health: Health,
+    pub(crate) crossed: Option<Crossing>,
+}
+
+impl Head {
+    /// The newest generation and what it means.
+    pub(crate) fn current(&self) -> (Generation, Era) {
+        let (&generation, &era) = self.eras.last_key_value().expect("a rollout begins with a Control record");
+        (generation, era)
+    }
+}

@@ -1,0 +1,366 @@
+//! Whether the evidence itself can be trusted: traffic in both arms, the configured split, nothing lost, late or unlabelled on
+//! one side only.
+//!
+//! Small numbers are no finding: an arm is missed only when at least [`ENOUGH`] answers were due, and differences are tested
+//! with e-processes at level [`ALPHA`], so that looking at every window does not wear the level out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::{Mode, NoDataPolicies, Policy, TrafficSource, WhenMissing};
+use serin_schemas::{
+    ids::{EventTime, Span},
+    records::{Arm, HealthIssue, NoDataReason},
+};
+use serin_statistics::{
+    counts::{SPLIT_CONCENTRATION, split_ln_e},
+    rejects,
+};
+
+use crate::{
+    plan::Plan,
+    share::{Counted, ShareTest},
+    window::Merged,
+};
+
+/// Chance of a false alarm of each check over a whole step (statistics.md 3.6).
+pub(crate) const ALPHA: f64 = 0.001;
+/// An arm that was due this many answers and had none is silent: by chance that happens less than once in a thousand times
+/// (Poisson, `exp(-7) = 0.0009`).
+const ENOUGH: f64 = 7.0;
+/// Differences of late or labelled shares up to this are no finding.
+const SHARE_MARGIN: f64 = 0.01;
+
+/// What a generation's traffic should look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shares {
+    /// Canary's share in 1/10000.
+    pub(crate) canary: i32,
+    /// Control's share in 1/10000.
+    pub(crate) control: i32,
+}
+
+impl Shares {
+    /// Whether one arm has nothing while enough answers of the other are there to expect some.
+    fn is_silent(self, canary: u64, control: u64) -> bool {
+        let all = (canary + control) as f64 / f64::from(self.canary + self.control).max(1.0);
+        let due = |count: u64, share: i32| count == 0 && all * f64::from(share) >= ENOUGH;
+        due(canary, self.canary) || due(control, self.control)
+    }
+
+    fn of(self, arm: Arm) -> i32 {
+        if arm == Arm::Canary { self.canary } else { self.control }
+    }
+}
+
+/// One generation's part of a window in which the arms are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Compared<'a> {
+    pub(crate) step: i32,
+    pub(crate) shares: Shares,
+    pub(crate) window: &'a Merged,
+}
+
+/// The split between canary and control within a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Split {
+    step: i32,
+    shares: Option<Shares>,
+    canary: u64,
+    control: u64,
+    broken_at: Option<EventTime>,
+}
+
+impl Split {
+    fn add(&mut self, step: i32, shares: Shares, window: &Merged, end: EventTime) {
+        if self.step != step || self.shares != Some(shares) {
+            *self = Self { step, shares: Some(shares), ..Self::default() };
+        }
+        let (canary, control) = (window.predictions(Arm::Canary), window.predictions(Arm::Control));
+        if shares.is_silent(canary, control) {
+            // No evidence enters from such a window, and silence is told as silence.
+            return;
+        }
+        self.canary += canary;
+        self.control += control;
+        let weights = [f64::from(shares.canary), f64::from(shares.control)];
+        let ln_e = split_ln_e(&[self.canary, self.control], &weights, SPLIT_CONCENTRATION);
+        if self.broken_at.is_none() && rejects(ln_e, ALPHA) {
+            self.broken_at = Some(end);
+        }
+    }
+}
+
+/// Since when an arm has had no answers, and how many it was due since.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Silence {
+    since: EventTime,
+    /// Answers of all arms since.
+    all: u64,
+    /// The arm's share of them.
+    due: f64,
+}
+
+impl Silence {
+    fn add(&mut self, arm: Arm, end: EventTime, strata: &[Compared<'_>]) {
+        if strata.iter().any(|stratum| stratum.window.predictions(arm) > 0) {
+            *self = Self { since: end.max(self.since), all: 0, due: 0.0 };
+            return;
+        }
+        for stratum in strata {
+            let all = all_answers(stratum.window);
+            self.all += all;
+            self.due += all as f64 * f64::from(stratum.shares.of(arm)) / 1e4;
+        }
+    }
+}
+
+/// Labels of one stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Labels {
+    /// Answers and labelled ones over all windows.
+    answers: u64,
+    labelled: u64,
+    /// Answers since the last window with a label.
+    unlabelled: u64,
+    share: Option<ShareTest>,
+}
+
+/// The health of one rollout's evidence.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Health {
+    split: Split,
+    silence: BTreeMap<Arm, Silence>,
+    late: Option<ShareTest>,
+    labels: BTreeMap<Span, Labels>,
+    /// Lost events per arm since the last verdict.
+    lost: BTreeMap<Arm, i64>,
+    first: Option<EventTime>,
+    answers: u64,
+}
+
+const COMPARED: [Arm; 2] = [Arm::Canary, Arm::Control];
+/// Arms whose losses are told. Of missing sequence numbers nobody knows the arm; they are counted under stable.
+const LOSING: [Arm; 3] = [Arm::Canary, Arm::Control, Arm::Stable];
+
+impl Health {
+    /// Any window of stream 0, whatever the phase: how much traffic the model has.
+    pub(crate) fn traffic(&mut self, end: EventTime, window: &Merged) {
+        self.first.get_or_insert(end);
+        self.answers += all_answers(window);
+    }
+
+    /// A window of stream 0 in which the arms are compared: its strata by generation.
+    pub(crate) fn compared(&mut self, plan: &Plan, end: EventTime, strata: &[Compared<'_>]) {
+        for stratum in strata {
+            let Compared { step, shares, window } = *stratum;
+            if split_is_ours(plan) && shares.canary > 0 && shares.control > 0 {
+                self.split.add(step, shares, window, end);
+            }
+        }
+        for arm in COMPARED {
+            if let Some(silence) = self.silence.get_mut(&arm) {
+                silence.add(arm, end, strata);
+            }
+        }
+        for arm in LOSING {
+            let lost = |stratum: &Compared<'_>| stratum.window.arms.get(&arm).map_or(0, |counts| counts.lost);
+            let sum = self.lost.entry(arm).or_default();
+            *sum = strata.iter().map(lost).fold(*sum, i64::saturating_add);
+        }
+        let late = |window: &Merged, arm| {
+            let counts = window.arms.get(&arm);
+            counts.map_or((0, 0), |c| (c.predictions.saturating_add(c.late) as u64, c.late as u64))
+        };
+        let test = self.late.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
+        test.observe(end, &both(strata, late));
+    }
+
+    /// A window of a label stream: all answers of it, and the strata in which both arms are on.
+    pub(crate) fn labelled<'a>(
+        &mut self,
+        plan: &Plan,
+        stream: Span,
+        end: EventTime,
+        all: impl Iterator<Item = &'a Merged>,
+        strata: &[Compared<'_>],
+    ) {
+        let labels = self.labels.entry(stream).or_default();
+        let counts = all.flat_map(|window| window.arms.values()).filter(|counts| counts.arm != Arm::Shadow);
+        let (answers, labelled) =
+            counts.fold((0, 0), |sum, counts| (sum.0 + counts.predictions as u64, sum.1 + counts.labelled as u64));
+        labels.answers += answers;
+        labels.labelled += labelled;
+        labels.unlabelled = if labelled > 0 { 0 } else { labels.unlabelled + answers };
+        if waits_for_truth(plan, stream) && !strata.is_empty() {
+            let count = |window: &Merged, arm| {
+                window.arms.get(&arm).map_or((0, 0), |c| (c.predictions as u64, c.labelled.min(c.predictions) as u64))
+            };
+            let test = labels.share.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
+            test.observe(end, &both(strata, count));
+        }
+    }
+
+    /// A generation begins at `at`: from the next whole window on its arms owe answers.
+    pub(crate) fn begin(&mut self, shares: Shares, at: EventTime, window: Span) {
+        for arm in COMPARED {
+            if shares.of(arm) <= 0 {
+                self.silence.remove(&arm);
+            } else {
+                let fresh = Silence { since: at.window_end(window), all: 0, due: 0.0 };
+                self.silence.entry(arm).or_insert(fresh);
+            }
+        }
+    }
+
+    /// Shares are compared anew: in each step of a stream, as the split is.
+    pub(crate) fn compare_anew(&mut self, stream: Span) {
+        if stream.0 == 0 {
+            self.late = None;
+        } else if let Some(labels) = self.labels.get_mut(&stream) {
+            labels.share = None;
+        }
+    }
+
+    /// The rollout goes on after it was held or paused: whoever resumed it has seen which shares differed.
+    pub(crate) fn resume(&mut self) {
+        self.late = None;
+        self.labels.values_mut().for_each(|labels| labels.share = None);
+    }
+
+    /// The verdict is out: what is told once need not be told again.
+    pub(crate) fn told(&mut self) {
+        self.lost.clear();
+    }
+
+    /// What is wrong, as of a point of event time, in a fixed order.
+    pub(crate) fn issues(&self, plan: &Plan, step: i32, shares: Shares, as_of: EventTime) -> Vec<HealthIssue> {
+        let policies = &plan.spec.no_data;
+        let mut issues = Vec::new();
+        for arm in COMPARED {
+            issues.extend(self.silence_of(arm, shares, as_of, plan).map(|text| silent(arm, policies, text)));
+        }
+        if let Some(at) = self.split.broken_at.filter(|_| self.split.step == step) {
+            issues.push(self.split_issue(at, policies));
+        }
+        for (arm, &lost) in self.lost.iter().filter(|&(_, &lost)| lost > 0) {
+            let text = if *arm == Arm::Stable {
+                format!("{lost} events of stable, or of an arm nobody knows, were lost since the last verdict")
+            } else {
+                format!("{lost} events of {} were lost by their writers since the last verdict", name(*arm))
+            };
+            issues.push(issue(NoDataReason::EventsLost, policies.events_lost, text));
+        }
+        if let Some((canary, control)) = self.late.as_ref().and_then(ShareTest::differ) {
+            let text = format!("{} of canary's events came late, {} of control's", percent(canary), percent(control));
+            issues.push(issue(NoDataReason::LateShareDiffers, policies.late_share, text));
+        }
+        for (&stream, labels) in &self.labels {
+            issues.extend(
+                labels.issue(plan, stream).map(|text| issue(NoDataReason::LabelsMissing, policies.stale, text)),
+            );
+        }
+        issues
+    }
+
+    /// In `observe` mode nobody follows the configured shares, so nothing is due.
+    fn silence_of(&self, arm: Arm, shares: Shares, as_of: EventTime, plan: &Plan) -> Option<String> {
+        let window = plan.spec.window.0;
+        if plan.spec.mode == Mode::Observe {
+            return None;
+        }
+        let silence = self.silence.get(&arm)?;
+        let gap = as_of.since(silence.since);
+        if gap <= window {
+            return None;
+        }
+        if silence.all > 0 {
+            let text =
+                format!("{} had no answers for {} while about {:.0} were due", name(arm), span(gap), silence.due);
+            return (silence.due >= ENOUGH).then_some(text);
+        }
+        // Nobody had any: judge by the traffic before.
+        let windows = |span: Span| span.0 as f64 / window.0.max(1) as f64;
+        let known = windows(silence.since.since(self.first?)) + 1.0;
+        let due = self.answers as f64 / known.max(1.0) * windows(gap) * f64::from(shares.of(arm)) / 1e4;
+        (due >= ENOUGH).then(|| format!("the model had no answers at all for {}", span(gap)))
+    }
+
+    fn split_issue(&self, at: EventTime, policies: &NoDataPolicies) -> HealthIssue {
+        let Split { canary, control, shares, .. } = &self.split;
+        let shares = shares.unwrap_or(Shares { canary: 0, control: 0 });
+        let wanted = f64::from(shares.canary) / f64::from((shares.canary + shares.control).max(1));
+        let seen = *canary as f64 / (canary + control).max(1) as f64;
+        let text = format!(
+            "canary has {} of the compared answers ({canary} against {control}), not the configured {}; certain since {}",
+            percent(seen),
+            percent(wanted),
+            at.to_rfc3339().unwrap_or_default(),
+        );
+        issue(NoDataReason::SampleRatio, policies.sample_ratio, text)
+    }
+}
+
+impl Labels {
+    fn issue(&self, plan: &Plan, stream: Span) -> Option<String> {
+        if !waits_for_truth(plan, stream) {
+            return None;
+        }
+        let due = self.unlabelled as f64 * self.labelled as f64 / self.answers.max(1) as f64;
+        if due >= ENOUGH {
+            return Some(format!(
+                "{} answers have matured without any label, about {due:.0} were due",
+                self.unlabelled
+            ));
+        }
+        let (canary, control) = self.share.as_ref().and_then(ShareTest::differ)?;
+        Some(format!("{} of canary's answers got a label, {} of control's", percent(canary), percent(control)))
+    }
+}
+
+/// Whether a metric of the stream leaves answers without a label out.
+fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
+    let metrics = plan.spec.metrics.iter().zip(&plan.metrics);
+    metrics.into_iter().any(|(spec, metric)| metric.maturity == stream && spec.when_missing == WhenMissing::Exclude)
+}
+
+/// The split can be tested where Serin draws it for each request; sticky units come with many requests each.
+fn split_is_ours(plan: &Plan) -> bool {
+    let spec = &plan.spec;
+    spec.traffic == TrafficSource::Router && spec.mode == Mode::Act && spec.assignment.sticky.is_none()
+}
+
+fn both(strata: &[Compared<'_>], count: impl Fn(&Merged, Arm) -> Counted) -> Vec<(Counted, Counted)> {
+    let pair = |stratum: &Compared<'_>| (count(stratum.window, Arm::Canary), count(stratum.window, Arm::Control));
+    strata.iter().map(pair).collect()
+}
+
+fn all_answers(window: &Merged) -> u64 {
+    [Arm::Stable, Arm::Control, Arm::Canary].into_iter().map(|arm| window.predictions(arm)).sum()
+}
+
+fn silent(arm: Arm, policies: &NoDataPolicies, sentence: String) -> HealthIssue {
+    let reason = if arm == Arm::Canary { NoDataReason::NoCanaryTraffic } else { NoDataReason::NoControlTraffic };
+    issue(reason, policies.no_traffic, sentence)
+}
+
+fn issue(reason: NoDataReason, policy: Policy, sentence: String) -> HealthIssue {
+    let policy = match policy {
+        Policy::Hold => "hold",
+        Policy::Rollback => "rollback",
+        Policy::Warn => "warn",
+    };
+    HealthIssue { reason, policy: policy.to_owned(), sentence }
+}
+
+fn name(arm: Arm) -> &'static str {
+    if arm == Arm::Canary { "the canary" } else { "the control arm" }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+fn span(span: Span) -> serin_rollout::units::Duration {
+    serin_rollout::units::Duration(span)
+}

@@ -1,0 +1,34 @@
+//! The analyzer: a fold over one partition of `windows` that turns complete windows into verdicts.
+//!
+//! Aggregators write partial windows and promise how far each partition of `events` is closed; the controller writes Control
+//! records. The analyzer merges the parts, multiplies each window into the evidence exactly once, in event-time order, and
+//! emits one Verdict per rollout whenever a window's time has passed on all partitions. What the numbers mean:
+//! `docs/verdicts.md`; the statistics: `serin_statistics`.
+//!
+//! Invariants:
+//! - Deterministic: the verdicts' bytes depend on the records of the partition alone, not on batches, commits or restarts.
+//! - A window enters when every partition has passed its end plus maturity; a partition never heard of holds it back. Late
+//!   and repeated parts are refused and counted.
+//! - Hypotheses, weights, margins and thresholds are fixed by the spec and by warm-up, before the first canary window.
+//! - Failures and the crossing of the rollback threshold stay; PASS must be shown anew in each step.
+//! - What is not judged has neither passed nor failed.
+//! - Bounded: windows leave when they are judged; a rollout's rows go with its last Control record.
+
+mod config;
+mod evidence;
+mod fold;
+mod head;
+mod health;
+pub mod metrics;
+mod plan;
+mod progress;
+mod rollout;
+mod rows;
+mod sentence;
+mod share;
+mod verdict;
+mod warmup;
+mod window;
+
+pub use config::Config;
+pub use fold::AnalyzerFactory;

@@ -1,0 +1,396 @@
+//! One rollout: windows in, evidence kept, a verdict whenever a window's time has passed on all partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serin_rollout::{Frozen, RolloutSpec};
+use serin_schemas::{
+    ids::{EventTime, Span},
+    records::{Arm, Control, Phase, Verdict, WindowClosed},
+};
+use serin_sketches::Summary;
+use serin_statistics::{ln_weighted_average, p_anytime, rejects, weighted_holm};
+use serin_stream::fold::{FoldError, Poison};
+
+use crate::{
+    evidence::{Evidence, empty},
+    head::{Crossing, Era, Head},
+    health::{Compared, Health},
+    plan::Plan,
+    verdict,
+    warmup::{WarmUp, by_hypothesis},
+    window::{CellKey, Merged, Part, WindowKey, add_counts, no_counts},
+};
+
+/// Why a readable window was not taken. It is counted, not a dead letter: replays after a crash bring some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Its part of this partition is in already.
+    Repeated,
+    /// All partitions had promised that it would not come.
+    Late,
+    /// No Control record has named its generation.
+    UnknownGeneration,
+}
+
+/// One rollout's state.
+pub(crate) struct Rollout {
+    pub(crate) head: Head,
+    pub(crate) plan: Plan,
+    /// Parallel to `plan.hypotheses`.
+    pub(crate) evidence: Vec<Evidence>,
+    pub(crate) warm: WarmUp,
+    pub(crate) pending: BTreeMap<WindowKey, Merged>,
+    /// Hypotheses whose row is out of date.
+    pub(crate) dirty: BTreeSet<usize>,
+    /// Whether the head's row is out of date.
+    pub(crate) changed: bool,
+}
+
+/// A window that was judged: which parts were in it.
+pub(crate) type Done = (WindowKey, BTreeSet<i32>);
+
+fn bad_control(control: &Control, what: &str, cause: &dyn std::fmt::Display) -> Poison {
+    let message = format!("Control of rollout {}, generation {}: {what}: {cause}", control.rollout, control.generation);
+    Poison { code: "bad_control", message }
+}
+
+impl Rollout {
+    /// A rollout begins with its first Control record. `watermark` is what all partitions have promised so far.
+    pub(crate) fn begin(control: &Control, watermark: Option<EventTime>) -> Result<Self, Poison> {
+        let spec: RolloutSpec =
+            serde_json::from_str(&control.spec).map_err(|error| bad_control(control, "the spec", &error))?;
+        if spec.window.0.0 <= 0 {
+            return Err(bad_control(control, "the spec", &"a window must be longer than 0"));
+        }
+        // Before anything is closed there is nothing to say; a command's wall clock is no event time.
+        let through = watermark.map_or(EventTime(i64::MIN), |mark| mark.minus(spec.grace.0));
+        let head = Head {
+            model: control.model.clone(),
+            rollout: control.rollout.clone(),
+            stable: control.stable.clone(),
+            canary: control.canary.clone(),
+            spec: control.spec.clone(),
+            frozen: None,
+            proposed: None,
+            eras: BTreeMap::new(),
+            through,
+            as_of: floor(through, spec.window.0),
+            warmup_events: 0,
+            warmup_labels: false,
+            steps: BTreeMap::new(),
+            step_canary: 0,
+            arms: BTreeMap::new(),
+            health: Health::default(),
+            crossed: None,
+        };
+        let mut rollout = Self::restore(head)?;
+        rollout.changed = true;
+        rollout.check(control)?;
+        rollout.control(control)?;
+        Ok(rollout)
+    }
+
+    /// A rollout from its head; rows of hypotheses, warm-up and windows follow.
+    pub(crate) fn restore(head: Head) -> Result<Self, Poison> {
+        let bad = |error: serde_json::Error| Poison { code: "bad_control", message: error.to_string() };
+        let mut plan = Plan::new(serde_json::from_str(&head.spec).map_err(bad)?);
+        if let Some(frozen) = &head.frozen {
+            plan.freeze(&serde_json::from_str(frozen).map_err(bad)?);
+        }
+        Ok(Self {
+            head,
+            plan,
+            evidence: Vec::new(),
+            warm: WarmUp::default(),
+            pending: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            changed: false,
+        })
+    }
+
+    /// Whether every metric can be tested as specified.
+    fn check(&self, control: &Control) -> Result<(), Poison> {
+        for metric in &self.plan.spec.metrics {
+            Evidence::new(metric, self.plan.horizon(), self.plan.spec.decision.false_promotion)
+                .map_err(|error| bad_control(control, &format!("metric {:?}", metric.name), &error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a further Control record; one that is not newer is a repetition.
+    pub(crate) fn control(&mut self, control: &Control) -> Result<(), Poison> {
+        if self.head.eras.last_key_value().is_some_and(|(&newest, _)| control.generation <= newest) {
+            return Ok(());
+        }
+        if let (None, Some(text)) = (&self.head.frozen, &control.frozen) {
+            let frozen = serde_json::from_str(text).map_err(|error| bad_control(control, "frozen", &error))?;
+            self.freeze(&frozen, control)?;
+            self.head.frozen = Some(text.clone());
+        }
+        let era = Era::of(control);
+        let waits = |phase| matches!(phase, Phase::Held | Phase::Paused);
+        if !waits(era.phase) && self.head.eras.last_key_value().is_some_and(|(_, last)| waits(last.phase)) {
+            self.head.health.resume();
+        }
+        if !era.is_warm_up() {
+            self.head.health.begin(era.shares, control.decided_at, self.plan.spec.window.0);
+        }
+        self.head.eras.insert(control.generation, era);
+        self.changed = true;
+        Ok(())
+    }
+
+    fn freeze(&mut self, frozen: &Frozen, control: &Control) -> Result<(), Poison> {
+        self.plan.freeze(frozen);
+        let alpha = self.plan.spec.decision.false_promotion;
+        let new = |hypothesis: &crate::plan::HypothesisPlan| {
+            Evidence::new(&self.plan.spec.metrics[hypothesis.metric], self.plan.horizon(), alpha)
+        };
+        let evidence: Result<Vec<_>, _> = self.plan.hypotheses.iter().map(new).collect();
+        self.evidence = evidence.map_err(|error| bad_control(control, "the spec", &error))?;
+        self.dirty.extend(0..self.evidence.len());
+        let learned = self.warm.hand_over(&self.plan);
+        self.learn(learned).map_err(|error| bad_control(control, "warm-up", &error))
+    }
+
+    fn learn(&mut self, learned: BTreeMap<usize, Summary>) -> Result<(), FoldError> {
+        for (index, summary) in learned {
+            let taught = self.evidence[index].test.observe_warmup(&summary);
+            taught.map_err(|error| FoldError(format!("warm-up of rollout {}: {error}", self.head.rollout)))?;
+            self.dirty.insert(index);
+        }
+        Ok(())
+    }
+
+    /// Takes one partition's part of a window.
+    pub(crate) fn take(&mut self, window: WindowClosed) -> Result<Result<WindowKey, Refusal>, Poison> {
+        let part = Part::parse(window, &self.plan)?;
+        let key = part.key;
+        if !self.head.eras.contains_key(&key.generation) {
+            return Ok(Err(Refusal::UnknownGeneration));
+        }
+        if key.closes <= self.head.through {
+            return Ok(Err(Refusal::Late));
+        }
+        let merged = self.pending.entry(key).or_default();
+        if merged.parts.contains(&part.partition) {
+            return Ok(Err(Refusal::Repeated));
+        }
+        let added = merged.add(part);
+        if merged.parts.is_empty() {
+            self.pending.remove(&key);
+        }
+        added.map(|()| Ok(key))
+    }
+
+    /// All partitions have passed `watermark`: judges what is complete, which is so after the rollout's own grace, and says so
+    /// when a window's time has passed.
+    pub(crate) fn advance(&mut self, watermark: EventTime) -> Result<(Vec<Done>, Option<Verdict>), FoldError> {
+        let through = watermark.minus(self.plan.spec.grace.0);
+        if through <= self.head.through {
+            return Ok((Vec::new(), None));
+        }
+        self.head.through = through;
+        self.changed = true;
+        let mut done = Vec::new();
+        while let Some((&first, _)) = self.pending.first_key_value() {
+            if first.closes > through {
+                break;
+            }
+            let mut strata = Vec::new();
+            while let Some(entry) = self.pending.first_entry() {
+                if (entry.key().closes, entry.key().maturity) != (first.closes, first.maturity) {
+                    break;
+                }
+                strata.push(entry.remove_entry());
+            }
+            self.judge(first.maturity, first.end(), &mut strata)?;
+            done.extend(strata.into_iter().map(|(key, merged)| (key, merged.parts)));
+        }
+        let as_of = floor(through, self.plan.spec.window.0);
+        let phase = self.head.current().1.phase;
+        if as_of <= self.head.as_of || matches!(phase, Phase::Pending) || phase.is_final() {
+            return Ok((done, None));
+        }
+        let first =
+            std::mem::replace(&mut self.head.as_of, as_of) == floor(EventTime(i64::MIN), self.plan.spec.window.0);
+        if first && done.is_empty() {
+            return Ok((done, None));
+        }
+        self.propose();
+        let verdict = verdict::of(self);
+        self.head.health.told();
+        Ok((done, Some(verdict)))
+    }
+
+    /// Freezes the segments once warm-up has seen enough.
+    fn propose(&mut self) {
+        let head = &mut self.head;
+        let enough = head.warmup_events >= self.plan.spec.warmup.min_events;
+        let labels = head.warmup_labels || !self.plan.needs_labels();
+        if head.frozen.is_none() && head.proposed.is_none() && enough && labels {
+            let frozen = self.warm.freeze(&self.plan, head.warmup_events);
+            head.proposed = Some(serde_json::to_string(&frozen).expect("maps of text are JSON"));
+        }
+    }
+
+    /// Takes one complete window of one stream, all its generations at once, and leaves their cells empty.
+    fn judge(&mut self, stream: Span, end: EventTime, strata: &mut [(WindowKey, Merged)]) -> Result<(), FoldError> {
+        let eras: Vec<Era> = strata.iter().map(|(key, _)| self.head.eras[&key.generation]).collect();
+        let compared: Vec<Compared<'_>> = strata
+            .iter()
+            .zip(&eras)
+            .filter(|(_, era)| !era.is_warm_up())
+            .map(|((_, window), era)| Compared { step: era.step, shares: era.shares, window })
+            .collect();
+        let judged = !compared.is_empty() && !self.evidence.is_empty();
+        if judged {
+            self.enter_step(stream, compared.iter().map(|stratum| stratum.step).max().unwrap_or(-1));
+            if stream.0 == 0 {
+                self.count(&compared);
+            }
+        }
+        self.watch(stream, end, strata, &compared);
+        let mut cells = Vec::new();
+        for ((_, window), era) in strata.iter_mut().zip(&eras) {
+            if era.is_warm_up() {
+                self.warm_up(stream, window)?;
+            } else {
+                cells.push(std::mem::take(&mut window.cells));
+            }
+        }
+        if judged {
+            self.compare(stream, end, cells)?;
+            self.latch(end);
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)], compared: &[Compared<'_>]) {
+        let health = &mut self.head.health;
+        if stream.0 > 0 {
+            health.labelled(&self.plan, stream, end, strata.iter().map(|(_, window)| window), compared);
+            return;
+        }
+        for (_, window) in strata {
+            health.traffic(end, window);
+        }
+        if !compared.is_empty() {
+            health.compared(&self.plan, end, compared);
+        }
+    }
+
+    fn warm_up(&mut self, stream: Span, window: &Merged) -> Result<(), FoldError> {
+        if stream.0 == 0 {
+            self.head.warmup_events += window.predictions(Arm::Stable);
+        }
+        let stable = window.cells.iter().filter(|((arm, _, _), _)| *arm == Arm::Stable);
+        let cells: Vec<_> = stable.map(|((_, metric, segment), summary)| (*metric, segment, summary)).collect();
+        let labelled = |metric: usize| self.plan.spec.metrics[metric].source.needs_label();
+        self.head.warmup_labels |= cells.iter().any(|(metric, _, summary)| labelled(*metric) && summary.n() > 0);
+        if self.evidence.is_empty() {
+            for (metric, segment, summary) in cells {
+                self.warm.add(metric, segment.clone(), summary);
+            }
+            return Ok(());
+        }
+        let cells = cells.into_iter().map(|(metric, segment, summary)| (metric, segment.clone(), summary.clone()));
+        self.learn(by_hypothesis(&self.plan, cells))
+    }
+
+    /// PASS must be shown and shares compared anew in each step, per stream from the first window of the step on.
+    fn enter_step(&mut self, stream: Span, step: i32) {
+        if self.head.steps.get(&stream).is_some_and(|&known| step <= known) {
+            return;
+        }
+        self.head.steps.insert(stream, step);
+        self.head.health.compare_anew(stream);
+        if stream.0 == 0 {
+            self.head.step_canary = 0;
+        }
+        for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
+            self.evidence[index].test.reset_pass();
+            self.dirty.insert(index);
+        }
+    }
+
+    fn count(&mut self, compared: &[Compared<'_>]) {
+        for stratum in compared {
+            for (&arm, counts) in &stratum.window.arms {
+                add_counts(self.head.arms.entry(arm).or_insert_with(|| no_counts(arm)), counts);
+            }
+            if self.head.steps.get(&Span::default()) == Some(&stratum.step) {
+                self.head.step_canary += stratum.window.predictions(Arm::Canary);
+            }
+        }
+    }
+
+    fn compare(
+        &mut self,
+        stream: Span,
+        end: EventTime,
+        cells: Vec<BTreeMap<CellKey, Summary>>,
+    ) -> Result<(), FoldError> {
+        let mut strata: Vec<[BTreeMap<usize, Summary>; 2]> = Vec::new();
+        for cells in cells {
+            let mut arms = [Vec::new(), Vec::new()];
+            for ((arm, metric, segment), summary) in cells {
+                match arm {
+                    Arm::Canary => arms[0].push((metric, segment, summary)),
+                    Arm::Control => arms[1].push((metric, segment, summary)),
+                    Arm::Stable | Arm::Shadow => {}
+                }
+            }
+            strata.push(arms.map(|cells| by_hypothesis(&self.plan, cells.into_iter())));
+        }
+        for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
+            let kind = self.plan.metrics[self.plan.hypotheses[index].metric].summary;
+            let pairs = strata.iter_mut().map(|arms| arms.each_mut().map(|arm| arm.remove(&index)));
+            let pairs: Vec<(Summary, Summary)> = pairs
+                .filter(|arms| arms.iter().any(Option::is_some))
+                .map(|arms| arms.map(|arm| arm.unwrap_or_else(|| empty(kind))).into())
+                .collect();
+            if !pairs.is_empty() {
+                let observed = self.evidence[index].observe(end, &pairs);
+                observed.map_err(|error| FoldError(format!("rollout {}: {error}", self.head.rollout)))?;
+                self.dirty.insert(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what has failed by now: failures and the crossing stay, whatever comes later.
+    fn latch(&mut self, end: EventTime) {
+        let alpha = self.plan.spec.decision.false_rollback;
+        let failed = weighted_holm(&self.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())), alpha);
+        for (index, failed) in failed.into_iter().enumerate() {
+            let evidence = &mut self.evidence[index];
+            // What is only watched has no share of the budget and is held against its own e-value.
+            let watched = self.plan.hypotheses[index].weight <= 0.0;
+            let failed = failed || (watched && rejects(evidence.test.max_ln_e_fail(), alpha));
+            if failed && evidence.failed_at.is_none() {
+                evidence.failed_at = Some(end);
+                self.dirty.insert(index);
+            }
+        }
+        let current = self.weighted(|evidence| evidence.test.ln_e_fail());
+        if self.head.crossed.is_none() && rejects(ln_weighted_average(&current), alpha) {
+            // Finite logarithms of positive numbers; a weight of 0 sorts last.
+            let share =
+                |(weight, ln_e): &(f64, f64)| if *weight > 0.0 { libm::log(*weight) + ln_e } else { f64::NEG_INFINITY };
+            let largest = (0..current.len()).max_by(|&a, &b| share(&current[a]).total_cmp(&share(&current[b])));
+            self.head.crossed = largest.map(|largest| Crossing { at: end, largest: largest as u32 });
+        }
+    }
+
+    /// Each hypothesis's weight with something of its evidence.
+    pub(crate) fn weighted(&self, of: impl Fn(&Evidence) -> f64) -> Vec<(f64, f64)> {
+        self.plan.hypotheses.iter().zip(&self.evidence).map(|(plan, evidence)| (plan.weight, of(evidence))).collect()
+    }
+}
+
+/// The last window end at or before `time`.
+fn floor(time: EventTime, window: Span) -> EventTime {
+    let length = window.0.max(1);
+    EventTime(time.0.div_euclid(length).saturating_mul(length))
+}

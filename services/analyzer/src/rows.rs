@@ -1,0 +1,121 @@
+//! Keys and bytes of the analyzer's rows.
+//!
+//! A row of a rollout is keyed `r`, the rollout's id, a zero byte, and then one of: `a` the head, `h` one hypothesis, `w`
+//! one warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together.
+//! Values are a format byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use serin_schemas::{ids::RolloutId, records::Segment};
+use serin_stream::fold::FoldError;
+
+use crate::window::WindowKey;
+
+/// First byte of every row; a reader refuses any other.
+pub(crate) const FORMAT: u8 = 1;
+
+/// Prefix of all rows that hold the progress of the partitions of `events`.
+pub(crate) const PROGRESS: &[u8] = b"p";
+/// Prefix of all rows of all rollouts.
+pub(crate) const ROLLOUTS: &[u8] = b"r";
+
+/// Which row of a rollout it is: the byte after the id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Head,
+    Hypothesis,
+    WarmUp,
+    Partial,
+}
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Head => b'a',
+            Self::Hypothesis => b'h',
+            Self::WarmUp => b'w',
+            Self::Partial => b'z',
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Self::Head, Self::Hypothesis, Self::WarmUp, Self::Partial].into_iter().find(|kind| kind.byte() == byte)
+    }
+}
+
+/// Key of a partition's progress.
+pub(crate) fn progress(partition: i32) -> Vec<u8> {
+    [PROGRESS, &partition.to_be_bytes()].concat()
+}
+
+/// Prefix of all rows of a rollout.
+pub(crate) fn rollout(id: &RolloutId) -> Vec<u8> {
+    [ROLLOUTS, id.as_str().as_bytes(), &[0]].concat()
+}
+
+fn of_kind(id: &RolloutId, kind: Kind) -> Vec<u8> {
+    let mut key = rollout(id);
+    key.push(kind.byte());
+    key
+}
+
+/// Key of a rollout's head.
+pub(crate) fn head(id: &RolloutId) -> Vec<u8> {
+    of_kind(id, Kind::Head)
+}
+
+/// Key of one hypothesis of a rollout.
+pub(crate) fn hypothesis(id: &RolloutId, index: usize) -> Vec<u8> {
+    let mut key = of_kind(id, Kind::Hypothesis);
+    key.extend((index as u32).to_be_bytes());
+    key
+}
+
+/// Key of a warm-up summary. The value repeats metric and segment, so the key is never taken apart.
+pub(crate) fn warm_up(id: &RolloutId, metric: usize, segment: &Segment) -> Vec<u8> {
+    let mut key = of_kind(id, Kind::WarmUp);
+    key.extend((metric as u32).to_be_bytes());
+    key.extend((segment.dimension.len() as u32).to_be_bytes());
+    key.extend(segment.dimension.as_bytes());
+    key.extend(segment.value.as_bytes());
+    key
+}
+
+/// Key of a partial window that waits for the other partitions.
+pub(crate) fn partial(id: &RolloutId, window: &WindowKey, partition: i32) -> Vec<u8> {
+    let mut key = of_kind(id, Kind::Partial);
+    key.extend(window.closes.0.to_be_bytes());
+    key.extend(window.maturity.0.to_be_bytes());
+    key.extend(window.generation.0.to_be_bytes());
+    key.extend(partition.to_be_bytes());
+    key
+}
+
+/// Takes a rollout's key apart: its id and the kind of row.
+pub(crate) fn parse(key: &[u8]) -> Result<(RolloutId, Kind), FoldError> {
+    let wrong = || FoldError(format!("a row of the analyzer has a key of no known form: {key:02x?}"));
+    let rest = key.strip_prefix(ROLLOUTS).ok_or_else(wrong)?;
+    let end = rest.iter().position(|&byte| byte == 0).ok_or_else(wrong)?;
+    let id = std::str::from_utf8(&rest[..end]).map_err(|_| wrong())?;
+    let kind = rest.get(end + 1).copied().and_then(Kind::of).ok_or_else(wrong)?;
+    Ok((RolloutId::from(id), kind))
+}
+
+/// The bytes of a row.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
+    let bytes = postcard::to_extend(value, vec![FORMAT]);
+    bytes.map(Bytes::from).map_err(|error| FoldError(format!("a row of the analyzer cannot be written: {error}")))
+}
+
+/// The value of a row.
+pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, FoldError> {
+    match bytes.split_first() {
+        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|error| {
+            FoldError(format!("the analyzer's row of {what} cannot be read ({error}); delete the state to rebuild it"))
+        }),
+        Some((format, _)) => Err(FoldError(format!(
+            "the analyzer's row of {what} has format {format}, this build reads {FORMAT}; use a newer build"
+        ))),
+        None => Err(FoldError(format!("the analyzer's row of {what} is empty"))),
+    }
+}

@@ -1,0 +1,302 @@
+//! From evidence to a Verdict: what is known per metric and segment, what is wrong, what to do.
+
+use serin_rollout::Require;
+use serin_schemas::{
+    ids::Span,
+    records::{
+        Arm, ArmSummary, Decision, Estimate, HealthIssue, MetricResult, MetricVerdict, NoDataReason, Reason, Role,
+        Segment, Verdict,
+    },
+};
+use serin_sketches::hash::hash64;
+use serin_statistics::{
+    ArmEstimate, Finding, Score, ln_weighted_average, p_anytime, rejects, score, weighted_holm_adjusted,
+};
+
+use crate::{head::Era, plan::OTHER, rollout::Rollout, sentence, window::no_counts};
+
+/// Part of the policy hash: a build that decides differently from the same evidence gets a new number.
+const POLICY: &str = "serin analyzer policy 1";
+
+/// The verdict on a rollout as of its head's `as_of`.
+pub(crate) fn of(rollout: &Rollout) -> Verdict {
+    let head = &rollout.head;
+    let (generation, era) = head.current();
+    let warming_up = era.is_warm_up() || head.frozen.is_none();
+    let (health, metrics) = if warming_up {
+        (Vec::new(), Vec::new())
+    } else {
+        let health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
+        let metrics = metrics(rollout, era, &health);
+        (health, metrics)
+    };
+    let score = score_of(rollout, &metrics);
+    let mut verdict = Verdict {
+        id: id(rollout),
+        model: head.model.clone(),
+        rollout: head.rollout.clone(),
+        generation,
+        step: if warming_up { -1 } else { era.step },
+        as_of: head.as_of,
+        decision: Decision::Continue,
+        reasons: Vec::new(),
+        score_low: score.low,
+        score_high: score.high,
+        ln_e_rollback: ln_weighted_average(&rollout.weighted(|evidence| evidence.test.ln_e_fail())).max(f64::MIN),
+        metrics,
+        arms: arms(rollout),
+        health,
+        warmup_events: warming_up.then_some(head.warmup_events as i64),
+        frozen: None,
+        sentence: String::new(),
+    };
+    if warming_up {
+        warming(rollout, &mut verdict);
+    } else {
+        decide(rollout, era, &mut verdict);
+    }
+    verdict
+}
+
+fn id(rollout: &Rollout) -> String {
+    let head = &rollout.head;
+    let policy =
+        hash64(POLICY.as_bytes(), [head.spec.as_str(), head.frozen.as_deref().unwrap_or("")].join("\0").as_bytes());
+    let place = format!("{}\0{}\0{policy:016x}", head.rollout, head.as_of);
+    format!("{:016x}", hash64(b"verdict", place.as_bytes()))
+}
+
+fn warming(rollout: &Rollout, verdict: &mut Verdict) {
+    let (seen, wanted) = (rollout.head.warmup_events, rollout.plan.spec.warmup.min_events);
+    verdict.frozen.clone_from(&rollout.head.proposed);
+    verdict.ln_e_rollback = 0.0;
+    if verdict.frozen.is_some() {
+        verdict.decision = Decision::Promote;
+        verdict.sentence = format!("warm-up saw {seen} answers of stable: the canary may start");
+    } else if seen < wanted {
+        verdict.sentence = format!("warming up: {seen} of {wanted} answers of stable");
+    } else {
+        verdict.sentence = String::from("warming up: waiting for the first matured labels of stable");
+    }
+}
+
+fn arms(rollout: &Rollout) -> Vec<ArmSummary> {
+    let head = &rollout.head;
+    let summary = |arm| {
+        let counts = head.arms.get(&arm).cloned().unwrap_or_else(|| no_counts(arm));
+        ArmSummary {
+            arm,
+            version: if arm == Arm::Canary { head.canary.clone() } else { head.stable.clone() },
+            predictions: counts.predictions,
+            excluded: counts.excluded,
+            errors: counts.errors,
+            invalid: counts.invalid,
+            late: counts.late,
+            lost: counts.lost,
+        }
+    };
+    [Arm::Canary, Arm::Control, Arm::Stable].into_iter().map(summary).collect()
+}
+
+/// What is known of each hypothesis, in the order of the plan.
+fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVerdict> {
+    let p = weighted_holm_adjusted(&rollout.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())));
+    let plans = rollout.plan.hypotheses.iter().zip(&rollout.evidence).zip(p).enumerate();
+    plans
+        .map(|(index, ((plan, evidence), p_fail))| {
+            let spec = &rollout.plan.spec;
+            let metric = &spec.metrics[plan.metric];
+            // Until a stream has reached the step, nothing has been shown in it.
+            let reached = rollout.head.steps.get(&rollout.plan.stream_of(index)) == Some(&era.step);
+            let ln_e_pass = if reached { evidence.test.ln_e_pass() } else { 0.0 };
+            let (result, no_data) = result(rollout, index, ln_e_pass, health);
+            let effect = evidence.test.effect();
+            MetricVerdict {
+                metric: metric.name.clone(),
+                segment: plan.segment.clone(),
+                role: metric.role,
+                result,
+                no_data,
+                canary: estimate(effect.canary),
+                control: estimate(effect.control),
+                effect: effect.difference,
+                effect_low: effect.low,
+                effect_high: effect.high,
+                margin: effect.margin,
+                ln_e_fail: evidence.test.ln_e_fail(),
+                ln_e_pass,
+                p_fail: if plan.weight > 0.0 { p_fail } else { p_anytime(evidence.test.max_ln_e_fail()) },
+                weight: plan.weight,
+                failed_at: evidence.failed_at,
+                evidence_through: evidence.through,
+                sentence: sentence::of_metric(spec, metric, &plan.segment, (result, no_data), &effect),
+            }
+        })
+        .collect()
+}
+
+fn estimate(arm: ArmEstimate) -> Estimate {
+    Estimate { n: i64::try_from(arm.n).unwrap_or(i64::MAX), value: arm.value }
+}
+
+fn result(
+    rollout: &Rollout,
+    index: usize,
+    ln_e_pass: f64,
+    health: &[HealthIssue],
+) -> (MetricResult, Option<NoDataReason>) {
+    let evidence = &rollout.evidence[index];
+    if evidence.failed_at.is_some() {
+        return (MetricResult::Fail, None);
+    }
+    let labels = rollout.plan.stream_of(index).0 > 0;
+    let concerns =
+        |issue: &&HealthIssue| issue.policy != "warn" && (labels || issue.reason != NoDataReason::LabelsMissing);
+    if let Some(issue) = health.iter().find(concerns) {
+        return (MetricResult::NoData, Some(issue.reason));
+    }
+    if let Some(reason) = missing(rollout, index) {
+        return (MetricResult::NoData, Some(reason));
+    }
+    if rejects(ln_e_pass, rollout.plan.spec.decision.false_promotion) {
+        return (MetricResult::Pass, None);
+    }
+    (MetricResult::Undecided, None)
+}
+
+/// Why there is nothing to judge by, if so.
+fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
+    let (plan, evidence) = (&rollout.plan.hypotheses[index], &rollout.evidence[index]);
+    if evidence.canary_seen > 0 && evidence.control_seen > 0 {
+        return None;
+    }
+    let stream = rollout.plan.stream_of(index);
+    if stream.0 > 0 && !rollout.head.steps.contains_key(&stream) {
+        return Some(NoDataReason::LabelsPending);
+    }
+    let (arm, none) = if evidence.canary_seen == 0 {
+        (Arm::Canary, NoDataReason::NoCanaryTraffic)
+    } else {
+        (Arm::Control, NoDataReason::NoControlTraffic)
+    };
+    let answered = rollout.head.arms.get(&arm).is_some_and(|counts| counts.predictions > 0);
+    // A segment may simply be rare; a metric that no answer has carried at all is another matter.
+    let seen = |evidence: &crate::evidence::Evidence| {
+        if arm == Arm::Canary { evidence.canary_seen > 0 } else { evidence.control_seen > 0 }
+    };
+    let overall = rollout.plan.hypothesis_of(plan.metric, &Segment::all());
+    if !answered || overall.is_some_and(|overall| seen(&rollout.evidence[overall])) {
+        return Some(none);
+    }
+    Some(if stream.0 > 0 { NoDataReason::LabelsMissing } else { NoDataReason::ValueMissing })
+}
+
+/// The score over metrics that decide; a metric fails with any of its segments.
+fn score_of(rollout: &Rollout, metrics: &[MetricVerdict]) -> Score {
+    let spec = &rollout.plan.spec;
+    let judged = spec.metrics.iter().filter(|metric| metric.role != Role::Watch);
+    let findings: Vec<(f64, Finding)> = judged
+        .map(|metric| {
+            let own = || metrics.iter().filter(|verdict| verdict.metric == metric.name);
+            let overall = own().find(|verdict| verdict.segment.is_all()).map(|verdict| verdict.result);
+            let finding = if own().any(|verdict| verdict.result == MetricResult::Fail) {
+                Finding::Fail
+            } else if overall == Some(MetricResult::Pass) {
+                Finding::Pass
+            } else {
+                Finding::Undecided
+            };
+            (metric.score_weight, finding)
+        })
+        .collect();
+    let Score { low, high } = score(&findings);
+    // An empty sum is -0.
+    Score { low: low + 0.0, high }
+}
+
+fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
+    let issue = |policy: &str| {
+        let issue = verdict.health.iter().find(|issue| issue.policy == policy);
+        issue.map(|issue| issue.sentence.clone())
+    };
+    let score = verdict.score_high <= rollout.plan.spec.decision.rollback_score;
+    let (decision, reasons, sentence) = if rollout.head.crossed.is_some() || score {
+        let reasons = against(rollout, &verdict.metrics);
+        let worst = reasons.first().map_or("the evidence is against the canary", |reason| reason.sentence.as_str());
+        let sentence = format!("roll back: {worst}");
+        (Decision::Rollback, reasons, sentence)
+    } else if let Some(issue) = issue("rollback") {
+        // No finding against the version, so no reasons: `health` says why.
+        (Decision::Rollback, Vec::new(), format!("roll back, as the spec asks when there is no data: {issue}"))
+    } else if let Some(issue) = issue("hold") {
+        (Decision::Hold, Vec::new(), format!("hold: {issue}"))
+    } else {
+        match blocking(rollout, era, verdict) {
+            None => (Decision::Promote, Vec::new(), enough(rollout, era, verdict)),
+            Some((open, sentence)) => (Decision::Continue, open, format!("keep baking: {sentence}")),
+        }
+    };
+    (verdict.decision, verdict.reasons, verdict.sentence) = (decision, reasons, sentence);
+}
+
+fn reason(verdict: &MetricVerdict) -> Reason {
+    let MetricVerdict { metric, segment, sentence, .. } = verdict;
+    Reason { metric: metric.clone(), segment: segment.clone(), sentence: sentence.clone() }
+}
+
+/// What speaks against the canary, worst first: the failed hypotheses by their largest e-value; if none failed alone, the one
+/// that contributed most when the average crossed.
+fn against(rollout: &Rollout, metrics: &[MetricVerdict]) -> Vec<Reason> {
+    let largest = |index: usize| rollout.evidence[index].test.max_ln_e_fail();
+    let failed = |index: &usize| metrics[*index].failed_at.is_some() && metrics[*index].weight > 0.0;
+    let mut failed: Vec<usize> = (0..metrics.len()).filter(failed).collect();
+    failed.sort_by(|&one, &two| largest(two).total_cmp(&largest(one)));
+    if failed.is_empty() {
+        failed.extend(rollout.head.crossed.map(|crossing| crossing.largest as usize));
+    }
+    failed.into_iter().filter_map(|index| metrics.get(index)).map(reason).collect()
+}
+
+/// What the step still needs before the next one, and the first of it as a sentence.
+fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reason>, String)> {
+    let in_step = rollout.head.steps.get(&Span::default()) == Some(&era.step) && rollout.head.step_canary > 0;
+    if !in_step {
+        return Some((Vec::new(), "no window of this step has answers of the canary yet".to_owned()));
+    }
+    let judged = || verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
+    let require = rollout.plan.require(era.step);
+    let open = |metric: &&MetricVerdict| metric.result != MetricResult::Pass && is_required(require, metric);
+    let mut missing: Vec<Reason> = judged().filter(|metric| metric.result == MetricResult::Fail).map(reason).collect();
+    if require != Require::NoFail {
+        let unknown = |metric: &&MetricVerdict| open(metric) && metric.result != MetricResult::Fail;
+        missing.extend(judged().filter(unknown).filter(|metric| metric.role == Role::Gate).map(reason));
+        if missing.is_empty() && verdict.score_low < rollout.plan.spec.decision.promote_score {
+            missing.extend(judged().filter(open).map(reason));
+        }
+    }
+    let first = missing.first()?.sentence.clone();
+    Some((missing, first))
+}
+
+/// Whether a step that asks for a pass asks for one of this metric in this segment.
+fn is_required(require: Require, metric: &MetricVerdict) -> bool {
+    let empty_rest = metric.segment.value == OTHER && metric.result == MetricResult::NoData;
+    metric.segment.is_all() || (require == Require::PassInSegments && metric.role == Role::Gate && !empty_rest)
+}
+
+fn enough(rollout: &Rollout, era: Era, verdict: &Verdict) -> String {
+    let require = rollout.plan.require(era.step);
+    if require != Require::NoFail {
+        let gates = || verdict.metrics.iter().filter(|metric| metric.role == Role::Gate);
+        let segments = gates().filter(|metric| !metric.segment.is_all() && is_required(require, metric)).count();
+        let in_segments = if segments > 0 { format!(", in {segments} segments too") } else { String::new() };
+        return format!(
+            "the step's evidence is complete: all {} gates pass{in_segments}, score {:.0} to {:.0}",
+            gates().filter(|metric| metric.segment.is_all()).count(),
+            verdict.score_low,
+            verdict.score_high
+        );
+    }
+    let hypotheses = verdict.metrics.iter().filter(|metric| metric.weight > 0.0).count();
+    format!("nothing has failed in {hypotheses} checks; this step asks for no more")
+}

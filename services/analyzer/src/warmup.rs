@@ -1,0 +1,114 @@
+//! Warm-up: what stable traffic shows before the first canary request.
+//!
+//! Summaries are kept per metric and segment value until the segments are frozen; then each hypothesis learns from its own,
+//! and `other` from the rest. Summaries merge exactly, so the order of windows does not matter.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::Frozen;
+use serin_schemas::records::Segment;
+use serin_sketches::Summary;
+
+use crate::plan::{OTHER, Plan};
+
+/// Most segment values kept per metric; beyond, they count as `other`. Each partition of `events` keeps at most 200.
+const MAX_CELLS: usize = 2000;
+
+/// What a warm-up summary is about.
+pub(crate) type WarmKey = (usize, Segment);
+
+/// A warm-up summary as a row.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct WarmRow {
+    pub(crate) metric: usize,
+    pub(crate) segment: Segment,
+    pub(crate) summary: Vec<u8>,
+}
+
+/// The summaries of warm-up.
+#[derive(Debug, Default)]
+pub(crate) struct WarmUp {
+    cells: BTreeMap<WarmKey, Summary>,
+    /// Keys whose row is out of date.
+    pub(crate) dirty: BTreeSet<WarmKey>,
+}
+
+impl WarmUp {
+    /// Takes back what a row held.
+    pub(crate) fn restore(&mut self, key: WarmKey, summary: Summary) {
+        self.cells.insert(key, summary);
+    }
+
+    /// The summary of a key.
+    pub(crate) fn get(&self, key: &WarmKey) -> Option<&Summary> {
+        self.cells.get(key)
+    }
+
+    /// Adds stable's summary of one window.
+    pub(crate) fn add(&mut self, metric: usize, segment: Segment, summary: &Summary) {
+        let mut key = (metric, segment);
+        if !self.cells.contains_key(&key) && self.size(metric) >= MAX_CELLS {
+            OTHER.clone_into(&mut key.1.value);
+        }
+        match self.cells.get_mut(&key) {
+            // A sum beyond 2^53 is left out: warm-up has long seen enough.
+            Some(sum) => drop(sum.merge(summary)),
+            None => drop(self.cells.insert(key.clone(), summary.clone())),
+        }
+        self.dirty.insert(key);
+    }
+
+    fn size(&self, metric: usize) -> usize {
+        self.cells.range((metric, Segment::all())..(metric + 1, Segment::all())).count()
+    }
+
+    /// The most frequent values of each dimension that a metric names: by count, then by name. A dimension is counted by the
+    /// metric that saw most of it.
+    pub(crate) fn freeze(&self, plan: &Plan, warmup_events: u64) -> Frozen {
+        let mut segments = BTreeMap::new();
+        for dimension in &plan.spec.segments {
+            let name = &dimension.name;
+            let users = plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.segments.contains(name));
+            let counts = users.map(|(metric, _)| self.counts(metric, name));
+            // The first of the largest: `max_by_key` would give the last.
+            let total = |counts: &Vec<(u64, &str)>| counts.iter().map(|(n, _)| n).sum::<u64>();
+            let Some(mut counts) = counts.reduce(|one, two| if total(&two) > total(&one) { two } else { one }) else {
+                continue;
+            };
+            counts.sort_by(|one, two| two.0.cmp(&one.0).then(one.1.cmp(two.1)));
+            let top = counts.into_iter().take(dimension.top).map(|(_, value)| value.to_owned()).collect();
+            segments.insert(name.clone(), top);
+        }
+        Frozen { segments, warmup_events }
+    }
+
+    fn counts(&self, metric: usize, dimension: &str) -> Vec<(u64, &str)> {
+        let cells = self.cells.range((metric, Segment::all())..(metric + 1, Segment::all()));
+        let own = cells.filter(|((_, segment), _)| segment.dimension == dimension && segment.value != OTHER);
+        own.map(|((_, segment), summary)| (summary.n(), segment.value.as_str())).filter(|(n, _)| *n > 0).collect()
+    }
+
+    /// Gives all away: per hypothesis what it learns from.
+    pub(crate) fn hand_over(&mut self, plan: &Plan) -> BTreeMap<usize, Summary> {
+        let cells = std::mem::take(&mut self.cells);
+        self.dirty.extend(cells.keys().cloned());
+        by_hypothesis(plan, cells.into_iter().map(|((metric, segment), summary)| (metric, segment, summary)))
+    }
+}
+
+/// Merges summaries by the hypothesis they belong to.
+pub(crate) fn by_hypothesis(
+    plan: &Plan,
+    cells: impl Iterator<Item = (usize, Segment, Summary)>,
+) -> BTreeMap<usize, Summary> {
+    let mut merged: BTreeMap<usize, Summary> = BTreeMap::new();
+    for (metric, segment, summary) in cells {
+        let Some(hypothesis) = plan.hypothesis_of(metric, &segment) else { continue };
+        match merged.get_mut(&hypothesis) {
+            Some(sum) => drop(sum.merge(&summary)),
+            None => drop(merged.insert(hypothesis, summary)),
+        }
+    }
+    merged
+}

@@ -1,0 +1,171 @@
+//! Partial windows: each partition of `events` writes its part, and the parts merge exactly, in any order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serin_schemas::{
+    ids::{EventTime, Generation, Span},
+    records::{Arm, ArmCounts, Segment, WindowClosed},
+};
+use serin_sketches::{MAX_COUNT, Summary, SummaryKind};
+use serin_stream::fold::Poison;
+
+use crate::plan::Plan;
+
+/// Names a window of one rollout. The order is the order of evidence: as windows close, then by maturity and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WindowKey {
+    /// End and maturity: when nothing more can enter it.
+    pub(crate) closes: EventTime,
+    /// Its stream.
+    pub(crate) maturity: Span,
+    /// Its stratum.
+    pub(crate) generation: Generation,
+}
+
+impl WindowKey {
+    pub(crate) fn of(window: &WindowClosed) -> Self {
+        Self { closes: window.end.plus(window.maturity), maturity: window.maturity, generation: window.generation }
+    }
+
+    /// End of the window.
+    pub(crate) fn end(&self) -> EventTime {
+        self.closes.minus(self.maturity)
+    }
+}
+
+/// What a summary is about: the arm, the metric's index in the spec, the segment.
+pub(crate) type CellKey = (Arm, usize, Segment);
+
+/// One partition's part, checked: all that follows may rely on it.
+pub(crate) struct Part {
+    pub(crate) key: WindowKey,
+    pub(crate) partition: i32,
+    cells: Vec<(CellKey, Summary)>,
+    arms: Vec<ArmCounts>,
+}
+
+fn poison(code: &'static str, message: String) -> Poison {
+    Poison { code, message }
+}
+
+impl Part {
+    /// Checks a record against the plan of its rollout.
+    pub(crate) fn parse(window: WindowClosed, plan: &Plan) -> Result<Self, Poison> {
+        let place = format!("window of rollout {} ending at {} us", window.rollout, window.end);
+        if window.length != plan.spec.window.0 || window.end.0.rem_euclid(window.length.0.max(1)) != 0 {
+            let length = plan.spec.window;
+            return Err(poison(
+                "bad_window",
+                format!("{place}: the spec's windows have length {length} and aligned ends"),
+            ));
+        }
+        if !plan.has_stream(window.maturity) {
+            return Err(poison(
+                "bad_window",
+                format!("{place}: no metric of the spec has maturity {}", window.maturity),
+            ));
+        }
+        let key = WindowKey::of(&window);
+        let cells = window.cells.into_iter().map(|cell| {
+            let name = &cell.metric;
+            let Some(metric) = plan.metric_index(name) else {
+                return Err(poison("unknown_metric", format!("{place}: the spec has no metric {name:?}")));
+            };
+            if plan.metrics[metric].maturity != key.maturity {
+                return Err(poison("bad_window", format!("{place}: metric {name:?} has another maturity")));
+            }
+            let summary = Summary::decode(&cell.summary)
+                .map_err(|error| poison("bad_summary", format!("{place}, metric {name:?}: {error}")))?;
+            let (expected, found) = (plan.metrics[metric].summary, summary.kind());
+            if expected != found {
+                return Err(poison("bad_summary", format!("{place}, metric {name:?}: a {found}, not a {expected}")));
+            }
+            Ok(((cell.arm, metric, cell.segment), summary))
+        });
+        let cells = cells.collect::<Result<Vec<_>, _>>()?;
+        for arm in &window.arms {
+            if counts(arm).iter().any(|&count| !(0..=MAX_COUNT as i64).contains(&count)) {
+                return Err(poison(
+                    "bad_count",
+                    format!("{place}: a count of arm {} is out of range", arm.arm.as_str()),
+                ));
+            }
+        }
+        Ok(Self { key, partition: window.partition, cells, arms: window.arms })
+    }
+}
+
+fn counts(arm: &ArmCounts) -> [i64; 7] {
+    [arm.predictions, arm.excluded, arm.errors, arm.invalid, arm.late, arm.lost, arm.labelled]
+}
+
+/// Counts of an arm that has had nothing.
+pub(crate) fn no_counts(arm: Arm) -> ArmCounts {
+    ArmCounts { arm, predictions: 0, excluded: 0, errors: 0, invalid: 0, late: 0, lost: 0, labelled: 0 }
+}
+
+/// Adds the counts of the same arm; they stop at the largest number.
+pub(crate) fn add_counts(sum: &mut ArmCounts, more: &ArmCounts) {
+    sum.predictions = sum.predictions.saturating_add(more.predictions);
+    sum.excluded = sum.excluded.saturating_add(more.excluded);
+    sum.errors = sum.errors.saturating_add(more.errors);
+    sum.invalid = sum.invalid.saturating_add(more.invalid);
+    sum.late = sum.late.saturating_add(more.late);
+    sum.lost = sum.lost.saturating_add(more.lost);
+    sum.labelled = sum.labelled.saturating_add(more.labelled);
+}
+
+/// A window as far as it has come.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    /// Partitions whose part is in.
+    pub(crate) parts: BTreeSet<i32>,
+    /// Their summaries.
+    pub(crate) cells: BTreeMap<CellKey, Summary>,
+    /// Their counts.
+    pub(crate) arms: BTreeMap<Arm, ArmCounts>,
+}
+
+impl Merged {
+    /// Adds a part, or nothing of it.
+    pub(crate) fn add(&mut self, part: Part) -> Result<(), Poison> {
+        let fits = |(key, summary): &(CellKey, Summary)| {
+            let known = self.cells.get(key).map_or(0, Summary::n);
+            known.checked_add(summary.n()).is_some_and(|n| n <= MAX_COUNT)
+        };
+        if !part.cells.iter().all(fits) || has_duplicates(&part.cells) {
+            return Err(poison("bad_summary", "a cell is there twice, or its counts exceed 2^53".to_owned()));
+        }
+        for (key, summary) in part.cells {
+            match self.cells.get_mut(&key) {
+                // Kinds agree by the plan and the sum fits: the checks above.
+                Some(sum) => sum.merge(&summary).expect("kind and size were checked"),
+                None => drop(self.cells.insert(key, summary)),
+            }
+        }
+        for arm in &part.arms {
+            add_counts(self.arms.entry(arm.arm).or_insert_with(|| no_counts(arm.arm)), arm);
+        }
+        self.parts.insert(part.partition);
+        Ok(())
+    }
+
+    /// Answers of an arm that enter the comparison.
+    pub(crate) fn predictions(&self, arm: Arm) -> u64 {
+        self.arms.get(&arm).map_or(0, |counts| counts.predictions as u64)
+    }
+}
+
+fn has_duplicates(cells: &[(CellKey, Summary)]) -> bool {
+    let keys: BTreeSet<&CellKey> = cells.iter().map(|(key, _)| key).collect();
+    keys.len() < cells.len()
+}
+
+/// The kind of summary a metric's cells have.
+pub(crate) fn summary_kind(kind: &serin_rollout::MetricKind) -> SummaryKind {
+    match kind {
+        serin_rollout::MetricKind::Rate => SummaryKind::Rate,
+        serin_rollout::MetricKind::Mean { .. } => SummaryKind::Lin,
+        serin_rollout::MetricKind::Quantile { .. } => SummaryKind::Log,
+    }
+}

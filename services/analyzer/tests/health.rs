@@ -1,0 +1,205 @@
+//! What is done when the evidence itself cannot be trusted.
+
+mod support;
+
+use serin_schemas::records::{Arm, Decision, MetricResult, NoDataReason, Phase, Segment};
+use support::{SPEC, World};
+
+fn with(policy: &str) -> String {
+    SPEC.replacen("\"window\"", &format!("\"noData\": {policy}, \"window\""), 1)
+}
+
+#[test]
+fn a_wrong_split_holds_and_judges_nothing() {
+    let mut world = World::new(1);
+    world.bake();
+    world.leak = 0.5;
+    assert!(world.until(Decision::Hold, 30).is_some(), "{:#?}", world.last());
+    let issue = &world.last().health[0];
+    assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::SampleRatio, "hold"));
+    assert!(issue.sentence.contains("not the configured 9.09 %"), "{}", issue.sentence);
+    let metric = world.metric("error_rate", &Segment::all());
+    assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::SampleRatio)));
+    assert_eq!(world.last().score_low.to_bits(), 0);
+    // It stays for the step and is counted anew in the next.
+    world.leak = 0.0;
+    world.window();
+    assert_eq!(world.last().decision, Decision::Hold);
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    world.window();
+    assert_eq!(world.last().decision, Decision::Continue);
+}
+
+#[test]
+fn a_right_split_is_never_held() {
+    for seed in 0..5 {
+        let mut world = World::new(100 + seed);
+        world.bake();
+        assert_eq!(world.until(Decision::Hold, 40), None, "{:#?}", world.last().health);
+    }
+}
+
+#[test]
+fn a_silent_canary_holds_until_it_answers_again() {
+    let mut world = World::new(2);
+    world.bake();
+    world.window();
+    world.leak = 1.0;
+    let silent = world.until(Decision::Hold, 5);
+    assert_eq!(silent, Some(2), "{:#?}", world.last().health);
+    let issue = &world.last().health[0];
+    assert_eq!(issue.reason, NoDataReason::NoCanaryTraffic);
+    assert!(issue.sentence.starts_with("the canary had no answers for 20s while about "), "{}", issue.sentence);
+}
+
+#[test]
+fn a_canary_that_never_answers_is_no_data() {
+    let mut world = World::new(3);
+    world.bake();
+    world.leak = 1.0;
+    world.window();
+    let metric = world.metric("error_rate", &Segment::all());
+    assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::NoCanaryTraffic)));
+    assert_eq!(metric.sentence, "canary's error rate is not judged: there are no answers of the canary");
+    assert_eq!(world.last().decision, Decision::Continue);
+    assert!(world.until(Decision::Hold, 5).is_some());
+}
+
+#[test]
+fn the_policy_may_be_to_roll_back_without_blame() {
+    let mut world = World::with_spec(4, &with(r#"{"noTraffic": "rollback", "sampleRatio": "warn"}"#));
+    world.bake();
+    world.leak = 1.0;
+    assert!(world.until(Decision::Rollback, 5).is_some());
+    assert!(world.last().reasons.is_empty());
+    assert!(world.last().sentence.starts_with("roll back, as the spec asks when there is no data: the canary had no"));
+    assert!(world.last().metrics.iter().all(|metric| metric.result != MetricResult::Fail));
+}
+
+#[test]
+fn a_pause_of_all_traffic_is_told() {
+    let mut world = World::new(5);
+    world.bake();
+    world.window();
+    world.traffic = 0;
+    assert_eq!(world.until(Decision::Hold, 5), Some(2));
+    assert!(world.last().sentence.contains("the model had no answers at all for 20s"), "{}", world.last().sentence);
+    world.traffic = 2000;
+    world.window();
+    assert_ne!(world.last().decision, Decision::Hold);
+}
+
+#[test]
+fn late_events_of_one_arm_only_hold() {
+    let mut world = World::new(6);
+    world.bake();
+    world.late = [20, 0];
+    assert!(world.until(Decision::Hold, 60).is_some());
+    assert_eq!(world.last().health[0].reason, NoDataReason::LateShareDiffers);
+    let mut world = World::new(7);
+    world.bake();
+    // The same share of both arms is nobody's fault.
+    world.late = [20, 200];
+    assert_eq!(world.until(Decision::Hold, 60), None);
+}
+
+#[test]
+fn late_shares_are_compared_anew_in_each_step_and_when_resumed() {
+    let mut world = World::new(6);
+    world.bake();
+    world.late = [20, 0];
+    assert!(world.until(Decision::Hold, 60).is_some());
+    world.late = [0, 0];
+    world.turn(Phase::Held, 0, 500, 5000);
+    world.window();
+    assert_eq!(world.last().decision, Decision::Hold, "it stays while nobody has looked at it");
+    world.turn(Phase::Baking, 0, 500, 5000);
+    assert_eq!(world.until(Decision::Hold, 10), None);
+    world.late = [20, 0];
+    assert!(world.until(Decision::Hold, 60).is_some(), "the next episode is found");
+    world.late = [0, 0];
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    assert_eq!(world.until(Decision::Hold, 10), None);
+}
+
+#[test]
+fn losses_of_an_unknown_arm_are_told() {
+    let mut world = World::new(10);
+    world.bake();
+    let mut parts = world.draw();
+    for part in &mut parts {
+        part.arms.iter_mut().filter(|counts| counts.arm == Arm::Stable).for_each(|counts| counts.lost = 3);
+    }
+    for part in &parts {
+        world.send(part);
+    }
+    world.close(world.now);
+    let issue = &world.last().health[0];
+    assert_eq!(issue.reason, NoDataReason::EventsLost);
+    assert_eq!(issue.sentence, "9 events of stable, or of an arm nobody knows, were lost since the last verdict");
+    world.window();
+    assert!(world.last().health.is_empty());
+}
+
+#[test]
+fn labels_that_come_for_one_arm_only_hold_the_label_metrics() {
+    let mut world = World::new(8);
+    world.labelled = [0.5, 0.95];
+    world.bake();
+    assert!(world.until(Decision::Hold, 60).is_some());
+    assert_eq!(world.last().health[0].reason, NoDataReason::LabelsMissing);
+    assert_eq!(world.metric("wrong", &Segment::all()).no_data, Some(NoDataReason::LabelsMissing));
+    assert_ne!(world.metric("error_rate", &Segment::all()).result, MetricResult::NoData);
+}
+
+#[test]
+fn labels_that_stop_hold() {
+    let mut world = World::new(9);
+    world.bake();
+    for _ in 0..8 {
+        world.window();
+    }
+    world.labelled = [0.0, 0.0];
+    let stopped = world.until(Decision::Hold, 12);
+    // They are missed when they should have matured.
+    assert!(stopped.is_some_and(|windows| windows >= 6), "{stopped:?}");
+    assert!(world.last().sentence.contains("have matured without any label"), "{}", world.last().sentence);
+}
+
+#[test]
+fn lost_events_are_told_once() {
+    let mut world = World::new(10);
+    world.bake();
+    let mut parts = world.draw();
+    parts[0].arms.last_mut().unwrap().lost = 7;
+    for part in &parts {
+        world.send(part);
+    }
+    world.close(world.now);
+    let issue = &world.last().health[0];
+    assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::EventsLost, "warn"));
+    assert_ne!(world.last().decision, Decision::Hold);
+    world.window();
+    assert!(world.last().health.is_empty());
+}
+
+#[test]
+fn an_observed_rollout_owes_nothing_to_the_spec_s_shares() {
+    let mut world = World::with_spec(11, &SPEC.replacen("\"window\"", "\"mode\": \"observe\", \"window\"", 1));
+    world.bake();
+    world.window();
+    // Somebody else splits the traffic as they like.
+    world.leak = 0.7;
+    assert_eq!(world.until(Decision::Hold, 20), None);
+    world.leak = 1.0;
+    assert_eq!(world.until(Decision::Hold, 5), None);
+}
+
+#[test]
+fn a_sticky_split_is_not_tested_per_request() {
+    let sticky = r#""assignment": {"sticky": {"header": "x-user"}}, "window""#;
+    let mut world = World::with_spec(12, &SPEC.replacen("\"window\"", sticky, 1));
+    world.bake();
+    world.leak = 0.5;
+    assert_eq!(world.until(Decision::Hold, 20), None);
+}
