@@ -1,0 +1,278 @@
+//! What can be done: each act is a command on the log, answered by its audit event.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serin_rollout::{Problem, Traffic};
+use serin_schemas::{
+    codec,
+    envelope::{self, Envelope},
+    ids::{EventTime, ModelName, RolloutId},
+    records::{Action, Command, EventKind, RolloutEvent},
+};
+use serin_stream::record::{Outgoing, Target};
+use serin_topology::COMMANDS;
+use uuid::Uuid;
+
+use super::{ApiState, Failure, auth::Caller};
+use crate::view::View;
+
+/// Longest wait for an answer.
+const WAIT_MAX: Duration = Duration::from_mins(1);
+/// How long writing a command may take.
+const FLUSH: Duration = Duration::from_secs(10);
+/// Longest reason; it stands in every event.
+const REASON_MAX: usize = 1000;
+
+/// What became of a command.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Answer {
+    /// Its id.
+    command: String,
+    /// The rollout it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<RolloutId>,
+    /// Whether it could not be done.
+    refused: bool,
+    /// What became of it; left out when nothing did in the time given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sentence: Option<String>,
+    /// The audit event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Arc<RolloutEvent>>,
+    /// Warnings about the spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Problem>,
+}
+
+/// `?dry_run=&wait_ms=&per_second=`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ApplyOptions {
+    /// Only lint.
+    dry_run: bool,
+    /// How long to wait for the answer, in milliseconds.
+    wait_ms: u64,
+    /// Requests of the model per second: tells which margins it can resolve.
+    per_second: Option<f64>,
+}
+
+/// `?wait_ms=`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Wait {
+    /// How long to wait for the answer, in milliseconds.
+    wait_ms: u64,
+}
+
+/// The body of an act.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Why {
+    reason: String,
+    full: bool,
+}
+
+pub(super) async fn apply(
+    State(state): State<ApiState>,
+    Extension(Caller(actor)): Extension<Caller>,
+    Query(options): Query<ApplyOptions>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
+    let text = std::str::from_utf8(&body)
+        .map_err(|_| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "the spec is not UTF-8 text; send YAML or JSON"))?;
+    let traffic = options.per_second.map(|per_second| Traffic { per_second, rates: BTreeMap::new() });
+    let checked = serin_rollout::check(text, traffic.as_ref());
+    let Some(spec) = checked.spec else {
+        let body = json!({"error": "the rollout spec has problems", "problems": checked.problems});
+        return Err(Failure::with(StatusCode::UNPROCESSABLE_ENTITY, body));
+    };
+    let spec = spec.normalised();
+    if options.dry_run {
+        return Ok((StatusCode::OK, Json(json!({"problems": checked.problems, "spec": spec}))));
+    }
+    let rollout = RolloutId(Uuid::now_v7().to_string());
+    let command = Command {
+        id: Uuid::now_v7().to_string(),
+        action: Action::Apply,
+        model: spec.model.clone(),
+        rollout: Some(rollout.clone()),
+        spec: Some(serde_json::to_string(&spec).map_err(|error| own_trouble(&error))?),
+        actor,
+        reason: String::new(),
+        at: EventTime(state.now_ms().saturating_mul(1000)),
+    };
+    let answer = state.ask(command, options.wait_ms).await?;
+    let answer = Answer { rollout: Some(rollout), problems: checked.problems, ..answer };
+    let status = if answer.event.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    respond(status, &answer)
+}
+
+pub(super) async fn act(
+    State(state): State<ApiState>,
+    Extension(Caller(actor)): Extension<Caller>,
+    Path((id, verb)): Path<(String, String)>,
+    Query(wait): Query<Wait>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
+    let why = read_why(&body)?;
+    let action = match (verb.as_str(), why.full) {
+        ("promote", false) => Action::Promote,
+        ("promote", true) => Action::PromoteFull,
+        ("pause", false) => Action::Pause,
+        ("resume", false) => Action::Resume,
+        ("abort", false) => Action::Abort,
+        ("pause" | "resume" | "abort", true) => {
+            return Err(Failure::new(StatusCode::BAD_REQUEST, "`full` belongs to promote only"));
+        }
+        _ => {
+            let error = format!("{verb:?} is nothing that can be done; there are promote, pause, resume, abort");
+            return Err(Failure::new(StatusCode::NOT_FOUND, error));
+        }
+    };
+    let (model, rollout) = target(&state.view(), &id)?;
+    let command = Command {
+        id: Uuid::now_v7().to_string(),
+        action,
+        model,
+        rollout: rollout.clone(),
+        spec: None,
+        actor,
+        reason: why.reason,
+        at: EventTime(state.now_ms().saturating_mul(1000)),
+    };
+    let answer = state.ask(command, wait.wait_ms).await?;
+    let rollout = answer.event.as_ref().and_then(|event| event.rollout.clone()).or(rollout);
+    let status = if answer.event.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    respond(status, &Answer { rollout, ..answer })
+}
+
+/// The model, and the rollout if `id` names one: by a model's name the active rollout is meant, whichever it is by then.
+fn target(view: &View, id: &str) -> Result<(ModelName, Option<RolloutId>), Failure> {
+    let unknown = || Failure::new(StatusCode::NOT_FOUND, format!("there is no rollout or model {id:?} with a rollout"));
+    let rollout = view.rollout(id).ok_or_else(unknown)?;
+    let is_model = rollout.model.as_str() == id;
+    Ok((rollout.model.clone(), (!is_model).then(|| RolloutId::from(id))))
+}
+
+pub(super) async fn stop_all(
+    State(state): State<ApiState>,
+    Extension(Caller(actor)): Extension<Caller>,
+    Query(wait): Query<Wait>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
+    let why = read_why(&body)?;
+    let before = state.view();
+    let command = Command {
+        id: Uuid::now_v7().to_string(),
+        action: Action::StopAll,
+        // Every partition gets it; each fold stops all models it has.
+        model: ModelName::from("*"),
+        rollout: None,
+        spec: None,
+        actor,
+        reason: why.reason,
+        at: EventTime(state.now_ms().saturating_mul(1000)),
+    };
+    let id = command.id.clone();
+    // An emergency stop waits for nothing: what runs is found out after it is on the log.
+    state.write(command, Target::EveryPartition).await?;
+    let deadline = Instant::now() + Duration::from_millis(wait.wait_ms).min(WAIT_MAX);
+    let before = if before.caught_up() {
+        before
+    } else {
+        state.wait_until(deadline.saturating_duration_since(Instant::now()), View::caught_up).await
+    };
+    if !before.caught_up() {
+        let error = "the stop is on the log, but the controller has not read its topics yet and cannot tell what has \
+                     stopped; send it again";
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error));
+    }
+    let running: Vec<RolloutId> =
+        before.running().filter_map(|rollout| rollout.state.as_ref()).map(|state| state.id.clone()).collect();
+    let left = |view: &View| {
+        view.running().filter(|rollout| rollout.state.as_ref().is_some_and(|state| running.contains(&state.id))).count()
+    };
+    let view = state.wait_until(deadline.saturating_duration_since(Instant::now()), |view| left(view) == 0).await;
+    let left = left(&view);
+    let sentence = match (running.len(), left) {
+        (0, _) => "no rollout is running; all traffic is on stable".to_owned(),
+        (1, 0) => "the one running rollout is stopped; all traffic is on stable".to_owned(),
+        (all, 0) => format!("{all} rollouts stopped; all traffic is on stable"),
+        (all, left) => format!("{} of {all} rollouts stopped; {left} have not answered yet", all - left),
+    };
+    let status = if left == 0 { StatusCode::OK } else { StatusCode::ACCEPTED };
+    respond(status, &Answer { command: id, sentence: Some(sentence), ..Answer::default() })
+}
+
+fn read_why(body: &Bytes) -> Result<Why, Failure> {
+    let wrong = |error: String| Failure::new(StatusCode::BAD_REQUEST, error);
+    if body.is_empty() {
+        return Ok(Why::default());
+    }
+    let why: Why = serde_json::from_slice(body)
+        .map_err(|error| wrong(format!("the body is not {{\"reason\": \"...\", \"full\": false}}: {error}")))?;
+    if why.reason.len() > REASON_MAX {
+        return Err(wrong(format!("the reason is longer than {REASON_MAX} bytes")));
+    }
+    Ok(why)
+}
+
+fn respond(status: StatusCode, answer: &Answer) -> Result<(StatusCode, Json<serde_json::Value>), Failure> {
+    let mut body = serde_json::to_value(answer).map_err(|error| own_trouble(&error))?;
+    if answer.refused {
+        body["error"] = json!(answer.sentence);
+        return Err(Failure::with(StatusCode::CONFLICT, body));
+    }
+    Ok((status, Json(body)))
+}
+
+fn own_trouble(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, format!("the command could not be written: {error}; try again"))
+}
+
+impl ApiState {
+    /// Writes a command and waits for its answer.
+    async fn ask(&self, command: Command, wait_ms: u64) -> Result<Answer, Failure> {
+        let id = command.id.clone();
+        self.write(command, Target::ByKey).await?;
+        let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
+        let view = self.wait_until(wait, |view| view.answer(&id).is_some()).await;
+        let event = view.answer(&id).cloned();
+        let refused = event.as_ref().is_some_and(|event| event.kind == EventKind::Refused);
+        let sentence = event.as_ref().map(|event| event.sentence.clone());
+        Ok(Answer { command: id, refused, sentence, event, ..Answer::default() })
+    }
+
+    /// Writes a command; when this returns, it is on the log.
+    pub(crate) async fn write(&self, command: Command, target: Target) -> Result<(), Failure> {
+        let body = codec::encode(&command).map_err(|error| own_trouble(&error))?;
+        let envelope =
+            Envelope { id: &command.id, source: "/controller/api", subject: command.model.as_str(), time: command.at };
+        let record = Outgoing {
+            topic: COMMANDS,
+            target,
+            key: command.model.0.clone().into(),
+            value: Some(body.into()),
+            headers: envelope::headers::<Command>(&envelope),
+            timestamp_ms: None,
+        };
+        let writer = Arc::clone(&self.0.writer);
+        let written = tokio::task::spawn_blocking(move || {
+            writer.send(record).map_err(|error| own_trouble(&error))?;
+            writer.flush(FLUSH).map_err(|error| own_trouble(&error))
+        });
+        written.await.map_err(|error| own_trouble(&error))?
+    }
+}

@@ -1,0 +1,105 @@
+//! What can be looked at.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use serin_rollout::RolloutState;
+use serin_schemas::records::Verdict;
+
+use super::{ApiState, Failure};
+use crate::{
+    progress::Progress,
+    view::{RolloutView, View},
+};
+
+/// Longest wait for news.
+const WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// `?after=&wait_ms=`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct News {
+    /// Number of the last event that is known already.
+    after: usize,
+    /// How long to wait for a newer one, in milliseconds.
+    wait_ms: u64,
+}
+
+pub(super) async fn list(State(state): State<ApiState>) -> Json<Vec<Arc<RolloutState>>> {
+    Json(state.view().rollouts().filter_map(|rollout| rollout.state.clone()).collect())
+}
+
+pub(super) async fn state(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Arc<RolloutState>>, Failure> {
+    let rollout = find(&state.view(), &id)?;
+    rollout.state.clone().map(Json).ok_or_else(|| unknown(&id))
+}
+
+pub(super) async fn verdict(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Arc<Verdict>>, Failure> {
+    let rollout = find(&state.view(), &id)?;
+    let none = || Failure::new(StatusCode::NOT_FOUND, format!("there is no verdict on {id} yet"));
+    rollout.verdict.clone().map(Json).ok_or_else(none)
+}
+
+pub(super) async fn events(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(news): Query<News>,
+) -> Result<Json<Value>, Failure> {
+    find(&state.view(), &id)?;
+    let is_new = |view: &View| view.rollout(&id).is_some_and(|rollout| rollout.after(news.after).1 > news.after);
+    let view = state.wait_until(Duration::from_millis(news.wait_ms).min(WAIT_MAX), is_new).await;
+    let (events, next) = find(&view, &id)?.after(news.after);
+    Ok(Json(json!({"events": events, "next": next})))
+}
+
+/// How far the model's partition is planned; only the process that owns it knows.
+pub(super) async fn progress(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Progress>, Failure> {
+    let rollout = find(&state.view(), &id)?;
+    let elsewhere = || Failure::new(StatusCode::NOT_FOUND, format!("{} is planned by another process", rollout.model));
+    state.progress().of(&rollout.model).map(Json).ok_or_else(elsewhere)
+}
+
+pub(super) async fn routing(State(state): State<ApiState>) -> Json<Value> {
+    Json(json!(state.view().tables().values().collect::<Vec<_>>()))
+}
+
+pub(super) async fn routers(State(state): State<ApiState>) -> Json<Value> {
+    Json(json!(state.view().routers().values().collect::<Vec<_>>()))
+}
+
+pub(super) async fn schema() -> Json<Value> {
+    Json(serin_rollout::json_schema())
+}
+
+fn find(view: &View, id: &str) -> Result<Arc<RolloutView>, Failure> {
+    view.rollout(id).cloned().ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, format!("there is no rollout or model {id:?} with a rollout"))
+}
+
+impl ApiState {
+    /// The first snapshot that is `enough`, or the newest after `wait`.
+    pub(super) async fn wait_until(&self, wait: Duration, enough: impl Fn(&View) -> bool) -> Arc<View> {
+        let mut view = self.0.view.clone();
+        let found = tokio::time::timeout(wait, view.wait_for(|view| enough(view))).await;
+        match found {
+            Ok(Ok(found)) => Arc::clone(&found),
+            // Time is up, or the reader has ended.
+            _ => self.view(),
+        }
+    }
+}

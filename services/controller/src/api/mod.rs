@@ -1,0 +1,115 @@
+//! The HTTP API: look at rollouts, start them, act on them. See `docs/api.md`.
+//!
+//! It holds no state: it shows a [`View`] of the topics and writes commands; what becomes of a command is told by its audit
+//! event.
+
+mod act;
+mod auth;
+mod look;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::json;
+use serin_stream::{clock::Clock, log::Writer};
+use tokio::sync::watch;
+
+use crate::{config::Config, mlflow, mlflow::Policies, progress::ProgressBoard, view::View};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct ApiState(Arc<Shared>);
+
+struct Shared {
+    config: Config,
+    policies: Policies,
+    writer: Arc<dyn Writer>,
+    view: watch::Receiver<Arc<View>>,
+    clock: Arc<dyn Clock>,
+    progress: ProgressBoard,
+}
+
+impl ApiState {
+    /// An API that writes commands with `writer` and shows `view`.
+    pub fn new(
+        config: Config,
+        policies: Policies,
+        writer: Arc<dyn Writer>,
+        view: watch::Receiver<Arc<View>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self(Arc::new(Shared { config, policies, writer, view, clock, progress: ProgressBoard::default() }))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.0.policies
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.0.view.borrow())
+    }
+
+    /// Where the folds of this process post how far they have planned.
+    pub fn progress(&self) -> ProgressBoard {
+        self.0.progress.clone()
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.0.clock.now_ms()
+    }
+}
+
+/// The routes of the API and of the webhooks.
+pub fn api(state: ApiState) -> Router {
+    let limit = DefaultBodyLimit::max(state.config().max_body_bytes);
+    let guarded = Router::new()
+        .route("/v1/rollouts", get(look::list).post(act::apply))
+        .route("/v1/rollouts/{id}", get(look::state))
+        .route("/v1/rollouts/{id}/verdict", get(look::verdict))
+        .route("/v1/rollouts/{id}/events", get(look::events))
+        .route("/v1/rollouts/{id}/progress", get(look::progress))
+        .route("/v1/rollouts/{id}/{verb}", post(act::act))
+        .route("/v1/stop-all", post(act::stop_all))
+        .route("/v1/routing", get(look::routing))
+        .route("/v1/routers", get(look::routers))
+        .route("/v1/schema", get(look::schema))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::check));
+    // A webhook proves itself by its signature.
+    let hooks = Router::new().route("/hooks/mlflow", post(mlflow::receive));
+    guarded.merge(hooks).fallback(nothing_here).layer(limit).with_state(state)
+}
+
+async fn nothing_here() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "there is nothing here; see docs/api.md")
+}
+
+/// An answer that says what went wrong: `{"error": "..."}`.
+pub(crate) struct Failure(StatusCode, serde_json::Value);
+
+impl Failure {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self(status, json!({"error": error.into()}))
+    }
+
+    fn with(status: StatusCode, body: serde_json::Value) -> Self {
+        Self(status, body)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}

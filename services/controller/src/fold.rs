@@ -1,0 +1,278 @@
+//! The stage: the planner over one partition of `verdicts`, `commands` and `router-status`.
+//!
+//! Rows: `model/<name>` is a [`ModelState`], `routers` is what the routers told; both JSON. A routing table, the controls and the
+//! audit events of one input are committed with the rows that made them.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serin_rollout::{
+    Effects, Input, ModelState, Planner,
+    planner::{RouterSeen, Settings},
+};
+use serin_schemas::{
+    codec::{self, Record as _},
+    envelope::{self, Envelope},
+    ids::{EventTime, ModelName},
+    records::{Command, RouterStatus, RoutingTable, Verdict},
+};
+use serin_stream::{
+    fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
+    log::{Log, LogError, Polled, Start},
+    record::{Outgoing, Record, Target, TopicPartition},
+};
+use serin_topology::{AUDIT, COMMANDS, EVENTS, ROUTER_STATUS, ROUTING, VERDICTS, WINDOWS};
+
+use crate::{
+    metrics,
+    progress::{Progress, ProgressBoard},
+};
+
+/// Row prefix of the models.
+const MODEL_ROW: &str = "model/";
+/// Row of the routers.
+const ROUTERS_ROW: &[u8] = b"routers";
+/// `ce_source` of what the controller writes.
+const SOURCE: &str = "/controller";
+/// How long one look at the routing topic may take.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Looks up the newest routing tables of a partition, when a task opens.
+pub trait NewestTables: Send + Sync + 'static {
+    /// The newest table of each model of `partition`.
+    fn newest(&self, partition: i32) -> Result<Vec<RoutingTable>, LogError>;
+}
+
+/// Knows no tables: for simulations, where the state cannot be lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTables;
+
+impl NewestTables for NoTables {
+    fn newest(&self, _: i32) -> Result<Vec<RoutingTable>, LogError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Reads them from the compacted topic `routing`.
+pub struct RoutingTopic(pub Arc<dyn Log>);
+
+impl NewestTables for RoutingTopic {
+    fn newest(&self, partition: i32) -> Result<Vec<RoutingTable>, LogError> {
+        let at = TopicPartition { topic: self.0.full_name(ROUTING), partition };
+        let mut reader = self.0.reader(&[(at, Start::Beginning)])?;
+        let mut newest: BTreeMap<Bytes, RoutingTable> = BTreeMap::new();
+        let mut records = Vec::new();
+        let deadline = std::time::Instant::now() + LOOK;
+        loop {
+            let polled = reader.poll(1000, Duration::from_millis(500), &mut records)?;
+            for record in records.drain(..) {
+                let table = record.value.as_ref().map(|body| codec::read::<RoutingTable>(&record.headers, body));
+                match table {
+                    Some(Ok(table)) => drop(newest.insert(record.key, table)),
+                    Some(Err(error)) => {
+                        tracing::warn!(offset = record.offset, %error, "a routing table cannot be read");
+                    }
+                    None => drop(newest.remove(&record.key)),
+                }
+            }
+            if polled == Polled::AtEnd {
+                return Ok(newest.into_values().collect());
+            }
+            if std::time::Instant::now() >= deadline {
+                let cause = format!("the end was not reached in {} s", LOOK.as_secs());
+                return Err(LogError::Failed {
+                    doing: format!("reading the newest tables of {ROUTING}[{partition}]"),
+                    cause,
+                });
+            }
+        }
+    }
+}
+
+/// Makes the fold of each partition.
+pub struct ControllerFactory {
+    settings: Settings,
+    tables: Arc<dyn NewestTables>,
+    progress: ProgressBoard,
+}
+
+impl ControllerFactory {
+    /// Folds with `settings` that look routing tables up in `tables`.
+    pub fn new(settings: Settings, tables: Arc<dyn NewestTables>) -> Self {
+        Self { settings, tables, progress: ProgressBoard::default() }
+    }
+
+    /// The same, with folds that post on `board` how far they have planned.
+    #[must_use]
+    pub fn posting_to(self, board: ProgressBoard) -> Self {
+        Self { progress: board, ..self }
+    }
+
+    /// Folds with default settings that look nothing up.
+    pub fn without_log() -> Self {
+        Self::new(Settings::default(), Arc::new(NoTables))
+    }
+}
+
+impl FoldFactory for ControllerFactory {
+    fn stage(&self) -> &'static str {
+        "controller"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &[VERDICTS, COMMANDS, ROUTER_STATUS]
+    }
+
+    fn tick_every(&self) -> Option<Duration> {
+        Some(Duration::from_secs(1))
+    }
+
+    fn fold(&self, partition: i32) -> Box<dyn Fold> {
+        Box::new(ControllerFold {
+            planner: Planner::new(self.settings),
+            tables: Arc::clone(&self.tables),
+            progress: self.progress.clone(),
+            partition,
+            ticked_ms: None,
+            uncommitted: Vec::new(),
+        })
+    }
+}
+
+/// The fold of one partition.
+struct ControllerFold {
+    planner: Planner,
+    tables: Arc<dyn NewestTables>,
+    progress: ProgressBoard,
+    partition: i32,
+    /// Wall clock of the last tick. Before the first, the log's timestamps stand in.
+    ticked_ms: Option<i64>,
+    /// What waits for its commit, to be counted after it.
+    uncommitted: Vec<Effects>,
+}
+
+impl ControllerFold {
+    fn step(&mut self, input: Input, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let effects = self.planner.apply(input, now_ms);
+        for model in &effects.changed {
+            if let Some(state) = self.planner.model(model) {
+                context.rows.put(format!("{MODEL_ROW}{model}").as_bytes(), state.to_json().into());
+                post(&self.progress, state);
+            }
+        }
+        if effects.routers_changed {
+            let row = serde_json::to_vec(self.planner.routers()).map_err(|error| FoldError(error.to_string()))?;
+            context.rows.put(ROUTERS_ROW, row.into());
+        }
+        write(&effects, context.out)?;
+        if !effects.is_silent() {
+            context.commit_now = true;
+            for event in &effects.events {
+                tracing::info!(model = %event.model, generation = event.generation.0, "{}", event.sentence);
+            }
+            self.uncommitted.push(effects);
+        }
+        Ok(())
+    }
+}
+
+impl Fold for ControllerFold {
+    fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        for (_, row) in rows.scan(MODEL_ROW.as_bytes())? {
+            let state = ModelState::from_json(&row).map_err(|error| FoldError(error.to_string()))?;
+            post(&self.progress, &state);
+            self.planner.restore(state);
+        }
+        if let Some(row) = rows.get(ROUTERS_ROW)? {
+            let routers: BTreeMap<String, RouterSeen> =
+                serde_json::from_slice(&row).map_err(|error| FoldError(format!("the row of the routers: {error}")))?;
+            self.planner.restore_routers(routers);
+        }
+        let tables = self.tables.newest(self.partition).map_err(|error| FoldError(error.to_string()))?;
+        for table in tables {
+            self.planner.adopt(table);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let input = match read(record) {
+            Ok(input) => input,
+            Err(poison) => return Ok(Err(poison)),
+        };
+        let now_ms = self.ticked_ms.unwrap_or(record.timestamp_ms);
+        self.step(input, now_ms, context).map(Ok)
+    }
+
+    fn tick(&mut self, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        self.ticked_ms = Some(now_ms);
+        self.step(Input::Tick, now_ms, context)
+    }
+
+    fn committed(&mut self) {
+        for effects in self.uncommitted.drain(..) {
+            metrics::record(&effects);
+        }
+    }
+}
+
+fn post(board: &ProgressBoard, state: &ModelState) {
+    board.post(&state.model, Progress { planned_through: state.as_of, generation: state.generation });
+}
+
+/// What a record says; each topic carries one type, so the headers tell which it is.
+fn read(record: &Record) -> Result<Input, Poison> {
+    let Some(body) = &record.value else {
+        return Err(Poison { code: "garbage", message: "a tombstone has no meaning here".to_owned() });
+    };
+    let (name, version) = envelope::record_type(&record.headers)
+        .map_err(|error| Poison { code: "unknown_type", message: error.to_string() })?;
+    let poison = |error: codec::DecodeError| Poison { code: error.code(), message: error.to_string() };
+    if name == Verdict::NAME {
+        codec::decode(version, body).map(|verdict| Input::Verdict(Box::new(verdict))).map_err(poison)
+    } else if name == Command::NAME {
+        codec::decode(version, body).map(|command| Input::Command(Box::new(command))).map_err(poison)
+    } else if name == RouterStatus::NAME {
+        codec::decode(version, body).map(|status| Input::RouterStatus(Box::new(status))).map_err(poison)
+    } else {
+        let message = format!("a {name:?} is neither a verdict nor a command nor a router's status");
+        Err(Poison { code: "unknown_type", message })
+    }
+}
+
+fn write(effects: &Effects, out: &mut Vec<Outgoing>) -> Result<(), FoldError> {
+    for control in &effects.controls {
+        let id = format!("{}-{}", control.rollout, control.generation);
+        for topic in [EVENTS, WINDOWS] {
+            let time = control.decided_at;
+            out.push(outgoing(topic, Target::EveryPartition, &control.model, &id, time, control)?);
+        }
+    }
+    for table in &effects.tables {
+        let id = format!("{}-{}-{}", table.model, table.generation, table.lease_seq);
+        out.push(outgoing(ROUTING, Target::ByKey, &table.model, &id, table.decided_at, table)?);
+    }
+    for event in &effects.events {
+        out.push(outgoing(AUDIT, Target::ByKey, &event.model, &event.id, event.at, event)?);
+    }
+    Ok(())
+}
+
+fn outgoing<R: codec::Record>(
+    topic: &'static str,
+    target: Target,
+    model: &ModelName,
+    id: &str,
+    time: EventTime,
+    record: &R,
+) -> Result<Outgoing, FoldError> {
+    let body = codec::encode(record).map_err(|error| FoldError(error.to_string()))?;
+    Ok(Outgoing {
+        topic,
+        target,
+        key: Bytes::copy_from_slice(model.as_str().as_bytes()),
+        value: Some(body.into()),
+        headers: envelope::headers::<R>(&Envelope { id, source: SOURCE, subject: model.as_str(), time }),
+        timestamp_ms: None,
+    })
+}

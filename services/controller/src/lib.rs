@@ -1,0 +1,20 @@
+//! The controller: turns verdicts and commands into routing tables, and lets people and registries ask and tell.
+//!
+//! [`fold`] is the stage: the planner of `serin-rollout` over the same-numbered partitions of `verdicts`, `commands` and
+//! `router-status`. [`start`] serves the API, which only reads topics and writes `commands`: it holds no state of its own that
+//! could be lost.
+
+pub mod api;
+pub mod config;
+pub mod fold;
+mod metrics;
+pub mod mlflow;
+pub mod progress;
+mod secret;
+mod server;
+pub mod view;
+
+pub use config::{Config, ConfigError};
+pub use fold::{ControllerFactory, NewestTables, NoTables, RoutingTopic};
+pub use secret::Secret;
+pub use server::{ApiHandle, Follower, StartError, open, start};

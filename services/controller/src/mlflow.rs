@@ -1,0 +1,327 @@
+//! The webhook of the MLflow registry: a new version starts a rollout by policy.
+//!
+//! A delivery is signed: `X-MLflow-Signature: v1,<base64 of HMAC-SHA256(secret, "<delivery id>.<timestamp>.<raw body>")>` (the
+//! scheme of Standard Webhooks under other names). MLflow repeats a delivery with the same id after a 5xx; the id becomes
+//! the command's, which is done once. It is an untrusted hint until the signature is checked.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use serin_rollout::{Concurrency, RolloutSpec, units::Duration};
+use serin_schemas::{
+    ids::{EventTime, RolloutId},
+    records::{Action, Command},
+};
+use serin_stream::record::Target;
+use sha2::{Digest as _, Sha256};
+use uuid::Builder;
+
+use crate::{
+    api::{ApiState, Failure},
+    config::{Policy, Trigger},
+    secret::Secret,
+    view::View,
+};
+
+/// Longest version name that is put into a spec.
+const VERSION_MAX: usize = 100;
+
+/// Policies whose specs were read and checked.
+#[derive(Clone, Debug, Default)]
+pub struct Policies(BTreeMap<String, Arc<Loaded>>);
+
+#[derive(Debug)]
+struct Loaded {
+    template: String,
+    trigger: Trigger,
+    stable: Option<String>,
+    concurrency: Concurrency,
+}
+
+impl Policies {
+    /// Reads the specs of all policies.
+    ///
+    /// # Errors
+    /// All problems, a sentence each.
+    pub fn load(policies: &BTreeMap<String, Policy>) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut loaded = BTreeMap::new();
+        for (model, policy) in policies {
+            match load(model, policy) {
+                Ok(policy) => drop(loaded.insert(model.clone(), Arc::new(policy))),
+                Err(more) => problems.extend(more.into_iter().map(|problem| format!("policies.{model}: {problem}"))),
+            }
+        }
+        if problems.is_empty() { Ok(Self(loaded)) } else { Err(problems) }
+    }
+}
+
+fn load(model: &str, policy: &Policy) -> Result<Loaded, Vec<String>> {
+    let template = match (policy.spec.is_empty(), policy.spec_file.as_os_str().is_empty()) {
+        (false, true) => policy.spec.clone(),
+        (true, false) => std::fs::read_to_string(&policy.spec_file)
+            .map_err(|error| vec![format!("spec_file: {} cannot be read: {error}", policy.spec_file.display())])?,
+        _ => return Err(vec!["give either spec or spec_file".to_owned()]),
+    };
+    if !template.contains("${version}") {
+        return Err(vec!["the spec does not say where the new version goes; write ${version}".to_owned()]);
+    }
+    // With any names in it, it must be sound.
+    let spec = fill(&template, "2", "1").map_err(|problem| vec![problem])?;
+    if spec.model.as_str() != model {
+        return Err(vec![format!("its spec is for model {}", spec.model)]);
+    }
+    let (trigger, stable) = (policy.trigger.clone(), policy.stable.clone());
+    Ok(Loaded { template, trigger, stable, concurrency: spec.concurrency })
+}
+
+fn fill(template: &str, version: &str, stable: &str) -> Result<RolloutSpec, String> {
+    let checked = serin_rollout::check(&template.replace("${version}", version).replace("${stable}", stable), None);
+    checked.spec.map(|spec| spec.normalised()).ok_or_else(|| {
+        let problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
+        format!("the spec has problems: {}", problems.join("; "))
+    })
+}
+
+/// A delivery; fields that are not used are not read.
+#[derive(Debug, Deserialize)]
+struct Delivery {
+    entity: String,
+    action: String,
+    data: Data,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Data {
+    name: String,
+    version: String,
+    alias: String,
+    key: String,
+    value: String,
+}
+
+/// `POST /hooks/mlflow`.
+pub(crate) async fn receive(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    let config = &state.config().mlflow;
+    if config.secret.expose().is_empty() {
+        let error = "the MLflow webhook is off; set controller.mlflow.secret";
+        return Err(Failure::new(StatusCode::NOT_FOUND, error));
+    }
+    let refuse = |refusal: Refusal| Failure::new(StatusCode::UNAUTHORIZED, refusal.to_string());
+    let signed = Signed::read(&headers).map_err(refuse)?;
+    signed.check(&config.secret, config.tolerance, &body, state.now_ms()).map_err(refuse)?;
+    let delivery: Delivery = serde_json::from_slice(&body)
+        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, format!("the body is no MLflow event: {error}")))?;
+
+    let ignored = |why: String| (StatusCode::ACCEPTED, Json(json!({"ignored": why})));
+    match decide(&state, &delivery) {
+        Decided::Ignore(why) => Ok(ignored(why)),
+        Decided::Trouble(error) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)),
+        Decided::Start(spec) => {
+            let rollout = RolloutId(rollout_id(signed.timestamp, signed.id));
+            let command = Command {
+                id: format!("mlflow-{}", signed.id),
+                action: Action::Apply,
+                model: spec.model.clone(),
+                rollout: Some(rollout.clone()),
+                spec: Some(
+                    serde_json::to_string(&spec)
+                        .map_err(|error| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?,
+                ),
+                actor: "mlflow".to_owned(),
+                reason: format!("{}.{} of version {}", delivery.entity, delivery.action, delivery.data.version),
+                at: EventTime(state.now_ms().saturating_mul(1000)),
+            };
+            state.write(command, Target::ByKey).await?;
+            Ok((StatusCode::ACCEPTED, Json(json!({"rollout": rollout}))))
+        }
+    }
+}
+
+enum Decided {
+    Start(Box<RolloutSpec>),
+    Ignore(String),
+    Trouble(String),
+}
+
+fn decide(state: &ApiState, delivery: &Delivery) -> Decided {
+    let Data { name, version, alias, key, value } = &delivery.data;
+    let Some(policy) = state.policies().0.get(name) else {
+        return Decided::Ignore(format!("model {name:?} has no policy"));
+    };
+    let event = (delivery.entity.as_str(), delivery.action.as_str());
+    let starts = match &policy.trigger {
+        Trigger::Alias(wanted) => event == ("model_version_alias", "created") && alias == wanted,
+        Trigger::Tag { key: wanted, value: set } => {
+            event == ("model_version_tag", "set") && key == wanted && value == set
+        }
+        Trigger::VersionCreated => event == ("model_version", "created"),
+    };
+    if !starts {
+        return Decided::Ignore(format!("{}.{} does not trigger the policy of {name}", event.0, event.1));
+    }
+    if !is_version(version) {
+        return Decided::Ignore(format!("{version:?} is no version name"));
+    }
+    let view: Arc<View> = state.view();
+    if !view.caught_up() {
+        return Decided::Trouble("the controller has not read its topics yet; deliver again".to_owned());
+    }
+    let Some(stable) = view.stable_version(name, policy.concurrency).or(policy.stable.as_deref()) else {
+        return Decided::Ignore(format!(
+            "the stable version of {name} is unknown; set controller.policies.{name}.stable"
+        ));
+    };
+    if stable == version {
+        return Decided::Ignore(format!("version {version} of {name} is stable already"));
+    }
+    match fill(&policy.template, version, stable) {
+        Ok(spec) => Decided::Start(Box::new(spec)),
+        Err(problem) => Decided::Trouble(problem),
+    }
+}
+
+/// Whether a name can stand in a spec without changing its meaning.
+fn is_version(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !text.is_empty() && text.len() <= VERSION_MAX && text.chars().all(plain)
+}
+
+/// A `UUIDv7` that is the same for the same delivery.
+fn rollout_id(timestamp: i64, delivery: &str) -> String {
+    let mut random = [0; 10];
+    random.copy_from_slice(&Sha256::digest(delivery.as_bytes())[..10]);
+    Builder::from_unix_timestamp_millis(timestamp.max(0) as u64 * 1000, &random).into_uuid().to_string()
+}
+
+/// Why a delivery is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Refusal {
+    #[error("the header {0} is missing or not text")]
+    Header(&'static str),
+    #[error("the signature does not fit this body and our secret")]
+    Signature,
+    #[error("the delivery's timestamp is {0} s away from our clock")]
+    Time(i64),
+}
+
+/// What the headers of a delivery say.
+struct Signed<'a> {
+    id: &'a str,
+    timestamp: i64,
+    timestamp_text: &'a str,
+    signatures: &'a str,
+}
+
+impl<'a> Signed<'a> {
+    fn read(headers: &'a HeaderMap) -> Result<Self, Refusal> {
+        let text = |name: &'static str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .filter(|text| text.len() <= 1000)
+                .ok_or(Refusal::Header(name))
+        };
+        let timestamp_text = text("X-MLflow-Timestamp")?;
+        Ok(Self {
+            id: text("X-MLflow-Delivery-Id")?,
+            timestamp: timestamp_text.parse().map_err(|_| Refusal::Header("X-MLflow-Timestamp"))?,
+            timestamp_text,
+            signatures: text("X-MLflow-Signature")?,
+        })
+    }
+
+    fn check(&self, secret: &Secret, tolerance: Duration, body: &[u8], now_ms: i64) -> Result<(), Refusal> {
+        let genuine = self
+            .signatures
+            .split_ascii_whitespace()
+            .filter_map(|signature| signature.strip_prefix("v1,"))
+            .filter_map(|signature| STANDARD.decode(signature).ok())
+            .any(|signature| self.is_signed_with(secret, body, &signature));
+        if !genuine {
+            return Err(Refusal::Signature);
+        }
+        let away = (now_ms / 1000).saturating_sub(self.timestamp);
+        if away.unsigned_abs() > (tolerance.0.0 / 1_000_000).unsigned_abs() { Err(Refusal::Time(away)) } else { Ok(()) }
+    }
+
+    /// Compares in constant time.
+    fn is_signed_with(&self, secret: &Secret, body: &[u8], signature: &[u8]) -> bool {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else { return false };
+        for part in [self.id.as_bytes(), b".", self.timestamp_text.as_bytes(), b".", body] {
+            mac.update(part);
+        }
+        mac.verify_slice(signature).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A delivery of MLflow 3.17.2 as it was received, with the secret `s3cret`.
+    const BODY: &str = r#"{"entity": "model_version", "action": "created", "timestamp": "2026-11-21T07:17:19.131017+00:00", "data": {"name": "fraud", "version": "1", "source": "s3://bucket/fraud/1", "run_id": null, "tags": {"canary": "true"}, "description": "v1 \u00e9\u00fc"}}"#;
+    const SIGNED: Signed<'_> = Signed {
+        id: "0a5a93cb-d6a0-4120-9cde-a34481903726",
+        timestamp: 1_795_245_439,
+        timestamp_text: "1795245439",
+        signatures: "v1,3F8kehZZTw/HYNu4Np2NYAqheP95njrGRdGhSzB4dAE=",
+    };
+    const NOW_MS: i64 = 1_795_245_449_000;
+
+    fn check(secret: &str, body: &str, now_ms: i64) -> Result<(), Refusal> {
+        SIGNED.check(&Secret::new(secret), Duration::from_secs(300), body.as_bytes(), now_ms)
+    }
+
+    #[test]
+    fn a_real_delivery_verifies() {
+        assert_eq!(check("s3cret", BODY, NOW_MS), Ok(()));
+    }
+
+    #[test]
+    fn a_wrong_secret_another_body_or_a_stale_delivery_is_refused() {
+        assert_eq!(check("secret", BODY, NOW_MS), Err(Refusal::Signature));
+        let again = serde_json::to_string(&serde_json::from_str::<Value>(BODY).unwrap()).unwrap();
+        assert_eq!(check("s3cret", &again, NOW_MS), Err(Refusal::Signature));
+        assert_eq!(check("s3cret", BODY, NOW_MS + 291_000), Err(Refusal::Time(301)));
+        assert_eq!(check("s3cret", BODY, NOW_MS - 311_000), Err(Refusal::Time(-301)));
+        let two = Signed { signatures: "v2,zzz v1,AAAA v1,3F8kehZZTw/HYNu4Np2NYAqheP95njrGRdGhSzB4dAE=", ..SIGNED };
+        assert_eq!(two.check(&Secret::new("s3cret"), Duration::from_secs(300), BODY.as_bytes(), NOW_MS), Ok(()));
+    }
+
+    #[test]
+    fn the_same_delivery_gives_the_same_rollout() {
+        let id = rollout_id(1_795_245_439, "a");
+        assert_eq!(id, rollout_id(1_795_245_439, "a"));
+        assert_ne!(id, rollout_id(1_795_245_439, "b"));
+        assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
+    }
+
+    #[test]
+    fn policies_are_checked_when_they_are_loaded() {
+        let policy = |spec: &str| Policy { spec: spec.to_owned(), ..Policy::default() };
+        let policies = [
+            ("empty".to_owned(), Policy::default()),
+            ("fixed".to_owned(), policy("model: fixed")),
+            ("broken".to_owned(), policy("model: broken\ncanary: {version: '${version}'}")),
+            ("missing".to_owned(), Policy { spec_file: "does-not-exist.yaml".into(), ..Policy::default() }),
+        ];
+        let problems = Policies::load(&policies.into()).unwrap_err();
+        assert_eq!(problems.len(), 4);
+        assert!(problems.iter().any(|problem| problem.starts_with("policies.broken: the spec has problems")));
+    }
+}

@@ -1,0 +1,154 @@
+//! Starts and stops the API.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use serin_stream::{
+    clock::{Clock, SystemClock},
+    fold::FoldFactory,
+    log::{Log, LogError},
+};
+use tokio::{net::TcpListener, sync::oneshot, sync::watch};
+
+use crate::{
+    api::{ApiState, api},
+    config::{Config, ConfigError},
+    fold::{ControllerFactory, RoutingTopic},
+    mlflow::Policies,
+    view::{View, follow},
+};
+
+/// Commands that may wait to be written.
+const QUEUE: usize = 1024;
+
+/// The API could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log is away.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The address is taken, or not ours.
+    #[error("the controller's API cannot listen on {address}: {cause}; set controller.listen to another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// No thread could be started.
+    #[error("no thread for the controller's API: {0}")]
+    Thread(io::Error),
+}
+
+/// Keeps the view of an API up to date until it is dropped.
+pub struct Follower {
+    thread: Option<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Follower {
+    fn start(log: Arc<dyn Log>, history: usize) -> io::Result<(Self, watch::Receiver<Arc<View>>)> {
+        let (publish, view) = watch::channel(Arc::new(View::new(history)));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stopping);
+        let thread = std::thread::Builder::new()
+            .name("controller-view".to_owned())
+            .spawn(move || follow(&log, &publish, history, &asked))?;
+        Ok((Self { thread: Some(thread), stopping }, view))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::warn!("the API's reader did not end well");
+        }
+    }
+}
+
+/// Checks the configuration and makes everything of the API but its socket.
+pub fn open(config: Config, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<(ApiState, Follower), StartError> {
+    let mut problems = config.problems();
+    let policies = Policies::load(&config.policies).unwrap_or_else(|more| {
+        problems.extend(more);
+        Policies::default()
+    });
+    if !problems.is_empty() {
+        return Err(ConfigError(problems).into());
+    }
+    let writer = log.writer(QUEUE)?;
+    let (follower, view) = Follower::start(log, config.history).map_err(StartError::Thread)?;
+    Ok((ApiState::new(config, policies, writer, view, clock), follower))
+}
+
+/// The running API, and the factory of the controller's folds.
+pub struct ApiHandle {
+    address: SocketAddr,
+    factory: Arc<ControllerFactory>,
+    state: ApiState,
+    follower: Follower,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+/// Starts the API on a log whose topics exist. The folds are run by whoever calls this: see [`ApiHandle::factory`].
+pub async fn start(config: Config, log: Arc<dyn Log>) -> Result<ApiHandle, StartError> {
+    let address = config.listen;
+    let settings = config.settings();
+    let (state, follower) = open(config, Arc::clone(&log), Arc::new(SystemClock::default()))?;
+    let listen = |cause| StartError::Listen { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let factory = ControllerFactory::new(settings, Arc::new(RoutingTopic(log))).posting_to(state.progress());
+    let factory = Arc::new(factory);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let routes = api(state.clone());
+    let server = tokio::spawn(async move {
+        let serve = axum::serve(listener, routes).with_graceful_shutdown(async {
+            let _ = stopped.await;
+        });
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "the controller's API has ended");
+        }
+    });
+    Ok(ApiHandle { address, factory, state, follower, stop, server })
+}
+
+impl ApiHandle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The controller's folds.
+    pub fn factory(&self) -> Arc<dyn FoldFactory> {
+        Arc::<ControllerFactory>::clone(&self.factory)
+    }
+
+    /// Tells whether the API knows what is on the log, and if not, why.
+    pub fn readiness(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+        let state = self.state.clone();
+        move || if state.view().caught_up() { Ok(()) } else { Err("the API has not read its topics yet".to_owned()) }
+    }
+
+    /// Answers what is in flight and ends.
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        // The follower takes the view's sender with it: whoever waits for news is answered, so the server ends.
+        if tokio::task::spawn_blocking(move || drop(self.follower)).await.is_err() {
+            tracing::warn!("the API's reader could not be stopped");
+        }
+        let _ = self.server.await;
+    }
+}

@@ -1,0 +1,275 @@
+//! What the API shows: a read model of `audit`, `verdicts`, `routing` and `router-status`, kept by one thread.
+//!
+//! It is a cache of topics: bounded, rebuilt at each start, never written back. Readers get an immutable snapshot and can
+//! wait for the next.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serin_rollout::{Concurrency, RolloutState};
+use serin_schemas::{
+    codec::{self, Record as _},
+    envelope,
+    ids::{ModelName, NextOffset, RolloutId},
+    records::{Arm, RolloutEvent, RouterStatus, RoutingTable, Verdict},
+};
+use serin_stream::{
+    log::{Log, LogError, Polled, Reader, Start},
+    record::{Record, TopicPartition},
+};
+use serin_topology::{AUDIT, ROUTER_STATUS, ROUTING, VERDICTS};
+use tokio::sync::watch;
+
+/// Events of one rollout that are kept.
+const EVENTS_KEPT: usize = 1000;
+/// Answers to commands that are kept.
+const ANSWERS_KEPT: usize = 1000;
+/// Verdicts and router reports per partition that a start reads back; each is only shown until the next.
+const READ_BACK: i64 = 500;
+/// Records per poll.
+const BATCH: usize = 1000;
+
+/// A snapshot of everything shown.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    rollouts: BTreeMap<RolloutId, Arc<RolloutView>>,
+    /// Ids in the order in which they were first seen.
+    order: VecDeque<RolloutId>,
+    /// Audit events that answer a command, newest last.
+    answers: VecDeque<Arc<RolloutEvent>>,
+    tables: BTreeMap<ModelName, Arc<RoutingTable>>,
+    routers: BTreeMap<String, Arc<RouterStatus>>,
+    caught_up: bool,
+    history: usize,
+}
+
+/// One rollout as it is shown.
+#[derive(Clone, Debug, Default)]
+pub struct RolloutView {
+    /// Its model.
+    pub model: ModelName,
+    /// Its state after the newest event that carried one.
+    pub state: Option<Arc<RolloutState>>,
+    /// The newest verdict.
+    pub verdict: Option<Arc<Verdict>>,
+    /// Its events, oldest first, without the states they carried.
+    pub events: VecDeque<Arc<RolloutEvent>>,
+    /// How many older events were dropped.
+    pub dropped: usize,
+}
+
+impl RolloutView {
+    /// Events after number `after` (the first event has number 1), and the number of the newest.
+    pub fn after(&self, after: usize) -> (Vec<Arc<RolloutEvent>>, usize) {
+        let skip = after.saturating_sub(self.dropped);
+        (self.events.iter().skip(skip).cloned().collect(), self.dropped + self.events.len())
+    }
+}
+
+impl View {
+    /// An empty view that will keep `history` rollouts.
+    pub fn new(history: usize) -> Self {
+        Self { history: history.max(1), ..Self::default() }
+    }
+
+    /// All rollouts with a known state, newest first.
+    pub fn rollouts(&self) -> impl Iterator<Item = &Arc<RolloutView>> {
+        self.order.iter().rev().filter_map(|id| self.rollouts.get(id)).filter(|rollout| rollout.state.is_some())
+    }
+
+    /// A rollout by its id, or the newest of a model: the one that runs, if one does.
+    pub fn rollout(&self, id_or_model: &str) -> Option<&Arc<RolloutView>> {
+        if let Some(rollout) = self.rollouts.get(&RolloutId::from(id_or_model)) {
+            return Some(rollout);
+        }
+        let of_model = || self.rollouts().filter(|rollout| rollout.model.as_str() == id_or_model);
+        of_model().find(|rollout| runs(rollout)).or_else(|| of_model().next())
+    }
+
+    /// Rollouts that have not ended.
+    pub fn running(&self) -> impl Iterator<Item = &Arc<RolloutView>> {
+        self.rollouts().filter(|rollout| rollout.state.as_ref().is_some_and(|state| !state.phase.is_final()))
+    }
+
+    /// The newest routing table of each model.
+    pub fn tables(&self) -> &BTreeMap<ModelName, Arc<RoutingTable>> {
+        &self.tables
+    }
+
+    /// The newest report of each router, for those of its models that shared a partition.
+    pub fn routers(&self) -> &BTreeMap<String, Arc<RouterStatus>> {
+        &self.routers
+    }
+
+    /// The event that answers a command.
+    pub fn answer(&self, command: &str) -> Option<&Arc<RolloutEvent>> {
+        self.answers.iter().rev().find(|event| event.cause.as_deref() == Some(command))
+    }
+
+    /// The version that will serve a model when its next rollout starts, as far as is known: the promoted one while it is
+    /// monitored, unless the next supersedes it, which ends it to its stable.
+    pub fn stable_version(&self, model: &str, next: Concurrency) -> Option<&str> {
+        let running = self.running().filter(|rollout| rollout.model.as_str() == model);
+        let mut promoted = running.filter_map(|rollout| rollout.state.as_ref()).filter(|state| state.promoted);
+        if let Some(state) = promoted.next()
+            && next != Concurrency::Supersede
+        {
+            return Some(state.spec.canary.version.as_str());
+        }
+        let table = self.tables.get(&ModelName::from(model))?;
+        table.routes.iter().find(|route| route.arm == Arm::Stable).map(|route| route.version.as_str())
+    }
+
+    /// Whether every topic was read to its end once.
+    pub fn caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// Takes in one record; what cannot be read is left out (its stage has put it among the dead letters).
+    pub fn apply(&mut self, record: &Record) {
+        let Some(body) = &record.value else { return };
+        let Ok((name, version)) = envelope::record_type(&record.headers) else { return };
+        if name == RolloutEvent::NAME {
+            let _ = codec::decode(version, body).map(|event| self.on_event(event));
+        } else if name == Verdict::NAME {
+            let _ = codec::decode(version, body).map(|verdict| self.on_verdict(verdict));
+        } else if name == RoutingTable::NAME {
+            let _ = codec::decode(version, body).map(|table: RoutingTable| {
+                self.tables.insert(table.model.clone(), Arc::new(table));
+            });
+        } else if name == RouterStatus::NAME {
+            let _ = codec::decode(version, body).map(|status: RouterStatus| self.on_status(status));
+        }
+    }
+
+    fn on_status(&mut self, status: RouterStatus) {
+        if status.leaving {
+            self.routers.remove(&status.router);
+            return;
+        }
+        let name = status.router.clone();
+        // A report speaks of the models of its own partition: keep what was said of the others.
+        let mut merged = status;
+        if let Some(known) = self.routers.get(&name).filter(|known| known.incarnation == merged.incarnation) {
+            let others =
+                known.applied.iter().filter(|table| !merged.applied.iter().any(|new| new.model == table.model));
+            let others: Vec<_> = others.cloned().collect();
+            merged.applied.extend(others);
+        }
+        self.routers.insert(name, Arc::new(merged));
+    }
+
+    fn on_verdict(&mut self, verdict: Verdict) {
+        let rollout = self.entry(&verdict.rollout, &verdict.model);
+        if rollout.verdict.as_ref().is_none_or(|known| known.as_of < verdict.as_of) {
+            rollout.verdict = Some(Arc::new(verdict));
+        }
+    }
+
+    fn on_event(&mut self, mut event: RolloutEvent) {
+        let state = event.state.take().and_then(|state| serde_json::from_str::<RolloutState>(&state).ok());
+        let event = Arc::new(event);
+        if event.cause.is_some() {
+            if self.answers.len() >= ANSWERS_KEPT {
+                self.answers.pop_front();
+            }
+            self.answers.push_back(Arc::clone(&event));
+        }
+        let Some(id) = &event.rollout else { return };
+        let rollout = self.entry(id, &event.model);
+        if let Some(state) = state {
+            rollout.state = Some(Arc::new(state));
+        }
+        if rollout.events.len() >= EVENTS_KEPT {
+            rollout.events.pop_front();
+            rollout.dropped += 1;
+        }
+        rollout.events.push_back(event);
+    }
+
+    fn entry(&mut self, id: &RolloutId, model: &ModelName) -> &mut RolloutView {
+        if !self.rollouts.contains_key(id) {
+            self.order.push_back(id.clone());
+            self.forget_old();
+        }
+        let new = || Arc::new(RolloutView { model: model.clone(), ..RolloutView::default() });
+        Arc::make_mut(self.rollouts.entry(id.clone()).or_insert_with(new))
+    }
+
+    /// Forgets the oldest rollout that does not run, when there are too many.
+    fn forget_old(&mut self) {
+        if self.order.len() <= self.history {
+            return;
+        }
+        let idle = |id: &RolloutId| self.rollouts.get(id).is_some_and(|rollout| !runs(rollout));
+        if let Some(place) = self.order.iter().position(idle)
+            && let Some(id) = self.order.remove(place)
+        {
+            self.rollouts.remove(&id);
+        }
+    }
+}
+
+fn runs(rollout: &RolloutView) -> bool {
+    rollout.state.as_ref().is_some_and(|state| !state.phase.is_final())
+}
+
+/// Keeps a view up to date until `stop` is set. Blocks: runs on a thread of its own.
+pub(crate) fn follow(log: &Arc<dyn Log>, view: &watch::Sender<Arc<View>>, history: usize, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if let Err(error) = follow_once(log, view, history, stop) {
+            tracing::warn!(%error, "the API cannot read the log; it tries again");
+            let until = std::time::Instant::now() + Duration::from_secs(1);
+            while !stop.load(Ordering::Relaxed) && std::time::Instant::now() < until {
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn follow_once(
+    log: &Arc<dyn Log>,
+    published: &watch::Sender<Arc<View>>,
+    history: usize,
+    stop: &AtomicBool,
+) -> Result<(), LogError> {
+    let mut reader = open(log)?;
+    let mut view = View::new(history);
+    let mut records = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let polled = reader.poll(BATCH, Duration::from_millis(200), &mut records)?;
+        let changed = !records.is_empty() || (polled == Polled::AtEnd && !view.caught_up);
+        for record in records.drain(..) {
+            view.apply(&record);
+        }
+        view.caught_up |= polled == Polled::AtEnd;
+        // While the topics are read back for the first time, the view before the failure is the better one.
+        if changed && (view.caught_up || !published.borrow().caught_up) {
+            published.send_replace(Arc::new(view.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn open(log: &Arc<dyn Log>) -> Result<Box<dyn Reader>, LogError> {
+    let mut places = Vec::new();
+    for topic in [AUDIT, ROUTING, VERDICTS, ROUTER_STATUS] {
+        for partition in 0..log.partitions(topic)? {
+            let at = TopicPartition { topic: log.full_name(topic), partition };
+            let start = if topic == AUDIT || topic == ROUTING {
+                Start::Beginning
+            } else {
+                let (first, end) = log.bounds(&at)?;
+                Start::At(NextOffset((end.0 - READ_BACK).max(first.0)))
+            };
+            places.push((at, start));
+        }
+    }
+    log.reader(&places)
+}

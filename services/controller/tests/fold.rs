@@ -1,0 +1,191 @@
+//! The controller's fold: what it writes, what it keeps, what it refuses.
+
+#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serin_controller::{ControllerFactory, NewestTables, RoutingTopic};
+use serin_rollout::planner::Settings;
+use serin_schemas::{
+    codec,
+    ids::Generation,
+    records::{Arm, Control, Decision, EventKind, RolloutEvent, RouterStatus, RoutingTable},
+};
+use serin_stream::{
+    fold::FoldFactory,
+    log::Log,
+    memory::MemoryLog,
+    record::{Outgoing, Target},
+    testing::FoldHarness,
+};
+use serin_topology::{Cleanup, TopicSpec};
+use support::{apply, body, headers, outgoing, verdict};
+
+fn harness() -> FoldHarness {
+    FoldHarness::new(|| ControllerFactory::without_log().fold(0)).unwrap()
+}
+
+fn feed<R: codec::Record>(harness: &mut FoldHarness, topic: &str, record: &R) -> Vec<Outgoing> {
+    let record = harness.record(topic, 0, 1_000, "flights", headers::<R>("id"), Some(body(record)));
+    let applied = harness.apply(&record).unwrap();
+    assert_eq!(applied.poison, None);
+    assert_eq!(applied.commit_now, !harness.pending().is_empty());
+    harness.commit().unwrap()
+}
+
+fn read<R: codec::Record>(out: &[Outgoing], topic: &str) -> Vec<R> {
+    let of_topic = out.iter().filter(|record| record.topic == topic);
+    of_topic.map(|record| codec::read(&record.headers, record.value.as_ref().unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn a_rollout_writes_its_table_its_controls_and_its_audit_in_one_commit() {
+    let mut harness = harness();
+    let out = feed(&mut harness, "commands", &apply("r1"));
+    let topics: Vec<_> = out.iter().map(|record| (record.topic, record.target)).collect();
+    assert_eq!(
+        topics,
+        [
+            ("events", Target::EveryPartition),
+            ("windows", Target::EveryPartition),
+            ("routing", Target::ByKey),
+            ("audit", Target::ByKey),
+        ]
+    );
+    assert!(out.iter().all(|record| record.key == "flights"));
+    assert_eq!(read::<Control>(&out, "events"), read::<Control>(&out, "windows"));
+
+    let mut warm = verdict("r1", 1, 10, Decision::Promote);
+    warm.frozen = Some(r#"{"segments":{},"warmupEvents":1000}"#.into());
+    let out = feed(&mut harness, "verdicts", &warm);
+    let table = &read::<RoutingTable>(&out, "routing")[0];
+    assert_eq!((table.generation, table.routes.len()), (Generation(2), 3));
+
+    // A crash between input and commit: the same verdict gives the same records again.
+    harness.crash().unwrap();
+    let rollback = verdict("r1", 2, 20, Decision::Rollback);
+    let record = harness.record(
+        "verdicts",
+        0,
+        1_000,
+        "flights",
+        headers::<serin_schemas::records::Verdict>("id"),
+        Some(body(&rollback)),
+    );
+    harness.apply(&record).unwrap();
+    let before: Vec<_> = harness.pending().to_vec();
+    harness.crash().unwrap();
+    harness.apply(&record).unwrap();
+    assert_eq!(harness.pending(), before);
+    let out = harness.commit().unwrap();
+    assert_eq!(read::<RolloutEvent>(&out, "audit")[0].kind, EventKind::RolledBack);
+}
+
+#[test]
+fn a_refusal_is_an_audit_event_and_nothing_else() {
+    let mut harness = harness();
+    feed(&mut harness, "commands", &apply("r1"));
+    let out = feed(&mut harness, "commands", &apply("r2"));
+    assert_eq!(out.len(), 1);
+    let event = &read::<RolloutEvent>(&out, "audit")[0];
+    assert_eq!((event.kind, event.cause.as_deref()), (EventKind::Refused, Some("apply-r2")));
+    assert_eq!(event.rollout.as_ref().unwrap().as_str(), "r2");
+}
+
+#[test]
+fn bad_records_are_dead_letters_and_the_rollout_goes_on() {
+    let mut harness = harness();
+    feed(&mut harness, "commands", &apply("r1"));
+    let command = headers::<serin_schemas::records::Command>("id");
+    let mut newer = command.clone();
+    newer.iter_mut().find(|(name, _)| name == "ce_type").unwrap().1 = Bytes::from_static(b"dev.serin.command.v99");
+    let mut foreign = command.clone();
+    foreign.iter_mut().find(|(name, _)| name == "ce_type").unwrap().1 = Bytes::from_static(b"dev.serin.prediction.v1");
+    let good = body(&apply("r2"));
+    for (headers, value, code) in [
+        (command.clone(), Some(Bytes::from_static(b"\xff\xff\xff")), "garbage"),
+        (command, None, "garbage"),
+        (newer, Some(good.clone()), "unknown_schema_version"),
+        (foreign, Some(good.clone()), "unknown_type"),
+        (Vec::new(), Some(good), "unknown_type"),
+    ] {
+        let record = harness.record("commands", 0, 0, "flights", headers, value);
+        assert_eq!(harness.apply(&record).unwrap().poison.unwrap().code, code);
+    }
+    assert!(harness.commit().unwrap().is_empty());
+    let mut warm = verdict("r1", 1, 10, Decision::Promote);
+    warm.frozen = Some("not json".into());
+    let out = feed(&mut harness, "verdicts", &warm);
+    assert_eq!(read::<RolloutEvent>(&out, "audit")[0].kind, EventKind::Warned);
+}
+
+#[test]
+fn ticks_renew_the_lease_and_states_survive() {
+    let mut harness = harness();
+    harness.tick(1_000).unwrap();
+    feed(&mut harness, "commands", &apply("r1"));
+    let mut warm = verdict("r1", 1, 10, Decision::Promote);
+    warm.frozen = Some(r#"{"segments":{},"warmupEvents":1000}"#.into());
+    feed(&mut harness, "verdicts", &warm);
+    assert!(!harness.tick(10_999).unwrap());
+    harness.crash().unwrap();
+    assert!(harness.tick(11_000).unwrap());
+    let out = harness.commit().unwrap();
+    assert_eq!(out.len(), 1);
+    assert_eq!(read::<RoutingTable>(&out, "routing")[0].lease_seq, 1);
+}
+
+#[test]
+fn a_router_status_is_kept_without_a_word() {
+    let mut harness = harness();
+    let status = RouterStatus {
+        router: "router-0".into(),
+        incarnation: 1,
+        at: serin_schemas::ids::EventTime::from_secs(5),
+        applied: Vec::new(),
+        leaving: false,
+    };
+    assert!(feed(&mut harness, "router-status", &status).is_empty());
+    assert!(harness.rows().contains_key(&b"routers"[..]));
+    let out = feed(&mut harness, "commands", &apply("r1"));
+    // The routers' clock is event time before the first verdict.
+    assert_eq!(read::<Control>(&out, "events")[0].decided_at, status.at);
+}
+
+#[test]
+fn a_lost_state_goes_back_to_stable_above_the_newest_table_on_the_log() {
+    let log = MemoryLog::new();
+    let topics = ["routing"].map(|name| TopicSpec {
+        name: name.to_owned(),
+        partitions: 1,
+        replication: 1,
+        cleanup: Cleanup::Compact,
+        settings: Vec::new(),
+    });
+    log.create(&topics).unwrap();
+    let mut old = harness();
+    feed(&mut old, "commands", &apply("r1"));
+    let mut warm = verdict("r1", 1, 10, Decision::Promote);
+    warm.frozen = Some(r#"{"segments":{},"warmupEvents":1000}"#.into());
+    let out = feed(&mut old, "verdicts", &warm);
+    let table = read::<RoutingTable>(&out, "routing").remove(0);
+    let mut writer = log.transactional("test").unwrap();
+    let written = [1, 40]
+        .map(|generation| outgoing("routing", &RoutingTable { generation: Generation(generation), ..table.clone() }));
+    writer.commit(&written, &[], None).unwrap();
+
+    let tables: Arc<dyn NewestTables> = Arc::new(RoutingTopic(Arc::new(log)));
+    assert_eq!(tables.newest(0).unwrap().len(), 1);
+    let factory = ControllerFactory::new(Settings::default(), tables);
+    let mut fresh = FoldHarness::new(move || factory.fold(0)).unwrap();
+    assert!(fresh.tick(1).unwrap());
+    let out = fresh.commit().unwrap();
+    let table = &read::<RoutingTable>(&out, "routing")[0];
+    assert_eq!((table.generation, table.routes.len(), table.routes[0].arm), (Generation(41), 1, Arm::Stable));
+    // Known now: another start adds nothing.
+    fresh.crash().unwrap();
+    assert!(!fresh.tick(2).unwrap());
+}
