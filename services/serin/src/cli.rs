@@ -1,0 +1,329 @@
+//! The command line: every verb, its arguments and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Canary analysis and progressive delivery for ML models, driven by events on Kafka.
+///
+/// `serin demo` shows all of it on recorded flights, `serin up` runs it in one process without a broker.
+#[derive(Debug, Parser)]
+#[command(name = "serin", version, arg_required_else_help = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Everything `serin` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the whole pipeline in this process: router, aggregator, analyzer, controller
+    ///
+    /// Without a configuration file it keeps its log and state in ./serin-data and needs no broker. Model traffic goes to
+    /// the router, everything else of this command line to the controller's API.
+    #[command(
+        after_help = "Examples:\n  serin up\n  serin up --config serin.yaml\n  SERIN__ROUTER__LISTEN=0.0.0.0:8000 serin up\n  serin up --set data_dir=/var/lib/serin --set topology.partitions=8"
+    )]
+    Up(Serve),
+    /// Run one router, on Kafka: splits the traffic, reports every call
+    #[command(
+        after_help = "Example:\n  serin router --config serin.yaml\n  serin router --set log.kind=kafka --set log.kafka.brokers=broker:9092 --set router.name=router-1"
+    )]
+    Router(Serve),
+    /// Run one aggregator, on Kafka: folds events into windows, relays foreign events
+    #[command(after_help = "Example:\n  serin aggregator --config serin.yaml")]
+    Aggregator(Serve),
+    /// Run one analyzer, on Kafka: turns windows into verdicts
+    #[command(after_help = "Example:\n  serin analyzer --config serin.yaml")]
+    Analyzer(Serve),
+    /// Run one controller, on Kafka: turns verdicts into weights, serves the API
+    #[command(after_help = "Example:\n  serin controller --config serin.yaml")]
+    Controller(Serve),
+    /// Show the main job on recorded flights: one promotion, two rollbacks
+    #[command(
+        after_help = "Examples:\n  serin demo\n  serin demo --output json --seed 7\n  serin demo --kafka localhost:9092"
+    )]
+    Demo(Demo),
+    /// Start a rollout from a file
+    #[command(
+        after_help = "Example:\n  serin apply -f rollout.yaml\n  serin apply -f rollout.yaml --wait && echo promoted"
+    )]
+    Apply(Apply),
+    /// Check a rollout file: every problem at once, with line, cause and way out
+    #[command(
+        after_help = "Exit status: 0 no errors, 1 errors found, 2 the file cannot be read.\n\nExample:\n  serin lint -f rollout.yaml --traffic 10000/min"
+    )]
+    Lint(Lint),
+    /// List rollouts
+    #[command(after_help = "Examples:\n  serin list\n  serin list --output json --api http://controller:8100")]
+    List(Remote),
+    /// Show one rollout: ramp, both arms, what each metric says
+    #[command(after_help = "Examples:\n  serin get flights\n  serin get flights --watch")]
+    Get(Get),
+    /// Wait for a rollout's end, or tell its state, by exit status
+    #[command(
+        after_help = "Exit status: 0 promoted, 1 still running (without --wait) or timed out, 2 not known, 3 rolled back, 4 aborted or superseded.\n\nExamples:\n  serin status flights\n  serin status flights --wait --timeout 2h && deploy"
+    )]
+    Status(Status),
+    /// Go to the next step, or with --full to the end
+    #[command(
+        after_help = "Promotion by hand needs no evidence; the audit log names who asked and why.\n\nExamples:\n  serin promote flights --reason 'seen enough'\n  serin promote flights --full"
+    )]
+    Promote(Promote),
+    /// Stop the clock at the present weight
+    #[command(
+        after_help = "The canary keeps its share. Evidence against it still rolls it back.\n\nExample:\n  serin pause flights --reason 'the label job is late'"
+    )]
+    Pause(Act),
+    /// Let the clock run again
+    #[command(after_help = "Example:\n  serin resume flights")]
+    Resume(Act),
+    /// End a rollout: all traffic back to stable
+    #[command(after_help = "Example:\n  serin abort flights --reason 'wrong model file'")]
+    Abort(Act),
+    /// Emergency: send traffic to stable
+    #[command(
+        after_help = "One router can be switched without the log too: see docs/router.md, \"all-stable\".\n\nExample:\n  serin stop --all --reason 'incident 4711'"
+    )]
+    Stop(Stop),
+    /// Say why: the evidence behind a rollout's last verdict
+    #[command(
+        after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json"
+    )]
+    Explain(Explain),
+    /// Print a topic's records, decoded, as they come
+    #[command(
+        after_help = "Examples:\n  serin tail verdicts --config serin.yaml\n  serin tail events --from-beginning --limit 10 --output json"
+    )]
+    Tail(Tail),
+    /// Create the topics, or compare them with what they should be
+    #[command(
+        after_help = "Examples:\n  serin topology ensure --config serin.yaml\n  serin topology check --config serin.yaml && echo ready"
+    )]
+    Topology(Topology),
+    /// Print the JSON Schema of the rollout file
+    #[command(after_help = "For editors and CI. Example:\n  serin schema > rollout.schema.json")]
+    Schema,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document (or one per line, for streams), for scripts.
+    Json,
+}
+
+/// Options of the commands that run services.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Serve {
+    /// Configuration file (YAML). Every setting can also come from the environment: `SERIN__ROUTER__LISTEN`
+    #[arg(long, short, value_name = "FILE", env = "SERIN_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting, such as log.kafka.brokers=host:9092; wins over file and environment
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Print the whole configuration with its defaults, and stop
+    #[arg(long)]
+    pub(crate) dump_config: bool,
+}
+
+/// Where the controller's API is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Remote {
+    /// The controller's API
+    #[arg(long, value_name = "URL", env = "SERIN_API", default_value = "http://127.0.0.1:8100")]
+    pub(crate) api: String,
+    /// Token of the API, if it wants one (better in the environment than on the command line)
+    #[arg(long, value_name = "TOKEN", env = "SERIN_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// A rollout file and what to do with it.
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// The rollout file; - for standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Wait for the rollout's end and exit as `serin status` does
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// A rollout file to check.
+#[derive(Debug, Args)]
+pub(crate) struct Lint {
+    /// The rollout file; - for standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Requests of the model, such as 10000/min: tells which margins the traffic can resolve
+    #[arg(long, value_name = "RATE")]
+    pub(crate) traffic: Option<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// A rollout to show.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Model name or rollout id
+    pub(crate) rollout: String,
+    /// Show it again whenever it changes, until it ends
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// A rollout to wait for.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Model name or rollout id
+    pub(crate) rollout: String,
+    /// Wait for its end
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "SPAN", default_value = "24h", requires = "wait")]
+    pub(crate) timeout: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// A rollout to act on.
+#[derive(Debug, Args)]
+pub(crate) struct Act {
+    /// Model name or rollout id
+    pub(crate) rollout: String,
+    /// Why; it stands in the audit log
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// A rollout to promote.
+#[derive(Debug, Args)]
+pub(crate) struct Promote {
+    /// All the way, at once
+    #[arg(long)]
+    pub(crate) full: bool,
+    #[command(flatten)]
+    pub(crate) act: Act,
+}
+
+/// What to stop.
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// Every rollout of every model, now
+    #[arg(long, required = true)]
+    pub(crate) all: bool,
+    /// Why; it stands in the audit log
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// A rollout to explain.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Model name or rollout id
+    pub(crate) rollout: String,
+    /// Only this metric
+    #[arg(long)]
+    pub(crate) metric: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// A topic to print.
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// Topic, without prefix: events, windows, verdicts, routing, audit, dead-letters ...
+    pub(crate) topic: String,
+    /// Start at the oldest record instead of the end
+    #[arg(long)]
+    pub(crate) from_beginning: bool,
+    /// Stop after this many records
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Stop at the end of the topic instead of waiting for more
+    #[arg(long)]
+    pub(crate) until_end: bool,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+/// What to do with the topics.
+#[derive(Debug, Args)]
+pub(crate) struct Topology {
+    #[command(subcommand)]
+    pub(crate) action: TopologyAction,
+}
+
+/// What to do with the topics.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopologyAction {
+    /// Create what is missing; change nothing that exists
+    Ensure(TopologyArgs),
+    /// Name each difference; exit status 1 when there is one
+    Check(TopologyArgs),
+}
+
+/// Options of the topology commands.
+#[derive(Debug, Args)]
+pub(crate) struct TopologyArgs {
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// What the demo shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Three rollouts: v1 to v2 promoted, v2 to v3 and v2 to v4 rolled back.
+    #[default]
+    Main,
+    /// v1 against itself: must be promoted.
+    Aa,
+}
+
+/// Options of the demo.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Demo {
+    /// Which rollouts to show
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) scenario: Scenario,
+    /// Seed of everything random in the replay
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Run on this Kafka instead of the embedded log, every role its own process
+    #[arg(long, value_name = "BROKERS")]
+    pub(crate) kafka: Option<String>,
+    /// Drive a pipeline that runs already: base URLs of router, router admin port and controller API, with commas
+    #[arg(long, value_name = "URLS", conflicts_with = "kafka")]
+    pub(crate) attach: Option<String>,
+    /// Instead of replaying over HTTP: this many rollouts of the scenario in process with a virtual clock, counted
+    #[arg(long, value_name = "N")]
+    pub(crate) rollouts: Option<u32>,
+    /// Keep log and state here instead of in a temporary folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}

@@ -1,0 +1,96 @@
+//! The recorded flights of the demo: `data/flights.csv.gz`, compiled into the binary (its README names source and licence).
+//!
+//! Pure: rows are unpacked as they are asked for, always the same ones in the same order, by time of departure.
+
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+
+use super::model::Flight;
+
+static FLIGHTS: &[u8] = include_bytes!("../../data/flights.csv.gz");
+
+/// A flight arrives late if it arrives more than this many minutes after schedule: what the models predict.
+pub(crate) const LATE_MIN: i32 = 15;
+
+/// One row of the recorded flights.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct FlightRecord {
+    /// When it left, in Unix seconds (UTC): scheduled departure plus departure delay. The time of the prediction request.
+    pub(crate) departed_at: i64,
+    /// When the arrival delay became known, in Unix seconds (UTC). The time of the feedback.
+    pub(crate) label_at: i64,
+    /// Airport it left from: `EWR`, `JFK` or `LGA`.
+    pub(crate) origin: String,
+    /// Airport it flew to.
+    pub(crate) dest: String,
+    /// Airline, as its two-character code.
+    pub(crate) carrier: String,
+    /// Distance in miles.
+    pub(crate) distance_mi: u32,
+    /// Scheduled hour of departure, local time, 0 to 23.
+    pub(crate) sched_dep_hour: u8,
+    /// Departure delay in minutes, negative if it left early.
+    pub(crate) dep_delay_min: i32,
+    /// Arrival delay in minutes, negative if it arrived early. The truth, unknown until `label_at`.
+    pub(crate) arr_delay_min: i32,
+}
+
+impl FlightRecord {
+    /// True if it arrived more than [`LATE_MIN`] minutes late: the outcome that the models predict.
+    pub(crate) fn arrived_late(&self) -> bool {
+        self.arr_delay_min > LATE_MIN
+    }
+
+    /// What is known at departure, and so may be asked of a model.
+    pub(crate) fn features(&self) -> Flight {
+        Flight {
+            origin: self.origin.clone(),
+            carrier: self.carrier.clone(),
+            dest: self.dest.clone(),
+            distance_mi: f64::from(self.distance_mi),
+            sched_dep_hour: i64::from(self.sched_dep_hour),
+            dep_delay_min: f64::from(self.dep_delay_min),
+        }
+    }
+}
+
+/// All recorded flights, in order of departure.
+pub(crate) fn flights() -> impl Iterator<Item = FlightRecord> {
+    csv::Reader::from_reader(GzDecoder::new(FLIGHTS))
+        .into_deserialize()
+        .map(|row| row.expect("the embedded flights parse, which a test proves for every row"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_parses_in_order_and_the_label_comes_after_the_departure() {
+        let (mut count, mut late, mut before) = (0, 0, i64::MIN);
+        for flight in flights() {
+            assert!(flight.departed_at >= before && flight.label_at > flight.departed_at, "{flight:?}");
+            before = flight.departed_at;
+            count += 1;
+            late += usize::from(flight.arrived_late());
+        }
+        assert_eq!((count, late), (327_346, 77_630));
+    }
+
+    #[test]
+    fn the_first_row_is_as_recorded() {
+        let first = flights().next().unwrap();
+        let expected = FlightRecord {
+            departed_at: 1_357_035_420,
+            label_at: 1_357_050_240,
+            origin: "EWR".into(),
+            dest: "IAH".into(),
+            carrier: "UA".into(),
+            distance_mi: 1400,
+            sched_dep_hour: 5,
+            dep_delay_min: 2,
+            arr_delay_min: 11,
+        };
+        assert_eq!(first, expected);
+    }
+}

@@ -1,0 +1,44 @@
+//! Prediction ids of the demo: `UUIDv7` from event time and a seed, so that the same seed gives the same ids.
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use uuid::Builder;
+
+/// A source of prediction ids.
+pub(crate) struct PredictionIds {
+    random: ChaCha8Rng,
+}
+
+impl PredictionIds {
+    /// Ids of this seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { random: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    /// The next id, of a call at `secs` (Unix seconds).
+    pub(crate) fn next(&mut self, secs: i64) -> String {
+        let mut bytes = [0; 10];
+        self.random.fill(&mut bytes);
+        let millis = u64::try_from(secs).unwrap_or_default().saturating_mul(1000);
+        Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_its_ids_again_and_no_two_are_equal() {
+        let take = |seed| {
+            let mut ids = PredictionIds::new(seed);
+            (0..100).map(|at| ids.next(at)).collect::<Vec<_>>()
+        };
+        assert_eq!(take(1), take(1));
+        assert_ne!(take(1), take(2));
+        let mut unique = take(1);
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), 100);
+    }
+}

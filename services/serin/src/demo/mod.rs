@@ -1,0 +1,63 @@
+//! The demo: recorded flights replayed through the whole pipeline, and models that predict whether they arrive late.
+//!
+//! Nothing in it is staged: real HTTP requests, real events, the same services as in production. It drives them through
+//! their public doors only, so that it runs the same way in one process, on Kafka with every role its own process, and
+//! against a pipeline that somebody else started (`--attach`).
+
+mod data;
+mod model;
+
+mod ids;
+mod pipeline;
+mod replay;
+mod servers;
+mod story;
+mod summary;
+mod tally;
+mod view;
+mod virtual_run;
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{self, Output},
+    client::Api,
+    output,
+};
+
+use model::Models;
+use pipeline::Pipeline;
+use replay::Replay;
+use story::{MODEL, RouterAdmin, Story, WINDOW};
+use view::View;
+
+/// Runs the demo.
+pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
+    if let Some(rollouts) = args.rollouts {
+        return virtual_run::run(args, rollouts);
+    }
+    let mut view = View::new(args.output == Output::Json);
+    view.say("starting the pipeline ...");
+    let pipeline = Pipeline::start(args).await?;
+    let servers = servers::start().await?;
+    let doors = pipeline.doors().clone();
+    let mut story = Story {
+        replay: Replay::new(doors.clone(), MODEL, WINDOW, args.seed)?,
+        api: Api::at(&doors.api, None)?,
+        router: RouterAdmin::at(&doors.router_admin),
+        applied: std::collections::BTreeMap::new(),
+        models: Models::embedded(),
+        view: &mut view,
+        servers,
+    };
+    let endings = Box::pin(story.play(args.scenario)).await;
+    let requests = story.replay.requests;
+    let applied = summary::ApplyTimes::of(story.applied.into_values().collect());
+    pipeline.stop().await;
+    let summary = summary::Summary::new(args, endings?, requests, applied);
+    match args.output {
+        Output::Json => output::json(&summary)?,
+        Output::Text => output::line(summary.text()),
+    }
+    Ok(if summary.as_expected() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,201 @@
+//! The pipeline under the demo: in this process, as child processes on Kafka, or one that runs already.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use super::replay::Doors;
+use crate::{
+    cli::{Demo, Serve},
+    serve::{self, Role, Running},
+    settings,
+};
+
+/// A running pipeline and its doors.
+pub(crate) struct Pipeline {
+    kind: Kind,
+    doors: Doors,
+    /// Removed when the demo ends.
+    _data: Option<DataFolder>,
+}
+
+enum Kind {
+    InProcess(Box<Running>),
+    Children(Vec<Child>),
+    Attached,
+}
+
+impl Pipeline {
+    /// Starts the pipeline that `args` ask for.
+    pub(crate) async fn start(args: &Demo) -> anyhow::Result<Self> {
+        if let Some(doors) = &args.attach {
+            let doors = parse_doors(doors)?;
+            return Ok(Self { kind: Kind::Attached, doors, _data: None });
+        }
+        let data = DataFolder::open(args.data.as_deref())?;
+        let ports = Ports::free()?;
+        let serve = Serve { config: None, settings: ports.settings(args, data.path()), dump_config: false };
+        let kind = if args.kafka.is_some() {
+            Kind::Children(start_children(&serve, data.path(), &ports)?)
+        } else {
+            let running = serve::start(Role::ALL, &settings::load(&serve)?).await?;
+            Kind::InProcess(Box::new(running))
+        };
+        Ok(Self { kind, doors: ports.doors(), _data: Some(data) })
+    }
+
+    /// Where to reach it.
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    /// Stops what this process started.
+    pub(crate) async fn stop(self) {
+        match self.kind {
+            Kind::InProcess(running) => running.stop().await,
+            Kind::Children(children) => stop_children(children),
+            Kind::Attached => {}
+        }
+    }
+}
+
+/// `router,router-admin,api`, as base URLs.
+fn parse_doors(text: &str) -> anyhow::Result<Doors> {
+    let doors: Vec<&str> = text.split(',').map(str::trim).collect();
+    let [router, router_admin, api] = doors[..] else {
+        anyhow::bail!("--attach: write the base URLs of router, router admin port and controller API, with commas");
+    };
+    Ok(Doors { router: router.into(), router_admin: router_admin.into(), api: api.into() })
+}
+
+/// Starts every role as a process of its own, logging into the data folder.
+fn start_children(serve: &Serve, data: &Path, ports: &Ports) -> anyhow::Result<Vec<Child>> {
+    let program = std::env::current_exe().context("the path of this program")?;
+    let ensured = Command::new(&program)
+        .args(["topology", "ensure"])
+        .args(serve.settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]))
+        .stdout(Stdio::null())
+        .status()?;
+    anyhow::ensure!(ensured.success(), "`serin topology ensure` failed on the Kafka cluster");
+    let mut children = Vec::new();
+    for (role, telemetry) in Role::ALL.iter().zip(&ports.telemetry) {
+        let log = std::fs::File::create(data.join(format!("{}.log", role.name())))?;
+        let child = Command::new(&program)
+            .arg(role.name())
+            .args(serve.settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]))
+            .args(["--set".to_owned(), format!("telemetry.listen=127.0.0.1:{telemetry}")])
+            .args(["--set".to_owned(), format!("data_dir={}", data.join(role.name()).display())])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting the {}", role.name()))?;
+        children.push(child);
+    }
+    Ok(children)
+}
+
+/// Asks every child to stop, routers last started first, and waits.
+fn stop_children(children: Vec<Child>) {
+    for mut child in children.into_iter().rev() {
+        let pid = child.id().to_string();
+        // SIGTERM through the system's kill: the standard library only knows SIGKILL.
+        let asked = Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success());
+        if !asked {
+            let _ = child.kill();
+        }
+        let _ = child.wait();
+    }
+}
+
+/// Free loopback ports. Another program may take one before it is bound; starting then fails with a clear error.
+struct Ports {
+    router: u16,
+    router_admin: u16,
+    api: u16,
+    telemetry: [u16; 4],
+}
+
+impl Ports {
+    fn free() -> anyhow::Result<Self> {
+        let listeners = (0..7)
+            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+            .collect::<Result<Vec<_>, _>>()
+            .context("no free loopback port")?;
+        let ports = listeners
+            .iter()
+            .map(|listener| listener.local_addr().map(|address| address.port()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let [router, router_admin, api, a, b, c, d] = ports[..] else { anyhow::bail!("seven ports were asked for") };
+        Ok(Self { router, router_admin, api, telemetry: [a, b, c, d] })
+    }
+
+    fn doors(&self) -> Doors {
+        Doors {
+            router: format!("http://127.0.0.1:{}", self.router),
+            router_admin: format!("http://127.0.0.1:{}", self.router_admin),
+            api: format!("http://127.0.0.1:{}", self.api),
+        }
+    }
+
+    /// What differs from the defaults: ports, folders, the replay clock.
+    fn settings(&self, args: &Demo, data: &Path) -> Vec<String> {
+        let mut settings = vec![
+            format!("data_dir={}", data.display()),
+            format!("router.listen=127.0.0.1:{}", self.router),
+            format!("router.admin_listen=127.0.0.1:{}", self.router_admin),
+            format!("router.data_dir={}", data.join("router").display()),
+            format!("router.random_seed={}", args.seed),
+            format!("controller.listen=127.0.0.1:{}", self.api),
+            format!("telemetry.listen=127.0.0.1:{}", self.telemetry[0]),
+            "telemetry.log_level=warn".to_owned(),
+        ];
+        settings.extend(replay_settings());
+        if let Some(brokers) = &args.kafka {
+            settings.push("log.kind=kafka".to_owned());
+            settings.push(format!("log.kafka.brokers={brokers}"));
+            // Each run has topics of its own.
+            settings.push(format!("topology.prefix=demo-{}-", uuid::Uuid::now_v7().simple()));
+        }
+        settings
+    }
+}
+
+/// Settings of a pipeline whose time is replayed: six hours pass in a moment, so nothing may be judged by the wall clock.
+pub(crate) fn replay_settings() -> Vec<String> {
+    vec![
+        "router.clock=replay".to_owned(),
+        "aggregator.writer_ttl=1000d".to_owned(),
+        "aggregator.max_skew=1000d".to_owned(),
+        "aggregator.intake.clock=replay".to_owned(),
+        "topology.partitions=2".to_owned(),
+    ]
+}
+
+/// Where log and state are kept: a folder of the user's, or a temporary one that is removed at the end.
+enum DataFolder {
+    Kept(PathBuf),
+    Temporary(TempDir),
+}
+
+impl DataFolder {
+    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self::Temporary(TempDir::with_prefix("serin-demo-").context("a temporary folder")?));
+        };
+        std::fs::create_dir_all(path).with_context(|| format!("{} cannot be created", path.display()))?;
+        Ok(Self::Kept(path.to_owned()))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}

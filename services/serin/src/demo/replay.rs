@@ -1,0 +1,196 @@
+//! Replays recorded flights as inference requests, in event time, through the router.
+//!
+//! Window by window: all flights of the window as HTTP requests, then the feedback that became known in it (by
+//! prediction id only), then the router's replay clock moves to the window's end; that writes heartbeats, and the pipeline
+//! closes the window. The next one starts when the pipeline has closed and applied this one, so the replay is never a
+//! window ahead, however fast it runs.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use futures::{StreamExt as _, stream};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use serin_schemas::ids::{EventTime, Span};
+
+use super::{data::FlightRecord, ids::PredictionIds};
+
+/// Requests in flight at once. With a service time of a few milliseconds this keeps two cores busy.
+const IN_FLIGHT: usize = 24;
+/// Feedback sent in one request.
+const FEEDBACK_BATCH: usize = 200;
+/// How long a part of the pipeline may be away (killed and restarted) before the replay gives up.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Where the pipeline's doors are.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors {
+    /// Base URL of the router's data plane.
+    pub(crate) router: String,
+    /// Base URL of the router's admin port.
+    pub(crate) router_admin: String,
+    /// Base URL of the controller's API.
+    pub(crate) api: String,
+}
+
+/// How one call was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// The part the answering version played.
+    pub(crate) arm: String,
+    /// The version that answered.
+    pub(crate) version: String,
+    /// The probability it gave.
+    pub(crate) probability: Option<f64>,
+    /// The flight that was asked about.
+    pub(crate) flight: FlightRecord,
+    /// The prediction id.
+    pub(crate) id: String,
+}
+
+/// A label that is not known yet.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pending {
+    known_at: i64,
+    id: String,
+    late: bool,
+}
+
+/// Replays flights; one value for the whole demo, so that labels of earlier flights still arrive.
+pub(crate) struct Replay {
+    http: Client,
+    doors: Doors,
+    ids: PredictionIds,
+    pending: BinaryHeap<Reverse<Pending>>,
+    window: Span,
+    model: &'static str,
+    /// Requests sent so far, for the count of what a killed router lost.
+    pub(crate) requests: u64,
+}
+
+impl Replay {
+    /// A replay through `doors` in windows of length `window`.
+    pub(crate) fn new(doors: Doors, model: &'static str, window: Span, seed: u64) -> anyhow::Result<Self> {
+        let http = Client::builder().pool_max_idle_per_host(IN_FLIGHT).timeout(Duration::from_secs(10)).build()?;
+        let ids = PredictionIds::new(seed);
+        Ok(Self { http, doors, ids, pending: BinaryHeap::new(), window, model, requests: 0 })
+    }
+
+    /// Sends the flights of one window and what became known in it, then moves the clock to its end.
+    ///
+    /// Returns the answers and the moment at which the clock was moved.
+    pub(crate) async fn window(
+        &mut self,
+        flights: &[FlightRecord],
+        end: EventTime,
+    ) -> anyhow::Result<(Vec<Answer>, Instant)> {
+        let calls: Vec<(String, FlightRecord)> =
+            flights.iter().map(|flight| (self.ids.next(flight.departed_at), flight.clone())).collect();
+        self.requests += calls.len() as u64;
+        let this = &*self;
+        let answers: Vec<anyhow::Result<Answer>> =
+            stream::iter(calls).map(|(id, flight)| this.call(id, flight)).buffer_unordered(IN_FLIGHT).collect().await;
+        let answers = answers.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        for answer in &answers {
+            self.pending.push(Reverse(Pending {
+                known_at: answer.flight.label_at,
+                id: answer.id.clone(),
+                late: answer.flight.arrived_late(),
+            }));
+        }
+        self.feed_back(end).await?;
+        let moved = Instant::now();
+        self.set_clock(end).await?;
+        Ok((answers, moved))
+    }
+
+    /// One inference request. A router that is away is asked again, as a client with retries would.
+    async fn call(&self, id: String, flight: FlightRecord) -> anyhow::Result<Answer> {
+        let url = format!("{}/v2/models/{}/infer", self.doors.router, self.model);
+        let body = json!({"id": id, "inputs": flight.features().to_oip()});
+        let event_time = flight.departed_at * 1_000_000;
+        let response = self
+            .patiently("a call to the router", || {
+                self.http.post(&url).header("x-prediction-id", &id).header("x-serin-event-time", event_time).json(&body)
+            })
+            .await?;
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        };
+        let (arm, version) = (header("x-model-arm"), header("x-model-version"));
+        let answer: Value = response.json().await.unwrap_or_default();
+        let probability = answer["outputs"][0]["data"][0].as_f64();
+        Ok(Answer { arm, version, probability, flight, id })
+    }
+
+    /// Sends every label that is known by `now`.
+    async fn feed_back(&mut self, now: EventTime) -> anyhow::Result<()> {
+        let mut due = Vec::new();
+        while self.pending.peek().is_some_and(|Reverse(next)| next.known_at * 1_000_000 <= now.0) {
+            let Some(Reverse(label)) = self.pending.pop() else { break };
+            due.push(json!({
+                "prediction_id": label.id,
+                "values": {"late": if label.late { 1.0 } else { 0.0 }},
+                "observed_at": label.known_at * 1_000_000,
+            }));
+        }
+        let url = format!("{}/v1/feedback", self.doors.router);
+        for batch in due.chunks(FEEDBACK_BATCH) {
+            let response = self.patiently("feedback", || self.http.post(&url).json(batch)).await?;
+            if response.status() != StatusCode::ACCEPTED {
+                bail!("the router refused feedback: {} {}", response.status(), response.text().await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the router's clock; answers when the heartbeats are on the log.
+    pub(crate) async fn set_clock(&self, now: EventTime) -> anyhow::Result<()> {
+        let url = format!("{}/replay/clock", self.doors.router_admin);
+        let response =
+            self.patiently("the replay clock", || self.http.put(&url).json(&json!({"now_us": now.0}))).await?;
+        if !response.status().is_success() {
+            bail!("the router refused the clock: {} {}", response.status(), response.text().await?);
+        }
+        Ok(())
+    }
+
+    /// The window that contains `at`.
+    pub(crate) fn window_end(&self, at: EventTime) -> EventTime {
+        at.window_end(self.window)
+    }
+
+    /// Length of the windows.
+    pub(crate) fn length(&self) -> Span {
+        self.window
+    }
+
+    /// Forgets labels that are not known yet: their rollout is over.
+    pub(crate) fn forget_labels(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Sends a request again while its receiver is away or not ready.
+    async fn patiently(
+        &self,
+        what: &str,
+        request: impl Fn() -> reqwest::RequestBuilder,
+    ) -> anyhow::Result<reqwest::Response> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let problem = match request().send().await {
+                Ok(response) if response.status() != StatusCode::SERVICE_UNAVAILABLE => return Ok(response),
+                Ok(response) => anyhow::anyhow!("{}", response.status()),
+                Err(error) => error.into(),
+            };
+            if Instant::now() > deadline {
+                return Err(problem).with_context(|| format!("{what}: no answer for {} s", PATIENCE.as_secs()));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What the demo shows: one rollout after the other, each on its third of the year.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use serin_rollout::{Outcome, RolloutState};
+use serin_schemas::{
+    ids::{EventTime, Generation, Span},
+    records::Verdict,
+};
+
+use super::{
+    data::{self, FlightRecord},
+    model::Models,
+    replay::Replay,
+    tally::Tally,
+    view::View,
+};
+use crate::{cli::Scenario, client::Api};
+
+/// The model's name.
+pub(crate) const MODEL: &str = "flights";
+/// Length of a window, as the demo's rollout file says.
+pub(crate) const WINDOW: Span = Span(6 * 3600 * 1_000_000);
+/// How long a window may take to pass through the pipeline, restarts of its parts included.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Pause between two looks at the pipeline's progress.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// One rollout to show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chapter {
+    /// The version that serves.
+    pub(crate) stable: &'static str,
+    /// The version on trial.
+    pub(crate) canary: &'static str,
+}
+
+/// The rollouts of a scenario.
+pub(crate) fn chapters(scenario: Scenario) -> &'static [Chapter] {
+    match scenario {
+        Scenario::Main => &[
+            Chapter { stable: "v1", canary: "v2" },
+            Chapter { stable: "v2", canary: "v3" },
+            Chapter { stable: "v2", canary: "v4" },
+        ],
+        Scenario::Aa => &[Chapter { stable: "v1", canary: "v1" }],
+    }
+}
+
+/// Why a rollout ended as it did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct EndReason {
+    /// The metric that tipped it; empty when no metric did.
+    pub(crate) metric: String,
+    /// Its segment: `all` or `origin=LGA`.
+    pub(crate) segment: String,
+    /// One sentence.
+    pub(crate) sentence: String,
+}
+
+/// One rollout's end.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Ending {
+    /// The model.
+    pub(crate) model: &'static str,
+    /// The version that served.
+    pub(crate) stable: &'static str,
+    /// The version on trial.
+    pub(crate) canary: &'static str,
+    /// `promoted`, `rolled_back` (on evidence), `inconclusive`, `no_data`, `aborted` or `unfinished` (the flights ran out).
+    pub(crate) outcome: &'static str,
+    /// What tipped it.
+    pub(crate) reason: EndReason,
+    /// Requests in all.
+    pub(crate) requests: u64,
+    /// Requests that the canary served.
+    pub(crate) canary_requests: u64,
+    /// Of these, requests that got something worse than stable would have given.
+    pub(crate) hurt_requests: u64,
+    /// From the first canary request to the decision, in event time.
+    pub(crate) seconds_to_decision_event_time: f64,
+    /// The same by the wall clock.
+    pub(crate) seconds_to_decision_wall: f64,
+    /// From the end of the deciding window to the router's use of the new table, by the wall clock.
+    pub(crate) seconds_from_window_end_to_weight: f64,
+}
+
+/// Plays the chapters of a scenario and returns how each ended.
+pub(crate) struct Story<'a> {
+    pub(crate) replay: Replay,
+    pub(crate) api: Api,
+    pub(crate) router: RouterAdmin,
+    /// Per generation seen at the router, microseconds from the log to its use.
+    pub(crate) applied: BTreeMap<Generation, i64>,
+    pub(crate) models: Models,
+    pub(crate) view: &'a mut View,
+    /// Base URL of the model server of each version.
+    pub(crate) servers: Vec<(&'static str, std::net::SocketAddr)>,
+}
+
+impl Story<'_> {
+    /// Plays every chapter, each on its share of the year.
+    pub(crate) async fn play(&mut self, scenario: Scenario) -> anyhow::Result<Vec<Ending>> {
+        let flights: Vec<FlightRecord> = data::flights().collect();
+        let share = flights.len() / 3;
+        let mut endings = Vec::new();
+        for (number, chapter) in chapters(scenario).iter().enumerate() {
+            let flights = flights.get(number * share..(number + 1) * share).context("a third of the year")?;
+            endings.push(self.chapter(*chapter, flights).await?);
+        }
+        Ok(endings)
+    }
+
+    async fn chapter(&mut self, chapter: Chapter, flights: &[FlightRecord]) -> anyhow::Result<Ending> {
+        let (first, last) = (flights.first().context("no flights")?, flights.last().context("no flights")?);
+        let mut end = self.replay.window_end(EventTime::from_secs(first.departed_at));
+        let last = self.replay.window_end(EventTime::from_secs(last.departed_at));
+        self.replay.forget_labels();
+        self.replay.set_clock(EventTime(end.0 - self.replay.length().0)).await?;
+        let rollout = self.start(chapter).await?;
+        self.view.chapter(chapter.stable, chapter.canary);
+
+        let mut tally = Tally::default();
+        let mut first_canary: Option<(EventTime, Instant)> = None;
+        let mut rest = flights;
+        while end <= last {
+            let split = rest.partition_point(|flight| EventTime::from_secs(flight.departed_at) < end);
+            let (now, later) = rest.split_at(split);
+            rest = later;
+            let started = Instant::now();
+            let (answers, moved) = self.replay.window(now, end).await?;
+            tally.add(&answers, &self.models, chapter.stable);
+            if first_canary.is_none() && tally.canary > 0 {
+                first_canary = Some((EventTime(end.0 - self.replay.length().0), started));
+            }
+            let state = self.closed(&rollout, end).await?;
+            let verdict: Option<Verdict> =
+                if self.view.wants_verdict(&state) { self.api.verdict(&rollout).await.ok() } else { None };
+            self.view.window(end, &state, verdict.as_ref(), tally);
+            if decided(&state) {
+                let (event, wall) = first_canary.unwrap_or((end, moved));
+                return Ok(Ending {
+                    model: MODEL,
+                    stable: chapter.stable,
+                    canary: chapter.canary,
+                    outcome: outcome(&state),
+                    reason: reason(&state),
+                    requests: tally.requests,
+                    canary_requests: tally.canary,
+                    hurt_requests: tally.hurt,
+                    seconds_to_decision_event_time: end.since(event).as_secs_f64(),
+                    seconds_to_decision_wall: wall.elapsed().as_secs_f64(),
+                    seconds_from_window_end_to_weight: moved.elapsed().as_secs_f64(),
+                });
+            }
+            end = end.plus(self.replay.length());
+        }
+        let state = self.state(&rollout).await?;
+        self.api.act(&rollout, "abort", "the demo ran out of flights", false).await.ok();
+        Ok(Ending {
+            model: MODEL,
+            stable: chapter.stable,
+            canary: chapter.canary,
+            outcome: "unfinished",
+            reason: EndReason { sentence: state.sentence, ..EndReason::default() },
+            requests: tally.requests,
+            canary_requests: tally.canary,
+            hurt_requests: tally.hurt,
+            seconds_to_decision_event_time: 0.0,
+            seconds_to_decision_wall: 0.0,
+            seconds_from_window_end_to_weight: 0.0,
+        })
+    }
+
+    /// Applies the demo's rollout file; returns the rollout's id.
+    async fn start(&mut self, chapter: Chapter) -> anyhow::Result<String> {
+        let url = |version: &str| {
+            self.servers
+                .iter()
+                .find(|(name, _)| *name == version)
+                .map(|(_, at)| format!("http://{at}"))
+                .unwrap_or_default()
+        };
+        let spec = spec(chapter, url);
+        let answer = self.api.apply(&spec).await?;
+        let id = answer["rollout"].as_str().context("the controller named no rollout")?.to_owned();
+        self.settled(&id).await?;
+        Ok(id)
+    }
+
+    /// Waits until the pipeline has closed and planned the window that ends at `end`, and the router uses the result.
+    async fn closed(&mut self, rollout: &str, end: EventTime) -> anyhow::Result<RolloutState> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // A part of the pipeline may be away for a moment: killed and started again.
+            if let Ok((through, generation)) = self.api.progress(rollout).await
+                && through.unwrap_or(EventTime(i64::MIN)) >= end
+                && let Some((applied, took)) = self.router.table(MODEL).await
+                && applied >= generation
+                && let Ok(state) = self.state(rollout).await
+                && state.generation >= generation
+            {
+                self.applied.insert(applied, took);
+                return Ok(state);
+            }
+            if Instant::now() > deadline {
+                let state = self.state(rollout).await;
+                bail!("the window that ends at {end} was not closed and applied within {PATIENCE:?}; state: {state:?}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the router uses the rollout's first table.
+    async fn settled(&mut self, rollout: &str) -> anyhow::Result<()> {
+        self.closed(rollout, EventTime(i64::MIN)).await.map(|_| ())
+    }
+
+    async fn state(&self, rollout: &str) -> anyhow::Result<RolloutState> {
+        Ok(self.api.state(rollout).await?)
+    }
+}
+
+/// The demo's rollout file for one chapter; `url` gives the base URL of a version's server.
+pub(crate) fn spec(chapter: Chapter, url: impl Fn(&str) -> String) -> String {
+    include_str!("rollout.yaml")
+        .replace("STABLE_URL", &url(chapter.stable))
+        .replace("CANARY_URL", &url(chapter.canary))
+        .replace("STABLE", chapter.stable)
+        .replace("CANARY", chapter.canary)
+}
+
+/// Whether the demo's rollout has come to its decision: to the end, or to a promotion that is still monitored.
+pub(crate) fn decided(state: &RolloutState) -> bool {
+    state.phase.is_final() || state.promoted
+}
+
+fn outcome(state: &RolloutState) -> &'static str {
+    match state.ending.as_ref().map(|ending| ending.outcome) {
+        None | Some(Outcome::Promoted) => "promoted",
+        Some(Outcome::Evidence) => "rolled_back",
+        Some(Outcome::NoData) => "no_data",
+        Some(Outcome::Inconclusive) => "inconclusive",
+        Some(Outcome::Aborted | Outcome::Superseded) => "aborted",
+    }
+}
+
+fn reason(state: &RolloutState) -> EndReason {
+    let first = state.ending.as_ref().and_then(|ending| ending.reasons.first());
+    first.map_or_else(
+        || EndReason { sentence: state.sentence.clone(), ..EndReason::default() },
+        |first| EndReason {
+            metric: first.metric.clone(),
+            segment: first.segment.to_string(),
+            sentence: first.sentence.clone(),
+        },
+    )
+}
+
+/// The router's admin port.
+#[derive(Clone, Debug)]
+pub(crate) struct RouterAdmin {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl RouterAdmin {
+    /// The admin port at `base`.
+    pub(crate) fn at(base: &str) -> Self {
+        Self { http: reqwest::Client::new(), base: base.to_owned() }
+    }
+
+    /// The generation of the table that the router uses for `model`, and how long it took from the log to its use, in
+    /// microseconds; `None` while the router does not answer.
+    async fn table(&self, model: &str) -> Option<(Generation, i64)> {
+        let response = self.http.get(format!("{}/tables", self.base)).send().await.ok()?;
+        let body: serde_json::Value = response.json().await.ok()?;
+        let table = body["tables"].as_array()?.iter().find(|table| table["model"] == model)?;
+        Some((Generation(table["generation"].as_i64()?), table["apply_us"].as_i64()?))
+    }
+}

@@ -1,0 +1,369 @@
+//! Many rollouts of the demo in process, with a virtual clock: the folds of aggregator, analyzer and controller as they are,
+//! without HTTP and without a log. It answers how often a version equal to stable is rolled back.
+//!
+//! The router is played by its rule: the canary takes the low end of 10000 buckets, control the next ones.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    process::ExitCode,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use serin_rollout::{Outcome, RolloutState, units::Duration};
+use serin_schemas::{
+    codec::{self, Record as _},
+    envelope::{self, Envelope},
+    ids::{EventTime, ModelName, RolloutId},
+    records::{
+        Action, Arm, Assignment, Command, Feedback, Heartbeat, Origin, Prediction, RolloutEvent, RoutingTable, Writer,
+    },
+};
+use serin_stream::{fold::FoldFactory, record::Record, testing::FoldHarness};
+
+use super::{
+    data::{self, FlightRecord},
+    model::Models,
+    servers::service_time,
+    story::{Chapter, MODEL, WINDOW, chapters, spec},
+};
+use crate::{
+    cli::{Demo, Output, Scenario},
+    output,
+};
+
+/// Name of the one writer of events.
+const WRITER: &str = "virtual-router";
+/// Mean of what comes on top of the service time, in microseconds: exponential, as on a lightly loaded machine.
+const EXTRA_US: f64 = 500.0;
+
+/// What became of the rollouts.
+#[derive(Debug, Default, Serialize)]
+struct Counts {
+    rollouts: u32,
+    promoted: u32,
+    rolled_back_on_evidence: u32,
+    inconclusive: u32,
+    unfinished: u32,
+}
+
+/// A flight with what the demo's models say about it.
+struct Known {
+    flight: FlightRecord,
+    /// Probability by `v1` to `v4`.
+    probability: [f64; 4],
+}
+
+/// Runs `rollouts` rollouts of every chapter of the scenario and counts their ends.
+pub(crate) fn run(args: &Demo, rollouts: u32) -> anyhow::Result<ExitCode> {
+    let flights = known();
+    let mut all = Vec::new();
+    let third = flights.len() / 3;
+    for (number, chapter) in chapters(args.scenario).iter().enumerate() {
+        // As in the replay, each chapter has its third of the year; a single one takes them in turn.
+        let thirds: Vec<&[Known]> = match args.scenario {
+            Scenario::Main => flights.chunks_exact(third).skip(number).take(1).collect(),
+            Scenario::Aa => flights.chunks_exact(third).collect(),
+        };
+        let counts = count(*chapter, &thirds, args.seed, rollouts)?;
+        if args.output == Output::Text {
+            output::line(format!(
+                "{} -> {}: {} rollouts: {} promoted, {} rolled back on evidence, {} inconclusive, {} unfinished",
+                chapter.stable,
+                chapter.canary,
+                counts.rollouts,
+                counts.promoted,
+                counts.rolled_back_on_evidence,
+                counts.inconclusive,
+                counts.unfinished
+            ));
+        }
+        all.push(serde_json::json!({"stable": chapter.stable, "canary": chapter.canary, "counts": counts}));
+    }
+    if args.output == Output::Json {
+        output::json(&all)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn known() -> Vec<Known> {
+    let models = Models::embedded();
+    let by_version: Vec<_> = ["v1", "v2", "v3", "v4"].iter().filter_map(|version| models.get(version)).collect();
+    data::flights()
+        .map(|flight| {
+            let features = flight.features();
+            let mut probability = [0.0; 4];
+            for (slot, model) in probability.iter_mut().zip(&by_version) {
+                *slot = model.predict(&features);
+            }
+            Known { flight, probability }
+        })
+        .collect()
+}
+
+/// Runs the rollouts of one chapter on all cores, each on one of `spans` in turn and with a seed of its own.
+fn count(chapter: Chapter, spans: &[&[Known]], seed: u64, rollouts: u32) -> anyhow::Result<Counts> {
+    let bar = ProgressBar::new(u64::from(rollouts)).with_style(
+        ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar.set_prefix(format!("{} -> {}", chapter.stable, chapter.canary));
+    let next = AtomicU32::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let ends: Vec<anyhow::Result<Vec<Option<Outcome>>>> = std::thread::scope(|scope| {
+        let work = || {
+            let mut ends = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= rollouts {
+                    return Ok(ends);
+                }
+                let span = spans.get(number as usize % spans.len().max(1)).context("no flights")?;
+                ends.push(Pipeline::new(chapter, seed, number)?.play(span)?);
+                bar.inc(1);
+            }
+        };
+        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked"))))
+            .collect()
+    });
+    bar.finish_and_clear();
+    let mut counts = Counts { rollouts, ..Counts::default() };
+    for end in ends.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten() {
+        match end {
+            Some(Outcome::Promoted) => counts.promoted += 1,
+            Some(Outcome::Evidence) => counts.rolled_back_on_evidence += 1,
+            Some(_) => counts.inconclusive += 1,
+            None => counts.unfinished += 1,
+        }
+    }
+    Ok(counts)
+}
+
+/// A label that is not known yet: when, which prediction, what.
+type Label = Reverse<(i64, u64, bool)>;
+
+/// The three folds of one model, connected by hand.
+struct Pipeline {
+    chapter: Chapter,
+    random: ChaCha8Rng,
+    aggregator: FoldHarness,
+    analyzer: FoldHarness,
+    controller: FoldHarness,
+    table: Option<RoutingTable>,
+    state: Option<RolloutState>,
+    requests: u64,
+    seq: i64,
+    labels: BinaryHeap<Label>,
+}
+
+impl Pipeline {
+    fn new(chapter: Chapter, seed: u64, number: u32) -> anyhow::Result<Self> {
+        let aggregator = serin_aggregator::AggregatorFactory::new(aggregator_config(), 1);
+        let analyzer = serin_analyzer::AnalyzerFactory::new(serin_analyzer::Config::default(), 1);
+        let controller = serin_controller::ControllerFactory::without_log();
+        Ok(Self {
+            chapter,
+            random: ChaCha8Rng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number))),
+            aggregator: FoldHarness::new(move || aggregator.fold(0))?,
+            analyzer: FoldHarness::new(move || analyzer.fold(0))?,
+            controller: FoldHarness::new(move || controller.fold(0))?,
+            table: None,
+            state: None,
+            requests: 0,
+            seq: 0,
+            labels: BinaryHeap::new(),
+        })
+    }
+
+    /// Plays one rollout; `None`: the flights ran out before it ended.
+    fn play(mut self, flights: &[Known]) -> anyhow::Result<Option<Outcome>> {
+        let first = flights.first().context("no flights")?.flight.departed_at;
+        let mut end = EventTime::from_secs(first).window_end(WINDOW);
+        let mut rest = flights;
+        self.apply()?;
+        while !rest.is_empty() {
+            let split = rest.partition_point(|known| EventTime::from_secs(known.flight.departed_at) < end);
+            let (now, later) = rest.split_at(split);
+            rest = later;
+            for known in now {
+                self.call(known)?;
+            }
+            self.feed_back(end)?;
+            self.heartbeat(end)?;
+            if let Some(ending) = self.state.as_ref().and_then(|state| state.ending.as_ref()) {
+                return Ok(Some(ending.outcome));
+            }
+            end = end.plus(WINDOW);
+        }
+        Ok(None)
+    }
+
+    fn apply(&mut self) -> anyhow::Result<()> {
+        let spec = spec(self.chapter, |version| format!("http://{version}.invalid"));
+        let spec = serin_rollout::parse_yaml(&spec).map_err(|problems| anyhow::anyhow!("{problems:?}"))?.normalised();
+        let command = Command {
+            id: "virtual".to_owned(),
+            action: Action::Apply,
+            model: ModelName::from(MODEL),
+            rollout: Some(RolloutId::from("virtual")),
+            spec: Some(serde_json::to_string(&spec)?),
+            actor: "demo".to_owned(),
+            reason: String::new(),
+            at: EventTime(0),
+        };
+        let record = encoded(&mut self.controller, serin_topology::COMMANDS, MODEL, &command)?;
+        applied(&mut self.controller, &record)?;
+        self.settle()
+    }
+
+    fn call(&mut self, known: &Known) -> anyhow::Result<()> {
+        let table = self.table.as_ref().context("there is no routing table")?;
+        let bucket = self.random.random_range(0..10_000);
+        let (arm, version) = split(table, bucket).context("a table without stable")?;
+        self.requests += 1;
+        self.seq += 1;
+        let request = self.requests;
+        let extra = -EXTRA_US * (1.0 - self.random.random::<f64>()).ln();
+        let model = ["v1", "v2", "v3", "v4"].iter().position(|name| *name == version).unwrap_or_default();
+        let prediction = Prediction {
+            request_id: request.to_string().into(),
+            model: MODEL.into(),
+            version: version.into(),
+            arm,
+            assignment: Assignment::Random,
+            origin: Origin::Router,
+            rollout: table.rollout.clone(),
+            generation: table.generation,
+            completed_at: EventTime::from_secs(known.flight.departed_at),
+            latency_us: Some(service_time(version, &request.to_string()).as_micros() as i64 + extra as i64),
+            status: Some(200),
+            error: None,
+            invalid_output: None,
+            unit: None,
+            outputs: [("probability".to_owned(), known.probability[model])].into(),
+            classes: [].into(),
+            segments: [("origin".to_owned(), known.flight.origin.clone())].into(),
+            writer: writer(self.seq),
+        };
+        self.labels.push(Reverse((known.flight.label_at, request, known.flight.arrived_late())));
+        self.event(&request.to_string(), &prediction)
+    }
+
+    fn feed_back(&mut self, now: EventTime) -> anyhow::Result<()> {
+        while let Some(Reverse((at, request, late))) = self.labels.peek().copied() {
+            if EventTime::from_secs(at) > now {
+                break;
+            }
+            self.labels.pop();
+            self.seq += 1;
+            let feedback = Feedback {
+                request_id: request.to_string().into(),
+                observed_at: EventTime::from_secs(at),
+                revision: 0,
+                values: [("late".to_owned(), f64::from(u8::from(late)))].into(),
+                classes: [].into(),
+                writer: writer(self.seq),
+            };
+            self.event(&request.to_string(), &feedback)?;
+        }
+        Ok(())
+    }
+
+    fn heartbeat(&mut self, now: EventTime) -> anyhow::Result<()> {
+        let heartbeat = Heartbeat { writer: writer(self.seq), low_watermark: now, drops: vec![], leaving: false };
+        self.event("", &heartbeat)?;
+        self.settle()
+    }
+
+    fn event<R: codec::Record>(&mut self, key: &str, event: &R) -> anyhow::Result<()> {
+        let record = encoded(&mut self.aggregator, serin_topology::EVENTS, key, event)?;
+        applied(&mut self.aggregator, &record)
+    }
+
+    /// Hands what each fold wrote to the next one until all is quiet.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        loop {
+            let mut outgoing = self.controller.commit()?;
+            outgoing.extend(self.aggregator.commit()?);
+            outgoing.extend(self.analyzer.commit()?);
+            if outgoing.is_empty() {
+                return Ok(());
+            }
+            for record in outgoing {
+                let value = record.value.clone().unwrap_or_default();
+                let fold = match record.topic {
+                    serin_topology::EVENTS => &mut self.aggregator,
+                    serin_topology::WINDOWS => &mut self.analyzer,
+                    serin_topology::VERDICTS => &mut self.controller,
+                    serin_topology::ROUTING => {
+                        self.table = Some(codec::decode(RoutingTable::VERSION, &value)?);
+                        continue;
+                    }
+                    serin_topology::AUDIT => {
+                        let event: RolloutEvent = codec::decode(RolloutEvent::VERSION, &value)?;
+                        if let Some(state) = &event.state {
+                            self.state = Some(serde_json::from_str(state)?);
+                        }
+                        continue;
+                    }
+                    _ => continue,
+                };
+                let record = fold.record(record.topic, 0, 0, record.key, record.headers, Some(value));
+                applied(fold, &record)?;
+            }
+        }
+    }
+}
+
+/// Time is virtual: windows of six hours pass in a moment.
+fn aggregator_config() -> serin_aggregator::Config {
+    let long = Duration::from_secs(1000 * 86_400);
+    serin_aggregator::Config { writer_ttl: long, max_skew: long, ..serin_aggregator::Config::default() }
+}
+
+/// The arm and version of a bucket.
+fn split(table: &RoutingTable, bucket: i32) -> Option<(Arm, &str)> {
+    let mut low = 0;
+    for arm in [Arm::Canary, Arm::Control] {
+        if let Some(route) = table.routes.iter().find(|route| route.arm == arm) {
+            if (low..low + route.share).contains(&bucket) {
+                return Some((arm, route.version.as_str()));
+            }
+            low += route.share;
+        }
+    }
+    let stable = table.routes.iter().find(|route| route.arm == Arm::Stable)?;
+    Some((Arm::Stable, stable.version.as_str()))
+}
+
+fn writer(seq: i64) -> Writer {
+    Writer { name: WRITER.to_owned(), incarnation: 1, seq }
+}
+
+fn encoded<R: codec::Record>(
+    fold: &mut FoldHarness,
+    topic: &'static str,
+    key: &str,
+    value: &R,
+) -> anyhow::Result<Record> {
+    let envelope = Envelope { id: key, source: "/demo", subject: MODEL, time: EventTime(0) };
+    let headers = envelope::headers::<R>(&envelope);
+    let body = Bytes::from(codec::encode(value)?);
+    Ok(fold.record(topic, 0, 0, Bytes::copy_from_slice(key.as_bytes()), headers, Some(body)))
+}
+
+fn applied(fold: &mut FoldHarness, record: &Record) -> anyhow::Result<()> {
+    if let Some(poison) = fold.apply(record)?.poison {
+        anyhow::bail!("a fold refused a record of {}: {}", record.at.topic, poison.message);
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! A verdict as a table for people: both arms side by side, the effect with its interval, what is known.
+
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use serin_schemas::records::{MetricResult, MetricVerdict, NoDataReason, Role, Verdict};
+
+/// Which rows of a verdict are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// Everything.
+    All,
+    /// Whole-traffic metrics and the segments that matter: failed ones, and the one with the most evidence against it.
+    Telling,
+}
+
+/// The evidence of `verdict` as a table.
+pub(crate) fn table(verdict: &Verdict, rows: Rows, colour: bool) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if !colour {
+        table.force_no_tty();
+    }
+    table.set_header(["metric", "segment", "canary", "control", "effect", "interval", "margin", "evidence", "verdict"]);
+    for metric in chosen(verdict, rows) {
+        table.add_row(row(metric));
+    }
+    for column in [2, 3, 4, 6, 7] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// The rows to show, overall metrics first.
+fn chosen(verdict: &Verdict, rows: Rows) -> Vec<&MetricVerdict> {
+    let suspect = verdict
+        .metrics
+        .iter()
+        .filter(|metric| !metric.segment.is_all() && metric.result != MetricResult::NoData)
+        .max_by(|a, b| a.ln_e_fail.total_cmp(&b.ln_e_fail))
+        .map(|metric| (&metric.metric, &metric.segment));
+    let telling = |metric: &&MetricVerdict| {
+        rows == Rows::All
+            || metric.segment.is_all()
+            || metric.result == MetricResult::Fail
+            || suspect == Some((&metric.metric, &metric.segment))
+    };
+    let (overall, segments): (Vec<_>, Vec<_>) =
+        verdict.metrics.iter().filter(telling).partition(|metric| metric.segment.is_all());
+    overall.into_iter().chain(segments).collect()
+}
+
+fn row(metric: &MetricVerdict) -> Vec<Cell> {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
+    let interval = match (metric.effect_low, metric.effect_high) {
+        (Some(low), Some(high)) => format!("{} .. {}", signed(low), signed(high)),
+        _ => "-".to_owned(),
+    };
+    vec![
+        Cell::new(&metric.metric),
+        Cell::new(&metric.segment),
+        Cell::new(format!("{} (n {})", number(metric.canary.value), metric.canary.n)),
+        Cell::new(format!("{} (n {})", number(metric.control.value), metric.control.n)),
+        Cell::new(metric.effect.map_or_else(|| "-".to_owned(), signed)),
+        Cell::new(interval),
+        Cell::new(number(metric.margin)),
+        Cell::new(evidence(metric.ln_e_fail)),
+        verdict_cell(metric),
+    ]
+}
+
+/// How strongly the data speak against "not worse than the margin": the e-value as odds.
+fn evidence(ln_e: f64) -> String {
+    match ln_e {
+        ln_e if ln_e < 1.0 => "none".to_owned(),
+        ln_e if ln_e < 13.8 => format!("{:.0} : 1", ln_e.exp()),
+        _ => "> 1e6 : 1".to_owned(),
+    }
+}
+
+fn verdict_cell(metric: &MetricVerdict) -> Cell {
+    let watch = if metric.role == Role::Watch { " (watch)" } else { "" };
+    match metric.result {
+        MetricResult::Pass => Cell::new(format!("pass{watch}")).fg(Color::Green),
+        MetricResult::Fail => Cell::new(format!("FAIL{watch}")).fg(Color::Red),
+        MetricResult::Undecided => Cell::new(format!("undecided{watch}")).fg(Color::Yellow),
+        MetricResult::NoData => Cell::new(format!("no data: {}{watch}", why(metric.no_data))).fg(Color::DarkGrey),
+    }
+}
+
+/// Why a metric was not judged, in words.
+pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
+    match reason {
+        Some(NoDataReason::NoCanaryTraffic) => "no canary traffic",
+        Some(NoDataReason::NoControlTraffic) => "no control traffic",
+        Some(NoDataReason::LabelsPending) => "labels pending",
+        Some(NoDataReason::LabelsMissing) => "labels missing",
+        Some(NoDataReason::ValueMissing) => "value missing",
+        Some(NoDataReason::EventsLost) => "events lost",
+        Some(NoDataReason::LateShareDiffers) => "late share differs",
+        Some(NoDataReason::SampleRatio) => "sample ratio",
+        None => "unknown",
+    }
+}
+
+/// A number in four significant digits.
+pub(crate) fn short(value: f64) -> String {
+    let magnitude = value.abs();
+    match magnitude {
+        0.0 => "0".to_owned(),
+        m if m >= 1000.0 => format!("{value:.0}"),
+        m if m >= 10.0 => format!("{value:.1}"),
+        m if m >= 1.0 => format!("{value:.2}"),
+        m if m >= 0.001 => format!("{value:.4}"),
+        _ => format!("{value:.1e}"),
+    }
+}
+
+/// A number with its sign.
+fn signed(value: f64) -> String {
+    if value > 0.0 { format!("+{}", short(value)) } else { short(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_keep_their_sign() {
+        assert_eq!(short(0.012_345), "0.0123");
+        assert_eq!(short(12_345.6), "12346");
+        assert_eq!(short(6.25), "6.25");
+        assert_eq!(signed(0.002), "+0.0020");
+        assert_eq!(signed(-0.002), "-0.0020");
+        assert_eq!(signed(0.0), "0");
+    }
+
+    #[test]
+    fn evidence_reads_as_odds() {
+        assert_eq!(evidence(-3.0), "none");
+        assert_eq!(evidence(100f64.ln()), "100 : 1");
+        assert_eq!(evidence(50.0), "> 1e6 : 1");
+    }
+}

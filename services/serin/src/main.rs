@@ -1,0 +1,76 @@
+//! The one binary of Serin: every role, the whole pipeline in one process, the command line, the demo.
+
+mod cli;
+mod client;
+mod demo;
+mod evidence;
+mod output;
+mod serve;
+mod settings;
+mod telemetry;
+mod time;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Verb};
+
+/// The command line could not be used (`sysexits.h`: `EX_USAGE`); clap itself exits with 2.
+const EXIT_CONFIG: u8 = 64;
+/// What was asked for could not be done.
+const EXIT_FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            report(&error.into());
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    match runtime.block_on(run(cli.verb)) {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            let usage = error.downcast_ref::<settings::SettingsError>().is_some();
+            ExitCode::from(if usage { EXIT_CONFIG } else { EXIT_FAILED })
+        }
+    }
+}
+
+async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Up(args) => Box::pin(serve::run(serve::Role::ALL, &args)).await,
+        Verb::Router(args) => Box::pin(serve::run(&[serve::Role::Router], &args)).await,
+        Verb::Aggregator(args) => Box::pin(serve::run(&[serve::Role::Aggregator], &args)).await,
+        Verb::Analyzer(args) => Box::pin(serve::run(&[serve::Role::Analyzer], &args)).await,
+        Verb::Controller(args) => Box::pin(serve::run(&[serve::Role::Controller], &args)).await,
+        Verb::Demo(args) => Box::pin(demo::run(&args)).await,
+        Verb::Apply(args) => verbs::apply(&args).await,
+        Verb::Lint(args) => verbs::lint(&args),
+        Verb::List(args) => verbs::list(&args).await,
+        Verb::Get(args) => verbs::get(&args).await,
+        Verb::Status(args) => verbs::status(&args).await,
+        Verb::Promote(args) => verbs::act(&args.act, "promote", args.full).await,
+        Verb::Pause(args) => verbs::act(&args, "pause", false).await,
+        Verb::Resume(args) => verbs::act(&args, "resume", false).await,
+        Verb::Abort(args) => verbs::act(&args, "abort", false).await,
+        Verb::Stop(args) => verbs::stop_all(&args).await,
+        Verb::Explain(args) => verbs::explain(&args).await,
+        Verb::Tail(args) => verbs::tail(&args),
+        Verb::Topology(args) => verbs::topology(&args.action),
+        Verb::Schema => verbs::schema(),
+    }
+}
+
+/// Tells a person what went wrong: the failure, then its causes.
+#[expect(clippy::print_stderr, reason = "an error of the command line belongs on standard error")]
+fn report(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Runs the services: all in one process (`serin up`) or one role per process on Kafka.
+//!
+//! Everything that can be wrong with the configuration, the log or the topics is told before anything starts.
+
+mod running;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use serin_stream::{
+    embedded::{EmbeddedLog, EmbeddedOptions},
+    kafka::KafkaLog,
+    log::Log,
+};
+use serin_topology::Difference;
+
+pub(crate) use running::{Running, start};
+
+use crate::{
+    cli::Serve,
+    output,
+    settings::{self, LogKind, Settings},
+    telemetry,
+};
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Splits the traffic.
+    Router,
+    /// Folds events into windows.
+    Aggregator,
+    /// Turns windows into verdicts.
+    Analyzer,
+    /// Turns verdicts into weights.
+    Controller,
+}
+
+impl Role {
+    /// Every role, in the order in which they start.
+    pub(crate) const ALL: &'static [Self] = &[Self::Controller, Self::Analyzer, Self::Aggregator, Self::Router];
+
+    /// Its name on the command line, in metrics and in logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Router => "router",
+            Self::Aggregator => "aggregator",
+            Self::Analyzer => "analyzer",
+            Self::Controller => "controller",
+        }
+    }
+}
+
+/// Opens the log that the settings name.
+pub(crate) fn open_log(settings: &Settings) -> anyhow::Result<Arc<dyn Log>> {
+    match settings.log.kind {
+        LogKind::Kafka => {
+            let mut options = settings.log.kafka.clone();
+            options.prefix.clone_from(&settings.topology.prefix);
+            let log = KafkaLog::connect(&options).context("the Kafka cluster (log.kafka)")?;
+            Ok(Arc::new(log))
+        }
+        LogKind::Embedded => {
+            let path = settings.data_dir.0.join("log");
+            let options = EmbeddedOptions {
+                prefix: settings.topology.prefix.clone(),
+                max_bytes: settings.log.embedded.max_bytes,
+                ..EmbeddedOptions::default()
+            };
+            let log =
+                EmbeddedLog::open(&path, options).with_context(|| format!("the embedded log in {}", path.display()))?;
+            Ok(Arc::new(log))
+        }
+    }
+}
+
+/// A log to look at, also while `serin up` in another process writes it.
+pub(crate) struct Look {
+    pub(crate) log: Arc<dyn Log>,
+    /// Notes of a reader of the embedded log; gone when this is dropped, after the log.
+    _scratch: Option<tempfile::TempDir>,
+}
+
+/// Opens the log that the settings name, for looking only.
+pub(crate) fn look_at_log(settings: &Settings) -> anyhow::Result<Look> {
+    if settings.log.kind == LogKind::Kafka {
+        return Ok(Look { log: open_log(settings)?, _scratch: None });
+    }
+    let path = settings.data_dir.0.join("log");
+    let options = EmbeddedOptions { prefix: settings.topology.prefix.clone(), ..EmbeddedOptions::default() };
+    let scratch = tempfile::tempdir().context("a temporary folder")?;
+    let log = EmbeddedLog::follow(&path, scratch.path(), &options)
+        .with_context(|| format!("the embedded log in {} (data_dir)", path.display()))?;
+    Ok(Look { log: Arc::new(log), _scratch: Some(scratch) })
+}
+
+/// Refuses topics on which a stage would lose records or send them to the wrong task, naming each difference. What is only to
+/// be mended is warned about. A router alone never refuses: without the log it still serves.
+fn check_topics(log: &dyn Log, settings: &Settings, roles: &[Role]) -> anyhow::Result<()> {
+    let found = match compare(log, settings) {
+        Ok(found) => found,
+        Err(error) if roles == [Role::Router] => {
+            tracing::warn!(error = format!("{error:#}"), "the topics cannot be looked at");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let refuse = roles != [Role::Router] && found.iter().any(Difference::is_fatal);
+    if !refuse {
+        for difference in &found {
+            tracing::warn!(%difference, "a topic is not as it should be");
+        }
+        return Ok(());
+    }
+    let all: Vec<String> = found.iter().map(ToString::to_string).collect();
+    bail!("the topics are not as they should be:\n  - {}", all.join("\n  - "))
+}
+
+/// How the topics differ from what they should be, a sentence each.
+pub(crate) fn differences(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<String>> {
+    Ok(compare(log, settings)?.iter().map(ToString::to_string).collect())
+}
+
+fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>> {
+    let expected = settings.topology.topics();
+    let names: Vec<&str> = expected.iter().map(|topic| topic.name.as_str()).collect();
+    let actual = log.describe(&names)?;
+    Ok(serin_topology::check(&expected, &actual))
+}
+
+/// Runs `roles` until the process is asked to stop.
+pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode> {
+    let settings = settings::load(args)?;
+    if args.dump_config {
+        output::json(&settings)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if settings.log.kind == LogKind::Embedded && roles != Role::ALL {
+        bail!(
+            "the embedded log lives in one process: run `serin up`, or set log.kind to kafka to run {} alone",
+            roles.first().map_or("a role", |role| role.name())
+        );
+    }
+    telemetry::start_logs(&settings.telemetry)?;
+    let name = if roles == Role::ALL { "up" } else { roles.first().map_or("none", |role| role.name()) };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), role = name, log = ?settings.log.kind, "serin starts");
+
+    let metrics = telemetry::start_metrics(&settings.telemetry, name)?;
+    let running = start(roles, &settings).await?;
+    let telemetry = telemetry::serve(settings.telemetry.listen, metrics, running.readiness()).await?;
+    for (what, address) in running.addresses() {
+        tracing::info!(%address, "{what}");
+    }
+    tracing::info!(address = %telemetry, "metrics and health");
+
+    let failed = tokio::select! {
+        () = asked_to_stop() => None,
+        failure = running.failed() => Some(failure),
+    };
+    if let Some(failure) = failed.as_ref().filter(|_| running.serves_traffic()) {
+        // Model traffic matters more than an exit status: `/readyz` is red, leases run out, and the router sends all to stable.
+        tracing::error!("{failure}; the router goes on, nothing is judged until this process is started again");
+        asked_to_stop().await;
+    }
+    tracing::info!("serin stops");
+    running.stop().await;
+    match failed {
+        None => Ok(ExitCode::SUCCESS),
+        Some(failure) => bail!("{failure}"),
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+async fn asked_to_stop() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be listened for");
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => (),
+        _ = terminate.recv() => (),
+    }
+}

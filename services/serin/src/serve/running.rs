@@ -1,0 +1,174 @@
+//! The roles of this process while they run.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use serin_router::{Router, RouterHandle};
+use serin_stream::{
+    fold::FoldFactory,
+    log::Log,
+    stage::{Stage, StageHandle, StageHealth, StageOptions},
+    store::{RocksLimits, RocksStores, Stores},
+};
+
+use super::Role;
+use crate::{
+    settings::{LogKind, Settings},
+    telemetry::Readiness,
+};
+
+/// How long a role may take to end cleanly: answer what is in flight, commit what is folded.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How often the stages are looked at for a failure that needs a person.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A function that tells how a stage is doing.
+type Watch = Box<dyn Fn() -> StageHealth + Send + Sync>;
+
+/// The running roles of this process.
+pub(crate) struct Running {
+    router: Option<RouterHandle>,
+    controller: Option<serin_controller::ApiHandle>,
+    stages: Vec<StageHandle>,
+    watches: Vec<Watch>,
+    readiness: Vec<(&'static str, Readiness)>,
+}
+
+/// Starts `roles` on the log that the settings name.
+pub(crate) async fn start(roles: &[Role], settings: &Settings) -> anyhow::Result<Running> {
+    let log = super::open_log(settings)?;
+    if settings.log.kind == LogKind::Embedded {
+        log.create(&settings.topology.topics())?;
+    }
+    super::check_topics(log.as_ref(), settings, roles)?;
+    let stores = RocksStores::open(&settings.data_dir.0.join("state"), RocksLimits::default())
+        .context("the folder of local state (data_dir)")?;
+    let mut running =
+        Running { router: None, controller: None, stages: Vec::new(), watches: Vec::new(), readiness: Vec::new() };
+    let stores: Arc<dyn Stores> = Arc::new(stores);
+    for role in roles {
+        running.role(*role, settings, &log, &stores).await.with_context(|| format!("starting the {}", role.name()))?;
+    }
+    Ok(running)
+}
+
+impl Running {
+    async fn role(
+        &mut self,
+        role: Role,
+        settings: &Settings,
+        log: &Arc<dyn Log>,
+        stores: &Arc<dyn Stores>,
+    ) -> anyhow::Result<()> {
+        let partitions = settings.topology.partitions;
+        match role {
+            Role::Router => {
+                let mut config = settings.router.clone();
+                if config.data_dir == serin_router::Config::default().data_dir {
+                    config.data_dir = settings.data_dir.0.join("router");
+                }
+                let router = Router::start(config, Arc::clone(log)).await?;
+                self.readiness.push(("router", Arc::new(router.readiness())));
+                self.router = Some(router);
+            }
+            Role::Aggregator => {
+                let aggregator = serin_aggregator::AggregatorFactory::new(settings.aggregator.clone(), partitions);
+                self.stage(log, stores, Arc::new(aggregator))?;
+                let intake =
+                    serin_aggregator::intake::IntakeFactory::new(settings.aggregator.intake.clone(), partitions);
+                self.stage(log, stores, Arc::new(intake))?;
+            }
+            Role::Analyzer => {
+                let analyzer = serin_analyzer::AnalyzerFactory::new(settings.analyzer.clone(), partitions);
+                self.stage(log, stores, Arc::new(analyzer))?;
+            }
+            Role::Controller => {
+                let controller = serin_controller::start(settings.controller.clone(), Arc::clone(log)).await?;
+                self.stage(log, stores, controller.factory())?;
+                self.readiness.push(("controller api", Arc::new(controller.readiness())));
+                self.controller = Some(controller);
+            }
+        }
+        Ok(())
+    }
+
+    fn stage(
+        &mut self,
+        log: &Arc<dyn Log>,
+        stores: &Arc<dyn Stores>,
+        factory: Arc<dyn FoldFactory>,
+    ) -> anyhow::Result<()> {
+        let stage = Stage::start(Arc::clone(log), Arc::clone(stores), factory, StageOptions::default())?;
+        let watch = stage.watch();
+        self.readiness.push((stage.stage(), Arc::new(move || ready(&watch()))));
+        self.watches.push(Box::new(stage.watch()));
+        self.stages.push(stage);
+        Ok(())
+    }
+
+    /// What `/readyz` asks.
+    pub(crate) fn readiness(&self) -> Vec<(&'static str, Readiness)> {
+        self.readiness.clone()
+    }
+
+    /// Where the roles listen, for the log.
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let router = self
+            .router
+            .iter()
+            .flat_map(|router| [("router: model traffic", router.data_addr()), ("router: admin", router.admin_addr())]);
+        let api = self.controller.iter().map(|controller| ("controller: API", controller.address()));
+        router.chain(api).collect()
+    }
+
+    /// Whether a router is among the roles.
+    pub(crate) fn serves_traffic(&self) -> bool {
+        self.router.is_some()
+    }
+
+    /// Returns when a task has failed for good: a person must look.
+    pub(crate) async fn failed(&self) -> String {
+        loop {
+            for (watch, stage) in self.watches.iter().zip(&self.stages) {
+                if let Some(failure) = watch().failure() {
+                    return format!("{}: {failure}", stage.stage());
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Stops everything: first the router, so that its last events are folded; the controller last.
+    pub(crate) async fn stop(self) {
+        if let Some(router) = self.router {
+            router.shutdown(STOP_WITHIN).await;
+        }
+        let mut stages = self.stages;
+        let stopped = tokio::task::spawn_blocking(move || {
+            for stage in &stages {
+                stage.ask_to_stop();
+            }
+            for stage in stages.drain(..).rev() {
+                if let Err(error) = stage.stop(STOP_WITHIN) {
+                    tracing::warn!(%error, "a stage did not stop in time; its work is done again after the next start");
+                }
+            }
+        });
+        if let Err(error) = stopped.await {
+            tracing::warn!(%error, "stopping the stages failed");
+        }
+        if let Some(controller) = self.controller {
+            controller.stop().await;
+        }
+    }
+}
+
+fn ready(health: &StageHealth) -> Result<(), String> {
+    if health.is_ready() {
+        return Ok(());
+    }
+    Err(health
+        .failure()
+        .or_else(|| health.error.clone())
+        .unwrap_or_else(|| "not all of its partitions are running yet".to_owned()))
+}

@@ -1,0 +1,310 @@
+//! The configuration of every service, in one document: file, then environment, then `--set`, later wins.
+//!
+//! It is read whole, and all its problems are told at once, before anything starts. Unknown keys are errors.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serin_topology::Topology;
+
+use crate::cli::Serve;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Settings {
+    /// Where the log is.
+    pub(crate) log: LogSettings,
+    /// Folder of local state: the embedded log, cached rows, the routers' last tables.
+    pub(crate) data_dir: DataDir,
+    /// Topics.
+    pub(crate) topology: Topology,
+    /// The router.
+    pub(crate) router: serin_router::Config,
+    /// The aggregator.
+    pub(crate) aggregator: serin_aggregator::Config,
+    /// The analyzer.
+    pub(crate) analyzer: serin_analyzer::Config,
+    /// The controller.
+    pub(crate) controller: serin_controller::Config,
+    /// Metrics and logs.
+    pub(crate) telemetry: TelemetrySettings,
+}
+
+/// Folder of local state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct DataDir(pub(crate) PathBuf);
+
+impl Default for DataDir {
+    fn default() -> Self {
+        Self(PathBuf::from("serin-data"))
+    }
+}
+
+/// Where the log is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogSettings {
+    /// `embedded` (one process, no broker) or `kafka`.
+    pub(crate) kind: LogKind,
+    /// The Kafka cluster, for `kind: kafka`.
+    pub(crate) kafka: serin_stream::kafka::KafkaOptions,
+    /// The embedded log, for `kind: embedded`.
+    pub(crate) embedded: EmbeddedSettings,
+}
+
+/// The embedded log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EmbeddedSettings {
+    /// Size on disk, in bytes, from which the oldest records of topics with a retention are dropped early.
+    pub(crate) max_bytes: u64,
+}
+
+impl Default for EmbeddedSettings {
+    fn default() -> Self {
+        Self { max_bytes: serin_stream::embedded::EmbeddedOptions::default().max_bytes }
+    }
+}
+
+/// Which log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogKind {
+    /// One process, no broker.
+    #[default]
+    Embedded,
+    /// Apache Kafka.
+    Kafka,
+}
+
+/// Metrics and logs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TelemetrySettings {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub(crate) listen: std::net::SocketAddr,
+    /// Endpoint of an OTLP collector over HTTP, such as `http://localhost:4318/v1/metrics`; left out: none.
+    pub(crate) otlp: Option<String>,
+    /// `text` or `json`.
+    pub(crate) log_format: LogFormat,
+    /// What is logged, as for `RUST_LOG`: `info`, `serin_router=debug,info`.
+    pub(crate) log_level: String,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 9464).into(),
+            otlp: None,
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+/// Every problem of a configuration.
+#[derive(Debug)]
+pub(crate) struct SettingsError(Vec<String>);
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration cannot be used:")?;
+        for problem in &self.0 {
+            write!(f, "\n  - {problem}")?;
+        }
+        write!(f, "\nsee `serin up --dump-config` for every setting and its default")
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+/// Reads the configuration that `serve` names.
+pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
+    let mut problems = Vec::new();
+    let mut builder = config::Config::builder();
+    if let Some(file) = &serve.config {
+        builder = builder.add_source(config::File::from(file.as_path()).format(config::FileFormat::Yaml));
+    }
+    builder = builder.add_source(config::Environment::with_prefix("SERIN").prefix_separator("__").separator("__"));
+    for setting in &serve.settings {
+        let Some((key, value)) = setting.split_once('=') else {
+            problems.push(format!("--set {setting}: write KEY=VALUE, such as router.listen=0.0.0.0:8000"));
+            continue;
+        };
+        match builder.clone().set_override(key.trim(), value) {
+            Ok(changed) => builder = changed,
+            Err(error) => problems.push(format!("--set {setting}: {error}")),
+        }
+    }
+    let place = serve.config.as_ref().map_or_else(|| "environment".to_owned(), |file| file.display().to_string());
+    let sections: BTreeMap<String, config::Value> = match builder.build().and_then(config::Config::try_deserialize) {
+        Ok(sections) => sections,
+        Err(error) => {
+            problems.push(format!("{place}: {error}"));
+            return Err(SettingsError(problems));
+        }
+    };
+    let sections = with_flat_properties(sections);
+    let mut reader = Sections { left: sections, problems, place };
+    let settings = Settings {
+        log: reader.take("log"),
+        data_dir: reader.take("data_dir"),
+        topology: reader.take("topology"),
+        router: reader.take("router"),
+        aggregator: reader.take("aggregator"),
+        analyzer: reader.take("analyzer"),
+        controller: reader.take("controller"),
+        telemetry: reader.take("telemetry"),
+    };
+    reader.finish(settings)
+}
+
+/// Takes the sections one by one, so that each one's problem is told.
+struct Sections {
+    left: BTreeMap<String, config::Value>,
+    problems: Vec<String>,
+    place: String,
+}
+
+impl Sections {
+    fn take<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
+        let Some(value) = self.left.remove(name) else { return T::default() };
+        value.clone().try_deserialize().unwrap_or_else(|error| {
+            let problem = hide_secrets(&in_plain_words::<T>(&value, &error), name, &value);
+            self.problems.push(format!("{}: {name}: {problem}", self.place));
+            T::default()
+        })
+    }
+
+    fn finish(mut self, settings: Settings) -> Result<Settings, SettingsError> {
+        let known = "log, data_dir, topology, router, aggregator, analyzer, controller, telemetry";
+        for name in self.left.keys() {
+            self.problems.push(format!("{}: unknown section {name:?}; there are {known}", self.place));
+        }
+        if settings.log.kind == LogKind::Kafka && settings.log.kafka.brokers.is_empty() {
+            self.problems.push(format!(
+                "{}: log.kafka.brokers is needed for `kind: kafka`; write host:port, several with commas",
+                self.place
+            ));
+        }
+        if let Err(error) = settings.topology.validate() {
+            self.problems.extend(error.0.into_iter().map(|problem| format!("{}: {problem}", self.place)));
+        }
+        if self.problems.is_empty() { Ok(settings) } else { Err(SettingsError(self.problems)) }
+    }
+}
+
+/// What is wrong with a section; `config` words a wrong choice for programmers only.
+fn in_plain_words<T: DeserializeOwned>(value: &config::Value, error: &config::ConfigError) -> String {
+    let text = error.to_string();
+    if !text.contains("variant constructor") {
+        return text;
+    }
+    let json: Option<serde_json::Value> = value.clone().try_deserialize().ok();
+    json.and_then(|json| serde_json::from_value::<T>(json).err()).map_or(text, |error| error.to_string())
+}
+
+/// An error may quote what it could not read: takes out what stands where secrets belong.
+fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
+    const PARTS: [&str; 4] = ["secret", "token", "password", "mlflow"];
+    let is_secret = |name: &str| PARTS.iter().any(|part| name.contains(part)) || name == "security";
+    match &value.kind {
+        config::ValueKind::Table(table) => table.iter().fold(text.to_owned(), |text, (inner, value)| {
+            hide_secrets(&text, if is_secret(name) { name } else { inner }, value)
+        }),
+        config::ValueKind::Nil | config::ValueKind::Boolean(_) | config::ValueKind::Array(_) => text.to_owned(),
+        _ if is_secret(name) => {
+            let secret = value.to_string();
+            if secret.is_empty() { text.to_owned() } else { text.replace(&secret, "(hidden)") }
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Names of librdkafka properties have dots, which `config` takes for nesting outside of files: puts them together again.
+fn with_flat_properties(mut sections: BTreeMap<String, config::Value>) -> BTreeMap<String, config::Value> {
+    fn table<'a>(value: &'a mut config::Value, name: &str) -> Option<&'a mut config::Value> {
+        let config::ValueKind::Table(table) = &mut value.kind else { return None };
+        table.get_mut(name)
+    }
+    fn flatten(prefix: &str, value: config::Value, into: &mut config::Map<String, config::Value>) {
+        match value.kind {
+            config::ValueKind::Table(table) => {
+                for (name, value) in table {
+                    let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+                    flatten(&name, value, into);
+                }
+            }
+            _ => drop(into.insert(prefix.to_owned(), value)),
+        }
+    }
+    let properties =
+        sections.get_mut("log").and_then(|log| table(log, "kafka")).and_then(|kafka| table(kafka, "properties"));
+    if let Some(properties) = properties {
+        let mut flat = config::Map::new();
+        flatten("", std::mem::take(properties), &mut flat);
+        *properties = flat.into();
+    }
+    sections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(settings: &[&str]) -> Result<Settings, SettingsError> {
+        load(&Serve { settings: settings.iter().map(ToString::to_string).collect(), ..Serve::default() })
+    }
+
+    #[test]
+    fn defaults_need_no_file() {
+        let settings = with(&[]).unwrap();
+        assert_eq!(settings.log.kind, LogKind::Embedded);
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let error = with(&["log.kind=pulsar", "telemetry.lisen=1", "nonsense.x=1", "what"]).unwrap_err();
+        let text = error.to_string();
+        for expected in ["--set what", "log:", "telemetry:", "lisen", "unknown section \"nonsense\""] {
+            assert!(text.contains(expected), "{expected} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn properties_of_the_kafka_client_keep_their_dots() {
+        let settings =
+            with(&["log.kafka.properties.sasl.kerberos.keytab=/k", "log.kafka.properties.debug=topic"]).unwrap();
+        let properties = settings.log.kafka.properties;
+        assert_eq!(properties["sasl.kerberos.keytab"], "/k");
+        assert_eq!(properties["debug"], "topic");
+    }
+
+    #[test]
+    fn text_that_looks_like_a_number_stays_text_and_numbers_are_read() {
+        let settings =
+            with(&["log.kafka.properties.client.id=0123", "topology.partitions=7", "telemetry.log_level=TRUE"])
+                .unwrap();
+        assert_eq!(settings.log.kafka.properties["client.id"], "0123");
+        assert_eq!(settings.topology.partitions, 7);
+        assert_eq!(settings.telemetry.log_level, "TRUE");
+    }
+
+    #[test]
+    fn kafka_needs_brokers() {
+        let error = with(&["log.kind=kafka"]).unwrap_err();
+        assert!(error.to_string().contains("log.kafka.brokers"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Logs, metrics and health of a process.
+//!
+//! Metrics are recorded through OpenTelemetry; they are served for Prometheus at `/metrics` and, when configured, sent
+//! over OTLP. `/healthz` answers while the process lives, `/readyz` only while every role in it can do its work.
+
+use std::{
+    io::{self, IsTerminal as _},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
+};
+use prometheus::{Encoder as _, Registry, TextEncoder};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{LogFormat, TelemetrySettings};
+
+/// Tells whether a role can do its work, and if not, why.
+pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Starts logging to standard error.
+pub(crate) fn start_logs(settings: &TelemetrySettings) -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(level) => EnvFilter::try_new(level),
+        // The library's own notes are of no use to operators.
+        Err(_) => EnvFilter::try_new(format!("opentelemetry=warn,{}", settings.log_level)),
+    }
+    .context("telemetry.log_level")?;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    match settings.log_format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!("logging: {error}"))
+}
+
+/// Metrics of this process; they stop when it is dropped.
+pub(crate) struct Metrics {
+    provider: SdkMeterProvider,
+    registry: Registry,
+}
+
+/// Starts recording metrics for `role`.
+pub(crate) fn start_metrics(settings: &TelemetrySettings, role: &str) -> anyhow::Result<Metrics> {
+    let registry = Registry::new();
+    let prometheus = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        // The names in the code are the names on the wire.
+        .without_counter_suffixes()
+        .without_units()
+        .build()?;
+    let resource = Resource::builder().with_service_name(format!("serin-{role}")).build();
+    let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
+    if let Some(endpoint) = &settings.otlp {
+        use opentelemetry_otlp::WithExportConfig as _;
+        let exporter = opentelemetry_otlp::MetricExporter::builder()
+            .with_http()
+            .with_endpoint(endpoint)
+            .build()
+            .with_context(|| format!("telemetry.otlp: {endpoint}"))?;
+        provider = provider.with_reader(PeriodicReader::builder(exporter).build());
+    }
+    let provider = provider.build();
+    opentelemetry::global::set_meter_provider(provider.clone());
+    Ok(Metrics { provider, registry })
+}
+
+impl Metrics {
+    /// The text that Prometheus scrapes.
+    fn text(&self) -> anyhow::Result<String> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8(text)?)
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        if let Err(error) = self.provider.shutdown() {
+            tracing::debug!(%error, "metrics did not shut down cleanly");
+        }
+    }
+}
+
+struct Health {
+    metrics: Metrics,
+    ready: Vec<(&'static str, Readiness)>,
+}
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until the process ends; returns the address.
+pub(crate) async fn serve(
+    listen: SocketAddr,
+    metrics: Metrics,
+    ready: Vec<(&'static str, Readiness)>,
+) -> anyhow::Result<SocketAddr> {
+    let app = Router::new()
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(Arc::new(Health { metrics, ready }));
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("telemetry.listen: {listen} cannot be bound; set another port"))?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(address)
+}
+
+async fn scrape(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    match health.metrics.text() {
+        Ok(text) => (StatusCode::OK, text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    let problems: Vec<String> =
+        health.ready.iter().filter_map(|(role, ready)| ready().err().map(|why| format!("{role}: {why}"))).collect();
+    if problems.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n")
+    }
+}

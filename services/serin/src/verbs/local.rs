@@ -1,0 +1,87 @@
+//! Verbs that need no service: `lint`, `schema`.
+
+use std::{collections::BTreeMap, io::IsTerminal as _, process::ExitCode};
+
+use serde_json::json;
+use serin_rollout::{Checked, Problem, Severity, Traffic};
+
+use super::remote::read;
+use crate::{
+    cli::{Lint, Output},
+    output,
+};
+
+/// `serin lint`.
+pub(crate) fn lint(args: &Lint) -> anyhow::Result<ExitCode> {
+    let traffic =
+        args.traffic.as_deref().map(rate).transpose().map_err(|error| anyhow::anyhow!("--traffic: {error}"))?;
+    let text = read(&args.file)?;
+    let checked = serin_rollout::check(&text, traffic.as_ref());
+    print_problems(&args.file.display().to_string(), &checked, args.output)?;
+    Ok(if checked.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// `serin schema`.
+pub(crate) fn schema() -> anyhow::Result<ExitCode> {
+    output::json(&serin_rollout::json_schema())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was found in the rollout file `name`, a line each, and a count.
+pub(crate) fn print_problems(name: &str, checked: &Checked, format: Output) -> anyhow::Result<()> {
+    if format == Output::Json {
+        return output::json(&json!({"file": name, "ok": !checked.has_errors(), "problems": checked.problems}));
+    }
+    for problem in &checked.problems {
+        output::line(problem_line(name, problem));
+    }
+    let count = |severity| checked.problems.iter().filter(|problem| problem.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    output::line(format!("{name}: {}, {}", counted(errors, "error"), counted(warnings, "warning")));
+    Ok(())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+fn problem_line(name: &str, problem: &Problem) -> String {
+    let line = format!("{name}:{problem}");
+    if !std::io::stdout().is_terminal() {
+        return line;
+    }
+    // ANSI: red for errors, yellow for warnings.
+    let code = if problem.severity == Severity::Error { 31 } else { 33 };
+    format!("\x1b[{code}m{line}\x1b[0m")
+}
+
+/// A rate such as `10000/min`.
+fn rate(text: &str) -> Result<Traffic, String> {
+    let wrong = || format!("{text:?} is not a rate; write for example 50/s, 10000/min or 2000000/d");
+    let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+    let seconds = match unit.trim() {
+        "s" | "sec" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err(wrong()),
+    };
+    if !number.is_finite() || number < 0.0 {
+        return Err(wrong());
+    }
+    Ok(Traffic { per_second: number / seconds, rates: BTreeMap::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_a_unit() {
+        assert!((rate("600/min").unwrap().per_second - 10.0).abs() < 1e-12);
+        for wrong in ["600", "x/min", "-1/s", "1/week", "inf/s"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}

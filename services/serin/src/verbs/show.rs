@@ -1,0 +1,236 @@
+//! Verbs that show something: `list`, `get`, `explain`.
+
+use std::{fmt::Write as _, io::IsTerminal as _, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+use serin_rollout::{Outcome, RolloutState};
+use serin_schemas::records::{MetricVerdict, Verdict};
+
+use crate::{
+    cli::{Explain, Get, Output, Remote},
+    client::{Api, ApiError},
+    evidence::{self, Rows},
+    output,
+    time::{date, span},
+};
+
+/// How long one look for something new may take.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// `serin list`.
+pub(crate) async fn list(args: &Remote) -> anyhow::Result<ExitCode> {
+    let rollouts = Api::new(args)?.rollouts().await?;
+    if args.output == Output::Json {
+        output::json(&rollouts)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let states: Vec<RolloutState> =
+        serde_json::from_value(rollouts).context("something this version of serin cannot read")?;
+    if states.is_empty() {
+        output::line("no rollouts yet; start one with: serin apply -f rollout.yaml");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(["model", "canary", "stable", "phase", "step", "weight", "rollout", ""]);
+    for state in states {
+        table.add_row([
+            state.spec.model.to_string(),
+            state.spec.canary.version.to_string(),
+            state.spec.stable.version.to_string(),
+            phase(&state),
+            step(&state),
+            weight(&state),
+            state.id.to_string(),
+            state.sentence.clone(),
+        ]);
+    }
+    output::line(table);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `serin get`.
+pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
+    let api = Api::new(&args.remote)?;
+    let live = args.watch && args.remote.output == Output::Text && std::io::stdout().is_terminal();
+    let mut after = 0;
+    loop {
+        let state = api.state(&args.rollout).await?;
+        let verdict = optional(api.verdict(&args.rollout).await)?;
+        let wait = if args.watch && after > 0 { WAIT } else { Duration::ZERO };
+        let page = api.events(&args.rollout, after, wait).await?;
+        match args.remote.output {
+            Output::Json if args.watch => {
+                output::json_line(&json!({"state": state, "verdict": verdict, "events": page["events"]}))?;
+            }
+            Output::Json => output::json(&json!({"state": state, "verdict": verdict, "events": page["events"]}))?,
+            Output::Text => {
+                if live {
+                    // ANSI: home, erase to the end of the screen.
+                    output::line("\x1b[H\x1b[2J");
+                }
+                output::line(screen(&state, verdict.as_ref(), &page));
+            }
+        }
+        if !args.watch || state.phase.is_final() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        after = page["next"].as_u64().unwrap_or(after).max(1);
+    }
+}
+
+/// No verdict yet is not an error.
+fn optional(verdict: Result<Verdict, ApiError>) -> Result<Option<Verdict>, ApiError> {
+    match verdict {
+        Err(ApiError::NotFound(_)) => Ok(None),
+        verdict => verdict.map(Some),
+    }
+}
+
+/// One screen: where it stands, what serves, what the evidence says, what happened.
+fn screen(state: &RolloutState, verdict: Option<&Verdict>, events: &Value) -> String {
+    let colour = std::io::stdout().is_terminal();
+    let mut text = String::new();
+    let _ = writeln!(text, "Model:     {}", state.spec.model);
+    let _ = writeln!(text, "Rollout:   {}", state.id);
+    let _ = writeln!(text, "Canary:    {}   Stable: {}", state.spec.canary.version, state.spec.stable.version);
+    let _ = writeln!(text, "Phase:     {}   Step: {}   Weight: {}", phase(state), step(state), weight(state));
+    let _ = writeln!(text, "Routing:   generation {}", state.generation);
+    let _ = writeln!(text, "Message:   {}", state.sentence);
+    let _ = writeln!(text, "\nRamp:      {}", ramp(state));
+    if let Some(verdict) = verdict {
+        let _ = writeln!(
+            text,
+            "\nEvidence through {} UTC, score {:.0} .. {:.0}: {}",
+            date(verdict.as_of),
+            verdict.score_low,
+            verdict.score_high,
+            verdict.sentence
+        );
+        let _ = writeln!(text, "\n{}", evidence::table(verdict, Rows::Telling, colour));
+        for issue in &verdict.health {
+            let _ = writeln!(text, "  ! {} (policy: {})", issue.sentence, issue.policy);
+        }
+    }
+    let events: Vec<&Value> = events["events"].as_array().into_iter().flatten().collect();
+    if !events.is_empty() {
+        let _ = writeln!(text, "\nEvents:");
+        for event in events.iter().rev().take(10).rev() {
+            let _ = writeln!(text, "  {}", event["sentence"].as_str().unwrap_or_default());
+        }
+    }
+    text
+}
+
+fn ramp(state: &RolloutState) -> String {
+    let ended_well = state.ending.as_ref().is_some_and(|ending| ending.outcome == Outcome::Promoted);
+    let promoted = state.promoted || ended_well;
+    let marks = state.spec.steps.iter().enumerate().map(|(index, step)| {
+        let index = index as i32;
+        let mark = match index {
+            _ if promoted || index < state.step => '✔',
+            _ if index == state.step => '●',
+            _ => '○',
+        };
+        format!("{mark} {}", step.weight)
+    });
+    marks.chain([format!("{} 100%", if promoted { '✔' } else { '○' })]).collect::<Vec<_>>().join("  ")
+}
+
+fn phase(state: &RolloutState) -> String {
+    serde_json::to_value(state.phase).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn step(state: &RolloutState) -> String {
+    if state.step < 0 { "-".to_owned() } else { format!("{}/{}", state.step + 1, state.spec.steps.len()) }
+}
+
+fn weight(state: &RolloutState) -> String {
+    format!("{}%", f64::from(state.canary_share) / 100.0)
+}
+
+/// `serin explain`.
+pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
+    let api = Api::new(&args.remote)?;
+    let mut verdict = api.verdict(&args.rollout).await?;
+    if let Some(metric) = &args.metric {
+        let names: Vec<String> = verdict.metrics.iter().map(|known| known.metric.clone()).collect();
+        verdict.metrics.retain(|known| &known.metric == metric);
+        anyhow::ensure!(
+            !verdict.metrics.is_empty(),
+            "the rollout has no metric {metric:?}; it has {}",
+            unique(names).join(", ")
+        );
+    }
+    if args.remote.output == Output::Json {
+        output::json(&verdict)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::line(format!(
+        "Verdict {} of {} UTC on rollout {} (step {}, generation {})",
+        verdict.id,
+        date(verdict.as_of),
+        verdict.rollout,
+        verdict.step + 1,
+        verdict.generation
+    ));
+    output::line(format!("Decision: {}. {}\n", decision(&verdict), verdict.sentence));
+    for reason in &verdict.reasons {
+        output::line(format!("  because {} ({}): {}", reason.metric, reason.segment, reason.sentence));
+    }
+    output::line(format!("{}\n", evidence::table(&verdict, Rows::All, std::io::stdout().is_terminal())));
+    for metric in &verdict.metrics {
+        output::line(explanation(metric, verdict.as_of));
+    }
+    for arm in &verdict.arms {
+        output::line(format!(
+            "{} ({}): {} answers compared, {} left out, {} errors, {} unusable, {} late, {} lost",
+            arm.arm.as_str(),
+            arm.version,
+            arm.predictions,
+            arm.excluded,
+            arm.errors,
+            arm.invalid,
+            arm.late,
+            arm.lost
+        ));
+    }
+    for issue in &verdict.health {
+        output::line(format!("health: {} (policy: {})", issue.sentence, issue.policy));
+    }
+    output::line(format!(
+        "\nAll gates together: ln e = {:.2} against a rollback at ln(1/false_rollback); score {:.0} .. {:.0}",
+        verdict.ln_e_rollback, verdict.score_low, verdict.score_high
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn decision(verdict: &Verdict) -> String {
+    serde_json::to_value(verdict.decision).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// One metric's evidence in a sentence and its numbers.
+fn explanation(metric: &MetricVerdict, as_of: serin_schemas::ids::EventTime) -> String {
+    let mut text = format!("{} ({}): {}", metric.metric, metric.segment, metric.sentence);
+    let _ = write!(
+        text,
+        "\n    ln e against it {:.2}, for it {:.2}, p {:.3}, budget share {:.4}",
+        metric.ln_e_fail, metric.ln_e_pass, metric.p_fail, metric.weight
+    );
+    if let Some(at) = metric.failed_at {
+        let _ = write!(text, ", failed at {} UTC", date(at));
+    }
+    if let Some(through) = metric.evidence_through {
+        let _ = write!(text, ", evidence is {} behind", span(as_of.since(through).as_secs_f64()));
+    }
+    text
+}
+
+fn unique(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,378 @@
+//! The command line as a person uses it: help that teaches, a rollout from file to end, clear errors, exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+#[path = "support/world.rs"]
+mod world;
+
+use serde_json::{Value, json};
+use serin_tests::kafka::{Broker, unique_prefix};
+
+use support::Pipeline;
+use world::{Behaviour, Traffic, User, borrowed, model_server, nobody, rollout, serin, wall};
+
+const VERBS: [&str; 20] = [
+    "up",
+    "router",
+    "aggregator",
+    "analyzer",
+    "controller",
+    "demo",
+    "apply",
+    "lint",
+    "list",
+    "get",
+    "status",
+    "promote",
+    "pause",
+    "resume",
+    "abort",
+    "stop",
+    "explain",
+    "tail",
+    "topology",
+    "schema",
+];
+
+/// A pipeline with v1 and one version per behaviour: v2, v3 ...
+fn pipeline(canaries: &[Behaviour]) -> (Pipeline, User) {
+    let all = [&[Behaviour::Good], canaries].concat();
+    let servers: Vec<(String, String)> = all
+        .iter()
+        .enumerate()
+        .map(|(index, behaviour)| (format!("v{}", index + 1), model_server(*behaviour)))
+        .collect();
+    let versions: Vec<(&str, &str)> = servers.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
+    let pipeline = Pipeline::embedded(&borrowed(&wall(&versions))).unwrap();
+    let user = User(pipeline.api());
+    (pipeline, user)
+}
+
+fn no_rollout(user: &User) {
+    insta::assert_snapshot!(user.run(&["list"]).expect(0).out.trim_end(), @"no rollouts yet; start one with: serin apply -f rollout.yaml");
+    assert_eq!(user.run(&["list", "--output", "json"]).expect(0).json(), json!([]));
+    let unknown = user.run(&["get", "nobody"]).expect(2);
+    insta::assert_snapshot!(unknown.err.trim_end(), @r#"
+    error: there is no rollout or model "nobody" with a rollout
+    `serin list` shows what there is
+    "#);
+}
+
+#[test]
+fn the_first_page_tells_what_there_is() {
+    let help = serin(&["--help"]).expect(0).out;
+    insta::assert_snapshot!(help);
+    for verb in VERBS {
+        assert!(help.contains(&format!("\n  {verb} ")), "{verb}");
+    }
+}
+
+#[test]
+fn every_verb_teaches_with_an_example() {
+    for verb in VERBS {
+        let help = serin(&[verb, "--help"]).expect(0).out;
+        assert!(help.contains("Usage: "), "{help}");
+        assert!(help.contains("Example"), "{verb} has no example:\n{help}");
+        assert!(help.contains(&format!("\n  serin {verb}")), "{verb}'s example does not use it:\n{help}");
+    }
+    insta::assert_snapshot!("help_apply", serin(&["apply", "--help"]).out);
+    insta::assert_snapshot!("help_status", serin(&["status", "--help"]).out);
+    insta::assert_snapshot!("help_tail", serin(&["tail", "--help"]).out);
+}
+
+#[test]
+fn without_a_controller_it_says_so() {
+    let api = nobody();
+    for arguments in
+        [&["list"][..], &["get", "m"], &["status", "m"], &["abort", "m"], &["stop", "--all"], &["explain", "m"]]
+    {
+        let run = User(api.clone()).run(arguments).expect(2);
+        let told = format!("error: no controller answers at {api}: Connection refused");
+        assert!(run.err.starts_with(&told), "{run:?}");
+        assert!(run.err.contains("start one with `serin up`, or name another with --api"), "{run:?}");
+        assert_eq!(run.out, "");
+    }
+}
+
+#[test]
+fn what_the_command_line_cannot_use_is_named() {
+    let run =
+        serin(&["up", "--set", "log.kind=pulsar", "--set", "telemetry.lisen=1", "--set", "nonsense=1"]).expect(64);
+    for expected in
+        ["unknown variant `pulsar`", "unknown field `lisen`", "unknown section \"nonsense\"", "--dump-config"]
+    {
+        assert!(run.err.contains(expected), "{expected}: {}", run.err);
+    }
+    let run = serin(&["router"]).expect(2);
+    assert!(run.err.contains("run `serin up`, or set log.kind to kafka"), "{run:?}");
+    let run = serin(&["lint", "-f", "/nowhere.yaml"]).expect(2);
+    assert!(run.err.contains("/nowhere.yaml cannot be read") && run.err.contains("No such file"), "{run:?}");
+    let run = serin(&["lint", "-f", "-", "--traffic", "many"]).expect(2);
+    assert!(run.err.contains("\"many\" is not a rate; write for example 50/s"), "{run:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("data_dir={}", folder.path().display());
+    let run = serin(&["tail", "gossip"]).expect(2);
+    assert!(run.err.contains("there is no topic \"gossip\"; there are predictions, feedback, events,"), "{run:?}");
+    let run = serin(&["tail", "audit", "--set", &data]).expect(2);
+    assert!(run.err.contains("there is no log in") && run.err.contains("serin up"), "{run:?}");
+}
+
+#[test]
+fn lint_and_apply_show_every_mistake_with_its_line() {
+    let bad = rollout("v2", "3h")
+        .replace("kind: Rollout", "kind: Rolout")
+        .replace("weight: 50%", "weight: 10%")
+        .replace("label: late", "lable: late")
+        + "windwo: 1s\n";
+    let user = User(nobody());
+    let lint = user.with_file(&bad, &["lint", "-f", "{}"]).expect(1);
+    insta::assert_snapshot!("lint_of_many_mistakes", lint.out);
+    // `apply` tells the same and asks nobody.
+    assert_eq!(user.with_file(&bad, &["apply", "-f", "{}"]).expect(1).out, lint.out);
+    let problems = user.with_file(&bad, &["lint", "-f", "{}", "--output", "json"]).expect(1).json();
+    assert_eq!(problems["ok"], false);
+    let problems = problems["problems"].as_array().unwrap();
+    assert!(problems.len() >= 4, "{problems:?}");
+    assert!(problems.iter().all(|problem| problem["line"].as_u64() > Some(0)), "{problems:?}");
+
+    let good = rollout("v2", "1m");
+    let told = user.with_file(&good, &["lint", "-f", "{}", "--traffic", "1/min", "--output", "json"]).expect(0).json();
+    assert_eq!(told["ok"], true);
+    assert!(told["problems"].as_array().unwrap().iter().any(|problem| problem["severity"] == "warning"), "{told}");
+    user.with_file(&good, &["lint", "-f", "{}"]).expect(0);
+}
+
+#[test]
+fn the_schema_of_the_rollout_file_is_printed() {
+    assert!(serin(&["schema"]).expect(0).json()["properties"]["apiVersion"].is_object());
+}
+
+#[test]
+fn tokens_are_asked_for_and_never_shown() {
+    let settings = [
+        "topology.partitions=2".to_owned(),
+        "controller.tokens.ops.role=operator".to_owned(),
+        "controller.tokens.ops.token=operator-0123456789".to_owned(),
+        "controller.tokens.eyes.role=viewer".to_owned(),
+        "controller.tokens.eyes.token=viewer-0123456789".to_owned(),
+    ];
+    let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
+    let user = User(pipeline.api());
+    let told = |run: world::Run| run.expect(2).err.replace(&pipeline.api(), "API");
+    insta::assert_snapshot!(told(user.run(&["list"])).trim_end(), @"
+    error: API refuses: a bearer token is needed: `Authorization: Bearer <token>`
+    set SERIN_TOKEN to a token with the operator role
+    ");
+    let wrong = told(user.run(&["list", "--token", "wrong-0123456789abc"]));
+    assert!(wrong.contains("API refuses: the token is unknown") && !wrong.contains("0123456789"), "{wrong}");
+    user.run(&["list", "--token", "viewer-0123456789"]).expect(0);
+    let viewer = told(user.run(&["stop", "--all", "--token", "viewer-0123456789"]));
+    assert!(viewer.contains("eyes may look but not act; this needs the role operator"), "{viewer}");
+    user.run(&["stop", "--all", "--token", "operator-0123456789"]).expect(0);
+}
+
+/// From a file to the end of the ramp, in real time, on requests and feedback over HTTP.
+#[test]
+fn a_good_version_is_promoted() {
+    let (pipeline, user) = pipeline(&[Behaviour::Good]);
+    no_rollout(&user);
+    let traffic = Traffic::start(&pipeline.router(), 100);
+    traffic.wait_for("stable", 200, 10);
+
+    let applied = user.with_file(&rollout("v2", "1s"), &["apply", "-f", "{}"]).expect(0);
+    assert!(applied.out.contains("accepted"), "{applied:?}");
+    assert!(applied.out.contains("watch it with: serin get "), "{applied:?}");
+    user.run(&["status", "flights"]).expect(1);
+    let mut watch = user.start(&["get", "flights", "--watch", "--output", "json"]);
+    let seen: Vec<Value> = world::lines_of(&mut watch).map(|line| serde_json::from_str(&line).unwrap()).collect();
+    assert!(watch.wait().unwrap().success());
+    assert_eq!(seen.last().unwrap()["state"]["phase"], "completed", "{:#}", seen.last().unwrap());
+    assert!(seen.iter().any(|line| line["state"]["phase"] == "baking"), "{seen:?}");
+
+    assert!(user.run(&["status", "flights", "--wait", "--timeout", "1m"]).expect(0).out.contains("v2"));
+    let rollouts = user.run(&["list", "--output", "json"]).expect(0).json();
+    assert_eq!((&rollouts[0]["phase"], &rollouts[0]["ending"]["outcome"]), (&json!("completed"), &json!("promoted")));
+    let table = user.run(&["list"]).expect(0).out;
+    assert!(table.contains("flights") && table.contains("completed"), "{table}");
+    let screen = user.run(&["get", "flights"]).expect(0).out;
+    for expected in ["Ramp:      ✔ 30%  ✔ 50%  ✔ 100%", "wrong_rate", "error_rate", "invalid_output", "Events:"] {
+        assert!(screen.contains(expected), "{expected}:\n{screen}");
+    }
+
+    // Feedback over HTTP was joined: both arms have labelled answers.
+    let verdict = user.run(&["explain", "flights", "--output", "json", "--metric", "wrong_rate"]).expect(0).json();
+    assert!(verdict["metrics"][0]["canary"]["n"].as_u64() > Some(0), "{verdict:#}");
+    assert_eq!(verdict["metrics"].as_array().unwrap().len(), 1);
+    let explained = user.run(&["explain", "flights"]).expect(0).out;
+    assert!(explained.contains("Decision: promote") && explained.contains("answers compared"), "{explained}");
+    let unknown = user.run(&["explain", "flights", "--metric", "mood"]).expect(2);
+    assert!(
+        unknown.err.contains("has no metric \"mood\"; it has error_rate, invalid_output, wrong_rate"),
+        "{unknown:?}"
+    );
+
+    // Traffic now goes to v2, as stable; the log tells the story, while `serin up` runs.
+    traffic.wait_for("stable", 200, 10);
+    let kinds: Vec<Value> =
+        pipeline.tail("audit").unwrap().into_iter().map(|mut record| record["value"]["kind"].take()).collect();
+    assert!(kinds.contains(&json!("completed")), "{kinds:?}");
+    let tailed = pipeline.cli(&["tail", "events", "--from-beginning", "--limit", "5", "--output", "json"]).unwrap();
+    assert_eq!(String::from_utf8(tailed.stdout).unwrap().lines().count(), 5);
+    let live = pipeline.cli(&["tail", "events", "--limit", "3"]).unwrap();
+    assert!(live.status.success() && String::from_utf8_lossy(&live.stdout).lines().count() == 3, "{live:?}");
+}
+
+/// The first reason of a rollout that was rolled back.
+fn rolled_back_by(behaviour: Behaviour) -> (Value, String) {
+    let (pipeline, user) = pipeline(&[behaviour]);
+    let _traffic = Traffic::start(&pipeline.router(), 100);
+    let run = user.with_file(&rollout("v2", "30m"), &["apply", "-f", "{}", "--wait"]).expect(3);
+    let state = user.run(&["status", "flights", "--output", "json"]).expect(3).json();
+    assert_eq!(state["phase"], "rolled_back", "{run:?}");
+    let mut verdict = user.run(&["explain", "flights", "--output", "json"]).expect(0).json();
+    (verdict["reasons"][0].take(), run.out)
+}
+
+#[test]
+fn a_version_that_fails_is_rolled_back() {
+    let (reason, told) = rolled_back_by(Behaviour::Fails);
+    assert_eq!(reason["metric"], "error_rate", "{reason:#}");
+    assert!(told.contains("error rate is 100.0 %"), "{told}");
+}
+
+#[test]
+fn a_version_whose_answers_nobody_can_use_is_rolled_back() {
+    let (reason, told) = rolled_back_by(Behaviour::Nan);
+    assert_eq!(reason["metric"], "invalid_output", "{reason:#}");
+    assert!(told.contains("unusable answers is 100.0 %"), "{told}");
+}
+
+#[test]
+fn a_person_moves_stops_and_ends_a_rollout() {
+    let (pipeline, user) = pipeline(&[Behaviour::Good]);
+    let traffic = Traffic::start(&pipeline.router(), 100);
+    let id = user.apply(&rollout("v2", "1h"));
+    let second = user.with_file(&rollout("v2", "1h"), &["apply", "-f", "{}"]).expect(2);
+    assert!(second.err.starts_with("error: ") && second.err.contains("flights"), "{second:?}");
+    assert_eq!(user.wait_for_phase(&id, "baking")["step"], 0);
+    traffic.wait_for("canary", 200, 5);
+
+    let paused = user.run(&["pause", "flights", "--reason", "lunch", "--output", "json"]).expect(0).json();
+    assert_eq!((&paused["refused"], &paused["event"]["kind"]), (&json!(false), &json!("paused")), "{paused:#}");
+    assert_eq!(user.state(&id)["phase"], "paused");
+    assert!(user.run(&["resume", "flights"]).expect(0).out.len() > 10);
+    assert_eq!(user.state(&id)["phase"], "baking");
+    let promoted = user.run(&["promote", "flights", "--output", "json"]).expect(0).json();
+    assert_eq!(promoted["refused"], false, "{promoted:#}");
+    assert_eq!(user.state(&id)["step"], 1);
+    assert_eq!(user.run(&["abort", &id, "--reason", "enough", "--output", "json"]).expect(0).json()["refused"], false);
+    user.run(&["status", &id]).expect(4);
+    let again = user.run(&["abort", &id]).expect(2);
+    assert!(again.err.starts_with("error: "), "{again:?}");
+
+    let id = user.apply(&rollout("v2", "1h"));
+    let stopped = user.run(&["stop", "--all", "--reason", "fire"]).expect(0);
+    assert!(stopped.out.contains("the one running rollout is stopped; all traffic is on stable"), "{stopped:?}");
+    user.run(&["status", &id]).expect(4);
+    let none = user.run(&["stop", "--all", "--output", "json"]).expect(0).json();
+    assert_eq!(none["sentence"], "no rollout is running; all traffic is on stable");
+
+    let id = user.apply(&rollout("v2", "1h"));
+    user.run(&["promote", &id, "--full", "--reason", "sure"]).expect(0);
+    user.run(&["status", &id, "--wait", "--timeout", "1m"]).expect(0);
+
+    let audit = pipeline.tail("audit").unwrap();
+    let said = |word: &str| audit.iter().any(|record| record["value"].to_string().contains(word));
+    let told = pipeline.cli(&["tail", "audit", "--until-end"]).unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(
+        told.lines().any(|line| line.contains(" rollout_event flights paused: paused by operator: lunch")),
+        "{told}"
+    );
+    assert!(["lunch", "enough", "fire", "sure"].into_iter().all(said), "{audit:#?}");
+}
+
+#[test]
+fn waiting_for_an_end_can_time_out() {
+    let (pipeline, user) = pipeline(&[Behaviour::Good]);
+    let id = user.apply(&rollout("v2", "1h"));
+    let run = user.run(&["status", &id, "--wait", "--timeout", "1s"]).expect(1);
+    assert!(!run.out.is_empty(), "{run:?}");
+    drop(pipeline);
+}
+
+/// Settings that name topics of this prefix on a real Kafka.
+fn on_kafka(broker: &Broker, prefix: &str) -> Vec<String> {
+    vec![
+        "log.kind=kafka".to_owned(),
+        format!("log.kafka.brokers={}", broker.bootstrap()),
+        format!("topology.prefix={prefix}"),
+    ]
+}
+
+fn with(arguments: &[&str], settings: &[String], more: &[&str]) -> world::Run {
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("data_dir={}", folder.path().display());
+    let all = settings.iter().map(String::as_str).chain(more.iter().copied()).chain([data.as_str()]);
+    serin(&arguments.iter().copied().chain(all.flat_map(|setting| ["--set", setting])).collect::<Vec<_>>())
+}
+
+#[test]
+fn topics_are_created_and_compared_and_a_wrong_layout_is_refused() {
+    let broker = Broker::shared().unwrap();
+    let settings = on_kafka(broker, &unique_prefix("topology"));
+    let missing =
+        with(&["topology", "check", "--output", "json"], &settings, &["topology.partitions=2"]).expect(1).json();
+    let topics = missing["topics"].as_u64().unwrap();
+    assert_eq!(missing["differences"].as_array().unwrap().len() as u64, topics, "{missing}");
+
+    // Unknown topics: every stage refuses, a reader names the topic.
+    let up = with(&["controller"], &settings, &["topology.partitions=2"]).expect(2);
+    assert!(up.err.contains("verdicts: does not exist; create it with `serin topology ensure`"), "{up:?}");
+    let tail = with(&["tail", "verdicts"], &settings, &[]).expect(2);
+    assert!(tail.err.contains("verdicts\" does not exist; create it with `serin topology ensure`"), "{tail:?}");
+
+    let ensured = with(&["topology", "ensure"], &settings, &["topology.partitions=2"]).expect(0);
+    assert_eq!(ensured.out, format!("{topics} topics are as they should be\n"));
+    let checked =
+        with(&["topology", "check", "--output", "json"], &settings, &["topology.partitions=2"]).expect(0).json();
+    assert_eq!(checked, json!({"topics": topics, "differences": []}));
+
+    // Another number of partitions: named for each topic, by `check` and by every role.
+    let wrong = with(&["topology", "check"], &settings, &["topology.partitions=3"]).expect(1);
+    assert_eq!(
+        wrong.out.lines().filter(|line| line.contains("has 2 partitions, expected 3")).count() as u64,
+        topics,
+        "{wrong:?}"
+    );
+    for role in ["aggregator", "analyzer", "controller", "up"] {
+        let refused =
+            with(&[role, "--set", "telemetry.listen=127.0.0.1:0"], &settings, &["topology.partitions=3"]).expect(2);
+        assert!(refused.err.contains("the topics are not as they should be"), "{refused:?}");
+        assert_eq!(refused.err.matches("has 2 partitions, expected 3").count() as u64, topics, "{refused:?}");
+    }
+    // A layout that exists is never changed.
+    with(&["topology", "ensure"], &settings, &["topology.partitions=3"]).expect(1);
+    with(&["topology", "check"], &settings, &["topology.partitions=2"]).expect(0);
+}
+
+#[test]
+fn a_cluster_that_is_away_is_named() {
+    let run =
+        with(&["topology", "check"], &["log.kind=kafka".to_owned()], &["log.kafka.brokers=127.0.0.1:1"]).expect(2);
+    assert!(run.err.contains("127.0.0.1:1"), "{run:?}");
+}
+
+#[test]
+fn the_embedded_log_is_checked_too_and_has_one_writer() {
+    let (pipeline, _user) = pipeline(&[]);
+    assert_eq!(pipeline.cli(&["topology", "check"]).unwrap().status.code(), Some(0));
+    let settings = pipeline.arguments("up");
+    let settings = ["topology", "check"].into_iter().chain(settings.iter().map(String::as_str));
+    let wrong = serin(&settings.chain(["--set", "topology.partitions=5"]).collect::<Vec<_>>()).expect(1);
+    assert!(wrong.out.contains("events: has 2 partitions, expected 5"), "{wrong:?}");
+    let second = pipeline.cli(&["up"]).unwrap();
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert!(told.contains("in use"), "{told}");
+}

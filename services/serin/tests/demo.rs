@@ -1,0 +1,83 @@
+//! The demo's outcomes: three rollouts end as they should, with the right reason, on the embedded log and on Apache Kafka.
+
+mod support;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use serin_tests::kafka::Broker;
+
+use support::{Demo, alone, three_outcomes};
+
+/// What the issue allows the demo on Kafka to take; embedded has half of it.
+const WITHIN: Duration = Duration::from_mins(6);
+
+fn run(arguments: &[&str]) -> Result<Value> {
+    let _alone = alone();
+    Demo::start(arguments)?.finish(WITHIN)
+}
+
+/// Every field that scripts may rely on is there and has its type.
+fn check_shape(summary: &Value) {
+    let rollouts = summary["rollouts"].as_array().expect("a list of rollouts");
+    for rollout in rollouts {
+        for text in ["model", "stable", "canary", "outcome"] {
+            assert!(rollout[text].as_str().is_some_and(|text| !text.is_empty()), "{text} in {rollout}");
+        }
+        for text in ["metric", "segment", "sentence"] {
+            assert!(rollout["reason"][text].is_string(), "reason.{text} in {rollout}");
+        }
+        for count in ["requests", "canary_requests", "hurt_requests"] {
+            assert!(rollout[count].is_u64(), "{count} in {rollout}");
+        }
+        for span in ["seconds_to_decision_event_time", "seconds_to_decision_wall", "seconds_from_window_end_to_weight"]
+        {
+            assert!(rollout[span].as_f64().is_some_and(|seconds| seconds > 0.0), "{span} in {rollout}");
+        }
+    }
+    let sum: u64 = rollouts.iter().filter_map(|rollout| rollout["requests"].as_u64()).sum();
+    assert_eq!(summary["requests"].as_u64(), Some(sum));
+    assert!(summary["table_apply"]["count"].as_u64().is_some_and(|count| count >= rollouts.len() as u64), "{summary}");
+}
+
+#[test]
+fn a_good_version_is_promoted_and_two_bad_ones_are_rolled_back_for_their_fault() -> Result<()> {
+    let summary = run(&["--seed", "1"])?;
+    assert_eq!((&summary["log"], &summary["seed"]), (&"embedded".into(), &1.into()));
+    check_shape(&summary);
+    three_outcomes(&summary);
+    Ok(())
+}
+
+#[test]
+fn every_role_its_own_process_on_kafka_the_outcomes_are_the_same() -> Result<()> {
+    let summary = run(&["--seed", "1", "--kafka", Broker::shared()?.bootstrap()])?;
+    assert_eq!(summary["log"], "kafka");
+    check_shape(&summary);
+    three_outcomes(&summary);
+    Ok(())
+}
+
+#[test]
+fn a_version_against_itself_is_promoted() -> Result<()> {
+    let summary = run(&["--scenario", "aa"])?;
+    check_shape(&summary);
+    let rollouts = summary["rollouts"].as_array().context("rollouts")?;
+    assert_eq!(rollouts.len(), 1);
+    assert_eq!((&rollouts[0]["canary"], &rollouts[0]["outcome"]), (&"v1".into(), &"promoted".into()), "{summary}");
+    Ok(())
+}
+
+#[test]
+fn of_500_rollouts_of_equal_versions_at_most_5_are_rolled_back_on_evidence() -> Result<()> {
+    let result = run(&["--scenario", "aa", "--rollouts", "500"])?;
+    let counts = &result[0]["counts"];
+    println!("{counts}");
+    let count = |name: &str| counts[name].as_u64().with_context(|| format!("{name} in {counts}"));
+    assert_eq!(count("rollouts")?, 500);
+    assert!(count("rolled_back_on_evidence")? <= 5, "{counts}");
+    let ends = ["promoted", "rolled_back_on_evidence", "inconclusive", "unfinished"];
+    assert_eq!(ends.into_iter().map(count).sum::<Result<u64>>()?, 500, "{counts}");
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! What a running pipeline tells about itself: metrics, health, logs; and what it never tells.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+#[path = "support/world.rs"]
+mod world;
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    process::Stdio,
+    sync::mpsc,
+    thread,
+};
+
+use reqwest::Method;
+use serde_json::Value;
+
+use support::{PATIENCE, Pipeline, http, http_with, wait_until};
+use world::{Behaviour, MODEL, Traffic, User, borrowed, command, model_server, rollout, run, serin, wall};
+
+/// Every metric that the dashboards ask for.
+fn on_dashboards() -> BTreeSet<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/grafana/dashboards");
+    let mut names = BTreeSet::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        for (at, _) in text.match_indices("serin_") {
+            let name = text[at..].split(|c| !is_name(c)).next().unwrap_or_default();
+            names.insert(name.to_owned());
+        }
+    }
+    assert!(names.len() > 10, "{names:?}");
+    names
+}
+
+fn series(pipeline: &Pipeline) -> BTreeSet<String> {
+    let text = http(Method::GET, &format!("{}/metrics", pipeline.telemetry("up")), None).unwrap().text;
+    let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
+    text.lines().filter(|line| !line.starts_with('#')).map(name).collect()
+}
+
+#[test]
+fn every_metric_of_the_dashboards_is_there_after_a_little_traffic() {
+    let (v1, v2) = (model_server(Behaviour::Good), model_server(Behaviour::Good));
+    let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1), ("v2", &v2)]))).unwrap();
+    let user = User(pipeline.api());
+    let _traffic = Traffic::start(&pipeline.router(), 50);
+    let id = user.apply(&rollout("v2", "1h"));
+    user.wait_for_phase(&id, "baking");
+
+    let wanted = on_dashboards();
+    let mut missing = wanted.clone();
+    wait_until(PATIENCE, || {
+        let there = series(&pipeline);
+        missing = wanted.difference(&there).cloned().collect();
+        Ok(missing.is_empty())
+    })
+    .unwrap_or_else(|error| panic!("{error}, still missing: {missing:?}\nthere are {:#?}", series(&pipeline)));
+    // One vocabulary: nothing of ours without the prefix, no doubled suffixes.
+    for name in series(&pipeline) {
+        assert!(name.starts_with("serin_") || ["target_info", "otel_scope_info"].contains(&&*name), "{name}");
+        assert!(!name.contains("_total_total") && !name.contains("_seconds_seconds"), "{name}");
+    }
+    for (path, text) in [("healthz", "ok\n"), ("readyz", "ready\n")] {
+        let answer = http(Method::GET, &format!("{}/{path}", pipeline.telemetry("up")), None).unwrap();
+        assert_eq!((answer.status, &*answer.text), (200, text));
+    }
+}
+
+/// A collector that takes one body after another.
+fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                loop {
+                    let (mut head, mut length) = (String::new(), 0);
+                    loop {
+                        let start = head.len();
+                        if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                            return;
+                        }
+                        let line = head[start..].trim().to_ascii_lowercase();
+                        if let Some(value) = line.strip_prefix("content-length:") {
+                            length = value.trim().parse().unwrap();
+                        }
+                        if line.is_empty() {
+                            break;
+                        }
+                    }
+                    let mut body = vec![0; length];
+                    reader.read_exact(&mut body).unwrap();
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                    if sender.send((head, body)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (url, receiver)
+}
+
+const SECRETS: [&str; 5] = [
+    "token-of-ops-0123456789",
+    "token-of-nobody-012345",
+    "secret-of-mlflow-012345",
+    "token-of-admin-0123456",
+    "password-of-kafka-0123",
+];
+
+fn with_secrets(data: &str) -> Vec<String> {
+    let [ops, _, mlflow, admin, kafka] = SECRETS;
+    let mut settings = vec![
+        format!("data_dir={data}"),
+        "controller.tokens.ops.role=operator".to_owned(),
+        format!("controller.tokens.ops.token={ops}"),
+        format!("controller.mlflow.secret={mlflow}"),
+        format!("router.admin_token={admin}"),
+        format!("log.kafka.security.password={kafka}"),
+        format!("log.kafka.properties.ssl.keystore.password={kafka}"),
+        "telemetry.log_format=json".to_owned(),
+        "telemetry.log_level=debug".to_owned(),
+    ];
+    let listeners = ["router.listen", "router.admin_listen", "controller.listen", "telemetry.listen"];
+    settings.extend(listeners.map(|name| format!("{name}=127.0.0.1:0")));
+    settings
+}
+
+fn arguments(settings: &[String]) -> Vec<&str> {
+    settings.iter().flat_map(|setting| ["--set", setting.as_str()]).collect()
+}
+
+#[track_caller]
+fn no_secret_in(text: &str) {
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret} is in:\n{text}");
+    }
+}
+
+#[test]
+fn metrics_go_out_over_otlp_and_json_logs_hold_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, collected) = collector();
+    let mut settings = with_secrets(&folder.path().display().to_string());
+    settings.push(format!("telemetry.otlp={url}"));
+    let mut child = command(&["up"])
+        .args(arguments(&settings))
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "200")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (lines, log) = mpsc::channel();
+    let reader = thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+
+    // The log tells where everything listens.
+    let (mut told, mut addresses) = (Vec::new(), std::collections::BTreeMap::new());
+    while !addresses.contains_key("metrics and health") {
+        let line = log.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{error}: {told:#?}"));
+        let json: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        if let Some(address) = json["fields"]["address"].as_str() {
+            addresses.insert(json["fields"]["message"].as_str().unwrap().to_owned(), format!("http://{address}"));
+        }
+        told.push(line);
+    }
+    // Tokens come in over HTTP, right and wrong.
+    let api = User(addresses["controller: API"].clone());
+    api.run(&["list", "--token", SECRETS[0]]).expect(0);
+    no_secret_in(&api.run(&["list", "--token", SECRETS[1]]).expect(2).err);
+    let switch = format!("{}/switch/all-stable", addresses["router: admin"]);
+    for (token, status) in [(SECRETS[1], 401), (SECRETS[3], 200)] {
+        let headers = [("authorization", &*format!("Bearer {token}"))];
+        let answer = http_with(Method::POST, &switch, &headers, Some(br#"{"on": false}"#.to_vec())).unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    drop(http(Method::POST, &format!("{}/v2/models/{MODEL}/infer", addresses["router: model traffic"]), None));
+
+    // OTLP: protobuf with our names in it, more than once.
+    for _ in 0..2 {
+        let (head, body) = collected.recv_timeout(PATIENCE).unwrap();
+        assert!(head.starts_with("POST /v1/metrics HTTP/1.1") && head.contains("application/x-protobuf"), "{head}");
+        let text = String::from_utf8_lossy(&body).into_owned();
+        assert!(text.contains("serin_stream_") && text.contains("serin-up"), "{text}");
+        no_secret_in(&text);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(reader.join());
+    told.extend(log.try_iter());
+    assert!(told.len() > 5, "{told:?}");
+    for line in told {
+        let json: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(json["level"].is_string() && json["timestamp"].is_string(), "{line}");
+        no_secret_in(&line);
+    }
+}
+
+#[test]
+fn the_configuration_is_shown_without_secrets() {
+    let settings = with_secrets("data");
+    let shown = run(command(&["up", "--dump-config"]).args(arguments(&settings))).expect(0);
+    no_secret_in(&shown.out);
+    no_secret_in(&shown.err);
+    let shown = shown.json();
+    assert_eq!(shown["controller"]["tokens"]["ops"]["role"], "operator");
+    assert_eq!(shown["telemetry"]["log_format"], "json");
+    // What is shown can be read back as a file.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("serin.yaml");
+    std::fs::write(&file, shown.to_string()).unwrap();
+    let again = run(command(&["up", "--dump-config", "--config"]).arg(&file)).expect(0).json();
+    assert_eq!(again, shown);
+}
+
+#[test]
+fn errors_do_not_repeat_secrets() {
+    let secret = SECRETS[0];
+    for wrong in [
+        format!("controller.tokens.ops={secret}"),
+        format!("controller.mlflow={secret}"),
+        format!("controller.tokens.ops.tokken={secret}"),
+        format!("log.kafka.security={secret}"),
+    ] {
+        let failed = serin(&["up", "--set", &wrong]).expect(64);
+        no_secret_in(&failed.err);
+        assert!(failed.err.contains("the configuration cannot be used"), "{failed:?}");
+    }
+    // Too short a token is refused at the start.
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().display().to_string();
+    let failed = run(command(&["up"]).args(arguments(&with_secrets(&data))).args([
+        "--set",
+        "controller.tokens.x.role=viewer",
+        "--set",
+        "controller.tokens.x.token=short-secret",
+    ]));
+    assert_eq!(failed.code, 2, "{failed:?}");
+    assert!(
+        failed.err.contains("tokens.x.token: shorter than 16 characters") && !failed.err.contains("short-secret"),
+        "{failed:?}"
+    );
+    no_secret_in(&failed.err);
+}

@@ -1,0 +1,148 @@
+//! A foreign client, in Python, tells of predictions that somebody else routed, and reads the verdicts.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+#[path = "support/world.rs"]
+mod world;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+use serin_tests::kafka::{Broker, unique_prefix};
+use sha2::{Digest as _, Sha256};
+
+use support::Pipeline;
+use world::{User, run};
+
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// The files of the client, in order.
+fn sources() -> Vec<PathBuf> {
+    let folder = Path::new(REPOSITORY).join("clients/python");
+    let package = std::fs::read_dir(folder.join("serin_client")).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<PathBuf> = package.filter(|file| file.is_file()).collect();
+    files.extend([folder.join("pyproject.toml"), folder.join("README.md")]);
+    files.sort();
+    files
+}
+
+/// A Python with the client installed as a user would, kept in the user's cache for each version of the client.
+fn python() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("serin");
+    let mut hash = Sha256::new();
+    for file in sources() {
+        hash.update(std::fs::read(&file).unwrap());
+    }
+    let mut name = [0; 8];
+    name.copy_from_slice(&hash.finalize()[..8]);
+    let venv = cache.join(format!("python-{:016x}", u64::from_be_bytes(name)));
+    let (python, done) = (venv.join("bin/python"), venv.join("installed"));
+    if done.exists() {
+        return python;
+    }
+    // What a run that was stopped has left is made anew.
+    drop(std::fs::remove_dir_all(&venv));
+    std::fs::create_dir_all(&cache).unwrap();
+    let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
+    assert_eq!(made.code, 0, "python3 with venv is needed (apt-get install python3-venv): {made:?}");
+    // Built from a copy: setuptools leaves files where it builds.
+    let copy = tempfile::tempdir().unwrap();
+    let root = Path::new(REPOSITORY).join("clients/python");
+    for file in sources() {
+        let target = copy.path().join(file.strip_prefix(&root).unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(&file, target).unwrap();
+    }
+    let installed = run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).arg(copy.path()));
+    assert_eq!(installed.code, 0, "{installed:?}");
+    std::fs::write(done, "").unwrap();
+    python
+}
+
+#[test]
+fn the_client_ships_the_schema_of_verdicts() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(REPOSITORY).join(path)).unwrap();
+    assert!(
+        read("schemas/avro/verdict.v1.avsc") == read("clients/python/serin_client/verdict.avsc"),
+        "copy schemas/avro/verdict.v1.avsc to clients/python/serin_client/verdict.avsc"
+    );
+}
+
+#[test]
+fn a_python_program_emits_events_and_reads_the_verdict() {
+    let python = python();
+    let broker = Broker::shared().unwrap();
+    let prefix = unique_prefix("python");
+    let settings = [
+        "topology.partitions=2",
+        "router.heartbeat_every=100ms",
+        "aggregator.intake.lateness=1s",
+        "aggregator.intake.idle_after=2s",
+    ];
+    let pipeline = Pipeline::kafka(broker.bootstrap(), &prefix, &settings).unwrap();
+    let user = User(pipeline.api());
+    user.apply(
+        "apiVersion: serin.dev/v1
+kind: Rollout
+model: reviews
+mode: observe
+traffic: external
+stable: {version: '1'}
+canary: {version: '2'}
+window: 1s
+warmup: {minEvents: 50}
+steps: [{weight: 50%, bake: {min: 1h, max: 2h}}]
+outputs: [{name: score, source: {tensor: score}, min: 0, max: 1}]
+segments: [{name: lang, source: {event: lang}}]
+metrics:
+  - name: wrong_rate
+    kind: rate
+    source: {wrong: {output: score, label: spam}}
+    margin: {absolute: 0.2}
+    segments: [lang]
+    maturity: 1s
+  - {name: latency_p50, kind: {quantile: {level: 0.5}}, source: latency, margin: {relative: 0.5}}
+",
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign_client.py");
+    let told = run(Command::new(python).arg(script).args([broker.bootstrap(), &prefix, &pipeline.api()])).expect(0);
+    let verdict: Value = told.json();
+
+    assert_eq!((&verdict["model"], &verdict["step"]), (&json!("reviews"), &json!(0)));
+    let find = |metric: &str, segment: &str| {
+        let metrics = verdict["metrics"].as_array().unwrap();
+        let is_it = |found: &&Value| found["metric"] == metric && found["segment"]["value"] == segment;
+        metrics.iter().find(is_it).unwrap_or_else(|| panic!("no {metric} {segment} in {verdict:#}"))
+    };
+    for segment in ["", "de"] {
+        let wrong = find("wrong_rate", segment);
+        let number = |path: &str| wrong.pointer(path).and_then(Value::as_f64).unwrap();
+        let (canary, control, effect) = (number("/canary/value"), number("/control/value"), number("/effect"));
+        assert_eq!((number("/canary/n"), canary), (200.0, 0.15), "{wrong:#}");
+        // 20 of 200 were wrong, and none of the last of the warm-up, which is compared too.
+        assert!(number("/control/n") >= 200.0 && (control * number("/control/n") - 20.0).abs() < 1e-6, "{wrong:#}");
+        // The effect is weighted by window; the interval needs more windows than this may take.
+        assert!((0.0..0.12).contains(&effect), "{wrong:#}");
+        let interval = (wrong["effect_low"].as_f64(), wrong["effect_high"].as_f64());
+        assert!(
+            matches!(interval, (Some(low), Some(high)) if low < effect && effect < high) || interval == (None, None)
+        );
+        assert_ne!(wrong["result"], "fail", "{wrong:#}");
+    }
+    // The summary's buckets are some percent wide.
+    let latency = find("latency_p50", "");
+    assert!((latency["canary"]["value"].as_f64().unwrap() / 12.5 - 1.0).abs() < 0.05, "{latency:#}");
+    let arms: Vec<_> =
+        verdict["arms"].as_array().unwrap().iter().map(|arm| (&arm["arm"], &arm["predictions"])).collect();
+    assert!(arms.contains(&(&json!("canary"), &json!(200))), "{arms:?}");
+    // Observing moves no traffic.
+    let routing = pipeline.ask("/v1/routing").unwrap();
+    assert!(routing.as_array().unwrap().iter().all(|table| table["model"] != "reviews"), "{routing:#}");
+    // The whole story was read without a dead letter.
+    assert_eq!(pipeline.tail("dead-letters").unwrap(), Vec::<Value>::new());
+}
