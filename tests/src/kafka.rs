@@ -1,0 +1,364 @@
+//! A real Apache Kafka for the tests: one node, started from the jars that `tests/kafka/pom.xml` names.
+//!
+//! `tests/kafka/run.sh` knows how to start a node and this module only drives it. Invariants:
+//! - Only the node that was started here is ever stopped, by its process id.
+//! - A node never outlives its test process: it is tied to a pipe that the kernel closes, even after `kill -9`. This is
+//!   what stops the broker of [`Broker::shared`], since statics are not dropped.
+//! - Nothing is skipped in silence: without Java or Maven a test fails, and says what to run.
+//!
+//! With `SERIN_TEST_BROKERS` set, the tests use that cluster and nothing is started.
+
+use std::collections::hash_map::RandomState;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use tempfile::TempDir;
+
+/// The environment variable that names another cluster to test against, as `host:port,host:port`.
+pub const BROKERS_ENV: &str = "SERIN_TEST_BROKERS";
+
+/// How long a node may take to serve. It takes 3 s on an idle machine; the first run also downloads the jars.
+const START_DEADLINE: Duration = Duration::from_mins(3);
+
+/// Ports below the range from which systems take the ports of outgoing connections, so that a port stays free while its
+/// node is down.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How a node is started. The default is what nearly every test wants.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerOptions {
+    /// Broker properties (`message.max.bytes`, ...), added to `tests/kafka/server.properties`. `@PORT@`,
+    /// `@CONTROLLER_PORT@` and `@DATA@` are filled in. Whatever is set: the node must still serve plaintext on `@PORT@`.
+    pub properties: Vec<(String, String)>,
+    /// Users, with their passwords, who may sign in with SCRAM-SHA-512 where a listener takes it.
+    pub scram_users: Vec<(String, String)>,
+}
+
+/// A Kafka cluster to test against: a node of our own, or the one that `SERIN_TEST_BROKERS` names.
+#[derive(Debug)]
+pub struct Broker {
+    bootstrap: String,
+    node: Option<Node>,
+}
+
+/// A node of our own. `running` is none between `stop` and `start_again`.
+#[derive(Debug)]
+struct Node {
+    ports: (u16, u16),
+    data: TempDir,
+    options: BrokerOptions,
+    running: Option<Running>,
+}
+
+/// A living process, and the pipe it hangs on.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    leash: ChildStdin,
+}
+
+impl Broker {
+    /// The broker of this test process: started by the first test that asks, ended with the process.
+    ///
+    /// Tests share it, so each uses names under its own [`unique_prefix`].
+    pub fn shared() -> Result<&'static Broker> {
+        static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| Broker::start(BrokerOptions::default()).map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Starts a broker of one's own and waits until it serves: for tests that stop it, or that need other properties.
+    pub fn start(options: BrokerOptions) -> Result<Broker> {
+        if let Ok(bootstrap) = std::env::var(BROKERS_ENV) {
+            wait_until_serving(&bootstrap, None).with_context(|| format!("{BROKERS_ENV} is set to {bootstrap}"))?;
+            return Ok(Broker { bootstrap, node: None });
+        }
+        let ports = free_ports()?;
+        let data =
+            tempfile::Builder::new().prefix("serin-kafka.").tempdir().context("a folder for the broker's data")?;
+        let mut broker = Broker {
+            bootstrap: format!("127.0.0.1:{}", ports.0),
+            node: Some(Node { ports, data, options, running: None }),
+        };
+        broker.start_again()?;
+        Ok(broker)
+    }
+
+    /// Where clients connect (`bootstrap.servers`).
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// True if this process started the node, and so may stop it; false for the cluster of `SERIN_TEST_BROKERS`.
+    pub fn is_own(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The node's process id: none while it is stopped, and for a cluster that is not ours. For tests that freeze it.
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.node.as_ref()?.running.as_ref()?.child.id())
+    }
+
+    /// Kills the node as a crash would and waits for its end. Data and ports are kept for [`Broker::start_again`].
+    pub fn stop(&mut self) -> Result<()> {
+        let node = self.own_node()?;
+        match node.running.take() {
+            Some(running) => running.kill().context("stopping the broker"),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a stopped node again, on its data and ports, and waits until it serves.
+    pub fn start_again(&mut self) -> Result<()> {
+        let bootstrap = self.bootstrap.clone();
+        let node = self.own_node()?;
+        if node.running.is_none() {
+            node.spawn()?;
+        }
+        wait_until_serving(&bootstrap, Some(node))
+    }
+
+    fn own_node(&mut self) -> Result<&mut Node> {
+        self.node.as_mut().with_context(|| format!("the cluster of {BROKERS_ENV} is not ours to start or stop"))
+    }
+}
+
+impl Node {
+    fn log_file(&self) -> PathBuf {
+        self.data.path().join("node.log")
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        let script = folder().join("run.sh");
+        let log = File::options().create(true).append(true).open(self.log_file()).context("the broker's log file")?;
+        let mut command = Command::new(&script);
+        command.args(["--port", &self.ports.0.to_string(), "--controller-port", &self.ports.1.to_string()]);
+        command.arg("--data").arg(self.data.path()).arg("--stop-with-parent");
+        for (key, value) in &self.options.properties {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        for (name, password) in &self.options.scram_users {
+            command.arg("--scram").arg(format!("{name}={password}"));
+        }
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", script.display()))?;
+        let leash = child.stdin.take().context("the broker's standard input is a pipe")?;
+        self.running = Some(Running { child, leash });
+        Ok(())
+    }
+
+    /// An error with the end of the node's log, if the node has ended.
+    fn check_alive(&mut self) -> Result<()> {
+        let Some(running) = &mut self.running else { bail!("the broker is stopped") };
+        let Some(status) = running.child.try_wait()? else { return Ok(()) };
+        self.running = None;
+        bail!("the broker ended with {status}:\n{}", self.log_end())
+    }
+
+    fn log_end(&self) -> String {
+        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Running {
+    fn kill(mut self) -> Result<()> {
+        // A line tells the watcher (see run.sh) to go without killing: this is ours to do, once, before the id is free again.
+        self.leash.write_all(b"stop\n").ok();
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take()
+            && let Err(error) = running.kill()
+        {
+            eprintln!("the broker of a test could not be stopped: {error:#}");
+        }
+    }
+}
+
+/// A prefix for topics, groups and transactional ids that no other test, process or earlier run has, such as
+/// `promote-9f3c21d04a77e1b5.`: what stands before `-` is `test`, for people who look at the cluster.
+pub fn unique_prefix(test: &str) -> String {
+    format!("{test}-{:016x}.", random())
+}
+
+/// A client configuration with only the address set, for `test`'s clients.
+pub fn client_config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    config
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka")
+}
+
+/// 64 random bits: the standard library seeds each hasher's keys anew, from the system.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// A free port for one more listener of a node.
+pub fn free_port() -> Result<u16> {
+    Ok(free_ports()?.0)
+}
+
+/// Two neighbouring free ports, searched from a random place so that test processes rarely meet.
+fn free_ports() -> Result<(u16, u16)> {
+    let span = u64::from(PORTS.end - PORTS.start - 1);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (0..100)
+        .map(|_| PORTS.start + (random() % span) as u16)
+        .find(|&port| is_free(port) && is_free(port + 1))
+        .map(|port| (port, port + 1))
+        .with_context(|| format!("no two free ports in {PORTS:?} on 127.0.0.1"))
+}
+
+/// Waits until the cluster answers a metadata request with a live broker in it.
+fn wait_until_serving(bootstrap: &str, mut node: Option<&mut Node>) -> Result<()> {
+    let deadline = Instant::now() + START_DEADLINE;
+    let address = bootstrap.split(',').next().unwrap_or(bootstrap);
+    loop {
+        if let Some(node) = node.as_deref_mut() {
+            node.check_alive()?;
+        }
+        // A client that is refused waits longer each time; asking the port first gets its first try answered.
+        let answer = if std::net::TcpStream::connect(address).is_ok() { live_brokers(bootstrap) } else { Ok(0) };
+        if matches!(answer, Ok(1..)) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let log = node.map(|node| node.log_end()).unwrap_or_default();
+            ensure!(answer.is_ok(), "no broker answers at {bootstrap}: {answer:?}\n{log}");
+            bail!("no broker serves at {bootstrap} after {START_DEADLINE:?}\n{log}");
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn live_brokers(bootstrap: &str) -> Result<usize> {
+    let client: BaseConsumer = client_config(bootstrap).create()?;
+    Ok(client.fetch_metadata(None, Duration::from_secs(2))?.brokers().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    use rdkafka::client::DefaultClientContext;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::{Message, Offset, TopicPartitionList};
+
+    const WAIT: Duration = Duration::from_secs(30);
+
+    fn create_topic(bootstrap: &str, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = client_config(bootstrap).create().unwrap();
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let results = runtime.block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap();
+        assert_eq!(results, vec![Ok(topic.to_owned())]);
+    }
+
+    fn transactional_producer(bootstrap: &str, id: &str) -> BaseProducer {
+        let producer: BaseProducer = client_config(bootstrap).set("transactional.id", id).create().unwrap();
+        producer.init_transactions(WAIT).unwrap();
+        producer
+    }
+
+    fn send_in_transaction(producer: &BaseProducer, topic: &str, payloads: &[&str]) {
+        producer.begin_transaction().unwrap();
+        for payload in payloads {
+            producer.send(BaseRecord::<(), str>::to(topic).payload(*payload)).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(WAIT).unwrap();
+    }
+
+    /// Everything committed in the topic, from its start to its end.
+    fn read_committed(bootstrap: &str, topic: &str) -> Vec<String> {
+        let mut config = client_config(bootstrap);
+        config.set("group.id", topic).set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+        consumer.assign(&from).unwrap();
+        let mut payloads = Vec::new();
+        loop {
+            match consumer.poll(WAIT).expect("a record or the end of the partition") {
+                Ok(record) => payloads.push(record.payload_view::<str>().unwrap().unwrap().to_owned()),
+                Err(rdkafka::error::KafkaError::PartitionEOF(_)) => return payloads,
+                Err(error) => panic!("reading {topic}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn commits_are_visible_aborts_are_not_and_both_survive_a_crash_of_the_broker() {
+        let mut broker = Broker::start(BrokerOptions::default()).unwrap();
+        let prefix = unique_prefix("broker");
+        let topic = format!("{prefix}records");
+        create_topic(broker.bootstrap(), &topic);
+        let producer = transactional_producer(broker.bootstrap(), &prefix);
+        send_in_transaction(&producer, &topic, &["a", "b"]);
+        producer.commit_transaction(WAIT).unwrap();
+        send_in_transaction(&producer, &topic, &["aborted"]);
+        producer.abort_transaction(WAIT).unwrap();
+        send_in_transaction(&producer, &topic, &["c"]);
+        producer.commit_transaction(WAIT).unwrap();
+        assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c"]);
+
+        // The crash needs a broker that is ours. Against another cluster the part above is the test.
+        if broker.is_own() {
+            let before = broker.pid().unwrap();
+            broker.stop().unwrap();
+            assert_eq!(broker.pid(), None);
+            broker.start_again().unwrap();
+            assert_ne!(broker.pid().unwrap(), before);
+            assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c"]);
+            let heir = transactional_producer(broker.bootstrap(), &prefix);
+            send_in_transaction(&heir, &topic, &["d"]);
+            heir.commit_transaction(WAIT).unwrap();
+            assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c", "d"]);
+        } else {
+            assert!(broker.stop().unwrap_err().to_string().contains(BROKERS_ENV));
+        }
+    }
+
+    #[test]
+    fn tests_of_a_process_share_one_broker_under_prefixes_of_their_own() {
+        let (one, two) = (Broker::shared().unwrap(), Broker::shared().unwrap());
+        assert!(std::ptr::eq(one, two));
+        let prefixes = [unique_prefix("same"), unique_prefix("same")];
+        assert_ne!(prefixes[0], prefixes[1]);
+        for prefix in prefixes {
+            create_topic(one.bootstrap(), &format!("{prefix}topic"));
+        }
+    }
+
+    #[test]
+    fn a_node_that_cannot_start_says_why() {
+        let properties = vec![("process.roles".to_owned(), "baker".to_owned())];
+        let result = Broker::start(BrokerOptions { properties, ..BrokerOptions::default() });
+        if std::env::var_os(BROKERS_ENV).is_none() {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("baker"), "{error}");
+        }
+    }
+}
