@@ -98,23 +98,6 @@ impl CappedHist {
     }
 }
 
-impl From<CappedHist> for Vec<u8> {
-    fn from(hist: CappedHist) -> Self {
-        crate::Summary::Capped(hist).encode()
-    }
-}
-
-impl TryFrom<Vec<u8>> for CappedHist {
-    type Error = DecodeError;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        match crate::Summary::decode(&bytes)? {
-            crate::Summary::Capped(hist) => Ok(hist),
-            _ => Err(DecodeError::Malformed("not a capped histogram")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

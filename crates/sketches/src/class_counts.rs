@@ -16,7 +16,8 @@ pub const MAX_CLASSES: usize = 128;
 pub const MAX_CLASS_BYTES: usize = 128;
 
 /// Mergeable counts per class; see the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct ClassCounts {
     /// Ordered by hash, then name: the order in which classes are kept.
     classes: BTreeMap<(u64, String), u64>,
@@ -56,6 +57,17 @@ impl ClassCounts {
     /// Count of one class, zero if it is not named.
     pub fn count(&self, class: &str) -> u64 {
         self.classes.get(&(rank(class), class.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// Exact count of one class: `None` if some or all of it may be in [`Self::other`]. Whoever compares two arms by
+    /// class must ask this, or a class that gave way in one arm only looks like a difference.
+    pub fn exact_count(&self, class: &str) -> Option<u64> {
+        let key = (rank(class), class.to_owned());
+        let exact = self.other == 0
+            || class.len() <= MAX_CLASS_BYTES
+                && (self.classes.len() < MAX_CLASSES
+                    || self.classes.last_key_value().is_some_and(|(last, _)| key <= *last));
+        exact.then(|| self.classes.get(&key).copied().unwrap_or(0))
     }
 
     /// Adds all observations of `other`.
@@ -131,15 +143,64 @@ mod tests {
     #[test]
     fn a_million_classes_stay_bounded() {
         let mut counts = ClassCounts::default();
-        for class in 0..20_000 {
+        for class in 0..1_000_000 {
             counts.insert(&format!("class-{class}")).unwrap();
         }
         counts.insert(&"x".repeat(1000)).unwrap();
         assert_eq!(counts.iter().count(), MAX_CLASSES);
-        assert_eq!(counts.other(), 20_001 - MAX_CLASSES as u64);
-        assert_eq!(counts.total(), 20_001);
+        assert_eq!(counts.other(), 1_000_001 - MAX_CLASSES as u64);
+        assert_eq!(counts.total(), 1_000_001);
         let mut bytes = Vec::new();
         counts.encode_body(&mut bytes);
         assert!(bytes.len() < 4096);
+    }
+
+    #[test]
+    fn overflowing_caps_merge_in_any_order_to_the_same() {
+        let part = |start: u32, step: u32| {
+            let mut counts = ClassCounts::default();
+            for class in (start..4000).step_by(step as usize) {
+                for _ in 0..=class % 3 {
+                    counts.insert(&format!("class-{class}")).unwrap();
+                }
+            }
+            counts
+        };
+        let whole = part(0, 1);
+        let parts: Vec<ClassCounts> = (0..8).map(|start| part(start, 8)).collect();
+        assert!(parts.iter().all(|part| part.other() > 0));
+        for shift in 0..8 {
+            let mut line = ClassCounts::default();
+            for at in 0..8 {
+                line.merge(&parts[(at * 3 + shift) % 8]).unwrap();
+            }
+            assert_eq!(line, whole);
+        }
+        let mut tree = parts;
+        while let (Some(mut one), Some(two)) = (tree.pop(), tree.pop()) {
+            one.merge(&two).unwrap();
+            tree.insert(0, one.clone());
+            if tree.len() == 1 {
+                assert_eq!(one, whole);
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn says_which_counts_are_exact() {
+        let mut counts = ClassCounts::default();
+        for class in 0..50 {
+            counts.insert(&format!("class-{class}")).unwrap();
+        }
+        assert_eq!((counts.exact_count("class-7"), counts.exact_count("unseen")), (Some(1), Some(0)));
+        assert_eq!(counts.exact_count(&"x".repeat(200)), Some(0));
+        counts.insert(&"x".repeat(200)).unwrap();
+        assert_eq!((counts.exact_count(&"x".repeat(200)), counts.exact_count("unseen")), (None, Some(0)));
+        for class in 50..1000 {
+            counts.insert(&format!("class-{class}")).unwrap();
+        }
+        let exact = (0..1000).filter_map(|class| counts.exact_count(&format!("class-{class}")));
+        assert_eq!(exact.collect::<Vec<_>>(), vec![1; MAX_CLASSES]);
     }
 }

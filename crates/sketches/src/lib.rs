@@ -3,7 +3,9 @@
 //! Purpose: an aggregator fills one [`Summary`] per (arm, segment, metric, window); an analyzer merges the parts of a
 //! window and tests the counts. Everything here is pure: no clock, no I/O, no random source.
 //!
-//! Invariants:
+//! [`Distinct`] and [`Digest`] are for display: they are no [`Summary`], so no test can take them.
+//!
+//! Invariants (of a [`Summary`]):
 //! - Merging is exact, commutative and associative: any order and any partition of the same events gives equal bytes.
 //! - Every count is an integer of at most 2^53 ([`MAX_COUNT`]), so it converts to `f64` without rounding.
 //! - Edges of histograms depend on constants alone, so any two histograms of one kind align.
@@ -11,24 +13,34 @@
 //!   allocates at most a constant times the bytes given.
 
 mod bins;
+mod buckets;
 mod capped_hist;
 mod class_counts;
+mod digest;
+mod distinct;
 mod error;
+mod events;
 pub mod hash;
 mod lin_hist;
 mod log_hist;
 mod log_key;
 mod moments;
+mod pairs;
 mod rate;
 mod summary;
 mod varint;
 
+pub use buckets::{Buckets, UNIT_BUCKETS};
 pub use capped_hist::CappedHist;
 pub use class_counts::{ClassCounts, MAX_CLASS_BYTES, MAX_CLASSES};
+pub use digest::Digest;
+pub use distinct::Distinct;
 pub use error::{DecodeError, InsertError, MergeError};
+pub use events::Events;
 pub use lin_hist::{LIN_CELLS, LinHist};
 pub use log_hist::{GAMMA, LN_GAMMA, LogHist, ZERO_KEY, key_nearest_edge, key_of, lower_edge, upper_edge};
 pub use moments::{Moments, UNITS_PER_ONE};
+pub use pairs::{Pair, Pairs};
 pub use rate::Rate;
 pub use summary::{FORMAT_VERSION, Summary, SummaryKind};
 

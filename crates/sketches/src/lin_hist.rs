@@ -85,23 +85,6 @@ impl LinHist {
     }
 }
 
-impl From<LinHist> for Vec<u8> {
-    fn from(hist: LinHist) -> Self {
-        crate::Summary::Lin(hist).encode()
-    }
-}
-
-impl TryFrom<Vec<u8>> for LinHist {
-    type Error = DecodeError;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        match crate::Summary::decode(&bytes)? {
-            crate::Summary::Lin(hist) => Ok(hist),
-            _ => Err(DecodeError::Malformed("not a linear histogram")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -133,23 +133,6 @@ impl LogHist {
     }
 }
 
-impl From<LogHist> for Vec<u8> {
-    fn from(hist: LogHist) -> Self {
-        crate::Summary::Log(hist).encode()
-    }
-}
-
-impl TryFrom<Vec<u8>> for LogHist {
-    type Error = DecodeError;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        match crate::Summary::decode(&bytes)? {
-            crate::Summary::Log(hist) => Ok(hist),
-            _ => Err(DecodeError::Malformed("not a log histogram")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,8 @@ pub const UNITS_PER_ONE: f64 = 1e6;
 const MAX_UNITS: f64 = 9_007_199_254_740_992.0;
 
 /// Moments of values rounded to 1e-6; sums are exact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
 pub struct Moments {
     n: u64,
     s1: i128,
@@ -60,6 +61,11 @@ impl Moments {
         let ((n, s1), s2) = sums.ok_or(MergeError::Overflow)?;
         *self = Self { n, s1, s2 };
         Ok(())
+    }
+
+    /// Whether the sum of squares allows all values to lie in [-1, 1].
+    pub(crate) fn within_one(self) -> bool {
+        self.s2 <= u128::from(self.n) * (UNITS_PER_ONE * UNITS_PER_ONE) as u128
     }
 
     pub(crate) fn encode_body(self, out: &mut Vec<u8>) {

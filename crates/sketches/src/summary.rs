@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::varint::Reader;
-use crate::{CappedHist, ClassCounts, DecodeError, LinHist, LogHist, MergeError, Moments, Rate};
+use crate::{
+    Buckets, CappedHist, ClassCounts, DecodeError, Events, LinHist, LogHist, MergeError, Moments, Pairs, Rate,
+};
 
 /// First byte of every encoded summary. A reader refuses any other; a new layout gets a new number.
 pub const FORMAT_VERSION: u8 = 1;
@@ -24,6 +26,12 @@ pub enum SummaryKind {
     Classes = 5,
     /// [`Moments`].
     Moments = 6,
+    /// [`Buckets`].
+    Buckets = 7,
+    /// [`Events`].
+    Events = 8,
+    /// [`Pairs`].
+    Pairs = 9,
 }
 
 impl fmt::Display for SummaryKind {
@@ -35,6 +43,9 @@ impl fmt::Display for SummaryKind {
             Self::Capped => "capped histogram",
             Self::Classes => "class counts",
             Self::Moments => "moments",
+            Self::Buckets => "bucket sums",
+            Self::Events => "events",
+            Self::Pairs => "pairs",
         })
     }
 }
@@ -54,6 +65,12 @@ pub enum Summary {
     Classes(ClassCounts),
     /// Number, sum, sum of squares.
     Moments(Moments),
+    /// Sums per hash bucket of the unit.
+    Buckets(Buckets),
+    /// Events per exposure.
+    Events(Events),
+    /// Both versions' answers to the same requests.
+    Pairs(Pairs),
 }
 
 impl Summary {
@@ -66,10 +83,13 @@ impl Summary {
             Self::Capped(_) => SummaryKind::Capped,
             Self::Classes(_) => SummaryKind::Classes,
             Self::Moments(_) => SummaryKind::Moments,
+            Self::Buckets(_) => SummaryKind::Buckets,
+            Self::Events(_) => SummaryKind::Events,
+            Self::Pairs(_) => SummaryKind::Pairs,
         }
     }
 
-    /// Number of observations.
+    /// Number of observations; the exposure of [`Events`].
     pub fn n(&self) -> u64 {
         match self {
             Self::Rate(rate) => rate.n(),
@@ -78,6 +98,9 @@ impl Summary {
             Self::Capped(hist) => hist.total(),
             Self::Classes(counts) => counts.total(),
             Self::Moments(moments) => moments.n(),
+            Self::Buckets(buckets) => buckets.n(),
+            Self::Events(events) => events.exposure(),
+            Self::Pairs(pairs) => pairs.n(),
         }
     }
 
@@ -91,6 +114,9 @@ impl Summary {
             (Self::Capped(one), Self::Capped(two)) => one.merge(two),
             (Self::Classes(one), Self::Classes(two)) => one.merge(two),
             (Self::Moments(one), Self::Moments(two)) => one.merge(two),
+            (Self::Buckets(one), Self::Buckets(two)) => one.merge(two),
+            (Self::Events(one), Self::Events(two)) => one.merge(two),
+            (Self::Pairs(one), Self::Pairs(two)) => one.merge(two),
             (_, other) => Err(MergeError::Kind { expected, found: other.kind() }),
         }
     }
@@ -105,6 +131,9 @@ impl Summary {
             Self::Capped(hist) => hist.encode_body(&mut out),
             Self::Classes(counts) => counts.encode_body(&mut out),
             Self::Moments(moments) => moments.encode_body(&mut out),
+            Self::Buckets(buckets) => buckets.encode_body(&mut out),
+            Self::Events(events) => events.encode_body(&mut out),
+            Self::Pairs(pairs) => pairs.encode_body(&mut out),
         }
         out
     }
@@ -112,20 +141,52 @@ impl Summary {
     /// The summary whose bytes these are: all of them, in the one form that [`Self::encode`] writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader(bytes);
-        let version = reader.byte()?;
-        if version != FORMAT_VERSION {
-            return Err(DecodeError::Version(version));
-        }
-        let summary = match reader.byte()? {
+        let summary = match reader.version_and_type()? {
             1 => Self::Rate(Rate::decode_body(&mut reader)?),
             2 => Self::Log(LogHist::decode_body(&mut reader)?),
             3 => Self::Lin(LinHist::decode_body(&mut reader)?),
             4 => Self::Capped(CappedHist::decode_body(&mut reader)?),
             5 => Self::Classes(ClassCounts::decode_body(&mut reader)?),
             6 => Self::Moments(Moments::decode_body(&mut reader)?),
+            7 => Self::Buckets(Buckets::decode_body(&mut reader)?),
+            8 => Self::Events(Events::decode_body(&mut reader)?),
+            9 => Self::Pairs(Pairs::decode_body(&mut reader)?),
             other => return Err(DecodeError::Type(other)),
         };
         reader.finish()?;
         Ok(summary)
     }
+}
+
+/// A summary inside of a persisted state is its bytes, so that the state is checked like any other input.
+macro_rules! serde_as_bytes {
+    ($($type:ident: $variant:ident, $error:literal;)*) => {$(
+        impl From<$type> for Vec<u8> {
+            fn from(summary: $type) -> Self {
+                Summary::$variant(summary).encode()
+            }
+        }
+
+        impl TryFrom<Vec<u8>> for $type {
+            type Error = DecodeError;
+
+            fn try_from(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+                match Summary::decode(&bytes)? {
+                    Summary::$variant(summary) => Ok(summary),
+                    _ => Err(DecodeError::Malformed($error)),
+                }
+            }
+        }
+    )*};
+}
+
+serde_as_bytes! {
+    LogHist: Log, "not a log histogram";
+    LinHist: Lin, "not a linear histogram";
+    CappedHist: Capped, "not a capped histogram";
+    ClassCounts: Classes, "not class counts";
+    Moments: Moments, "not moments";
+    Buckets: Buckets, "not bucket sums";
+    Events: Events, "not events";
+    Pairs: Pairs, "not pairs";
 }

@@ -1,6 +1,6 @@
 //! Little-endian base-128 numbers (LEB128), zigzag for signed ones, and the bounded reader of all decoders.
 
-use crate::DecodeError;
+use crate::{DecodeError, FORMAT_VERSION};
 
 /// Appends `value`, seven bits per byte, lowest first.
 pub(crate) fn put_u128(out: &mut Vec<u8>, mut value: u128) {
@@ -25,6 +25,23 @@ pub(crate) fn put_i128(out: &mut Vec<u8>, value: i128) {
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// A reader behind the version and the given type byte.
+    pub(crate) fn open(bytes: &'a [u8], expected: u8) -> Result<Self, DecodeError> {
+        let mut reader = Self(bytes);
+        match reader.version_and_type()? {
+            found if found == expected => Ok(reader),
+            found => Err(DecodeError::Type(found)),
+        }
+    }
+
+    /// Checks the version and returns the type byte.
+    pub(crate) fn version_and_type(&mut self) -> Result<u8, DecodeError> {
+        match self.byte()? {
+            FORMAT_VERSION => self.byte(),
+            version => Err(DecodeError::Version(version)),
+        }
+    }
+
     pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
         let (&first, rest) = self.0.split_first().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
@@ -69,6 +86,14 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Malformed("a count exceeds 2^53"));
         }
         Ok(value)
+    }
+
+    /// A finite float, eight bytes little-endian.
+    pub(crate) fn finite(&mut self) -> Result<f64, DecodeError> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        let value = f64::from_le_bytes(*bytes);
+        if value.is_finite() { Ok(value) } else { Err(DecodeError::Malformed("a number is not finite")) }
     }
 
     /// A signed number within `lo..=hi`.

@@ -1,47 +1,10 @@
 //! Laws of all summaries: merging is exact in any order, bytes round-trip and are pinned, hostile bytes are refused.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use serin_sketches::hash::{Salt, bucket, hash64};
-use serin_sketches::{
-    CappedHist, ClassCounts, DecodeError, LinHist, LogHist, MAX_COUNT, MergeError, Moments, Rate, Summary, SummaryKind,
-};
+use serin_sketches::{DecodeError, Digest, Distinct, LogHist, MAX_COUNT, MergeError, Rate, Summary, SummaryKind};
 
-const KINDS: usize = 6;
-
-fn empty(kind: usize) -> Summary {
-    match kind {
-        0 => Summary::Rate(Rate::default()),
-        1 => Summary::Log(LogHist::new()),
-        2 => Summary::Lin(LinHist::new()),
-        3 => Summary::Capped(CappedHist::new(50.0).unwrap()),
-        4 => Summary::Classes(ClassCounts::default()),
-        _ => Summary::Moments(Moments::default()),
-    }
-}
-
-/// Adds one observation derived from `value` (any non-negative number).
-fn insert(summary: &mut Summary, value: f64) {
-    let hash = hash64(b"test", &value.to_le_bytes());
-    match summary {
-        Summary::Rate(rate) => rate.insert(value > 1.0).unwrap(),
-        Summary::Log(hist) => hist.insert(value).unwrap(),
-        Summary::Lin(hist) => hist.insert(value / (1.0 + value), hash).unwrap(),
-        Summary::Capped(hist) => hist.insert(value, hash).unwrap(),
-        Summary::Classes(counts) => counts.insert(&format!("c{}", bucket(hash) / 10)).unwrap(),
-        Summary::Moments(moments) => moments.insert(value.min(1e9)).unwrap(),
-    }
-}
-
-fn filled(kind: usize, values: &[f64]) -> Summary {
-    let mut summary = empty(kind);
-    for &value in values {
-        insert(&mut summary, value);
-    }
-    summary
-}
+use crate::support::{KINDS, digest, distinct, empty, filled};
 
 fn values() -> impl Strategy<Value = Vec<f64>> {
     // A span wider than the bin cap, so that collapsing is part of the law.
@@ -75,6 +38,31 @@ proptest! {
     }
 
     #[test]
+    fn distinct_counters_merge_in_any_order(values in values(), cut in 0.0..1.0_f64) {
+        let whole = distinct(&values);
+        let (left, right) = values.split_at((cut * values.len() as f64) as usize);
+        let parts = [distinct(left), distinct(right)];
+        for order in [[0, 1], [1, 0]] {
+            let mut merged = Distinct::new();
+            for part in order {
+                merged.merge(&parts[part]);
+            }
+            merged.merge(&whole);
+            prop_assert_eq!(&merged, &whole);
+            prop_assert_eq!(merged.encode(), whole.encode());
+        }
+        prop_assert_eq!(Distinct::decode(&whole.encode()), Ok(whole));
+    }
+
+    #[test]
+    fn digests_keep_their_count(values in values(), other in values()) {
+        let mut one = digest(&values);
+        one.merge(&digest(&other)).unwrap();
+        prop_assert_eq!(one.total(), (values.len() + other.len()) as u64);
+        prop_assert_eq!(Digest::decode(&one.encode()).unwrap().encode(), one.encode());
+    }
+
+    #[test]
     fn bytes_round_trip(kind in 0..KINDS, values in values()) {
         let summary = filled(kind, &values);
         let bytes = summary.encode();
@@ -85,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_bytes_never_panic(kind in 1..8_u8, mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn hostile_bytes_never_panic(kind in 1..11_u8, mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         bytes.splice(0..0, [1, kind]);
         if let Ok(summary) = Summary::decode(&bytes) {
             // What is accepted is canonical and bounded.
@@ -126,32 +114,18 @@ fn unknown_versions_and_types_are_named() {
     assert_eq!(Summary::decode(&[]), Err(DecodeError::Truncated));
     assert_eq!(Summary::decode(&[2, 1, 0, 0]), Err(DecodeError::Version(2)));
     assert_eq!(Summary::decode(&[1, 99]), Err(DecodeError::Type(99)));
+    assert_eq!(Distinct::decode(&[2, 64]), Err(DecodeError::Version(2)));
+    assert_eq!(Digest::decode(&[2, 65, 0]).unwrap_err(), DecodeError::Version(2));
+    // What is for display is no summary, and the other way round.
+    assert_eq!(Summary::decode(&distinct(&[1.0]).encode()), Err(DecodeError::Type(64)));
+    assert_eq!(Summary::decode(&digest(&[1.0]).encode()), Err(DecodeError::Type(65)));
+    assert_eq!(Distinct::decode(&[1, 1, 0, 0]), Err(DecodeError::Type(1)));
+    assert_eq!(Digest::decode(&[1, 64]).unwrap_err(), DecodeError::Type(64));
     assert_eq!(Summary::decode(&[1, 1, 0, 0, 0]), Err(DecodeError::TrailingBytes(1)));
     assert_eq!(Summary::decode(&[1, 1, 1, 2]), Err(DecodeError::Malformed("more events than trials")));
     // A claim of 2^60 bins allocates nothing.
     let huge = [1, 2, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
     assert_eq!(Summary::decode(&huge), Err(DecodeError::Malformed("too many bins")));
-}
-
-#[test]
-fn golden_bytes() {
-    let sample = [0.0, 0.004, 1.0, 1.0, 1.005, 12.5, 14.0, 900.0];
-    let golden = [
-        "01010804",
-        "010201a704ea04010093020201007d0100040100d00101",
-        "01030081040100010100fd01020100d90101000201002101",
-        "0104880301a704d903010093020201007d01000401003f01",
-        "0105000704633334360104633532310104633634360103633833010363343301046336353502046333363401",
-        "01060890bab9f606c0e8f3c48cbabd9f0b",
-    ];
-    for (kind, expected) in golden.into_iter().enumerate() {
-        let bytes = filled(kind, &sample).encode();
-        let mut hex = String::new();
-        for byte in bytes {
-            write!(hex, "{byte:02x}").unwrap();
-        }
-        assert_eq!(hex, expected, "kind {kind}");
-    }
 }
 
 #[test]
@@ -170,11 +144,29 @@ fn golden_hashes() {
     }
 }
 
+/// Through JSON and back.
+fn by_serde<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    let json = serde_json::to_string(value).unwrap();
+    assert_eq!(&serde_json::from_str::<T>(&json).unwrap(), value);
+    assert!(serde_json::from_str::<T>("[1,99,0,0]").is_err());
+    assert!(serde_json::from_str::<T>("[1,2]").is_err());
+}
+
 #[test]
-fn histograms_survive_serde() {
-    let Summary::Log(hist) = filled(1, &[0.0, 1.0, 55.0]) else { unreachable!("kind 1 is a log histogram") };
-    let json = serde_json::to_string(&hist).unwrap();
-    assert_eq!(serde_json::from_str::<LogHist>(&json).unwrap(), hist);
+fn summaries_survive_serde() {
+    for kind in 0..KINDS {
+        match filled(kind, &[0.0, 1.0, 55.0]) {
+            Summary::Rate(rate) => by_serde(&rate),
+            Summary::Log(hist) => by_serde(&hist),
+            Summary::Lin(hist) => by_serde(&hist),
+            Summary::Capped(hist) => by_serde(&hist),
+            Summary::Classes(counts) => by_serde(&counts),
+            Summary::Moments(moments) => by_serde(&moments),
+            Summary::Buckets(buckets) => by_serde(&buckets),
+            Summary::Events(events) => by_serde(&events),
+            Summary::Pairs(pairs) => by_serde(&pairs),
+        }
+    }
+    // The bytes of another kind.
     assert!(serde_json::from_str::<LogHist>("[1,1,0,0]").is_err());
-    assert!(serde_json::from_str::<Rate>("[1,2]").is_err());
 }
