@@ -21,6 +21,7 @@ mod combine;
 pub mod counts;
 mod hypothesis;
 pub mod interval;
+pub mod kayenta;
 mod margin;
 mod mixture;
 mod numeric;
