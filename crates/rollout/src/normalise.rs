@@ -40,12 +40,15 @@ fn built_in(name: &str, source: MetricSource, margin: f64) -> MetricSpec {
         kind: MetricKind::Rate,
         source,
         direction: Direction::LowerIsBetter,
-        margin: Margin { absolute: Some(margin), relative: None },
+        margin: Some(Margin { absolute: Some(margin), relative: None }),
+        limit: None,
+        tolerance: None,
         role: Role::Gate,
         segments: Vec::new(),
         maturity: Duration::default(),
         when_missing: WhenMissing::default(),
         score_weight: 1.0,
+        group: None,
     }
 }
 

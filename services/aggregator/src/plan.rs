@@ -7,7 +7,7 @@ use serin_schemas::{
     ids::{Span, Version},
     records::{Origin, Prediction},
 };
-use serin_sketches::{LinHist, LogHist, Rate, Summary};
+use serin_sketches::{CappedHist, LinHist, LogHist, Rate, Summary};
 
 /// What a metric measures on the answer itself.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(crate) enum Measure {
     },
     /// Known only with a label.
     Label(LabelMeasure),
+    /// No value is taken.
+    Unsketched,
 }
 
 /// How a label metric is computed.
@@ -144,7 +146,11 @@ impl Plan {
             MetricSource::InvalidOutput => Measure::Invalid,
             MetricSource::Latency => Measure::Latency,
             MetricSource::Output(name) => Measure::Output(name.clone()),
-            MetricSource::Class { output, is } => Measure::Class { output: output.clone(), is: is.clone() },
+            MetricSource::Class { output, is: Some(is) } => Measure::Class { output: output.clone(), is: is.clone() },
+            // Sketched from the next commit on.
+            MetricSource::Class { is: None, .. } | MetricSource::Status | MetricSource::WrongClass { .. } => {
+                Measure::Unsketched
+            }
             MetricSource::Feedback(name) => label(Formula::Value, None, name),
             MetricSource::Wrong { output, label: truth, threshold } => {
                 label(Formula::Wrong(*threshold), Some(output), truth)
@@ -179,7 +185,7 @@ impl Metric {
             Measure::Latency => prediction.latency_us.map(|us| us as f64 / 1e3),
             Measure::Output(name) => prediction.outputs.get(name).copied(),
             Measure::Class { output, is } => prediction.classes.get(output).and_then(|class| flag(class == is)),
-            Measure::Label(_) => None,
+            Measure::Label(_) | Measure::Unsketched => None,
         }
     }
 
@@ -188,7 +194,11 @@ impl Metric {
         match self.kind {
             MetricKind::Rate => Summary::Rate(Rate::default()),
             MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
-            MetricKind::Quantile { .. } => Summary::Log(LogHist::new()),
+            MetricKind::CappedMean { cap } => {
+                CappedHist::new(cap).map_or_else(|| Summary::Rate(Rate::default()), Summary::Capped)
+            }
+            MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
+            MetricKind::Classes | MetricKind::Count | MetricKind::Disagreement => Summary::Rate(Rate::default()),
         }
     }
 
@@ -199,7 +209,10 @@ impl Metric {
             MetricKind::Rate => Some(value),
             MetricKind::Mean { min, max } if max > min => Some(((value - min) / (max - min)).clamp(0.0, 1.0)),
             MetricKind::Mean { .. } => None,
-            MetricKind::Quantile { .. } => (value >= 0.0).then_some(value),
+            MetricKind::CappedMean { .. } | MetricKind::Quantile { .. } | MetricKind::Distribution => {
+                (value >= 0.0).then_some(value)
+            }
+            MetricKind::Classes | MetricKind::Count | MetricKind::Disagreement => None,
         }
     }
 }
@@ -211,6 +224,7 @@ pub(crate) fn insert(summary: &mut Summary, value: f64, dither: u64) {
         Summary::Rate(rate) => rate.insert(value >= 0.5),
         Summary::Lin(hist) => hist.insert(value, dither),
         Summary::Log(hist) => hist.insert(value),
+        Summary::Capped(hist) => hist.insert(value, dither),
         _ => Ok(()),
     };
 }

@@ -1,6 +1,7 @@
 //! One open window: per arm the counts and a cell per metric and segment value.
 
 use serde::{Deserialize, Serialize};
+use serin_rollout::MetricKind;
 use serin_schemas::{
     ids::{EventTime, Generation},
     records::{Arm, ArmCounts, Cell, Prediction, Segment},
@@ -117,7 +118,7 @@ pub(crate) struct Window {
 
 /// Dithers values of means: a number that depends on the request and the metric alone.
 pub(crate) fn dither(request_id: &str, metric: &Metric, buffer: &mut Vec<u8>) -> u64 {
-    if !matches!(metric.kind, serin_rollout::MetricKind::Mean { .. }) {
+    if !matches!(metric.kind, MetricKind::Mean { .. } | MetricKind::CappedMean { .. }) {
         return 0;
     }
     buffer.clear();

@@ -25,9 +25,9 @@ impl Evidence {
     /// No evidence yet on a metric.
     pub(crate) fn new(metric: &MetricSpec, horizon: u32, interval_alpha: f64) -> Result<Self, SpecError> {
         let spec = HypothesisSpec {
-            measure: measure(&metric.kind),
+            measure: measure(&metric.kind)?,
             direction: direction(metric.direction),
-            against: Against::Control(margin(metric.margin)),
+            against: Against::Control(margin(metric.margin_or_default())),
             horizon,
             interval_alpha,
         };
@@ -61,12 +61,16 @@ pub(crate) fn empty(kind: SummaryKind) -> Summary {
     }
 }
 
-fn measure(kind: &MetricKind) -> Measure {
-    match *kind {
+fn measure(kind: &MetricKind) -> Result<Measure, SpecError> {
+    Ok(match *kind {
         MetricKind::Rate => Measure::Rate,
         MetricKind::Mean { min, max } => Measure::Mean { min, max },
+        MetricKind::CappedMean { cap } => Measure::CappedMean { cap },
         MetricKind::Quantile { level } => Measure::Quantile { level },
-    }
+        MetricKind::Distribution => Measure::Distribution,
+        // Their tests are not here yet.
+        MetricKind::Classes | MetricKind::Count | MetricKind::Disagreement => return Err(SpecError::LimitOfMean),
+    })
 }
 
 fn direction(direction: Direction) -> serin_statistics::Direction {

@@ -257,7 +257,9 @@ impl Health {
         }
         for (&stream, labels) in &self.labels {
             issues.extend(
-                labels.issue(plan, stream).map(|text| issue(NoDataReason::LabelsMissing, policies.stale, text)),
+                labels
+                    .issue(plan, stream)
+                    .map(|text| issue(NoDataReason::LabelsMissing, policies.labels_missing, text)),
             );
         }
         issues

@@ -9,7 +9,12 @@ pub(crate) fn noun(metric: &MetricSpec) -> String {
     let kind = match metric.kind {
         MetricKind::Rate => "rate of".to_owned(),
         MetricKind::Mean { .. } => "mean".to_owned(),
+        MetricKind::CappedMean { .. } => "capped mean".to_owned(),
         MetricKind::Quantile { level } => format!("p{}", significant(100.0 * level, 4)),
+        MetricKind::Distribution => "distribution of".to_owned(),
+        MetricKind::Classes => "mix of".to_owned(),
+        MetricKind::Count => "number of".to_owned(),
+        MetricKind::Disagreement => "disagreement on".to_owned(),
     };
     let what = match &metric.source {
         MetricSource::Error if metric.kind == MetricKind::Rate => return "error rate".to_owned(),
@@ -17,8 +22,10 @@ pub(crate) fn noun(metric: &MetricSpec) -> String {
         MetricSource::InvalidOutput => "unusable answers",
         MetricSource::Latency => "latency",
         MetricSource::Output(name) | MetricSource::Feedback(name) => name,
-        MetricSource::Class { output, is } => return format!("{kind} {output}={is}"),
-        MetricSource::Wrong { .. } => "wrong answers",
+        MetricSource::Class { output, is: Some(is) } => return format!("{kind} {output}={is}"),
+        MetricSource::Class { output, is: None } => output,
+        MetricSource::Status => "statuses",
+        MetricSource::Wrong { .. } | MetricSource::WrongClass { .. } => "wrong answers",
         MetricSource::SquaredError { .. } => "squared error",
         MetricSource::AbsoluteError { .. } => "absolute error",
     };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serin_rollout::MetricKind;
 use serin_schemas::{
     ids::{EventTime, Generation, Span},
     records::{Arm, ArmCounts, Segment, WindowClosed},
@@ -162,10 +163,14 @@ fn has_duplicates(cells: &[(CellKey, Summary)]) -> bool {
 }
 
 /// The kind of summary a metric's cells have.
-pub(crate) fn summary_kind(kind: &serin_rollout::MetricKind) -> SummaryKind {
+pub(crate) fn summary_kind(kind: &MetricKind) -> SummaryKind {
     match kind {
-        serin_rollout::MetricKind::Rate => SummaryKind::Rate,
-        serin_rollout::MetricKind::Mean { .. } => SummaryKind::Lin,
-        serin_rollout::MetricKind::Quantile { .. } => SummaryKind::Log,
+        MetricKind::Rate => SummaryKind::Rate,
+        MetricKind::Mean { .. } => SummaryKind::Lin,
+        MetricKind::CappedMean { .. } => SummaryKind::Capped,
+        MetricKind::Quantile { .. } | MetricKind::Distribution => SummaryKind::Log,
+        MetricKind::Classes => SummaryKind::Classes,
+        MetricKind::Count => SummaryKind::Events,
+        MetricKind::Disagreement => SummaryKind::Pairs,
     }
 }

@@ -1,7 +1,9 @@
 //! What a spec means and cannot or should not mean: checks that can never fail, ramps that go down, names that nothing
 //! defines. Its form (types, keys, units) is checked by [`crate::yaml`].
 
+mod bounds;
 mod decision;
+mod measure;
 mod metrics;
 mod power;
 mod ramp;

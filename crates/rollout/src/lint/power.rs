@@ -78,10 +78,12 @@ fn needed(spec: &RolloutSpec, metric: &MetricSpec, traffic: &Traffic) -> Option<
         MetricKind::Mean { min, max } => ((max - min) * (max - min) / 12.0, f64::midpoint(min, max)),
         // The share of answers above the quantile; the margin moves it by about its own size.
         MetricKind::Quantile { level } => ((1.0 - level) * level, 1.0 - level),
+        _ => return None,
     };
+    let margin = metric.margin?;
     let margin = match metric.kind {
         MetricKind::Quantile { .. } => level,
-        _ => metric.margin.absolute.unwrap_or(0.0).max(metric.margin.relative.unwrap_or(0.0) * level.abs()),
+        _ => margin.absolute.unwrap_or(0.0).max(margin.relative.unwrap_or(0.0) * level.abs()),
     };
     let kappa = spec.control_ratio.max(1e-6);
     (margin > 0.0).then(|| SEQUENTIAL * Z_SQUARED * variance * (1.0 + 1.0 / kappa) / (margin * margin))

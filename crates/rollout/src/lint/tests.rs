@@ -41,14 +41,16 @@ fn rate(name: &str, source: MetricSource) -> crate::MetricSpec {
 
 #[test]
 fn a_check_that_can_never_fail_is_refused() {
-    refused("metrics[0].margin", "can never fail", |spec| spec.metrics[0].margin.absolute = Some(1.0));
+    refused("metrics[0].margin", "can never fail", |spec| {
+        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(1.0)
+    });
     refused("metrics[1].margin", "can never fail", |spec| {
         spec.metrics[1].kind = MetricKind::Mean { min: 0.0, max: 100.0 };
-        spec.metrics[1].margin.absolute = Some(100.0);
+        spec.metrics[1].margin.as_mut().unwrap().absolute = Some(100.0);
     });
     refused("metrics[0].margin", "cannot fall by 150 %", |spec| {
         spec.metrics[0].direction = crate::Direction::HigherIsBetter;
-        spec.metrics[0].margin = Margin { absolute: None, relative: Some(1.5) };
+        spec.metrics[0].margin = Some(Margin { absolute: None, relative: Some(1.5) });
     });
     refused("metrics", "can never fail", |spec| {
         spec.metrics = spec.normalised().metrics;
@@ -62,10 +64,16 @@ fn a_check_that_can_never_fail_is_refused() {
 
 #[test]
 fn a_check_that_can_never_pass_is_refused() {
-    refused("metrics[0].margin", "can never pass", |spec| spec.metrics[0].margin.absolute = Some(0.0));
-    refused("metrics[0].margin", "nothing of how much harm", |spec| spec.metrics[0].margin = Margin::default());
-    refused("metrics[0].margin", "finite number", |spec| spec.metrics[0].margin.absolute = Some(f64::NAN));
-    refused("metrics[0].margin", "finite number", |spec| spec.metrics[0].margin.absolute = Some(-0.1));
+    refused("metrics[0].margin", "can never pass", |spec| {
+        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(0.0)
+    });
+    refused("metrics[0].margin", "nothing of how much harm", |spec| spec.metrics[0].margin = None);
+    refused("metrics[0].margin", "finite number", |spec| {
+        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(f64::NAN)
+    });
+    refused("metrics[0].margin", "finite number", |spec| {
+        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(-0.1)
+    });
 }
 
 #[test]
@@ -119,7 +127,7 @@ fn names_must_lead_somewhere() {
 fn kinds_fit_their_sources() {
     refused("metrics[1].kind", "not a yes or no", |spec| {
         spec.metrics[1].kind = MetricKind::Rate;
-        spec.metrics[1].margin.absolute = Some(0.1);
+        spec.metrics[1].margin.as_mut().unwrap().absolute = Some(0.1);
     });
     refused("metrics[0].kind", "has no quantile", |spec| spec.metrics[0].kind = MetricKind::Quantile { level: 0.5 });
     for level in [0.0, 1.0, 99.0, f64::NAN] {
@@ -144,7 +152,7 @@ fn what_probably_was_not_meant_is_warned_about() {
     warned("metrics", "no metric looks at outputs or feedback", |spec| drop(spec.metrics.remove(0)));
     warned("metrics", "6 gates", |spec| {
         let extra = ["a", "b", "c", "d"]
-            .map(|label| rate(label, MetricSource::Class { output: "late".into(), is: label.into() }));
+            .map(|label| rate(label, MetricSource::Class { output: "late".into(), is: Some(label.into()) }));
         spec.outputs.push(crate::OutputRule {
             name: "class".into(),
             kind: crate::OutputKind::Class,
@@ -153,7 +161,7 @@ fn what_probably_was_not_meant_is_warned_about() {
             ..spec.outputs[0].clone()
         });
         spec.metrics.extend(extra.map(|mut metric| {
-            metric.source = MetricSource::Class { output: "class".into(), is: metric.name.clone() };
+            metric.source = MetricSource::Class { output: "class".into(), is: Some(metric.name.clone()) };
             metric
         }));
     });

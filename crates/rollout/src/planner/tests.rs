@@ -359,7 +359,7 @@ fn a_bad_spec_is_refused_with_all_its_problems() {
     let mut world = World::new();
     let mut bad = spec();
     bad.steps.reverse();
-    bad.metrics[0].margin.absolute = Some(1.0);
+    bad.metrics[0].margin.as_mut().unwrap().absolute = Some(1.0);
     let effects = world.apply_spec("r1", &bad);
     assert_eq!(effects.events[0].kind, EventKind::Refused);
     let sentence = &effects.events[0].sentence;

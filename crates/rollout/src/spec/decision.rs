@@ -87,6 +87,12 @@ pub struct NoDataPolicies {
     /// One arm's events come later than the other's. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub late_share: Policy,
+    /// Labels should be there and are not, or one arm gets more of them. Default `hold`.
+    #[serde(default = "defaults::hold")]
+    pub labels_missing: Policy,
+    /// The arms see different populations: their shares of some segment value differ. Default `hold`.
+    #[serde(default = "defaults::hold")]
+    pub segment_mix: Policy,
 }
 
 impl Default for NoDataPolicies {
@@ -97,6 +103,8 @@ impl Default for NoDataPolicies {
             events_lost: Policy::Warn,
             sample_ratio: Policy::Hold,
             late_share: Policy::Hold,
+            labels_missing: Policy::Hold,
+            segment_mix: Policy::Hold,
         }
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::Role;
 
-use super::defaults;
+use super::{MetricSource, defaults};
 use crate::units::Duration;
 
 /// What is judged.
@@ -20,8 +20,16 @@ pub struct MetricSpec {
     /// Which way is worse. Default `lower_is_better`.
     #[serde(default)]
     pub direction: Direction,
-    /// How much worse is still acceptable.
-    pub margin: Margin,
+    /// How much worse than control is still acceptable. A metric has a margin or a limit, never both; without either the
+    /// kind's own margin holds ([`MetricSpec::margin_or_default`]), if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<Margin>,
+    /// Numbers that the canary is held against instead of control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// Two numbers that differ by at most this agree (kind `disagreement`). Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
     /// What it does to the decision. Default `gate`.
     #[serde(default = "defaults::role")]
     pub role: Role,
@@ -34,9 +42,19 @@ pub struct MetricSpec {
     /// What a missing label means. Default `exclude`.
     #[serde(default)]
     pub when_missing: WhenMissing,
-    /// Weight in the score. Default 1.
+    /// Weight in the score, or in its group. Default 1.
     #[serde(default = "defaults::one")]
     pub score_weight: f64,
+    /// Name of the group it belongs to. Left out: it stands for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+impl MetricSpec {
+    /// The margin against control: as written, else that of the kind, else none. Not for a metric with a limit.
+    pub fn margin_or_default(&self) -> Margin {
+        self.margin.or(self.kind.default_margin()).unwrap_or_default()
+    }
 }
 
 /// What kind of quantity a metric is, and so which test judges it.
@@ -52,64 +70,37 @@ pub enum MetricKind {
         /// Largest value.
         max: f64,
     },
+    /// Mean of a quantity from 0 without a known upper end (test `m2w`): what lies above the cap counts as the cap.
+    CappedMean {
+        /// The cap, such as the largest of a thousand of yesterday's values.
+        cap: f64,
+    },
     /// Quantile of a positive quantity (test `q2`).
     Quantile {
         /// Level, such as 0.99.
         level: f64,
     },
+    /// The whole distribution of a positive quantity (test `d2`): `margin.absolute` is the largest difference of the
+    /// distribution functions that is acceptable. Default 0.1.
+    Distribution,
+    /// The mix of classes (test `c2`): `margin.absolute` is by how much the share of any class may change. Default 0.02.
+    /// A class that control never showed is judged alone.
+    Classes,
+    /// Events per answer, where an answer can bring several (test `p2`).
+    Count,
+    /// Share of mirrored calls whose two answers differ (test `pair`), against a limit.
+    Disagreement,
 }
 
-/// What is measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum MetricSource {
-    /// 1 for an answer with status 500 or above, or none at all.
-    Error,
-    /// 1 for an answer nobody can use.
-    InvalidOutput,
-    /// Latency in milliseconds.
-    Latency,
-    /// A numeric output.
-    Output(String),
-    /// 1 when a categorical output has this value.
-    Class {
-        /// The output.
-        output: String,
-        /// The value.
-        is: String,
-    },
-    /// A numeric truth from feedback.
-    Feedback(String),
-    /// 1 when the output, cut at `threshold`, differs from the yes/no label.
-    Wrong {
-        /// Numeric output.
-        output: String,
-        /// Label, 0 or 1.
-        label: String,
-        /// From here on the output means yes. Default 0.5.
-        #[serde(default = "defaults::half")]
-        threshold: f64,
-    },
-    /// Squared difference of an output and a label.
-    SquaredError {
-        /// Numeric output.
-        output: String,
-        /// Numeric label.
-        label: String,
-    },
-    /// Absolute difference of an output and a label.
-    AbsoluteError {
-        /// Numeric output.
-        output: String,
-        /// Numeric label.
-        label: String,
-    },
-}
-
-impl MetricSource {
-    /// Whether it needs feedback, and so matures later than the prediction.
-    pub fn needs_label(&self) -> bool {
-        matches!(self, Self::Feedback(_) | Self::Wrong { .. } | Self::SquaredError { .. } | Self::AbsoluteError { .. })
+impl MetricKind {
+    /// What is acceptable when nothing is written.
+    pub fn default_margin(&self) -> Option<Margin> {
+        let absolute = match self {
+            Self::Distribution => Some(0.1),
+            Self::Classes => Some(0.02),
+            _ => None,
+        };
+        absolute.map(|absolute| Margin { absolute: Some(absolute), relative: None })
     }
 }
 
@@ -134,6 +125,25 @@ pub struct Margin {
     /// As a share of control's value, such as 0.2 for 20 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative: Option<f64>,
+}
+
+/// Numbers that the canary is held against, in the metric's unit (a share for a rate). One given counts for both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limit {
+    /// To pass, the canary must be shown to be on the good side of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<f64>,
+    /// It fails when it is shown to be on the bad side of this; laxer than `pass`, or equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail: Option<f64>,
+}
+
+impl Limit {
+    /// Both numbers, `(pass, fail)`; `None` when nothing is given.
+    pub fn both(self) -> Option<(f64, f64)> {
+        Some((self.pass.or(self.fail)?, self.fail.or(self.pass)?))
+    }
 }
 
 /// What a missing label means.

@@ -6,11 +6,13 @@ mod decision;
 mod defaults;
 mod metric;
 mod ramp;
+mod source;
 mod sources;
 
 pub use decision::{DecisionSpec, NoDataPolicies, Policy, WayOut};
-pub use metric::{Direction, Margin, MetricKind, MetricSource, MetricSpec, WhenMissing};
+pub use metric::{Direction, Limit, Margin, MetricKind, MetricSpec, WhenMissing};
 pub use ramp::{AssignmentSpec, Bake, Require, Step, StickyKey, Warmup};
+pub use source::MetricSource;
 pub use sources::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec};
 
 use std::collections::BTreeMap;
@@ -67,6 +69,9 @@ pub struct RolloutSpec {
     pub outputs: Vec<OutputRule>,
     /// What is judged. `invalid_output` and `error_rate` are added as gates when they are not named here.
     pub metrics: Vec<MetricSpec>,
+    /// Groups of metrics. A group counts once in the score, and shares one part of the error budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupSpec>,
     /// Error rates, score thresholds, ways out.
     #[serde(default)]
     pub decision: DecisionSpec,
@@ -82,10 +87,13 @@ pub struct RolloutSpec {
     /// What happens when another rollout of the model is running.
     #[serde(default)]
     pub concurrency: Concurrency,
+    /// What `serin plan` needs to tell costs.
+    #[serde(default)]
+    pub plan: PlanSpec,
 }
 
 /// A version and where it is served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct VersionSpec {
     /// Its name.
@@ -94,6 +102,46 @@ pub struct VersionSpec {
     /// Base URL of its servers. Left out: the router's configuration knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What one replica of it can do and costs. Only `serin plan` reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Replica>,
+}
+
+/// One replica of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Replica {
+    /// Requests per second that it serves.
+    pub requests_per_second: f64,
+    /// Its cost per hour, in the currency of `plan`. Default 0.
+    #[serde(default)]
+    pub cost_per_hour: f64,
+    /// GPUs it occupies. Default 0.
+    #[serde(default)]
+    pub gpus: u64,
+}
+
+/// What `serin plan` needs to tell costs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PlanSpec {
+    /// What one bad answer costs. Default 0.
+    #[serde(default)]
+    pub cost_per_bad_outcome: f64,
+    /// What costs are counted in. Default: nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+}
+
+/// A group of metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GroupSpec {
+    /// Name that metrics use.
+    pub name: String,
+    /// Weight in the score, as that of a metric that stands for itself. Default 1.
+    #[serde(default = "defaults::one")]
+    pub weight: f64,
 }
 
 /// Whether verdicts move traffic.

@@ -90,7 +90,7 @@ fallback: yes
     26:16: error: metrics[0].segments[0]: no segment is named "origins"; did you mean "origin"?
     27:5: error: metrics[1].name: "wrong" is the name of another entry too; rename one of them
     28:5: error: metrics[1].kind: 99 is no quantile level; use a number between 0 and 1, such as 0.99
-    30:5: error: metrics[1].margin: it says nothing of how much harm is acceptable; set absolute, relative or both
+    30:5: error: metrics[1].margin: it says nothing of how much harm is acceptable; set absolute, relative or both, or a limit
     32:3: error: decision.false_rollback: the key "false_rollback" is unknown; did you mean "falseRollback"?
     33:19: error: decision.onInconclusive: "roll_back" is not known here; did you mean "rollback"?
     34:12: error: promotion: a map of keys is expected here, this is "1d"; known here: holdback, monitor
@@ -106,7 +106,7 @@ fn text_that_is_no_yaml_says_where() {
     insta::assert_snapshot!(told(""), @r#"1:1: error: the text is empty; see docs/rollout-spec.md for an example"#);
     insta::assert_snapshot!(told("a: 1\n---\nb: 2"), @r#"2:1: error: there is a second document; put each rollout into a file of its own"#);
     insta::assert_snapshot!(told("steps: &a\n  - *a"), @r#"2:5: error: aliases (*name) are not read; write the value out"#);
-    insta::assert_snapshot!(told("- a list"), @r#"1:1: error: a map of keys is expected here, this is a list; known here: apiVersion, assignment, canary, concurrency, controlRatio, decision, fallback, grace, kind, metrics, mode, model, noData, outputs, promotion, segments, stable, steps, traffic, warmup, window"#);
+    insta::assert_snapshot!(told("- a list"), @r#"1:1: error: a map of keys is expected here, this is a list; known here: apiVersion, assignment, canary, concurrency, controlRatio, decision, fallback, grace, groups, kind, metrics, mode, model, noData, outputs, plan, promotion, segments, stable, steps, traffic, warmup, window"#);
     insta::assert_snapshot!(told(&format!("a: {}", "[".repeat(40))), @r#"1:36: error: this is nested too deeply; a rollout spec has a few levels"#);
     assert!(told(&"x".repeat(2_000_000)).contains("longer than 1 MiB"));
 }

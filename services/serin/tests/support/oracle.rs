@@ -346,6 +346,7 @@ fn empty_summary(metric: &MetricSpec) -> Summary {
         MetricKind::Rate => Summary::Rate(Rate::default()),
         MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
         MetricKind::Quantile { .. } => Summary::Log(LogHist::new()),
+        ref other => panic!("the oracle does not know {other:?}"),
     }
 }
 

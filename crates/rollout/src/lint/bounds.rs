@@ -1,0 +1,142 @@
+//! Rules on margins and limits: harm must be able to exceed them, and health to keep them.
+
+use serin_schemas::records::Role;
+
+use super::Found;
+use crate::{Direction, Limit, Margin, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
+
+pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    match (metric.margin, metric.limit) {
+        (Some(_), Some(_)) => found.error(
+            format!("{path}.limit"),
+            "it has a margin and a limit: one is against control, the other against numbers",
+            "keep one of them; to hold it against both, write two metrics",
+        ),
+        (None, Some(limit)) => lint_limit(metric, limit, &format!("{path}.limit"), found),
+        (Some(_), None) if metric.kind == MetricKind::Disagreement => found.error(
+            format!("{path}.margin"),
+            "two answers to one call are compared with each other, so there is no control",
+            "use `limit: {fail: SHARE}`: the share of calls that may differ",
+        ),
+        (None, None) if metric.kind == MetricKind::Disagreement => {
+            found.error(
+                format!("{path}.limit"),
+                NOTHING,
+                "set the share of calls that may differ: `limit: {fail: SHARE}`",
+            );
+        }
+        _ => lint_margin(spec, metric, &format!("{path}.margin"), found),
+    }
+}
+
+const NOTHING: &str = "it says nothing of how much harm is acceptable";
+
+fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    let margin = metric.margin_or_default();
+    let given: Vec<f64> = [margin.absolute, margin.relative].into_iter().flatten().collect();
+    if given.is_empty() {
+        found.error(path, NOTHING, "set absolute, relative or both, or a limit");
+        return;
+    }
+    if given.iter().any(|value| !value.is_finite() || *value < 0.0) {
+        found.error(path, "a margin is a finite number from 0", "write how much worse is still acceptable");
+        return;
+    }
+    if let Some((message, way_out)) = wrong_part(metric, margin) {
+        found.error(path, message, way_out);
+    } else if let Some(why) = can_never_fail(metric, margin) {
+        found.error(path, format!("this check can never fail: {why}"), "choose a margin that harm can exceed");
+    } else if given.iter().all(|value| *value == 0.0) && metric.role == Role::Gate && requires_pass(spec) {
+        found.add(
+            Severity::Error,
+            path,
+            "with margin 0 a canary that is equal to stable can never pass, and a step requires a pass",
+            "allow some harm, or set `role: watch`",
+            &["steps"],
+        );
+    }
+}
+
+/// Kinds that know only one part of a margin.
+fn wrong_part(metric: &MetricSpec, margin: Margin) -> Option<(&'static str, &'static str)> {
+    match metric.kind {
+        MetricKind::Distribution if margin.relative.is_some() => {
+            Some(("a difference of distribution functions is a share already", "use `absolute`, such as 0.1"))
+        }
+        MetricKind::Classes if margin.relative.is_some() => {
+            Some(("a change of a class's share is told in points", "use `absolute`, such as 0.02"))
+        }
+        MetricKind::Count if margin.absolute.is_some() => {
+            Some(("counts are compared by their ratio", "use `relative`, such as 0.1"))
+        }
+        _ => None,
+    }
+}
+
+/// Smallest and largest value that the compared quantity can have.
+fn range(kind: &MetricKind) -> Option<(f64, f64)> {
+    match *kind {
+        MetricKind::Rate | MetricKind::Distribution | MetricKind::Classes | MetricKind::Disagreement => {
+            Some((0.0, 1.0))
+        }
+        MetricKind::Mean { min, max } => Some((min, max)),
+        MetricKind::CappedMean { cap } => Some((0.0, cap)),
+        MetricKind::Quantile { .. } | MetricKind::Count => None,
+    }
+}
+
+/// Why no harm can exceed the margin. With both margins it must exceed both, so one is enough.
+fn can_never_fail(metric: &MetricSpec, margin: Margin) -> Option<String> {
+    let range = range(&metric.kind);
+    if let (Some((min, max)), Some(absolute)) = (range, margin.absolute)
+        && absolute >= max - min
+    {
+        return Some(format!("no value changes by {absolute} or more within {min} to {max}"));
+    }
+    let never_negative = range.is_none_or(|(min, _)| min >= 0.0);
+    let relative = margin.relative.filter(|relative| *relative >= 1.0)?;
+    if metric.direction == Direction::HigherIsBetter && never_negative {
+        return Some(format!("a value that is never negative cannot fall by {:.0} %", relative * 100.0));
+    }
+    None
+}
+
+fn requires_pass(spec: &RolloutSpec) -> bool {
+    spec.steps.iter().any(|step| step.require != Require::NoFail)
+}
+
+fn lint_limit(metric: &MetricSpec, limit: Limit, path: &str, found: &mut Found) {
+    if matches!(metric.kind, MetricKind::Distribution | MetricKind::Classes) {
+        let message = "a whole distribution or mix of classes has no limit";
+        found.error(path, message, "use a margin, or put a limit on a quantile or on one class");
+        return;
+    }
+    let Some((pass, fail)) = limit.both() else {
+        found.error(path, NOTHING, "set fail, or pass and fail");
+        return;
+    };
+    if !(pass.is_finite() && fail.is_finite()) {
+        found.error(path, "a limit is a finite number", "write the number that the canary must keep");
+        return;
+    }
+    let lower = metric.direction == Direction::LowerIsBetter;
+    let stricter = if lower { pass <= fail } else { pass >= fail };
+    if !stricter {
+        let (beyond, is) = if lower { ("above", "lower_is_better") } else { ("below", "higher_is_better") };
+        let message = format!("pass ({pass}) is {beyond} fail ({fail}): a canary could do both");
+        found.error(path, message, format!("swap them; this metric is {is}"));
+        return;
+    }
+    let (min, max) = range(&metric.kind).unwrap_or((0.0, f64::INFINITY));
+    for value in [pass, fail] {
+        if !(value > min && value < max) {
+            let bounds = if max.is_finite() { format!("between {min} and {max}") } else { format!("above {min}") };
+            found.error(
+                path,
+                format!("every value or none keeps a limit of {value}"),
+                format!("use a number {bounds}"),
+            );
+            return;
+        }
+    }
+}

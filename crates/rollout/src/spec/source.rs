@@ -1,0 +1,81 @@
+//! What a metric measures of an answer, or of what came of it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::defaults;
+
+/// What is measured: a yes or no, a number, or a class.
+///
+/// Kind `classes` takes the classes: the type of an error, the reason why an output is invalid, the status, the class itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum MetricSource {
+    /// 1 for an answer with status 500 or above, or none at all. As a class: `timeout`, `connect`, `status_503` ..., or `ok`.
+    Error,
+    /// 1 for an answer nobody can use. As a class: `nan`, `out_of_range` ..., or `ok`.
+    InvalidOutput,
+    /// The HTTP status as a class: `200`, `503`, or `none` when no answer came.
+    Status,
+    /// Latency in milliseconds.
+    Latency,
+    /// A numeric output.
+    Output(String),
+    /// A categorical output: the class itself, or with `is` 1 when it has this value.
+    Class {
+        /// The output.
+        output: String,
+        /// The value.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is: Option<String>,
+    },
+    /// A numeric truth from feedback.
+    Feedback(String),
+    /// 1 when the output, cut at `threshold`, differs from the yes/no label.
+    Wrong {
+        /// Numeric output.
+        output: String,
+        /// Label, 0 or 1.
+        label: String,
+        /// From here on the output means yes. Default 0.5.
+        #[serde(default = "defaults::half")]
+        threshold: f64,
+    },
+    /// 1 when a categorical output differs from the class that feedback names.
+    WrongClass {
+        /// Categorical output.
+        output: String,
+        /// Name of the class in feedback.
+        label: String,
+    },
+    /// Squared difference of an output and a label.
+    SquaredError {
+        /// Numeric output.
+        output: String,
+        /// Numeric label.
+        label: String,
+    },
+    /// Absolute difference of an output and a label.
+    AbsoluteError {
+        /// Numeric output.
+        output: String,
+        /// Numeric label.
+        label: String,
+    },
+}
+
+impl MetricSource {
+    /// Whether it needs feedback, and so matures later than the prediction.
+    pub fn needs_label(&self) -> bool {
+        match self {
+            Self::Feedback(_)
+            | Self::Wrong { .. }
+            | Self::WrongClass { .. }
+            | Self::SquaredError { .. }
+            | Self::AbsoluteError { .. } => true,
+            Self::Error | Self::InvalidOutput | Self::Status | Self::Latency | Self::Output(_) | Self::Class { .. } => {
+                false
+            }
+        }
+    }
+}
