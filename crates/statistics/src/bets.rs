@@ -14,6 +14,9 @@ pub const PASS_KAPPAS: [f64; 4] = [0.5, 1.0, 1.5, 2.0];
 /// Bets for means: differences in standard deviations.
 pub const MEAN_EFFECTS: [f64; 6] = [0.02, 0.04, 0.08, 0.16, 0.32, 0.64];
 
+/// Bets on a class that is new to the canary: multiples of the share it was seen with.
+pub const NEWCOMER_MULTIPLIERS: [f64; 4] = [0.25, 0.5, 1.0, 2.0];
+
 /// Share of the positivity limit that a bet on means never exceeds.
 const LAM_SHARE: f64 = 0.9;
 
@@ -48,7 +51,28 @@ pub fn mean_bets(past: &PastMean, n_c: f64, n_s: f64, line: Line) -> Option<(f64
     if !is_inner(b0) || !is_inner(line.at(b0)) {
         return None;
     }
-    let sd = past.sd().max(MIN_SD);
-    let limit = LAM_SHARE * lam_limit(n_c, n_s, b0, line);
-    Some((b0, MEAN_EFFECTS.map(|effect| (effect / (sd * (1.0 + effect * effect))).min(limit))))
+    Some((b0, lams(past.sd(), lam_limit(n_c, n_s, b0, line))))
+}
+
+/// One arm's rate against a limit: `odds(p1) = odds(limit) m^sign`, for FAIL with the sign of harm, for PASS the other.
+pub fn limit_rate_bets(limit: f64, sign: f64) -> [f64; 9] {
+    ODDS_MULTIPLIERS.map(|m| {
+        let o = if sign > 0.0 { odds(limit) * m } else { odds(limit) / m };
+        o / (1.0 + o)
+    })
+}
+
+/// One arm's mean against a limit: like [`mean_bets`], with the arm's own standard deviation of the past.
+pub fn limit_mean_bets(sd: f64, limit: f64, sign: f64) -> [f64; 6] {
+    lams(sd, crate::one_mean::lam_limit(limit, sign))
+}
+
+fn lams(sd: f64, limit: f64) -> [f64; 6] {
+    let sd = sd.max(MIN_SD);
+    MEAN_EFFECTS.map(|effect| (effect / (sd * (1.0 + effect * effect))).min(LAM_SHARE * limit))
+}
+
+/// Bets on a class that control did not have: around the canary's past share of it, control at its own past share.
+pub fn newcomer_bets(canary: f64, control: f64) -> [RateBet; 4] {
+    NEWCOMER_MULTIPLIERS.map(|m| RateBet { a: (m * canary).min(0.99), b: control })
 }

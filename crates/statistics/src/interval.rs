@@ -105,10 +105,15 @@ pub fn beta_binomial_bound(v: f64, alpha: f64, v_opt: f64, g: f64, h: f64, alpha
 
 /// Interval for one rate that holds at every look, tightest after `t_opt` trials; `None` without trials.
 pub fn rate_interval(k: u64, n: u64, alpha: f64, t_opt: f64) -> Option<(f64, f64)> {
-    if n == 0 || k > n || !is_inner(alpha) || !(t_opt > 0.0 && t_opt.is_finite()) {
+    if k > n { None } else { rate_interval_of(k as f64 / n as f64, n as f64, alpha, t_opt) }
+}
+
+/// [`rate_interval`] of a share seen in trials that are worth `n` independent ones.
+pub(crate) fn rate_interval_of(value: f64, n: f64, alpha: f64, t_opt: f64) -> Option<(f64, f64)> {
+    let sensible = (0.0..=1.0).contains(&value) && is_inner(alpha) && t_opt > 0.0 && t_opt.is_finite();
+    if !(n > 0.0 && sensible) {
         return None;
     }
-    let (n, value) = (n as f64, k as f64 / n as f64);
     let holds = |p: f64| {
         let variance = p * (1.0 - p);
         BetaBinomial::new(p, 1.0 - p, variance * t_opt, alpha).ln_e((value - p) * n, variance * n) < -ln(alpha)
@@ -121,18 +126,35 @@ pub fn rate_interval(k: u64, n: u64, alpha: f64, t_opt: f64) -> Option<(f64, f64
 /// Ranks (1-based) of the values between which the `level`-quantile lies, at every look with confidence `1 - alpha`:
 /// `[Q(p - u/n), Q(p + u/n)]`. An end is `None` where the data are too few to bound it.
 pub fn quantile_ranks(n: u64, level: f64, alpha: f64, t_opt: f64) -> (Option<u64>, Option<u64>) {
-    let sensible = is_inner(level) && is_inner(alpha) && t_opt > 0.0 && t_opt.is_finite();
-    if n == 0 || !sensible {
-        return (None, None);
-    }
     let size = n as f64;
-    let (g, h) = (level, 1.0 - level);
-    let (v, v_opt) = (size * g * h, t_opt * g * h);
-    let low = size * level - beta_binomial_bound(v, alpha, v_opt, h, g, alpha);
-    let high = size * level + beta_binomial_bound(v, alpha, v_opt, g, h, alpha);
-    let low = (low >= 1.0).then(|| low.floor() as u64);
-    let high = (high < size).then(|| (high.floor() as u64 + 1).min(n));
+    let (low, high) = quantile_levels(size, level, alpha, t_opt).unzip();
+    let low = low.map(|low| low * size).filter(|&low| low >= 1.0).map(|low| low.floor() as u64);
+    let high = high.map(|high| high * size).filter(|&high| high < size).map(|high| (high.floor() as u64 + 1).min(n));
     (low, high)
+}
+
+/// Levels (they may leave [0, 1]) of the sample quantiles between which the `level`-quantile lies, for a sample that is
+/// worth `n` independent values.
+pub(crate) fn quantile_levels(n: f64, level: f64, alpha: f64, t_opt: f64) -> Option<(f64, f64)> {
+    if !(n > 0.0 && is_inner(level) && is_inner(alpha) && t_opt > 0.0 && t_opt.is_finite()) {
+        return None;
+    }
+    let (g, h) = (level, 1.0 - level);
+    let (v, v_opt) = (n * g * h, t_opt * g * h);
+    let low = level - beta_binomial_bound(v, alpha, v_opt, h, g, alpha) / n;
+    let high = level + beta_binomial_bound(v, alpha, v_opt, g, h, alpha) / n;
+    Some((low, high))
+}
+
+/// Fewest values for [`ecdf_radius`].
+const MIN_ECDF: f64 = 100.0;
+
+/// Largest distance of a sample's distribution function from the true one, at every look from 100 values on with
+/// confidence `1 - alpha`: `0.85 sqrt((ln(1 + ln(n/100)) + 0.8 ln(1612/alpha)) / n)`; `None` with fewer.
+/// Source: Howard, Ramdas, Bernoulli 2022, equation with explicit constants.
+pub fn ecdf_radius(n: f64, alpha: f64) -> Option<f64> {
+    let radius = || 0.85 * sqrt((ln_1p(ln(n / MIN_ECDF)) + 0.8 * ln(1612.0 / alpha)) / n);
+    (n >= MIN_ECDF && n.is_finite() && is_inner(alpha)).then(radius)
 }
 
 #[cfg(test)]

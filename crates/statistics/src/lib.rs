@@ -4,7 +4,7 @@
 //! at every metric and segment, with a false-rollback probability over the whole rollout of at most what was asked for.
 //!
 //! How: each closed window gives one e-value per hypothesis, exact for any sample sizes and split ([`two_rates`],
-//! [`two_means`], [`one_rate`], [`counts`]); they multiply into e-processes with restarts ([`Mixture`]); a rollout is rolled
+//! [`two_means`], [`one_rate`], [`one_mean`], [`counts`]); they multiply into e-processes with restarts ([`Mixture`]); a rollout is rolled
 //! back when the weighted average of all of them reaches `1/alpha` ([`ln_weighted_average`]). [`Hypothesis`] ties this
 //! together for one metric in one segment.
 //!
@@ -23,8 +23,10 @@ mod hypothesis;
 pub mod interval;
 pub mod kayenta;
 mod margin;
+mod memory;
 mod mixture;
 mod numeric;
+pub mod one_mean;
 pub mod one_rate;
 mod past;
 mod score;
@@ -35,9 +37,11 @@ pub use combine::{
     Scope, bh_adjusted, e_bh, ln_weighted_average, rejects, rollback_weights, weighted_holm, weighted_holm_adjusted,
 };
 pub use hypothesis::{
-    Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, MIN_PAST, Measure, ObserveError, Stratum,
+    About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, MIN_PAST, Measure, ObserveError, PartEvidence,
+    Stratum,
 };
 pub use margin::{Direction, Line, Margin, SpecError};
+pub use memory::Memory;
 pub use mixture::{Mixture, Starts, p_anytime};
-pub use past::{FORGETTING, PastHist, PastMean, PastRate};
+pub use past::{FAST_FORGETTING, FORGETTING, PastHist, PastMean, PastRate};
 pub use score::{Finding, Score, score};

@@ -87,9 +87,17 @@ pub enum SpecError {
     /// A limit that no value can break or keep.
     #[error("the limit {0} makes no sense for this measure")]
     Limit(f64),
-    /// Means have no test against a limit yet.
-    #[error("a mean can be compared with control, not with a limit")]
-    LimitOfMean,
+    /// A FAIL limit that is stricter than the PASS limit.
+    #[error("the fail limit {fail} is stricter than the pass limit {pass}: make it the same or laxer")]
+    Limits {
+        /// The PASS limit.
+        pass: f64,
+        /// The FAIL limit.
+        fail: f64,
+    },
+    /// A distribution or a mix of classes has no single value to limit.
+    #[error("a distribution or a mix of classes is compared with control, not with a limit")]
+    LimitOfMany,
     /// An error rate of an interval outside (0, 1).
     #[error("the interval's alpha {0} must be between 0 and 1")]
     Alpha(f64),

@@ -11,6 +11,8 @@ use crate::two_means::Grid;
 
 /// Share of the past that stays with each new window.
 pub const FORGETTING: f64 = 0.98;
+/// The same of the fast memory, see [`crate::Memory`].
+pub const FAST_FORGETTING: f64 = 0.7;
 
 /// Control's past rate: `K <- phi K + k`, `N <- phi N + n`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +22,11 @@ pub struct PastRate {
 }
 
 impl PastRate {
+    /// From forgotten counts.
+    pub(crate) fn of(k: f64, n: f64) -> Self {
+        Self { k, n }
+    }
+
     /// Adds a window.
     pub fn push(&mut self, window: Rate, phi: f64) {
         self.k = phi * self.k + window.k() as f64;
@@ -113,16 +120,19 @@ pub struct PastHist {
     zeros: f64,
     first: i32,
     weights: Vec<f64>,
+    n: f64,
 }
 
 impl PastHist {
     /// Adds a window.
     pub fn push(&mut self, window: impl IntoIterator<Item = (i32, u64)>, phi: f64) {
         self.zeros *= phi;
+        self.n *= phi;
         for weight in &mut self.weights {
             *weight *= phi;
         }
         for (key, count) in window {
+            self.n += count as f64;
             if key == ZERO_KEY {
                 self.zeros += count as f64;
             } else {
@@ -134,7 +144,7 @@ impl PastHist {
 
     /// Forgotten number of values.
     pub fn n(&self) -> f64 {
-        self.zeros + self.weights.iter().sum::<f64>()
+        self.n
     }
 
     /// The smallest bin with a cumulative weight of at least `level` of all; `None` without values.

@@ -56,7 +56,7 @@ fn small_power(x: f64, n: u64) -> f64 {
 
 /// `sum_i h[i] ln(1 + slope (x_i - center))`, all factors positive. Logarithms are dear: the factors of sparse grid points
 /// are multiplied first, and one logarithm is taken of their product before it leaves the safe range.
-fn ln_product(grid: &Grid, slope: f64, center: f64) -> f64 {
+pub(crate) fn ln_product(grid: &Grid, slope: f64, center: f64) -> f64 {
     let (mut sum, mut product) = (0.0, 1.0_f64);
     for &(x, count) in grid {
         let excess = slope * (x - center);

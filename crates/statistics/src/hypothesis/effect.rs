@@ -1,13 +1,14 @@
 //! Estimates for people: both arms, their difference, its always-valid interval. None of it decides.
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::{LogHist, Rate, Summary, lower_edge, upper_edge};
+use serin_sketches::{ClassCounts, LogHist, Rate, Summary, lower_edge, upper_edge};
 
+use super::Stratum;
 use super::past::Past;
 use super::spec::{Against, HypothesisSpec, Measure};
-use super::steps::grid;
+use super::steps::{exceedances, grid};
 use crate::PastMean;
-use crate::interval::{Stratified, quantile_ranks, rate_interval};
+use crate::interval::{Stratified, ecdf_radius, quantile_levels, rate_interval_of};
 
 /// One arm's estimate over all windows that entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,7 +19,8 @@ pub struct ArmEstimate {
     pub value: Option<f64>,
 }
 
-/// The effect of the canary. Against a limit, the difference is from the limit.
+/// The effect of the canary. Against a limit, the difference is from the limit that fails. For a mix of classes, it is
+/// about the class with most evidence (`Hypothesis::culprit`), or else the one whose share differs most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     /// The canary.
@@ -28,10 +30,14 @@ pub struct Effect {
     /// Canary less control, stratified by window for rates and means (so it may differ from the difference of the
     /// estimates); for a distribution the largest difference of the distribution functions, unsigned.
     pub difference: Option<f64>,
-    /// Lower end of the interval. `None` while the data are too few for it.
+    /// Lower end of the interval, which holds at every look. `None` while the data are too few for it.
     pub low: Option<f64>,
     /// Upper end of the interval.
     pub high: Option<f64>,
+    /// Whether the canary is better than control, margin or not: the interval excludes zero on the good side (for a
+    /// quantile, that of the difference in exceedances of control's quantile). Never against a limit or without a
+    /// direction. Wrong with probability at most half of the interval's error rate over the whole rollout.
+    pub better: bool,
     /// Size of the margin at control's estimate, in the same unit; `None` against a limit.
     pub margin: Option<f64>,
 }
@@ -44,6 +50,9 @@ const PER_SQUARED_SKEWNESS: f64 = 25.0;
 /// Answers worth of control's past that the canary's variance starts from.
 const PRIOR: f64 = 10.0;
 
+/// Classes over which the error rate of a class's interval is spread: as many as are ever tested alone.
+const CLASSES: f64 = 49.0;
+
 /// Running totals of an arm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +60,7 @@ enum Totals {
     Rate(Rate),
     Mean(PastMean, u64),
     Hist(LogHist),
+    Classes(ClassCounts),
 }
 
 impl Totals {
@@ -59,6 +69,7 @@ impl Totals {
             Measure::Rate => Self::Rate(Rate::default()),
             Measure::Mean { .. } | Measure::CappedMean { .. } => Self::Mean(PastMean::default(), 0),
             Measure::Quantile { .. } | Measure::Distribution => Self::Hist(LogHist::new()),
+            Measure::Classes => Self::Classes(ClassCounts::default()),
         }
     }
 
@@ -71,6 +82,7 @@ impl Totals {
                 *n = n.saturating_add(summary.n());
             }
             (Self::Hist(total), Summary::Log(hist)) => drop(total.merge(hist)),
+            (Self::Classes(total), Summary::Classes(counts)) => drop(total.merge(counts)),
             _ => {}
         }
     }
@@ -80,6 +92,32 @@ impl Totals {
             Self::Rate(total) => total.n(),
             Self::Mean(_, n) => *n,
             Self::Hist(total) => total.total(),
+            Self::Classes(total) => total.total(),
+        }
+    }
+}
+
+/// Totals of one arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Arm {
+    totals: Totals,
+    /// Answers, each divided by the design effect of its time: what the data are worth.
+    worth: f64,
+    /// Answers of the first window: the scale of exact intervals.
+    first: f64,
+}
+
+impl Arm {
+    fn new(measure: Measure) -> Self {
+        Self { totals: Totals::new(measure), worth: 0.0, first: 0.0 }
+    }
+
+    fn push(&mut self, summary: &Summary, phi: f64) {
+        let n = summary.n() as f64;
+        self.totals.push(summary);
+        self.worth += n / phi;
+        if self.first == 0.0 {
+            self.first = n;
         }
     }
 }
@@ -87,138 +125,214 @@ impl Totals {
 /// What [`Effect`] is computed from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Totalled {
-    canary: Totals,
-    control: Totals,
+    canary: Arm,
+    control: Arm,
+    /// Difference of the arms on the scale [0, 1]; the canary's own mean where it is held against a limit.
     difference: Stratified,
-    /// Squared skewness of control's answers before the latest window.
+    /// Squared skewness of the answers before the latest window.
     squared_skewness: f64,
-    /// Answers of (canary, control) in the first window: the scale of exact intervals.
-    first: Option<(u64, u64)>,
 }
 
 impl Totalled {
     pub(super) fn new(measure: Measure) -> Self {
         Self {
-            canary: Totals::new(measure),
-            control: Totals::new(measure),
+            canary: Arm::new(measure),
+            control: Arm::new(measure),
             difference: Stratified::default(),
             squared_skewness: 0.0,
-            first: None,
         }
     }
 
-    /// Adds one stratum. `past` holds earlier windows only.
-    pub(super) fn push(&mut self, past: &Past, canary: &Summary, control: &Summary) {
-        self.first.get_or_insert((canary.n(), control.n()));
-        match (past, &self.canary, canary, control) {
+    /// Adds one stratum. `past` holds earlier windows only; the design effect `phi` widens the variance.
+    pub(super) fn push(&mut self, spec: &HypothesisSpec, past: &Past, stratum: &Stratum<'_>, phi: f64) {
+        let (now_c, now_s) = (stratum.canary, stratum.control);
+        let (n_c, n_s) = (now_c.n() as f64, now_s.n() as f64);
+        match (past, &self.canary.totals, now_c, now_s) {
             (Past::Rate(past), Totals::Rate(total), Summary::Rate(now_c), Summary::Rate(now_s)) => {
-                let b = past.b_hat();
+                let b = past.current().b_hat();
                 let a = (total.k() as f64 + PRIOR * b) / (total.n() as f64 + PRIOR);
-                self.squared_skewness = (1.0 - 2.0 * b) * (1.0 - 2.0 * b) / (b * (1.0 - b));
+                self.squared_skewness = squared_skewness(b);
                 if let Some((x, y)) = now_c.value().zip(now_s.value()) {
-                    let variance = a * (1.0 - a) / now_c.n() as f64 + b * (1.0 - b) / now_s.n() as f64;
-                    self.difference.push(x - y, variance);
+                    self.difference.push(x - y, phi * (a * (1.0 - a) / n_c + b * (1.0 - b) / n_s));
                 }
             }
             (Past::Mean(past), Totals::Mean(total, _), now_c, now_s) => {
-                let control_variance = past.variance().max(1e-6);
+                let past = past.current();
+                let past_variance = past.variance().max(1e-6);
                 let weight = total.n() / (total.n() + PRIOR);
-                let canary_variance = weight * total.variance() + (1.0 - weight) * control_variance;
+                let canary_variance = weight * total.variance() + (1.0 - weight) * past_variance;
                 self.squared_skewness = past.squared_skewness();
-                if let Some((x, y)) = mean(now_c).zip(mean(now_s)) {
-                    let variance = canary_variance / now_c.n() as f64 + control_variance / now_s.n() as f64;
-                    self.difference.push(x - y, variance);
+                if let Against::Limit { .. } = spec.against {
+                    if let Some(x) = mean(now_c) {
+                        self.difference.push(x, phi * canary_variance / n_c);
+                    }
+                } else if let Some((x, y)) = mean(now_c).zip(mean(now_s)) {
+                    self.difference.push(x - y, phi * (canary_variance / n_c + past_variance / n_s));
+                }
+            }
+            (Past::Hist(past), _, Summary::Log(now_c), Summary::Log(now_s)) => {
+                // Exceedances of control's quantile, for `better`.
+                if let Measure::Quantile { level } = spec.measure
+                    && let Some(key) = past.current(level).key_at(level)
+                    && let Some((x, y)) = exceedances(now_c, key).value().zip(exceedances(now_s, key).value())
+                {
+                    let b = past.current(level).tail(key);
+                    self.squared_skewness = squared_skewness(b);
+                    self.difference.push(x - y, phi * b * (1.0 - b) * (1.0 / n_c + 1.0 / n_s));
                 }
             }
             _ => {}
         }
-        self.canary.push(canary);
-        self.control.push(control);
+        self.canary.push(now_c, phi);
+        self.control.push(now_s, phi);
     }
 
-    pub(super) fn effect(&self, spec: &HypothesisSpec) -> Effect {
+    /// Estimates and effect; of `culprit`'s share for a mix of classes.
+    pub(super) fn effect(&self, spec: &HypothesisSpec, culprit: Option<&str>) -> Effect {
         let (canary, control) = (estimate(&self.canary, spec), estimate(&self.control, spec));
         let mut effect = Effect { canary, control, ..Effect::default() };
         match spec.against {
-            Against::Limit(limit) => {
-                effect.difference = canary.value.map(|value| value - limit);
-                let (low, high) = self.arm_interval(&self.canary, spec, spec.interval_alpha, true);
-                effect.low = low.map(|low| low - limit);
-                effect.high = high.map(|high| high - limit);
+            Against::Limit { fail, .. } => {
+                effect.difference = canary.value.map(|value| value - fail);
+                let (low, high) = match spec.measure {
+                    Measure::Mean { .. } | Measure::CappedMean { .. } => self.mean_interval(spec),
+                    _ => arm_interval(&self.canary, spec, spec.interval_alpha),
+                };
+                effect.low = low.map(|low| low - fail);
+                effect.high = high.map(|high| high - fail);
             }
             Against::Control(margin) => {
                 effect.margin = match spec.measure {
-                    Measure::Distribution => margin.absolute.or(Some(0.0)),
+                    Measure::Distribution | Measure::Classes => margin.absolute.or(Some(0.0)),
                     _ => control.value.map(|value| margin.at(value)),
                 };
-                self.against_control(spec, &mut effect);
+                self.against_control(spec, culprit, &mut effect);
             }
         }
         effect
     }
 
-    fn against_control(&self, spec: &HypothesisSpec, effect: &mut Effect) {
-        if let (Totals::Hist(canary), Totals::Hist(control)) = (&self.canary, &self.control) {
-            if spec.measure == Measure::Distribution {
+    fn against_control(&self, spec: &HypothesisSpec, culprit: Option<&str>, effect: &mut Effect) {
+        let stratified = self.stratified(spec);
+        match (&self.canary.totals, &self.control.totals) {
+            (Totals::Hist(canary), Totals::Hist(control)) if spec.measure == Measure::Distribution => {
                 effect.difference = largest_difference(canary, control);
-                return;
+                let radius = |arm: &Arm| ecdf_radius(arm.worth, 0.5 * spec.interval_alpha);
+                if let Some((d, (one, two))) = effect.difference.zip(radius(&self.canary).zip(radius(&self.control))) {
+                    effect.low = Some((d - one - two).max(0.0));
+                    effect.high = Some((d + one + two).min(1.0));
+                }
             }
-            effect.difference = effect.canary.value.zip(effect.control.value).map(|(x, y)| x - y);
-            // Each arm's interval misses with half of alpha.
-            let alpha = 0.5 * spec.interval_alpha;
-            let (low_c, high_c) = self.arm_interval(&self.canary, spec, alpha, true);
-            let (low_s, high_s) = self.arm_interval(&self.control, spec, alpha, false);
-            effect.low = low_c.zip(high_s).map(|(low, high)| low - high);
-            effect.high = high_c.zip(low_s).map(|(high, low)| high - low);
-            return;
-        }
-        let (_, width) = spec.scale();
-        effect.difference = self.difference.value().map(|value| value * width);
-        let least = MIN_NORMAL.max(PER_SQUARED_SKEWNESS * self.squared_skewness);
-        if self.canary.n().min(self.control.n()) as f64 >= least {
-            let interval = self.difference.interval(spec.interval_alpha, spec.horizon);
-            effect.low = interval.map(|(low, _)| low * width);
-            effect.high = interval.map(|(_, high)| high * width);
+            (Totals::Classes(canary), Totals::Classes(control)) => {
+                if let Some(class) = culprit.or_else(|| most_different(canary, control)) {
+                    effect.canary.value = share(canary, class);
+                    effect.control.value = share(control, class);
+                }
+                self.two_intervals(spec, 0.5 * spec.interval_alpha / CLASSES, effect);
+            }
+            (Totals::Hist(_), _) => {
+                self.two_intervals(spec, 0.5 * spec.interval_alpha, effect);
+                effect.better = stratified.is_some_and(|interval| is_better(spec, interval));
+            }
+            _ => {
+                let (_, width) = spec.scale();
+                effect.difference = self.difference.value().map(|value| value * width);
+                effect.low = stratified.map(|(low, _)| low * width);
+                effect.high = stratified.map(|(_, high)| high * width);
+                effect.better = stratified.is_some_and(|interval| is_better(spec, interval));
+            }
         }
     }
 
-    /// Exact interval of one arm's rate or quantile.
-    fn arm_interval(
-        &self,
-        arm: &Totals,
-        spec: &HypothesisSpec,
-        alpha: f64,
-        canary: bool,
-    ) -> (Option<f64>, Option<f64>) {
-        let Some(first) = self.first.map(|first| if canary { first.0 } else { first.1 }) else { return (None, None) };
-        let t_opt = (0.5 * first as f64 * f64::from(spec.horizon.max(2))).max(1.0);
-        match (arm, spec.measure) {
-            (Totals::Rate(rate), _) => rate_interval(rate.k(), rate.n(), alpha, t_opt).unzip(),
-            (Totals::Hist(hist), Measure::Quantile { level }) => {
-                let (low, high) = quantile_ranks(hist.total(), level, alpha, t_opt);
-                let low = low.and_then(|rank| hist.key_at_rank(rank)).map(lower_edge);
-                let high = high.and_then(|rank| hist.key_at_rank(rank)).map(upper_edge);
-                (low, high)
-            }
-            _ => (None, None),
-        }
+    /// Difference of two estimates; each arm's interval misses with `alpha`.
+    fn two_intervals(&self, spec: &HypothesisSpec, alpha: f64, effect: &mut Effect) {
+        effect.difference = effect.canary.value.zip(effect.control.value).map(|(x, y)| x - y);
+        let ends = |arm: &Arm, estimate: ArmEstimate| match (&arm.totals, estimate.value) {
+            (Totals::Classes(_), Some(value)) => rate_interval_of(value, arm.worth, alpha, t_opt(arm, spec)).unzip(),
+            (Totals::Classes(_), None) => (None, None),
+            _ => arm_interval(arm, spec, alpha),
+        };
+        let (low_c, high_c) = ends(&self.canary, effect.canary);
+        let (low_s, high_s) = ends(&self.control, effect.control);
+        effect.low = low_c.zip(high_s).map(|(low, high)| low - high);
+        effect.high = high_c.zip(low_s).map(|(high, low)| high - low);
+    }
+
+    /// The stratified normal interval on the scale [0, 1], once there are answers enough for it.
+    fn stratified(&self, spec: &HypothesisSpec) -> Option<(f64, f64)> {
+        let one_arm = matches!(spec.against, Against::Limit { .. });
+        let worth = if one_arm { self.canary.worth } else { self.canary.worth.min(self.control.worth) };
+        let enough = worth >= MIN_NORMAL.max(PER_SQUARED_SKEWNESS * self.squared_skewness);
+        enough.then(|| self.difference.interval(spec.interval_alpha, spec.horizon))?
+    }
+
+    /// Interval of the canary's mean in the metric's unit.
+    fn mean_interval(&self, spec: &HypothesisSpec) -> (Option<f64>, Option<f64>) {
+        let (low, width) = spec.scale();
+        self.stratified(spec).map(|ends| (low + width * ends.0, low + width * ends.1)).unzip()
     }
 }
 
-fn estimate(arm: &Totals, spec: &HypothesisSpec) -> ArmEstimate {
+/// Whether an interval of the difference excludes zero on the good side.
+fn is_better(spec: &HypothesisSpec, (low, high): (f64, f64)) -> bool {
+    if spec.direction.sign() > 0.0 { high < 0.0 } else { low > 0.0 }
+}
+
+/// Of a 0/1 variable with rate `p`.
+fn squared_skewness(p: f64) -> f64 {
+    (1.0 - 2.0 * p) * (1.0 - 2.0 * p) / (p * (1.0 - p))
+}
+
+fn t_opt(arm: &Arm, spec: &HypothesisSpec) -> f64 {
+    (0.5 * arm.first * f64::from(spec.horizon.max(2))).max(1.0)
+}
+
+/// Exact interval of one arm's rate or quantile.
+fn arm_interval(arm: &Arm, spec: &HypothesisSpec, alpha: f64) -> (Option<f64>, Option<f64>) {
+    match (&arm.totals, spec.measure) {
+        (Totals::Rate(rate), _) => {
+            let interval = rate.value().and_then(|value| rate_interval_of(value, arm.worth, alpha, t_opt(arm, spec)));
+            interval.unzip()
+        }
+        (Totals::Hist(hist), Measure::Quantile { level }) => {
+            let n = hist.total() as f64;
+            let (low, high) = quantile_levels(arm.worth, level, alpha, t_opt(arm, spec)).unzip();
+            let low = low.map(|low| low * n).filter(|&rank| rank >= 1.0).map(|rank| rank.floor() as u64);
+            let high = high.map(|high| high * n).filter(|&rank| rank < n).map(|rank| rank.floor() as u64 + 1);
+            let low = low.and_then(|rank| hist.key_at_rank(rank)).map(lower_edge);
+            let high = high.and_then(|rank| hist.key_at_rank(rank)).map(upper_edge);
+            (low, high)
+        }
+        _ => (None, None),
+    }
+}
+
+fn estimate(arm: &Arm, spec: &HypothesisSpec) -> ArmEstimate {
     let (low, width) = spec.scale();
-    let value = match (arm, spec.measure) {
+    let value = match (&arm.totals, spec.measure) {
         (Totals::Rate(rate), _) => rate.value(),
         (Totals::Mean(total, n), _) => (*n > 0).then(|| low + width * total.plain_mean()),
         (Totals::Hist(hist), Measure::Quantile { level }) => hist.quantile(level),
-        (Totals::Hist(_), _) => None,
+        (Totals::Hist(_) | Totals::Classes(_), _) => None,
     };
-    ArmEstimate { n: arm.n(), value }
+    ArmEstimate { n: arm.totals.n(), value }
 }
 
 fn mean(summary: &Summary) -> Option<f64> {
     let sum: f64 = grid(summary).iter().map(|&(x, count)| x * count as f64).sum();
     (summary.n() > 0).then(|| sum / summary.n() as f64)
+}
+
+fn share(counts: &ClassCounts, class: &str) -> Option<f64> {
+    (counts.total() > 0).then(|| counts.count(class) as f64 / counts.total() as f64)
+}
+
+/// The class whose shares differ most; ties go to the first one in the counts' fixed order.
+fn most_different<'a>(canary: &'a ClassCounts, control: &'a ClassCounts) -> Option<&'a str> {
+    let classes = canary.iter().chain(control.iter()).map(|(class, _)| class);
+    let gap = |class| share(canary, class).zip(share(control, class)).map(|(x, y)| (x - y).abs());
+    let gaps = classes.filter_map(|class| Some((class, gap(class)?)));
+    gaps.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
 }
 
 /// Largest difference of the two distribution functions over all bin edges.

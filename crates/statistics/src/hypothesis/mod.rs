@@ -2,14 +2,18 @@
 //!
 //! FAIL's null is "not worse than the margin, in every window"; PASS's null is "worse by at least the margin". With both an
 //! absolute and a relative margin, harm must exceed both: FAIL's null is a union (the smaller process counts), PASS's an
-//! intersection (their average counts). For a distribution it is the other way round: any edge that differs fails.
+//! intersection (their average counts). For a distribution or a mix of classes it is the other way round: any level or class
+//! that differs fails (the average counts), and all must pass (the smallest counts).
 
+mod classes;
 mod effect;
+mod parts;
 mod past;
 mod spec;
 mod steps;
 
 pub use effect::{ArmEstimate, Effect};
+pub use parts::{About, PartEvidence};
 pub use past::MIN_PAST;
 pub use spec::{Against, HypothesisSpec, Measure};
 
@@ -18,6 +22,7 @@ use serin_sketches::{Summary, SummaryKind};
 
 use crate::numeric::{ln, ln_sum_exp};
 use crate::{Mixture, SpecError, Starts};
+use classes::Newcomers;
 use effect::Totalled;
 use past::Past;
 use spec::Part;
@@ -61,6 +66,15 @@ struct Pair {
     part: Part,
     fail: Mixture,
     pass: Mixture,
+    /// Whether the canary could break the margin here, as of the last window.
+    room: bool,
+}
+
+impl Pair {
+    fn new(part: Part, measure: Measure) -> Self {
+        let (fail, pass) = menu(part, matches!(measure, Measure::Mean { .. } | Measure::CappedMean { .. }));
+        Self { part, fail: Mixture::new(fail), pass: Mixture::new(pass), room: false }
+    }
 }
 
 /// The evidence on one hypothesis; persist it with `serde`.
@@ -68,24 +82,23 @@ struct Pair {
 pub struct Hypothesis {
     spec: HypothesisSpec,
     pairs: Vec<Pair>,
+    newcomers: Newcomers,
     past: Past,
     totals: Totalled,
     last_window: Option<i64>,
     windows: u64,
     pass_windows: u64,
     max_ln_e_fail: f64,
+    /// Design effect that divides the evidence of coming windows.
+    phi: f64,
 }
 
 impl Hypothesis {
     /// A hypothesis without evidence.
     pub fn new(spec: HypothesisSpec) -> Result<Self, SpecError> {
-        let mean = matches!(spec.measure, Measure::Mean { .. } | Measure::CappedMean { .. });
-        let pair = |part| {
-            let (fail, pass) = menu(part, mean);
-            Pair { part, fail: Mixture::new(fail), pass: Mixture::new(pass) }
-        };
         Ok(Self {
-            pairs: spec.parts()?.into_iter().map(pair).collect(),
+            pairs: spec.parts()?.into_iter().map(|part| Pair::new(part, spec.measure)).collect(),
+            newcomers: Newcomers::default(),
             past: Past::new(spec.measure),
             totals: Totalled::new(spec.measure),
             spec,
@@ -93,6 +106,7 @@ impl Hypothesis {
             windows: 0,
             pass_windows: 0,
             max_ln_e_fail: 0.0,
+            phi: 1.0,
         })
     }
 
@@ -104,8 +118,14 @@ impl Hypothesis {
     /// Takes one window of stable traffic before the canary: it only teaches the base rate.
     pub fn observe_warmup(&mut self, control: &Summary) -> Result<(), ObserveError> {
         self.check(control)?;
-        self.past.push(&[control]);
+        self.past.push([control].into_iter());
         Ok(())
+    }
+
+    /// Divides the evidence of all later windows by `phi`, the design effect of clustered units (section "clusters" of the
+    /// specification): the larger one of both arms, from windows before the next. Anything below 1 (or not a number) is 1.
+    pub fn temper(&mut self, phi: f64) {
+        self.phi = if phi >= 1.0 && phi.is_finite() { phi } else { 1.0 };
     }
 
     /// Takes one complete window: one stratum per generation. A window in which an arm has no answers adds no evidence.
@@ -118,20 +138,27 @@ impl Hypothesis {
             self.check(stratum.control)?;
         }
         self.last_window = Some(window_end);
-        let one_arm = matches!(self.spec.against, Against::Limit(_));
+        let one_arm = matches!(self.spec.against, Against::Limit { .. });
         let usable = |stratum: &&Stratum<'_>| stratum.canary.n() > 0 && (one_arm || stratum.control.n() > 0);
         let usable: Vec<&Stratum<'_>> = strata.iter().filter(usable).collect();
         if !usable.is_empty() && (one_arm || self.past.suffices()) {
             self.advance(&usable);
+            if let Past::Classes(past) = &self.past {
+                self.newcomers.appear(past, strata);
+            }
         }
-        let controls: Vec<&Summary> = strata.iter().map(|stratum| stratum.control).collect();
-        self.past.push(&controls);
+        // Against a limit, the canary is its own past.
+        self.past.push(strata.iter().map(|stratum| if one_arm { stratum.canary } else { stratum.control }));
         Ok(())
     }
 
     fn advance(&mut self, strata: &[&Stratum<'_>]) {
         self.windows += 1;
         self.pass_windows += 1;
+        if let (Past::Classes(past), true) = (&mut self.past, self.pairs.is_empty()) {
+            let parts = self.spec.class_parts(past.fix_named());
+            self.pairs = parts.into_iter().map(|part| Pair::new(part, self.spec.measure)).collect();
+        }
         let fail_gamma = Starts::Restarts { horizon: self.spec.horizon }.gamma(self.windows);
         let pass_gamma = Starts::First.gamma(self.pass_windows);
         for pair in &mut self.pairs {
@@ -139,11 +166,16 @@ impl Hypothesis {
             for stratum in strata {
                 sum.add(&steps(pair.part, &self.past, stratum.canary, stratum.control));
             }
+            sum.temper(self.phi);
+            pair.room = sum.room;
             pair.fail.update(fail_gamma, &sum.fail);
             pair.pass.update(pass_gamma, &sum.pass);
         }
+        if let Past::Classes(past) = &self.past {
+            self.newcomers.advance(past, strata, self.spec.horizon, self.phi);
+        }
         for stratum in strata {
-            self.totals.push(&self.past, stratum.canary, stratum.control);
+            self.totals.push(&self.spec, &self.past, stratum, self.phi);
         }
         self.max_ln_e_fail = self.max_ln_e_fail.max(self.ln_e_fail());
     }
@@ -159,7 +191,12 @@ impl Hypothesis {
     /// `ln E` against "not worse than the margin".
     pub fn ln_e_fail(&self) -> f64 {
         let processes = self.pairs.iter().map(|pair| pair.fail.ln_e());
-        if self.spec.measure == Measure::Distribution { ln_mean(processes) } else { smallest(processes) }
+        match self.spec.measure {
+            // Half of the budget is for classes that are new to the canary.
+            Measure::Classes => ln_mean([ln_mean(processes), self.newcomers.ln_e()].into_iter()),
+            Measure::Distribution => ln_mean(processes),
+            _ => smallest(processes),
+        }
     }
 
     /// The largest [`Self::ln_e_fail`] so far: [`crate::p_anytime`] of it is the anytime p-value.
@@ -169,13 +206,16 @@ impl Hypothesis {
 
     /// `ln E` against "worse by at least the margin", since the last reset.
     pub fn ln_e_pass(&self) -> f64 {
-        let processes = self.pairs.iter().map(|pair| pair.pass.ln_e());
-        if self.spec.measure == Measure::Distribution { smallest(processes) } else { ln_mean(processes) }
+        if self.spec.measure.has_many_parts() {
+            smallest(self.pairs.iter().filter(|pair| pair.room).map(|pair| pair.pass.ln_e()))
+        } else {
+            ln_mean(self.pairs.iter().map(|pair| pair.pass.ln_e()))
+        }
     }
 
     /// Estimates of both arms and the effect over the windows that entered.
     pub fn effect(&self) -> Effect {
-        self.totals.effect(&self.spec)
+        self.totals.effect(&self.spec, self.culprit())
     }
 
     /// Number of windows that entered.
@@ -190,7 +230,7 @@ impl Hypothesis {
 
     /// Whether enough is known of control to bet ([`MIN_PAST`]).
     pub fn is_ready(&self) -> bool {
-        matches!(self.spec.against, Against::Limit(_)) || self.past.suffices()
+        matches!(self.spec.against, Against::Limit { .. }) || self.past.suffices()
     }
 
     fn check(&self, summary: &Summary) -> Result<(), ObserveError> {
@@ -206,10 +246,13 @@ impl Hypothesis {
     }
 }
 
+/// The smallest; 0 (no evidence) of none.
 fn smallest(ln_e: impl Iterator<Item = f64>) -> f64 {
-    ln_e.fold(f64::INFINITY, f64::min)
+    ln_e.reduce(f64::min).unwrap_or(0.0)
 }
 
+/// `ln` of the average; 0 (no evidence) of none.
 fn ln_mean(ln_e: impl Iterator<Item = f64> + Clone) -> f64 {
-    ln_sum_exp(ln_e.clone()) - ln(ln_e.count() as f64)
+    let count = ln_e.clone().count();
+    if count == 0 { 0.0 } else { ln_sum_exp(ln_e) - ln(count as f64) }
 }

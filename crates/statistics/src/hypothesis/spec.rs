@@ -1,7 +1,7 @@
 //! What one hypothesis is about, fixed before the rollout.
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::{LN_GAMMA, SummaryKind, key_nearest_edge};
+use serin_sketches::{CappedHist, LN_GAMMA, SummaryKind, key_nearest_edge};
 
 use crate::numeric::{is_inner, ln};
 use crate::{Direction, Line, Margin, SpecError};
@@ -12,7 +12,7 @@ use crate::{Direction, Line, Margin, SpecError};
 pub enum Measure {
     /// A share of answers (`b2`, `b1`), from [`serin_sketches::Rate`].
     Rate,
-    /// A mean of values in a known range (`m2`), from [`serin_sketches::LinHist`] scaled to it.
+    /// A mean of values in a known range (`m2`, `m1`), from [`serin_sketches::LinHist`] scaled to it.
     Mean {
         /// Smallest value.
         min: f64,
@@ -24,7 +24,7 @@ pub enum Measure {
         /// The cap, as given to `CappedHist::new`.
         cap: f64,
     },
-    /// A quantile (`q2`), from [`serin_sketches::LogHist`].
+    /// A quantile (`q2`, `b1` on exceedances), from [`serin_sketches::LogHist`].
     Quantile {
         /// Its level, such as 0.99.
         level: f64,
@@ -32,6 +32,9 @@ pub enum Measure {
     /// The whole distribution (`d2`), from [`serin_sketches::LogHist`]. The margin must be absolute: the largest
     /// difference of the two distribution functions that is acceptable, such as 0.1. The direction does not matter.
     Distribution,
+    /// The mix of classes (`c2`), from [`serin_sketches::ClassCounts`]. The margin must be absolute: the largest difference
+    /// of a class's shares that is acceptable, such as 0.02. The direction does not matter.
+    Classes,
 }
 
 impl Measure {
@@ -42,7 +45,13 @@ impl Measure {
             Self::Mean { .. } => SummaryKind::Lin,
             Self::CappedMean { .. } => SummaryKind::Capped,
             Self::Quantile { .. } | Self::Distribution => SummaryKind::Log,
+            Self::Classes => SummaryKind::Classes,
         }
+    }
+
+    /// Whether it is an average over parts that may each differ (levels, classes): any of them fails, all must pass.
+    pub(super) fn has_many_parts(self) -> bool {
+        matches!(self, Self::Distribution | Self::Classes)
     }
 }
 
@@ -52,8 +61,20 @@ impl Measure {
 pub enum Against {
     /// Control in the same windows, with a margin.
     Control(Margin),
-    /// A fixed limit in the unit of the metric: for a rate or a quantile.
-    Limit(f64),
+    /// Fixed limits in the unit of the metric, for a rate, a mean or a quantile; control is not looked at.
+    Limit {
+        /// PASS shows that the canary keeps this one.
+        pass: f64,
+        /// FAIL shows that it breaks this one: at least as lax as `pass`.
+        fail: f64,
+    },
+}
+
+impl Against {
+    /// One limit for both.
+    pub fn limit(limit: f64) -> Self {
+        Self::Limit { pass: limit, fail: limit }
+    }
 }
 
 /// One hypothesis: a metric in a segment.
@@ -73,6 +94,18 @@ pub struct HypothesisSpec {
 
 /// Grid levels of `d2`.
 const LEVELS: [f64; 13] = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98];
+
+/// Where the line of a distribution function must lie to be tested.
+pub(super) const ROOM: std::ops::RangeInclusive<f64> = 0.005..=0.995;
+
+/// A limit as a number that is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Bound {
+    /// The limiting rate, or the limiting mean on a scale of [0, 1].
+    pub(super) at: f64,
+    /// For quantiles: the bin above which an answer counts.
+    pub(super) key: Option<i32>,
+}
 
 /// One e-process pair within a hypothesis.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,19 +127,26 @@ pub(super) enum Part {
         /// Line for the distribution functions there.
         line: Line,
     },
-    /// One arm's rate against a limit.
+    /// The share of one class, in one direction.
+    Share {
+        /// Its number among the named ones; `None` for all others together.
+        class: Option<usize>,
+        /// Line for the shares.
+        line: Line,
+    },
+    /// One arm's rate or mean against limits.
     Limit {
-        /// The limiting rate.
-        p0: f64,
-        /// Sign of harm in that rate.
+        /// For FAIL.
+        fail: Bound,
+        /// For PASS.
+        pass: Bound,
+        /// Sign of harm in that rate or mean.
         sign: f64,
-        /// For quantiles: the bin above which an answer counts.
-        key: Option<i32>,
     },
 }
 
 impl HypothesisSpec {
-    /// The e-processes it consists of, or why it cannot be tested.
+    /// The e-processes it consists of from the start, or why it cannot be tested.
     pub(super) fn parts(&self) -> Result<Vec<Part>, SpecError> {
         if !is_inner(self.interval_alpha) {
             return Err(SpecError::Alpha(self.interval_alpha));
@@ -116,23 +156,36 @@ impl HypothesisSpec {
             Measure::Mean { min, max } if !((max - min).is_finite() && max > min) => {
                 return Err(SpecError::Range(min, max));
             }
-            Measure::CappedMean { cap } if !(cap > 0.0 && cap.is_finite()) => return Err(SpecError::Range(0.0, cap)),
+            Measure::CappedMean { cap } if CappedHist::new(cap).is_none() => return Err(SpecError::Range(0.0, cap)),
             _ => {}
         }
         match self.against {
-            Against::Limit(limit) => self.limit_part(limit).map(|part| vec![part]),
+            Against::Limit { pass, fail } => self.limit_part(pass, fail).map(|part| vec![part]),
             Against::Control(margin) => self.control_parts(margin),
         }
     }
 
-    fn limit_part(&self, limit: f64) -> Result<Part, SpecError> {
+    fn limit_part(&self, pass: f64, fail: f64) -> Result<Part, SpecError> {
         let sign = self.direction.sign();
+        let (pass_at, fail_at) = (self.bound(pass)?, self.bound(fail)?);
+        if sign * (fail - pass) < 0.0 {
+            return Err(SpecError::Limits { pass, fail });
+        }
+        Ok(Part::Limit { fail: fail_at, pass: pass_at, sign })
+    }
+
+    fn bound(&self, limit: f64) -> Result<Bound, SpecError> {
         match self.measure {
-            Measure::Rate if is_inner(limit) => Ok(Part::Limit { p0: limit, sign, key: None }),
-            Measure::Quantile { level } if limit > 0.0 && limit.is_finite() => {
-                Ok(Part::Limit { p0: 1.0 - level, sign, key: key_nearest_edge(limit) })
+            Measure::Rate if is_inner(limit) => Ok(Bound { at: limit, key: None }),
+            Measure::Mean { .. } | Measure::CappedMean { .. } => {
+                let (low, width) = self.scale();
+                let at = (limit - low) / width;
+                if is_inner(at) { Ok(Bound { at, key: None }) } else { Err(SpecError::Limit(limit)) }
             }
-            Measure::Mean { .. } | Measure::CappedMean { .. } => Err(SpecError::LimitOfMean),
+            Measure::Quantile { level } if limit > 0.0 && limit.is_finite() => {
+                Ok(Bound { at: 1.0 - level, key: key_nearest_edge(limit) })
+            }
+            Measure::Distribution | Measure::Classes => Err(SpecError::LimitOfMany),
             _ => Err(SpecError::Limit(limit)),
         }
     }
@@ -155,22 +208,39 @@ impl HypothesisSpec {
                 lines.into_iter().map(|line| Part::Exceedance { level, line }).collect()
             }
             Measure::Distribution => {
-                let tolerance = margin.absolute.unwrap_or(0.0);
-                if margin.relative.is_some() || tolerance >= 1.0 {
-                    return Err(SpecError::Margin(margin.relative.unwrap_or(tolerance)));
-                }
-                let both = [1.0, -1.0].map(|sign| Line { v: 1.0, c: sign * tolerance, sign });
-                LEVELS.into_iter().flat_map(|level| both.map(|line| Part::Level { level, line })).collect()
+                let both = tolerance_lines(margin)?;
+                let parts = LEVELS.into_iter().flat_map(|level| both.map(|line| (level, line)));
+                let testable = parts.filter(|(level, line)| ROOM.contains(&line.at(*level)));
+                testable.map(|(level, line)| Part::Level { level, line }).collect()
             }
+            // Its parts are the classes that control turns out to have.
+            Measure::Classes => tolerance_lines(margin).map(|_| Vec::new())?,
         })
+    }
+
+    /// The parts of a mix of classes: each of the named ones and the rest, in both directions.
+    pub(super) fn class_parts(&self, named: usize) -> Vec<Part> {
+        let Against::Control(margin) = self.against else { return Vec::new() };
+        let Ok(both) = tolerance_lines(margin) else { return Vec::new() };
+        let classes = (0..named).map(Some).chain([None]);
+        classes.flat_map(|class| both.map(|line| Part::Share { class, line })).collect()
     }
 
     /// Lowest value and width of the range that maps to [0, 1].
     pub(super) fn scale(&self) -> (f64, f64) {
         match self.measure {
             Measure::Mean { min, max } => (min, max - min),
-            Measure::CappedMean { cap } => (0.0, serin_sketches::CappedHist::new(cap).map_or(cap, |hist| hist.cap())),
+            Measure::CappedMean { cap } => (0.0, CappedHist::new(cap).map_or(cap, |hist| hist.cap())),
             _ => (0.0, 1.0),
         }
     }
+}
+
+/// Both directions of "differs by more than the margin", which must be absolute.
+fn tolerance_lines(margin: Margin) -> Result<[Line; 2], SpecError> {
+    let tolerance = margin.absolute.unwrap_or(0.0);
+    if margin.relative.is_some() || tolerance >= 1.0 {
+        return Err(SpecError::Margin(margin.relative.unwrap_or(tolerance)));
+    }
+    Ok([1.0, -1.0].map(|sign| Line { v: 1.0, c: sign * tolerance, sign }))
 }

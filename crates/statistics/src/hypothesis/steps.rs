@@ -3,24 +3,41 @@
 use serin_sketches::{LN_GAMMA, LogHist, Rate, Summary, ZERO_KEY, key_nearest_edge, upper_edge};
 
 use super::past::Past;
-use super::spec::Part;
-use crate::bets::{ODDS_MULTIPLIERS, PASS_KAPPAS, fail_rate_bets, mean_bets, pass_rate_bets};
-use crate::numeric::{is_inner, ln, odds};
+use super::spec::{Bound, Part, ROOM};
+use crate::bets::{
+    MEAN_EFFECTS, ODDS_MULTIPLIERS, PASS_KAPPAS, fail_rate_bets, limit_mean_bets, limit_rate_bets, mean_bets,
+    pass_rate_bets,
+};
+use crate::numeric::{is_inner, ln};
 use crate::two_means::{Grid, ln_e_grid};
-use crate::{Line, one_rate, two_rates};
+use crate::{Line, PastMean, one_mean, one_rate, two_rates};
 
 /// `ln e` per bet; empty where nothing can be bet (no evidence).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Steps {
     pub(super) fail: Vec<f64>,
     pub(super) pass: Vec<f64>,
+    /// Whether the canary could break the margin here at all: a share of 1 % cannot fall by 2 %.
+    pub(super) room: bool,
 }
 
 impl Steps {
+    fn of(fail: impl IntoIterator<Item = f64>, pass: impl IntoIterator<Item = f64>) -> Self {
+        Self { fail: fail.into_iter().collect(), pass: pass.into_iter().collect(), room: true }
+    }
+
     /// Strata of one window are independent: their e-values multiply.
     pub(super) fn add(&mut self, other: &Self) {
         add(&mut self.fail, &other.fail);
         add(&mut self.pass, &other.pass);
+        self.room |= other.room;
+    }
+
+    /// Divides all evidence by the design effect.
+    pub(super) fn temper(&mut self, phi: f64) {
+        for step in self.fail.iter_mut().chain(&mut self.pass) {
+            *step /= phi;
+        }
     }
 }
 
@@ -34,7 +51,8 @@ fn add(sum: &mut Vec<f64>, more: &[f64]) {
 /// Number of bets of a part, for (FAIL, PASS).
 pub(super) fn menu(part: Part, mean: bool) -> (usize, usize) {
     match part {
-        Part::Line(_) if mean => (crate::bets::MEAN_EFFECTS.len(), crate::bets::MEAN_EFFECTS.len()),
+        Part::Line(_) | Part::Limit { .. } if mean => (MEAN_EFFECTS.len(), MEAN_EFFECTS.len()),
+        Part::Limit { .. } => (ODDS_MULTIPLIERS.len(), ODDS_MULTIPLIERS.len()),
         _ => (ODDS_MULTIPLIERS.len(), PASS_KAPPAS.len()),
     }
 }
@@ -43,13 +61,14 @@ pub(super) fn menu(part: Part, mean: bool) -> (usize, usize) {
 pub(super) fn steps(part: Part, past: &Past, canary: &Summary, control: &Summary) -> Steps {
     match (part, past, canary, control) {
         (Part::Line(line), Past::Rate(past), Summary::Rate(canary), Summary::Rate(control)) => {
-            rate_steps(*canary, *control, past.b_hat(), past.b_hat(), line)
+            let b_hat = past.current().b_hat();
+            rate_steps(*canary, *control, b_hat, b_hat, line)
         }
         (Part::Line(line), Past::Mean(past), canary, control) => {
-            let (canary, control) = (grid(canary), grid(control));
-            mean_steps(&canary, &control, past, line)
+            mean_steps(&grid(canary), &grid(control), past.current(), line)
         }
         (Part::Exceedance { level, line }, Past::Hist(past), Summary::Log(canary), Summary::Log(control)) => {
+            let past = past.current(level);
             let Some((key, shifted)) = past.key_at(level).and_then(|key| Some((key, shift(key, line)?))) else {
                 return Steps::default();
             };
@@ -58,20 +77,35 @@ pub(super) fn steps(part: Part, past: &Past, canary: &Summary, control: &Summary
             rate_steps(exceedances(canary, shifted), exceedances(control, key), b_hat, healthy, boundary)
         }
         (Part::Level { level, line }, Past::Hist(past), Summary::Log(canary), Summary::Log(control)) => {
+            let past = past.current(level);
             let Some(key) = past.key_at(level) else { return Steps::default() };
             let b_hat = 1.0 - past.tail(key);
-            if !(0.005..=0.995).contains(&line.at(b_hat)) || !is_inner(b_hat) {
+            if !ROOM.contains(&line.at(b_hat)) {
                 return Steps::default();
             }
             rate_steps(not_above(canary, key), not_above(control, key), b_hat, b_hat, line)
         }
-        (Part::Limit { p0, sign, key }, past, canary, _) => {
-            let rate = match (canary, key) {
-                (Summary::Rate(rate), None) => *rate,
-                (Summary::Log(hist), Some(key)) => exceedances(hist, key),
-                _ => return Steps::default(),
+        (Part::Share { class, line }, Past::Classes(past), Summary::Classes(canary), Summary::Classes(control)) => {
+            let b_hat = past.share(class);
+            let rates = past.seen(class, canary).zip(past.seen(class, control));
+            let steps = rates.map(|(canary, control)| rate_steps(canary, control, b_hat, b_hat, line));
+            Steps { room: is_inner(line.at(b_hat)), ..steps.unwrap_or_default() }
+        }
+        (Part::Limit { fail, pass, sign }, Past::Mean(past), Summary::Lin(_) | Summary::Capped(_), _) => {
+            let (canary, past) = (grid(canary), past.current());
+            let sd = if past.n() >= super::MIN_PAST { past.sd() } else { PastMean::default().sd() };
+            let side = |limit: f64, sign: f64| {
+                limit_mean_bets(sd, limit, sign).map(|lam| one_mean::ln_e(&canary, lam, limit, sign))
             };
-            limit_steps(rate, p0, sign, past.healthy_rate(key))
+            Steps::of(side(fail.at, sign), side(pass.at, -sign))
+        }
+        (Part::Limit { fail, pass, sign }, _, canary, _) => {
+            let side = |bound: Bound, sign: f64| match (canary, bound.key) {
+                (Summary::Rate(rate), None) => limit_steps(*rate, bound.at, sign),
+                (Summary::Log(hist), Some(key)) => limit_steps(exceedances(hist, key), bound.at, sign),
+                _ => [0.0; ODDS_MULTIPLIERS.len()],
+            };
+            Steps::of(side(fail, sign), side(pass, -sign))
         }
         _ => Steps::default(),
     }
@@ -79,34 +113,26 @@ pub(super) fn steps(part: Part, past: &Past, canary: &Summary, control: &Summary
 
 fn rate_steps(canary: Rate, control: Rate, b_hat: f64, healthy: f64, line: Line) -> Steps {
     let step = |bet, line| two_rates::ln_e(canary, control, bet, line);
-    let fail = fail_rate_bets(b_hat, line).map(|bets| bets.map(|bet| step(bet, line)).to_vec());
-    let pass = pass_rate_bets(b_hat, healthy, line).map(|bets| bets.map(|bet| step(bet, line.reversed())).to_vec());
-    Steps { fail: fail.unwrap_or_default(), pass: pass.unwrap_or_default() }
+    let fail = fail_rate_bets(b_hat, line).map(|bets| bets.map(|bet| step(bet, line)));
+    let pass = pass_rate_bets(b_hat, healthy, line).map(|bets| bets.map(|bet| step(bet, line.reversed())));
+    Steps::of(fail.into_iter().flatten(), pass.into_iter().flatten())
 }
 
-fn mean_steps(canary: &Grid, control: &Grid, past: &crate::PastMean, line: Line) -> Steps {
+fn mean_steps(canary: &Grid, control: &Grid, past: &PastMean, line: Line) -> Steps {
     let size = |grid: &Grid| grid.iter().map(|&(_, count)| count).sum::<u64>() as f64;
     let (n_c, n_s) = (size(canary), size(control));
-    let side = |line: Line| {
-        let bets = mean_bets(past, n_c, n_s, line);
-        bets.map(|(b0, lams)| lams.map(|lam| ln_e_grid(canary, control, lam, b0, line)).to_vec()).unwrap_or_default()
-    };
     if n_c == 0.0 || n_s == 0.0 {
         return Steps::default();
     }
-    Steps { fail: side(line), pass: side(line.reversed()) }
+    let side = |line: Line| {
+        let bets = mean_bets(past, n_c, n_s, line);
+        bets.map(|(b0, lams)| lams.map(|lam| ln_e_grid(canary, control, lam, b0, line))).into_iter().flatten()
+    };
+    Steps::of(side(line), side(line.reversed()))
 }
 
-fn limit_steps(rate: Rate, p0: f64, sign: f64, healthy: Option<f64>) -> Steps {
-    let fail = ODDS_MULTIPLIERS.map(|m| {
-        let o = if sign > 0.0 { odds(p0) * m } else { odds(p0) / m };
-        one_rate::ln_e(rate, o / (1.0 + o), p0)
-    });
-    // PASS bets on what control shows, if that keeps the limit; the line has slope 1 through (p0, p0).
-    let keeps = healthy.filter(|&healthy| sign * (p0 - healthy) > 0.0);
-    let bets = keeps.and_then(|healthy| pass_rate_bets(p0, healthy, Line { v: 1.0, c: 0.0, sign }));
-    let pass = bets.map(|bets| bets.map(|bet| one_rate::ln_e(rate, bet.a, p0)).to_vec());
-    Steps { fail: fail.to_vec(), pass: pass.unwrap_or_default() }
+fn limit_steps(rate: Rate, limit: f64, sign: f64) -> [f64; ODDS_MULTIPLIERS.len()] {
+    limit_rate_bets(limit, sign).map(|bet| one_rate::ln_e(rate, bet, limit))
 }
 
 /// The canary's bin for control's bin `key` at the margin: `GAMMA^m y` nearest to `(1+r) y`, or the edge nearest `y + d`.
