@@ -1,0 +1,364 @@
+//! One hypothesis as planned: how many canary answers prove what.
+
+use crate::laws::{normal_isf, normal_sf};
+use crate::numeric::{bisect, exp, is_inner, ln};
+use crate::planning::growth::{self, Growth};
+use crate::planning::sample_size::z_squared;
+use crate::{Direction, Line, Margin, SpecError};
+
+/// What control is expected to show: from its history, or a guess.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Expected {
+    /// A share of answers (`b2`, `b1`; classes and disagreement too).
+    Rate {
+        /// Control's share, strictly between 0 and 1.
+        control: f64,
+    },
+    /// A mean (`m2`, `m2w`, `m1`).
+    Mean {
+        /// Control's mean, in the metric's unit.
+        control: f64,
+        /// Standard deviation of one answer, above 0; both arms'.
+        sd: f64,
+    },
+    /// A quantile of a positive quantity (`q2`). Values are taken as log-normal near the quantile, and a regression as
+    /// a stretch of all of them.
+    Quantile {
+        /// Control's quantile, in the metric's unit, above 0.
+        control: f64,
+        /// Its level, such as 0.99.
+        level: f64,
+        /// Standard deviation of the logarithm of the values, above 0: [`log_sd`] has it from two quantiles.
+        log_sd: f64,
+    },
+    /// The whole distribution (`d2`). The canary's value is the largest difference of the distribution functions: control's is 0.
+    Distribution,
+    /// Events per unit of exposure (`p2`). Numbers of answers are then units of the canary's exposure.
+    Events {
+        /// Control's events per unit, above 0.
+        control: f64,
+    },
+}
+
+/// Nats that the sequential FAIL test pays beyond the bet on the truth: for the mixture over bets and over start windows, and
+/// for learning control's value. Section 7 of the statistical specification, from simulation.
+pub const FAIL_OVERHEAD: f64 = 1.5;
+
+/// The same for PASS: it has no restarts, and lucky early crossings pay for its mixture.
+pub const PASS_OVERHEAD: f64 = 0.0;
+
+/// Processes that a distribution's evidence is averaged over: 13 levels, two directions.
+const LEVELS: f64 = 26.0;
+
+/// Why nothing can be planned.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// A figure out of range.
+    #[error("{what} {value} must be {must}")]
+    Range {
+        /// Which figure.
+        what: &'static str,
+        /// What was given.
+        value: f64,
+        /// What is allowed.
+        must: &'static str,
+    },
+    /// A margin that makes no sense.
+    #[error(transparent)]
+    Margin(#[from] SpecError),
+    /// The margin is of a kind that this measure has no test for.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
+/// One hypothesis, with what control is expected to show. Values of the canary are in the metric's unit (for
+/// [`Expected::Distribution`]: the largest difference of the distribution functions).
+///
+/// Forecasts of the sequential tests use `E[n_c] ~ (ln(1/alpha) + overhead) / growth`, where growth is the expected `ln e` per canary
+/// answer of a bet on the truth (for rates `KL` to the null's nearest point, for means half the squared distance in standard
+/// errors). They are means; the 90 % quantile is about 1.7 times as large. Assumes independent answers and a steady effect from
+/// the first window on. Source: section 7 of the statistical specification.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    expected: Expected,
+    direction: Direction,
+    /// Boundaries of FAIL: harm must be beyond all.
+    fail: Vec<Border>,
+    /// Boundaries of PASS: harm must be within one.
+    pass: Vec<Border>,
+    kappa: f64,
+    parts: f64,
+    design_effect: f64,
+}
+
+/// A line, and the value that stands for control on it: control's own, or the limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Border {
+    reference: f64,
+    line: Line,
+}
+
+impl Planned {
+    /// Against control with a margin; `kappa = n_s / n_c` is the number of control answers per canary answer.
+    pub fn against_control(
+        expected: Expected,
+        direction: Direction,
+        margin: Margin,
+        kappa: f64,
+    ) -> Result<Self, PlanError> {
+        expected.check()?;
+        margin.check(direction)?;
+        if kappa.is_nan() || kappa <= 0.0 {
+            return Err(range("the number of control answers per canary answer", kappa, "above 0"));
+        }
+        match expected {
+            Expected::Events { .. } if margin.absolute.is_some() => {
+                return Err(PlanError::Unsupported("a count of events takes a relative margin only"));
+            }
+            Expected::Distribution if margin.relative.is_some() => {
+                return Err(PlanError::Unsupported("a distribution takes an absolute margin only"));
+            }
+            _ => {}
+        }
+        // A distribution is worse when it differs, in any direction.
+        let direction = if expected == Expected::Distribution { Direction::LowerIsBetter } else { direction };
+        let reference = expected.control();
+        let borders: Vec<Border> = margin.lines(direction).into_iter().map(|line| Border { reference, line }).collect();
+        Ok(Self {
+            expected,
+            direction,
+            fail: borders.clone(),
+            pass: borders,
+            kappa,
+            parts: if expected == Expected::Distribution { LEVELS } else { 1.0 },
+            design_effect: 1.0,
+        })
+    }
+
+    /// One arm against limits in the metric's unit: PASS proves better than `pass`, FAIL proves worse than `fail`. Control's expected value
+    /// stands for a healthy canary.
+    pub fn against_limit(expected: Expected, direction: Direction, pass: f64, fail: f64) -> Result<Self, PlanError> {
+        expected.check()?;
+        let border = |limit: f64| {
+            let sensible = match expected {
+                Expected::Rate { .. } => is_inner(limit),
+                Expected::Mean { .. } => limit.is_finite(),
+                Expected::Quantile { .. } | Expected::Events { .. } => limit > 0.0 && limit.is_finite(),
+                Expected::Distribution => false,
+            };
+            let line = Line { v: 1.0, c: 0.0, sign: direction.sign() };
+            sensible.then_some(vec![Border { reference: limit, line }]).ok_or(SpecError::Limit(limit))
+        };
+        let (fail, pass) = (border(fail)?, border(pass)?);
+        Ok(Self { expected, direction, fail, pass, kappa: f64::INFINITY, parts: 1.0, design_effect: 1.0 })
+    }
+
+    /// The same with evidence averaged over `parts` equal processes of which one sees the effect: FAIL pays `ln(parts)` more. For class
+    /// mixes (two per class). Less than 1 counts as 1.
+    #[must_use]
+    pub fn averaged_over(mut self, parts: u32) -> Self {
+        self.parts = f64::from(parts.max(1));
+        self
+    }
+
+    /// The same with clustered answers: every number of answers grows by the design effect. Less than 1 (or NaN) counts as 1.
+    #[must_use]
+    pub fn with_design_effect(mut self, design_effect: f64) -> Self {
+        self.design_effect = design_effect.max(1.0);
+        self
+    }
+
+    /// What control (and a healthy canary) is expected to show.
+    pub fn control(&self) -> f64 {
+        self.expected.control()
+    }
+
+    /// The value of the canary beyond which FAIL can be proven: the laxer of two margins. `None` if no value can be that bad (a
+    /// margin that reaches beyond all rates).
+    pub fn fail_border(&self) -> Option<f64> {
+        let sign = self.direction.sign();
+        let at = |border: &Border| border.line.at(border.reference);
+        let worst = self.fail.iter().map(at).max_by(|a, b| (sign * a).total_cmp(&(sign * b)))?;
+        self.expected.allows(worst).then_some(worst)
+    }
+
+    /// Canary answers expected until FAIL, if the canary's value is `canary`, tested at level `alpha` (the rollback budget times the
+    /// weight of this hypothesis: `alpha_i = alpha_rb w_i`). `None` if that canary is not beyond the margin.
+    pub fn n_to_fail(&self, canary: f64, alpha: f64) -> Option<f64> {
+        let nats = self.fail_growths(canary)?.map(|growth| growth.nats).fold(f64::INFINITY, f64::min);
+        self.answers((evidence(alpha)? + FAIL_OVERHEAD + ln(self.parts)) / nats)
+    }
+
+    /// Canary answers expected until PASS at level `alpha`, if the canary's value is `canary` ([`Self::control`] for a healthy one).
+    /// `None` if that canary is not within the margin, or the margin is 0.
+    pub fn n_to_pass(&self, canary: f64, alpha: f64) -> Option<f64> {
+        let nats = self.pass_growths(canary)?.map(|growth| growth.nats).fold(0.0, f64::max);
+        let alternatives = if self.expected == Expected::Distribution { 1.0 } else { self.pass.len() as f64 };
+        self.answers((evidence(alpha)? + PASS_OVERHEAD + ln(alternatives)) / nats)
+    }
+
+    /// The value of the canary nearest to the margin that is expected to FAIL within `n_c` canary answers. `None` if none is.
+    /// In the metric's unit: the effect itself is the difference to [`Self::control`].
+    pub fn detectable(&self, n_c: f64, alpha: f64) -> Option<f64> {
+        self.search(|canary| self.n_to_fail(canary, alpha).is_some_and(|n| n <= n_c))
+    }
+
+    /// Canary answers of a fixed-horizon z-test (one look) with this power to FAIL: the yardstick of [`Self::n_to_fail`].
+    pub fn fixed_n_to_fail(&self, canary: f64, alpha: f64, power: f64) -> Option<f64> {
+        let z2 = z_squared(alpha, power, 1)?;
+        self.answers(self.fail_growths(canary)?.map(|growth| growth.fixed(z2)).fold(0.0, f64::max))
+    }
+
+    /// Canary answers of a fixed-horizon z-test (one look) with this power to PASS: the yardstick of [`Self::n_to_pass`].
+    pub fn fixed_n_to_pass(&self, canary: f64, alpha: f64, power: f64) -> Option<f64> {
+        let z2 = z_squared(alpha, power, 1)?;
+        self.answers(self.pass_growths(canary)?.map(|growth| growth.fixed(z2)).fold(f64::INFINITY, f64::min))
+    }
+
+    /// As [`Self::detectable`], for a fixed-horizon z-test with this power.
+    pub fn fixed_detectable(&self, n_c: f64, alpha: f64, power: f64) -> Option<f64> {
+        self.search(|canary| self.fixed_n_to_fail(canary, alpha, power).is_some_and(|n| n <= n_c))
+    }
+
+    /// Harm per request of a canary with this value, for [`crate::planning::Canary::at_risk`]: how much worse it is than control.
+    pub fn harm(&self, canary: f64) -> f64 {
+        self.direction.sign() * (canary - self.control())
+    }
+
+    fn answers(&self, n_c: f64) -> Option<f64> {
+        let n_c = n_c * self.design_effect;
+        (n_c > 0.0 && n_c.is_finite()).then_some(n_c)
+    }
+
+    /// All boundaries, if the canary is beyond every one.
+    fn fail_growths(&self, canary: f64) -> Option<impl Iterator<Item = Growth>> {
+        let all: Option<Vec<Growth>> = self.fail.iter().map(|border| self.growth(canary, *border)).collect();
+        all.filter(|all| all.iter().all(|growth| growth.harm > 0.0)).map(Vec::into_iter)
+    }
+
+    /// The boundaries that the canary is within.
+    fn pass_growths(&self, canary: f64) -> Option<impl Iterator<Item = Growth>> {
+        let all: Vec<Growth> = self.pass.iter().filter_map(|border| self.growth(canary, *border)).collect();
+        all.iter().any(|growth| growth.harm < 0.0).then(|| all.into_iter().filter(|growth| growth.harm < 0.0))
+    }
+
+    fn growth(&self, canary: f64, Border { reference, line }: Border) -> Option<Growth> {
+        match self.expected {
+            Expected::Rate { .. } => growth::rates(canary, reference, line, self.kappa),
+            Expected::Mean { sd, .. } => {
+                canary.is_finite().then(|| growth::means(canary, reference, sd, line, self.kappa))
+            }
+            Expected::Quantile { level, log_sd, .. } => {
+                let threshold = line.at(reference);
+                let exceeds = normal_sf(-normal_isf(level) + ln(threshold / canary) / log_sd);
+                let even = Line { v: 1.0, c: 0.0, sign: line.sign };
+                (canary > 0.0 && threshold > 0.0)
+                    .then(|| growth::rates(exceeds, 1.0 - level, even, self.kappa))
+                    .flatten()
+            }
+            // Where both functions are near one half a difference is hardest to see.
+            Expected::Distribution => growth::rates(0.5 + 0.5 * canary, 0.5 - 0.5 * canary, line, self.kappa),
+            Expected::Events { .. } => growth::events(canary, reference, line, self.kappa),
+        }
+    }
+
+    /// The value nearest to the border for which `seen` holds; it must hold further out too.
+    fn search(&self, seen: impl Fn(f64) -> bool) -> Option<f64> {
+        let border = self.fail_border()?;
+        let extreme = self.expected.extreme(border, self.direction);
+        seen(extreme).then(|| bisect(extreme, border, seen))
+    }
+}
+
+impl Expected {
+    fn control(self) -> f64 {
+        match self {
+            Self::Rate { control }
+            | Self::Mean { control, .. }
+            | Self::Quantile { control, .. }
+            | Self::Events { control } => control,
+            Self::Distribution => 0.0,
+        }
+    }
+
+    fn check(self) -> Result<(), PlanError> {
+        let positive = |what, value: f64| {
+            if value > 0.0 && value.is_finite() { Ok(()) } else { Err(range(what, value, "above 0 and finite")) }
+        };
+        match self {
+            Self::Rate { control } if !is_inner(control) => {
+                Err(range("control's rate", control, "between 0 and 1, ends excluded"))
+            }
+            Self::Mean { control, sd } => {
+                if !control.is_finite() {
+                    return Err(range("control's mean", control, "finite"));
+                }
+                positive("the standard deviation", sd)
+            }
+            Self::Quantile { control, level, log_sd } => {
+                if !is_inner(level) {
+                    return Err(SpecError::Level(level).into());
+                }
+                positive("control's quantile", control)?;
+                positive("the standard deviation of the logarithm", log_sd)
+            }
+            Self::Events { control } => positive("control's events per unit of exposure", control),
+            Self::Rate { .. } | Self::Distribution => Ok(()),
+        }
+    }
+
+    /// Whether a canary can have this value.
+    fn allows(self, value: f64) -> bool {
+        match self {
+            Self::Rate { .. } => is_inner(value),
+            Self::Mean { .. } => value.is_finite(),
+            Self::Quantile { .. } | Self::Events { .. } => value > 0.0 && value.is_finite(),
+            Self::Distribution => (0.0..1.0).contains(&value),
+        }
+    }
+
+    /// The worst value that is looked at.
+    fn extreme(self, border: f64, direction: Direction) -> f64 {
+        let up = direction == Direction::LowerIsBetter;
+        match self {
+            Self::Rate { .. } | Self::Distribution => {
+                if up {
+                    1.0 - 1e-12
+                } else {
+                    1e-12
+                }
+            }
+            Self::Mean { sd, .. } => border + direction.sign() * 1e3 * sd,
+            Self::Quantile { log_sd, .. } => border * exp((direction.sign() * 20.0 * log_sd).clamp(-300.0, 300.0)),
+            Self::Events { .. } => {
+                if up {
+                    border * 1e6
+                } else {
+                    border * 1e-12
+                }
+            }
+        }
+    }
+}
+
+impl Growth {
+    /// Canary answers of a z-test; `z2 = (z_alpha + z_power)^2`.
+    fn fixed(self, z2: f64) -> f64 {
+        z2 * self.variance / (self.harm * self.harm)
+    }
+}
+
+/// Standard deviation of the logarithm of log-normal values, from two quantiles `(level, value)`, such as p50 and p99:
+/// `ln(y2 / y1) / (z_{p2} - z_{p1})`. `None` unless levels and values are in (0, 1) and above 0, and both increase.
+pub fn log_sd((low_level, low): (f64, f64), (high_level, high): (f64, f64)) -> Option<f64> {
+    let log_sd = ln(high / low) / (normal_isf(low_level) - normal_isf(high_level));
+    (low > 0.0 && high_level > low_level && log_sd > 0.0 && log_sd.is_finite()).then_some(log_sd)
+}
+
+fn evidence(alpha: f64) -> Option<f64> {
+    is_inner(alpha).then(|| -ln(alpha))
+}
+
+fn range(what: &'static str, value: f64, must: &'static str) -> PlanError {
+    PlanError::Range { what, value, must }
+}
