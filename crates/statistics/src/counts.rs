@@ -14,6 +14,16 @@ pub fn poisson_ln_e(canary: (u64, f64), control: (u64, f64), null_ratio: f64, be
     canary.0 as f64 * ln(bet / null) + control.0 as f64 * ln((1.0 - bet) / (1.0 - null))
 }
 
+/// `p1`: `ln e` of one window of one arm against "at most `limit` events per exposure", betting on `bet`:
+/// `k ln(bet/limit) - (bet - limit) t`, exact for Poisson counts. 0 if exposure, limit or bet make no sense.
+pub fn poisson_limit_ln_e(canary: (u64, f64), limit: f64, bet: f64) -> f64 {
+    let positive = |x: f64| x > 0.0 && x.is_finite();
+    if !(positive(canary.1) && positive(limit) && positive(bet)) {
+        return 0.0;
+    }
+    canary.0 as f64 * ln(bet / limit) - (bet - limit) * canary.1
+}
+
 /// `c2` (homogeneity): `ln e` of one window against "both arms draw classes alike", betting on the shares `bet_c`, `bet_s`
 /// chosen before the window: `sum_k [C_k ln(t_ck/t_0k) + S_k ln(t_sk/t_0k)]`, `t_0 = (n_c t_c + n_s t_s)/n`.
 /// 0 if an arm is empty, lengths differ or a share is not positive.
@@ -71,6 +81,9 @@ mod tests {
     fn nonsense_is_no_evidence() {
         assert_eq!(poisson_ln_e((5, 0.0), (5, 1.0), 1.0, 2.0), 0.0);
         assert_eq!(poisson_ln_e((5, f64::NAN), (5, 1.0), 1.0, 2.0), 0.0);
+        assert_eq!(poisson_limit_ln_e((5, 0.0), 1.0, 2.0), 0.0);
+        assert_eq!(poisson_limit_ln_e((5, 1.0), 1.0, f64::NAN), 0.0);
+        assert!(poisson_limit_ln_e((20, 10.0), 1.0, 2.0) > 3.0 && poisson_limit_ln_e((10, 10.0), 1.0, 2.0) < 0.0);
         assert_eq!(classes_ln_e(&[1], &[1, 2], &[1.0], &[1.0]), 0.0);
         assert_eq!(classes_ln_e(&[1, 1], &[1, 2], &[0.0, 1.0], &[0.5, 0.5]), 0.0);
     }

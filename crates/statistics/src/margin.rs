@@ -95,6 +95,9 @@ pub enum SpecError {
         /// The FAIL limit.
         fail: f64,
     },
+    /// Disagreement is a property of both versions together.
+    #[error("the share of pairs that disagree is held against a limit, not against control")]
+    NeedsLimit,
     /// A distribution or a mix of classes has no single value to limit.
     #[error("a distribution or a mix of classes is compared with control, not with a limit")]
     LimitOfMany,

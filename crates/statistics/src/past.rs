@@ -4,7 +4,7 @@
 //! tests stay valid; they only lose power when the past is a poor guide.
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::{Rate, ZERO_KEY};
+use serin_sketches::{Events, Rate, ZERO_KEY};
 
 use crate::numeric::sqrt;
 use crate::two_means::Grid;
@@ -33,7 +33,13 @@ impl PastRate {
         self.n = phi * self.n + window.n() as f64;
     }
 
-    /// Forgotten number of trials.
+    /// Adds a window of events per exposure.
+    pub(crate) fn push_events(&mut self, window: Events, phi: f64) {
+        self.k = phi * self.k + window.k() as f64;
+        self.n = phi * self.n + window.exposure() as f64;
+    }
+
+    /// Forgotten number of trials (or exposure).
     pub fn n(&self) -> f64 {
         self.n
     }

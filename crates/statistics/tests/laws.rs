@@ -4,7 +4,9 @@
 
 use proptest::prelude::*;
 use serin_sketches::hash::hash64;
-use serin_sketches::{CappedHist, ClassCounts, GAMMA, LinHist, LogHist, MAX_COUNT, Rate, Summary, SummaryKind};
+use serin_sketches::{
+    CappedHist, ClassCounts, Events, GAMMA, LinHist, LogHist, MAX_COUNT, Pair, Pairs, Rate, Summary, SummaryKind,
+};
 use serin_statistics::{
     Against, Direction, Hypothesis, HypothesisSpec, Margin, Measure, ObserveError, SpecError, Stratum,
 };
@@ -31,6 +33,10 @@ fn specs() -> Vec<HypothesisSpec> {
         limit(Measure::Mean { min: -1.0, max: 9.0 }, 2.3),
         limit(Measure::CappedMean { cap: 8.0 }, 2.3),
         spec(Measure::Classes, Margin::absolute(0.02)),
+        spec(Measure::Count, Margin::relative(0.1)),
+        limit(Measure::Count, 0.2),
+        limit(Measure::Disagreement, 0.2),
+        spec(Measure::PairedDifference { width: 9.0 }, Margin::absolute(0.1)),
     ]
 }
 
@@ -62,6 +68,19 @@ fn summary(measure: Measure, values: &[f64]) -> Summary {
                 counts.insert(&format!("class {}", (0.5 * value) as u32)).unwrap();
             }
             Summary::Classes(counts)
+        }
+        SummaryKind::Events => {
+            let events = values.iter().map(|value| (0.25 * value) as u64).sum();
+            Summary::Events(Events::new(events, values.len() as u64).unwrap())
+        }
+        SummaryKind::Pairs => {
+            // Against what control answered on average.
+            let mut pairs = Pairs::new();
+            for (index, value) in values.iter().enumerate() {
+                let difference = (value - 2.05) / 9.0;
+                pairs.insert(Pair::Number { differs: *value > 4.0, difference, hash: hash(index) }).unwrap();
+            }
+            Summary::Pairs(pairs)
         }
         _ => Summary::Log(log_hist(values, 1.0)),
     }
@@ -169,7 +188,7 @@ fn nothing_to_judge_is_no_evidence() {
     for spec in specs() {
         let mut hypothesis = Hypothesis::new(spec).unwrap();
         let (empty, some) = (summary(spec.measure, &[]), summary(spec.measure, &values(5, 500, 1.0)));
-        let one_arm = matches!(spec.against, Against::Limit { .. });
+        let one_arm = matches!(spec.against, Against::Limit { .. }) || spec.measure.summary() == SummaryKind::Pairs;
         hypothesis.observe(0, &[]).unwrap();
         hypothesis.observe(1, &[Stratum { canary: &empty, control: &empty }]).unwrap();
         hypothesis.observe(2, &[Stratum { canary: &empty, control: &some }]).unwrap();
@@ -181,7 +200,8 @@ fn nothing_to_judge_is_no_evidence() {
         // Nothing known of control yet: the first window only teaches.
         let mut hypothesis = Hypothesis::new(spec).unwrap();
         hypothesis.observe(1, &[Stratum { canary: &some, control: &some }]).unwrap();
-        assert_eq!(bits(&hypothesis) == [0; 3], !one_arm, "{spec:?}");
+        let bets_at_once = one_arm || spec.measure == Measure::Count;
+        assert_eq!(bits(&hypothesis) == [0; 3], !bets_at_once, "{spec:?}");
         assert!(hypothesis.is_ready());
     }
 }
@@ -268,7 +288,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn merge_order_never_changes_a_bit(which in 0..10_usize, seed: u64, cut in 0..200_usize, swap: bool) {
+    fn merge_order_never_changes_a_bit(which in 0..14_usize, seed: u64, cut in 0..200_usize, swap: bool) {
         // P2.
         let spec = specs()[which];
         let (c, s) = (values(seed, 200, 0.3), values(seed ^ 1, 900, 0.0));
@@ -287,7 +307,7 @@ proptest! {
         };
         let mut hypotheses = [Hypothesis::new(spec).unwrap(), Hypothesis::new(spec).unwrap()];
         let (canary, control) = (merged(&c), merged(&s));
-        let dithered = matches!(spec.measure, Measure::Mean { .. } | Measure::CappedMean { .. });
+        let dithered = matches!(spec.measure.summary(), SummaryKind::Lin | SummaryKind::Capped | SummaryKind::Pairs);
         let second = if dithered { (&canary.0, &control.0) } else { (&canary.1, &control.1) };
         for (hypothesis, (canary, control)) in hypotheses.iter_mut().zip([(&canary.0, &control.0), second]) {
             hypothesis.observe_warmup(control).unwrap();

@@ -1,12 +1,12 @@
 //! Estimates for people: both arms, their difference, its always-valid interval. None of it decides.
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::{ClassCounts, LogHist, Rate, Summary, lower_edge, upper_edge};
+use serin_sketches::{ClassCounts, Events, LogHist, Rate, Summary, lower_edge, upper_edge};
 
 use super::Stratum;
 use super::past::Past;
 use super::spec::{Against, HypothesisSpec, Measure};
-use super::steps::{exceedances, grid};
+use super::steps::{exceedances, grid, rate};
 use crate::PastMean;
 use crate::interval::{Stratified, ecdf_radius, quantile_levels, rate_interval_of};
 
@@ -61,22 +61,27 @@ enum Totals {
     Mean(PastMean, u64),
     Hist(LogHist),
     Classes(ClassCounts),
+    Count(Events),
 }
 
 impl Totals {
     fn new(measure: Measure) -> Self {
         match measure {
-            Measure::Rate => Self::Rate(Rate::default()),
-            Measure::Mean { .. } | Measure::CappedMean { .. } => Self::Mean(PastMean::default(), 0),
+            Measure::Rate | Measure::Disagreement => Self::Rate(Rate::default()),
+            Measure::Mean { .. } | Measure::CappedMean { .. } | Measure::PairedDifference { .. } => {
+                Self::Mean(PastMean::default(), 0)
+            }
             Measure::Quantile { .. } | Measure::Distribution => Self::Hist(LogHist::new()),
             Measure::Classes => Self::Classes(ClassCounts::default()),
+            Measure::Count => Self::Count(Events::default()),
         }
     }
 
     /// Adds a summary; one that would overflow 2^53 answers is left out of the display.
     fn push(&mut self, summary: &Summary) {
         match (self, summary) {
-            (Self::Rate(total), Summary::Rate(rate)) => drop(total.merge(rate)),
+            (Self::Rate(total), summary) => drop(total.merge(&rate(summary))),
+            (Self::Count(total), Summary::Events(events)) => drop(total.merge(events)),
             (Self::Mean(total, n), summary) => {
                 total.push(&grid(summary), 1.0);
                 *n = n.saturating_add(summary.n());
@@ -93,6 +98,7 @@ impl Totals {
             Self::Mean(_, n) => *n,
             Self::Hist(total) => total.total(),
             Self::Classes(total) => total.total(),
+            Self::Count(total) => total.exposure(),
         }
     }
 }
@@ -156,13 +162,23 @@ impl Totalled {
                     self.difference.push(x - y, phi * (a * (1.0 - a) / n_c + b * (1.0 - b) / n_s));
                 }
             }
+            (Past::Count(past), Totals::Count(total), Summary::Events(now_c), Summary::Events(now_s)) => {
+                let b = past.b_hat();
+                let a = (total.k() as f64 + PRIOR * b) / (total.exposure() as f64 + PRIOR);
+                self.squared_skewness = 1.0 / b;
+                if spec.one_arm() {
+                    self.difference.push(now_c.value().unwrap_or(0.0), phi * a / n_c);
+                } else if let Some((x, y)) = now_c.value().zip(now_s.value()) {
+                    self.difference.push(x - y, phi * (a / n_c + b / n_s));
+                }
+            }
             (Past::Mean(past), Totals::Mean(total, _), now_c, now_s) => {
                 let past = past.current();
                 let past_variance = past.variance().max(1e-6);
                 let weight = total.n() / (total.n() + PRIOR);
                 let canary_variance = weight * total.variance() + (1.0 - weight) * past_variance;
                 self.squared_skewness = past.squared_skewness();
-                if let Against::Limit { .. } = spec.against {
+                if spec.one_arm() {
                     if let Some(x) = mean(now_c) {
                         self.difference.push(x, phi * canary_variance / n_c);
                     }
@@ -195,11 +211,19 @@ impl Totalled {
             Against::Limit { fail, .. } => {
                 effect.difference = canary.value.map(|value| value - fail);
                 let (low, high) = match spec.measure {
-                    Measure::Mean { .. } | Measure::CappedMean { .. } => self.mean_interval(spec),
+                    Measure::Count => self.mean_interval(spec),
+                    measure if measure.is_mean() => self.mean_interval(spec),
                     _ => arm_interval(&self.canary, spec, spec.interval_alpha),
                 };
                 effect.low = low.map(|low| low - fail);
                 effect.high = high.map(|high| high - fail);
+            }
+            Against::Control(margin) if spec.one_arm() => {
+                effect.margin = margin.absolute.or(Some(0.0));
+                effect.difference = canary.value;
+                (effect.low, effect.high) = self.mean_interval(spec);
+                let interval = effect.low.zip(effect.high);
+                effect.better = interval.is_some_and(|interval| is_better(spec, interval));
             }
             Against::Control(margin) => {
                 effect.margin = match spec.measure {
@@ -260,8 +284,7 @@ impl Totalled {
 
     /// The stratified normal interval on the scale [0, 1], once there are answers enough for it.
     fn stratified(&self, spec: &HypothesisSpec) -> Option<(f64, f64)> {
-        let one_arm = matches!(spec.against, Against::Limit { .. });
-        let worth = if one_arm { self.canary.worth } else { self.canary.worth.min(self.control.worth) };
+        let worth = if spec.one_arm() { self.canary.worth } else { self.canary.worth.min(self.control.worth) };
         let enough = worth >= MIN_NORMAL.max(PER_SQUARED_SKEWNESS * self.squared_skewness);
         enough.then(|| self.difference.interval(spec.interval_alpha, spec.horizon))?
     }
@@ -311,6 +334,7 @@ fn estimate(arm: &Arm, spec: &HypothesisSpec) -> ArmEstimate {
     let (low, width) = spec.scale();
     let value = match (&arm.totals, spec.measure) {
         (Totals::Rate(rate), _) => rate.value(),
+        (Totals::Count(events), _) => events.value(),
         (Totals::Mean(total, n), _) => (*n > 0).then(|| low + width * total.plain_mean()),
         (Totals::Hist(hist), Measure::Quantile { level }) => hist.quantile(level),
         (Totals::Hist(_) | Totals::Classes(_), _) => None,

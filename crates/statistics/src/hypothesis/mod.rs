@@ -33,7 +33,7 @@ use steps::{Steps, menu, steps};
 pub struct Stratum<'a> {
     /// The canary's summary.
     pub canary: &'a Summary,
-    /// Control's summary.
+    /// Control's summary. Not looked at against a limit; for pairs, which are summarised once, anything of the same kind.
     pub control: &'a Summary,
 }
 
@@ -72,7 +72,7 @@ struct Pair {
 
 impl Pair {
     fn new(part: Part, measure: Measure) -> Self {
-        let (fail, pass) = menu(part, matches!(measure, Measure::Mean { .. } | Measure::CappedMean { .. }));
+        let (fail, pass) = menu(part, measure.is_mean());
         Self { part, fail: Mixture::new(fail), pass: Mixture::new(pass), room: false }
     }
 }
@@ -138,16 +138,16 @@ impl Hypothesis {
             self.check(stratum.control)?;
         }
         self.last_window = Some(window_end);
-        let one_arm = matches!(self.spec.against, Against::Limit { .. });
+        let one_arm = self.spec.one_arm();
         let usable = |stratum: &&Stratum<'_>| stratum.canary.n() > 0 && (one_arm || stratum.control.n() > 0);
         let usable: Vec<&Stratum<'_>> = strata.iter().filter(usable).collect();
-        if !usable.is_empty() && (one_arm || self.past.suffices()) {
+        if !usable.is_empty() && self.is_ready() {
             self.advance(&usable);
             if let Past::Classes(past) = &self.past {
                 self.newcomers.appear(past, strata);
             }
         }
-        // Against a limit, the canary is its own past.
+        // Against a limit (and for pairs), the canary is its own past.
         self.past.push(strata.iter().map(|stratum| if one_arm { stratum.canary } else { stratum.control }));
         Ok(())
     }
@@ -230,7 +230,7 @@ impl Hypothesis {
 
     /// Whether enough is known of control to bet ([`MIN_PAST`]).
     pub fn is_ready(&self) -> bool {
-        matches!(self.spec.against, Against::Limit { .. }) || self.past.suffices()
+        self.spec.one_arm() || self.spec.measure == Measure::Count || self.past.suffices()
     }
 
     fn check(&self, summary: &Summary) -> Result<(), ObserveError> {

@@ -84,7 +84,7 @@ impl Hypothesis {
                 (About::Level { level, value }, line.sign)
             }
             (Part::Line(line) | Part::Exceedance { line, .. }, _) => (About::Whole, line.sign),
-            (Part::Limit { sign, .. }, _) => (About::Whole, sign),
+            (Part::Limit { sign, .. } | Part::Ratio { sign, .. }, _) => (About::Whole, sign),
             _ => (About::Whole, 1.0),
         }
     }

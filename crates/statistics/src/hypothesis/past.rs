@@ -6,8 +6,8 @@ use serin_sketches::Summary;
 
 use super::classes::PastClasses;
 use super::spec::Measure;
-use super::steps::grid;
-use crate::{Memory, PastHist, PastMean, PastRate};
+use super::steps::{grid, rate};
+use crate::{FORGETTING, Memory, PastHist, PastMean, PastRate};
 
 /// Smallest forgotten number of control's answers before anything is bet: with fewer, the base rate is a guess, and a bad
 /// guess costs a process evidence that it does not regain. Windows before that only teach.
@@ -21,15 +21,20 @@ pub(super) enum Past {
     Mean(Memory<PastMean>),
     Hist(Memory<PastHist>),
     Classes(PastClasses),
+    /// Events and exposure; only the interval of the effect needs them.
+    Count(PastRate),
 }
 
 impl Past {
     pub(super) fn new(measure: Measure) -> Self {
         match measure {
-            Measure::Rate => Self::Rate(Memory::default()),
-            Measure::Mean { .. } | Measure::CappedMean { .. } => Self::Mean(Memory::default()),
+            Measure::Rate | Measure::Disagreement => Self::Rate(Memory::default()),
+            Measure::Mean { .. } | Measure::CappedMean { .. } | Measure::PairedDifference { .. } => {
+                Self::Mean(Memory::default())
+            }
             Measure::Quantile { .. } | Measure::Distribution => Self::Hist(Memory::default()),
             Measure::Classes => Self::Classes(PastClasses::default()),
+            Measure::Count => Self::Count(PastRate::default()),
         }
     }
 
@@ -39,7 +44,13 @@ impl Past {
         for (index, summary) in window.filter(|summary| summary.n() > 0).enumerate() {
             let forget = index == 0;
             match (&mut *self, summary) {
-                (Self::Rate(past), Summary::Rate(rate)) => past.each(forget, |past, phi| past.push(*rate, phi)),
+                (Self::Rate(past), summary) => {
+                    let rate = rate(summary);
+                    past.each(forget, |past, phi| past.push(rate, phi));
+                }
+                (Self::Count(past), Summary::Events(events)) => {
+                    past.push_events(*events, if forget { FORGETTING } else { 1.0 })
+                }
                 (Self::Mean(past), summary) => {
                     let grid = grid(summary);
                     past.each(forget, |past, phi| past.push(&grid, phi));
@@ -57,6 +68,7 @@ impl Past {
             Self::Mean(past) => past.slow().n(),
             Self::Hist(past) => past.slow().n(),
             Self::Classes(past) => past.n(),
+            Self::Count(past) => past.n(),
         }
     }
 

@@ -35,6 +35,17 @@ pub enum Measure {
     /// The mix of classes (`c2`), from [`serin_sketches::ClassCounts`]. The margin must be absolute: the largest difference
     /// of a class's shares that is acceptable, such as 0.02. The direction does not matter.
     Classes,
+    /// Events per exposure (`p2`), from [`serin_sketches::Events`]. The margin must be relative. Assumes that the arms'
+    /// counts are Poisson given a common course of time; temper by their dispersion if they are not.
+    Count,
+    /// The share of pairs of answers that differ (`b1`), from [`serin_sketches::Pairs`], against a limit.
+    Disagreement,
+    /// The mean difference of paired answers, canary minus control (`m1`; with 0/1 outcomes and no margin this is
+    /// `McNemar`'s test), from [`serin_sketches::Pairs`]. The margin must be absolute.
+    PairedDifference {
+        /// What a difference of 1 in the summary stands for, in the metric's unit; 1 for 0/1 outcomes.
+        width: f64,
+    },
 }
 
 impl Measure {
@@ -46,7 +57,14 @@ impl Measure {
             Self::CappedMean { .. } => SummaryKind::Capped,
             Self::Quantile { .. } | Self::Distribution => SummaryKind::Log,
             Self::Classes => SummaryKind::Classes,
+            Self::Count => SummaryKind::Events,
+            Self::Disagreement | Self::PairedDifference { .. } => SummaryKind::Pairs,
         }
+    }
+
+    /// Whether it is a mean of values on a grid, rather than a rate.
+    pub(super) fn is_mean(self) -> bool {
+        matches!(self, Self::Mean { .. } | Self::CappedMean { .. } | Self::PairedDifference { .. })
     }
 
     /// Whether it is an average over parts that may each differ (levels, classes): any of them fails, all must pass.
@@ -61,7 +79,7 @@ impl Measure {
 pub enum Against {
     /// Control in the same windows, with a margin.
     Control(Margin),
-    /// Fixed limits in the unit of the metric, for a rate, a mean or a quantile; control is not looked at.
+    /// Fixed limits in the unit of the metric, for anything with one value; control is not looked at.
     Limit {
         /// PASS shows that the canary keeps this one.
         pass: f64,
@@ -101,7 +119,7 @@ pub(super) const ROOM: std::ops::RangeInclusive<f64> = 0.005..=0.995;
 /// A limit as a number that is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Bound {
-    /// The limiting rate, or the limiting mean on a scale of [0, 1].
+    /// The limiting rate, the limiting mean on a scale of [0, 1], or the limiting number of events per exposure.
     pub(super) at: f64,
     /// For quantiles: the bin above which an answer counts.
     pub(super) key: Option<i32>,
@@ -134,7 +152,14 @@ pub(super) enum Part {
         /// Line for the shares.
         line: Line,
     },
-    /// One arm's rate or mean against limits.
+    /// Events per exposure: canary against control.
+    Ratio {
+        /// The largest (or smallest) ratio that is acceptable.
+        ratio: f64,
+        /// Sign of harm.
+        sign: f64,
+    },
+    /// One arm's rate, mean or events per exposure against limits; pairs are one arm.
     Limit {
         /// For FAIL.
         fail: Bound,
@@ -157,6 +182,9 @@ impl HypothesisSpec {
                 return Err(SpecError::Range(min, max));
             }
             Measure::CappedMean { cap } if CappedHist::new(cap).is_none() => return Err(SpecError::Range(0.0, cap)),
+            Measure::PairedDifference { width } if !(width > 0.0 && (2.0 * width).is_finite()) => {
+                return Err(SpecError::Range(0.0, width));
+            }
             _ => {}
         }
         match self.against {
@@ -176,8 +204,9 @@ impl HypothesisSpec {
 
     fn bound(&self, limit: f64) -> Result<Bound, SpecError> {
         match self.measure {
-            Measure::Rate if is_inner(limit) => Ok(Bound { at: limit, key: None }),
-            Measure::Mean { .. } | Measure::CappedMean { .. } => {
+            Measure::Rate | Measure::Disagreement if is_inner(limit) => Ok(Bound { at: limit, key: None }),
+            Measure::Count if limit > 0.0 && limit.is_finite() => Ok(Bound { at: limit, key: None }),
+            Measure::Mean { .. } | Measure::CappedMean { .. } | Measure::PairedDifference { .. } => {
                 let (low, width) = self.scale();
                 let at = (limit - low) / width;
                 if is_inner(at) { Ok(Bound { at, key: None }) } else { Err(SpecError::Limit(limit)) }
@@ -215,6 +244,21 @@ impl HypothesisSpec {
             }
             // Its parts are the classes that control turns out to have.
             Measure::Classes => tolerance_lines(margin).map(|_| Vec::new())?,
+            Measure::Count => {
+                if let Some(absolute) = margin.absolute {
+                    return Err(SpecError::Margin(absolute));
+                }
+                let sign = self.direction.sign();
+                vec![Part::Ratio { ratio: 1.0 + sign * margin.relative.unwrap_or(0.0), sign }]
+            }
+            Measure::PairedDifference { .. } => {
+                if let Some(relative) = margin.relative {
+                    return Err(SpecError::Margin(relative));
+                }
+                let limit = self.direction.sign() * margin.absolute.unwrap_or(0.0);
+                vec![self.limit_part(limit, limit)?]
+            }
+            Measure::Disagreement => return Err(SpecError::NeedsLimit),
         })
     }
 
@@ -231,8 +275,14 @@ impl HypothesisSpec {
         match self.measure {
             Measure::Mean { min, max } => (min, max - min),
             Measure::CappedMean { cap } => (0.0, CappedHist::new(cap).map_or(cap, |hist| hist.cap())),
+            Measure::PairedDifference { width } => (-width, 2.0 * width),
             _ => (0.0, 1.0),
         }
+    }
+
+    /// Whether control's summary is not looked at.
+    pub(super) fn one_arm(&self) -> bool {
+        matches!(self.against, Against::Limit { .. }) || matches!(self.measure, Measure::PairedDifference { .. })
     }
 }
 

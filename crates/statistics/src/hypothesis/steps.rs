@@ -1,6 +1,8 @@
 //! One stratum of a window, turned into `ln e` per bet, for FAIL and for PASS.
 
-use serin_sketches::{LN_GAMMA, LogHist, Rate, Summary, ZERO_KEY, key_nearest_edge, upper_edge};
+use serin_sketches::{
+    Events, LIN_CELLS, LN_GAMMA, LogHist, Pairs, Rate, Summary, ZERO_KEY, key_nearest_edge, upper_edge,
+};
 
 use super::past::Past;
 use super::spec::{Bound, Part, ROOM};
@@ -8,7 +10,8 @@ use crate::bets::{
     MEAN_EFFECTS, ODDS_MULTIPLIERS, PASS_KAPPAS, fail_rate_bets, limit_mean_bets, limit_rate_bets, mean_bets,
     pass_rate_bets,
 };
-use crate::numeric::{is_inner, ln};
+use crate::counts::{poisson_limit_ln_e, poisson_ln_e};
+use crate::numeric::{exp, is_inner, ln};
 use crate::two_means::{Grid, ln_e_grid};
 use crate::{Line, PastMean, one_mean, one_rate, two_rates};
 
@@ -91,7 +94,14 @@ pub(super) fn steps(part: Part, past: &Past, canary: &Summary, control: &Summary
             let steps = rates.map(|(canary, control)| rate_steps(canary, control, b_hat, b_hat, line));
             Steps { room: is_inner(line.at(b_hat)), ..steps.unwrap_or_default() }
         }
-        (Part::Limit { fail, pass, sign }, Past::Mean(past), Summary::Lin(_) | Summary::Capped(_), _) => {
+        (Part::Ratio { ratio, sign }, _, Summary::Events(canary), Summary::Events(control)) => {
+            let step = |bet| poisson_ln_e(exposed(*canary), exposed(*control), ratio, bet);
+            let fail = ODDS_MULTIPLIERS.map(|m| step(if sign > 0.0 { ratio * m } else { ratio / m }));
+            // From the margin (0) to equal rates (1) and beyond, in logarithms.
+            let pass = PASS_KAPPAS.map(|kappa| step(ratio * exp(-kappa * ln(ratio))));
+            Steps::of(fail, pass)
+        }
+        (Part::Limit { fail, pass, sign }, Past::Mean(past), canary, _) => {
             let (canary, past) = (grid(canary), past.current());
             let sd = if past.n() >= super::MIN_PAST { past.sd() } else { PastMean::default().sd() };
             let side = |limit: f64, sign: f64| {
@@ -101,9 +111,12 @@ pub(super) fn steps(part: Part, past: &Past, canary: &Summary, control: &Summary
         }
         (Part::Limit { fail, pass, sign }, _, canary, _) => {
             let side = |bound: Bound, sign: f64| match (canary, bound.key) {
-                (Summary::Rate(rate), None) => limit_steps(*rate, bound.at, sign),
                 (Summary::Log(hist), Some(key)) => limit_steps(exceedances(hist, key), bound.at, sign),
-                _ => [0.0; ODDS_MULTIPLIERS.len()],
+                (Summary::Events(events), _) => ODDS_MULTIPLIERS.map(|m| {
+                    let bet = if sign > 0.0 { bound.at * m } else { bound.at / m };
+                    poisson_limit_ln_e(exposed(*events), bound.at, bet)
+                }),
+                (summary, _) => limit_steps(rate(summary), bound.at, sign),
             };
             Steps::of(side(fail, sign), side(pass, -sign))
         }
@@ -154,14 +167,40 @@ fn not_above(hist: &LogHist, key: i32) -> Rate {
     Rate::new(hist.total(), hist.total() - hist.count_above(key)).unwrap_or_default()
 }
 
+fn exposed(events: Events) -> (u64, f64) {
+    (events.k(), events.exposure() as f64)
+}
+
+/// The share that a summary counts; empty for one that counts none.
+pub(super) fn rate(summary: &Summary) -> Rate {
+    match summary {
+        Summary::Rate(rate) => *rate,
+        Summary::Pairs(pairs) => Rate::new(pairs.n(), pairs.disagreements()).unwrap_or_default(),
+        _ => Rate::default(),
+    }
+}
+
+/// `(D + 1) / 2` of every pair with a difference `D`: of numbers from their histogram, of 0/1 outcomes from the discordant
+/// counts; all other pairs are equal.
+fn differences(pairs: &Pairs) -> Vec<(f64, u64)> {
+    let cells = f64::from(LIN_CELLS);
+    let mut grid: Vec<(f64, u64)> =
+        pairs.halved().iter().map(|(point, count)| (f64::from(point) / cells, count)).collect();
+    let different = pairs.only_canary() + pairs.only_control() + pairs.halved().total();
+    grid.extend([(1.0, pairs.only_canary()), (0.0, pairs.only_control()), (0.5, pairs.n().saturating_sub(different))]);
+    grid.retain(|&(_, count)| count > 0);
+    grid
+}
+
 /// Values in [0, 1] of a histogram of means; empty for any other summary.
 pub(super) fn grid(summary: &Summary) -> Vec<(f64, u64)> {
     match summary {
         Summary::Lin(hist) => {
-            let cells = f64::from(serin_sketches::LIN_CELLS);
+            let cells = f64::from(LIN_CELLS);
             hist.iter().map(|(point, count)| (f64::from(point) / cells, count)).collect()
         }
         Summary::Capped(hist) => hist.iter().collect(),
+        Summary::Pairs(pairs) => differences(pairs),
         _ => Vec::new(),
     }
 }
