@@ -7,6 +7,7 @@ CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serin/target
 export CARGO_TARGET_DIR
 SERIN := $(CARGO_TARGET_DIR)/release/serin
 DEMO_ARGS ?=
+GATES_ARGS ?=
 
 .PHONY: help
 help: ## this list
@@ -44,3 +45,7 @@ test: test-deps ## all tests, those against a real Kafka included
 .PHONY: lint
 lint: deps ## formatting, clippy, documentation, dependency rules
 	scripts/lint.sh
+
+.PHONY: gates
+gates: ## simulate whole rollouts and check every promise of docs/statistics.md (minutes)
+	cargo run --release --locked --package serin-statistics --example gates -- $(GATES_ARGS)

@@ -1,0 +1,77 @@
+//! G6: users that bring many requests. Tempering with the design effect of hash buckets keeps false alarms below nominal.
+
+use serin_sketches::{Buckets, Rate, Summary};
+use serin_statistics::Hypothesis;
+
+use super::corrections::{Evidence, LOOKS, rows};
+use super::draws::Dice;
+use super::lab::Lab;
+use super::report::Row;
+use super::scenarios::{errors, observe};
+
+/// Users that are seen each minute, and how often.
+const USERS: u64 = 5000;
+const REQUESTS_PER_MINUTE: u64 = 2;
+/// Share of outcomes in the population of users, and how alike the requests of one user are.
+const RATE: f64 = 0.05;
+const ICC: f64 = 0.05;
+
+/// Sticky users with a rate of their own.
+pub(super) fn gates(lab: Lab) -> Vec<Row> {
+    let runs = lab.each("clustered users", lab.runs(2000, 100), |run| users("clustered users", ICC, run));
+    let notes = [("study 11 %", "study 1.3 %"), ("study 5.3 %", "study 0.3 %")];
+    rows("G6", &format!("users with {} requests/h, ICC {ICC}", 60 * REQUESTS_PER_MINUTE), notes, &runs)
+}
+
+/// One user: the hash of the id, the user's own rate.
+type User = (u64, f64);
+
+fn users(name: &str, icc: f64, run: u64) -> Evidence {
+    let dice = &mut Dice::new(name, run);
+    // A beta distribution has this correlation between two requests of one user.
+    let concentration = 1.0 / icc - 1.0;
+    let mut arm = |n: u64| -> Vec<User> { (0..n).map(|_| (dice.bits(), dice.beta(RATE, concentration))).collect() };
+    let (canary, control) = (arm(USERS / 10), arm(USERS - USERS / 10));
+    let new = || Hypothesis::new(errors(0.0, LOOKS)).expect("the hypothesis is sound");
+    let (mut on, mut off) = (new(), new());
+    let mut sums = (Buckets::new(), Buckets::new());
+    for window in 0..=u64::from(LOOKS) {
+        let (c, s) = (requests(dice, &canary), requests(dice, &control));
+        let (rate_c, rate_s) = (Summary::Rate(c.0), Summary::Rate(s.0));
+        if window == 0 {
+            // The warm-up saw other users than the rollout's control, or at least not only them.
+            let warm = Summary::Rate(dice.rate(USERS * REQUESTS_PER_MINUTE, RATE));
+            on.observe_warmup(&warm).expect("the kind is right");
+            off.observe_warmup(&warm).expect("the kind is right");
+            continue;
+        }
+        on.temper(design_effect(&sums.0).max(design_effect(&sums.1)));
+        observe(&mut on, window, &rate_c, &rate_s);
+        observe(&mut off, window, &rate_c, &rate_s);
+        sums.0.merge(&c.1).expect("sums are small");
+        sums.1.merge(&s.1).expect("sums are small");
+    }
+    Evidence { on: on.max_ln_e_fail(), off: off.max_ln_e_fail() }
+}
+
+fn requests(dice: &mut Dice, users: &[User]) -> (Rate, Buckets) {
+    let (mut hits, mut buckets) = (0, Buckets::new());
+    for &(unit, rate) in users {
+        let k = dice.binomial(REQUESTS_PER_MINUTE, rate);
+        buckets.insert(unit, k as f64, REQUESTS_PER_MINUTE).expect("counts are small");
+        hits += k;
+    }
+    (Rate::new(buckets.n(), hits).expect("hits are requests"), buckets)
+}
+
+/// Variance of the rate over hash buckets of users, in units of that of independent requests; at least 1.
+fn design_effect(buckets: &Buckets) -> f64 {
+    let (x, n) = buckets.iter().fold((0.0, 0.0), |(x, n), (bucket_x, bucket_n)| (x + bucket_x, n + bucket_n as f64));
+    if !(x > 0.0 && x < n) {
+        return 1.0;
+    }
+    let ratio = x / n;
+    let count = serin_sketches::UNIT_BUCKETS as f64;
+    let squares: f64 = buckets.iter().map(|(x, n)| (x - ratio * n as f64) * (x - ratio * n as f64)).sum();
+    (count / (count - 1.0) * squares / (n * ratio * (1.0 - ratio))).max(1.0)
+}

@@ -1,0 +1,34 @@
+//! The simulations that prove the statistics: goals G1 to G6, the tables they rest on, and what others would do.
+//!
+//! Counts are drawn, not events; seeds are fixed, so each figure is the same on every machine. `cargo run --release -p
+//! serin-statistics --example gates` runs them in full, the test `simulation` in a short form with the same bounds.
+
+#![expect(clippy::expect_used, reason = "a panic is how a simulation fails")]
+
+mod clusters;
+mod corrections;
+mod detection;
+mod draws;
+mod family;
+pub(crate) mod lab;
+mod naive;
+mod peeking;
+pub(crate) mod report;
+mod scenarios;
+
+use lab::Lab;
+use report::Row;
+
+/// A part of the harness: its heading and what it runs.
+pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
+
+/// All parts, in the order of the report.
+pub(crate) const PARTS: [Part; 7] = [
+    ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
+    ("Time to FAIL and to PASS (G2, G5)", detection::tables),
+    ("False PASS at the margin (G3)", detection::false_passes),
+    ("One metric at a time: tests for one look and e-processes (8.1, G4)", peeking::gates),
+    ("A ramp with a drifting base rate (8.3)", peeking::drift),
+    ("Clustered users (G6)", clusters::gates),
+    ("Heavy tails (G6)", corrections::heavy_tails),
+];
