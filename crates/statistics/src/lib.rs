@@ -19,6 +19,7 @@
 pub mod bets;
 mod combine;
 pub mod counts;
+pub mod fixed_sample;
 mod hypothesis;
 pub mod interval;
 pub mod kayenta;
@@ -29,6 +30,7 @@ mod mixture;
 mod numeric;
 pub mod one_mean;
 pub mod one_rate;
+pub mod paired;
 mod past;
 pub mod planning;
 mod score;

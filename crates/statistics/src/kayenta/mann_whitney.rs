@@ -26,7 +26,7 @@ pub fn normal_quantile(p: f64) -> f64 {
 
 /// The rank sum of `x` among `x` and `y` together, ties averaged (NaN ranks highest), and `sum(t^3 - t)` over the sizes `t`
 /// of the groups of tied values.
-pub(super) fn rank_sum(x: impl ExactSizeIterator<Item = f64>, y: &[f64]) -> (f64, f64) {
+pub(crate) fn rank_sum(x: impl ExactSizeIterator<Item = f64>, y: &[f64]) -> (f64, f64) {
     let number = |value: f64| if value.is_nan() { f64::INFINITY } else { value };
     let mut all: Vec<(f64, bool)> = x.map(|value| (number(value), true)).collect();
     all.extend(y.iter().map(|&value| (number(value), false)));

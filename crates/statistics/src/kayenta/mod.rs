@@ -32,6 +32,7 @@ mod score;
 pub use classify::{Direction, Gates, Judged, Label, Measure, MetricRule, classify, classify_by_mean};
 pub use effect::{cles, cohen_d, mean_ratio};
 pub use judge::{ConfigError, JudgedMetric, Judgement, MetricConfig, MetricPair, judge};
+pub(crate) use mann_whitney::rank_sum;
 pub use mann_whitney::{AllTied, ShiftInterval, ShiftRange, interval, normal_quantile, standardised};
 pub use prepare::{
     Detector, NanStrategy, Summary, is_outlier, percentile, remove_nan, remove_outliers, replace_nan, summary,
