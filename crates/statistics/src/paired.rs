@@ -18,8 +18,8 @@ use statrs::distribution::{Continuous as _, ContinuousCDF as _, StudentsT};
 
 use crate::bets::{MEAN_EFFECTS, ODDS_MULTIPLIERS};
 use crate::numeric::{bisect, exp, is_inner, ln, ln_normal_cdf, ln_sum_exp, odds, sqrt};
-use crate::two_means::{Grid, ln_product};
-use crate::{PastMean, one_rate};
+use crate::two_means::Grid;
+use crate::{PastMean, one_mean, one_rate};
 
 /// Bets on the canary's share of the discordant pairs.
 pub const THETAS: [f64; 5] = [0.52, 0.55, 0.6, 0.7, 0.8];
@@ -53,11 +53,10 @@ pub fn ln_e_mean(halved: &Grid, past: &PastMean, margin: f64, sign: f64) -> Opti
     if !is_inner(center) {
         return None;
     }
-    let limit = if sign > 0.0 { 1.0 / center } else { 1.0 / (1.0 - center) };
-    let sd = past.sd().max(1e-3);
+    let (sd, limit) = (past.sd().max(1e-3), one_mean::lam_limit(center, sign));
     Some(MEAN_EFFECTS.map(|effect| {
         let lam = (effect / (sd * (1.0 + effect * effect))).min(0.9 * limit);
-        ln_product(halved, sign * lam, center)
+        one_mean::ln_e(halved, lam, center, sign)
     }))
 }
 
