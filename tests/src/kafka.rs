@@ -6,7 +6,8 @@
 //!   what stops the broker of [`Broker::shared`], since statics are not dropped.
 //! - Nothing is skipped in silence: without Java or Maven a test fails, and says what to run.
 //!
-//! With `SERIN_TEST_BROKERS` set, the tests use that cluster and nothing is started.
+//! With `SERIN_TEST_BROKERS` set, the shared broker is that cluster. Tests that stop a node, or need other properties, start
+//! one of their own all the same.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
@@ -73,18 +74,20 @@ impl Broker {
     /// Tests share it, so each uses names under its own [`unique_prefix`].
     pub fn shared() -> Result<&'static Broker> {
         static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
+        let open = || match std::env::var(BROKERS_ENV) {
+            Err(_) => Broker::start(BrokerOptions::default()),
+            Ok(bootstrap) => wait_until_serving(&bootstrap, None)
+                .with_context(|| format!("{BROKERS_ENV} is set to {bootstrap}"))
+                .map(|()| Broker { bootstrap, node: None }),
+        };
         SHARED
-            .get_or_init(|| Broker::start(BrokerOptions::default()).map_err(|error| format!("{error:#}")))
+            .get_or_init(|| open().map_err(|error| format!("{error:#}")))
             .as_ref()
             .map_err(|error| anyhow!("{error}"))
     }
 
     /// Starts a broker of one's own and waits until it serves: for tests that stop it, or that need other properties.
     pub fn start(options: BrokerOptions) -> Result<Broker> {
-        if let Ok(bootstrap) = std::env::var(BROKERS_ENV) {
-            wait_until_serving(&bootstrap, None).with_context(|| format!("{BROKERS_ENV} is set to {bootstrap}"))?;
-            return Ok(Broker { bootstrap, node: None });
-        }
         let ports = free_ports()?;
         let data =
             tempfile::Builder::new().prefix("serin-kafka.").tempdir().context("a folder for the broker's data")?;
@@ -99,11 +102,6 @@ impl Broker {
     /// Where clients connect (`bootstrap.servers`).
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
-    }
-
-    /// True if this process started the node, and so may stop it; false for the cluster of `SERIN_TEST_BROKERS`.
-    pub fn is_own(&self) -> bool {
-        self.node.is_some()
     }
 
     /// The node's process id: none while it is stopped, and for a cluster that is not ours. For tests that freeze it.
@@ -324,21 +322,16 @@ mod tests {
         producer.commit_transaction(WAIT).unwrap();
         assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c"]);
 
-        // The crash needs a broker that is ours. Against another cluster the part above is the test.
-        if broker.is_own() {
-            let before = broker.pid().unwrap();
-            broker.stop().unwrap();
-            assert_eq!(broker.pid(), None);
-            broker.start_again().unwrap();
-            assert_ne!(broker.pid().unwrap(), before);
-            assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c"]);
-            let heir = transactional_producer(broker.bootstrap(), &prefix);
-            send_in_transaction(&heir, &topic, &["d"]);
-            heir.commit_transaction(WAIT).unwrap();
-            assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c", "d"]);
-        } else {
-            assert!(broker.stop().unwrap_err().to_string().contains(BROKERS_ENV));
-        }
+        let before = broker.pid().unwrap();
+        broker.stop().unwrap();
+        assert_eq!(broker.pid(), None);
+        broker.start_again().unwrap();
+        assert_ne!(broker.pid().unwrap(), before);
+        assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c"]);
+        let heir = transactional_producer(broker.bootstrap(), &prefix);
+        send_in_transaction(&heir, &topic, &["d"]);
+        heir.commit_transaction(WAIT).unwrap();
+        assert_eq!(read_committed(broker.bootstrap(), &topic), ["a", "b", "c", "d"]);
     }
 
     #[test]
@@ -355,10 +348,7 @@ mod tests {
     #[test]
     fn a_node_that_cannot_start_says_why() {
         let properties = vec![("process.roles".to_owned(), "baker".to_owned())];
-        let result = Broker::start(BrokerOptions { properties, ..BrokerOptions::default() });
-        if std::env::var_os(BROKERS_ENV).is_none() {
-            let error = result.unwrap_err().to_string();
-            assert!(error.contains("baker"), "{error}");
-        }
+        let error = Broker::start(BrokerOptions { properties, ..BrokerOptions::default() }).unwrap_err().to_string();
+        assert!(error.contains("baker"), "{error}");
     }
 }

@@ -1,8 +1,7 @@
 //! A secured Kafka cluster: TLS and both ways to sign in with a password, what a wrong setting tells, properties that are
 //! passed through, and prefixes that keep two installations on one cluster apart.
 //!
-//! The broker is one's own, with a certificate made here by Java's `keytool`. With `SERIN_TEST_BROKERS` set there is no such
-//! broker: only the test of prefixes means something there, and it has the shared one.
+//! The broker is always one's own, with a certificate made here by Java's `keytool`.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +16,7 @@ use serin_stream::{
     log::{Log, Polled, Start},
     record::{Outgoing, Record, Target, TopicPartition},
 };
-use serin_tests::kafka::{BROKERS_ENV, Broker, BrokerOptions, free_port, unique_prefix};
+use serin_tests::kafka::{Broker, BrokerOptions, free_port, unique_prefix};
 use serin_topology::{EVENTS, TopicSpec, Topology};
 use tempfile::TempDir;
 
@@ -89,10 +88,8 @@ const LISTENERS: &str = "PLAINTEXT://127.0.0.1:@PORT@";
 const STORE_PASSWORD: &str = "not-a-secret";
 
 /// The broker of these tests. As a static it is not dropped; its node ends with the process.
-static SECURED: LazyLock<Option<Secured>> = LazyLock::new(|| {
-    let is_foreign = std::env::var_os(BROKERS_ENV).is_some();
-    (!is_foreign).then(|| Secured::start().unwrap_or_else(|error| panic!("a secured broker: {error:#}")))
-});
+static SECURED: LazyLock<Secured> =
+    LazyLock::new(|| Secured::start().unwrap_or_else(|error| panic!("a secured broker: {error:#}")));
 
 /// Makes a key with a certificate for 127.0.0.1 that signs itself: `name.p12`, returned, and the certificate as `name.pem`.
 fn certificate(folder: &Path, name: &str) -> Result<PathBuf> {
@@ -171,7 +168,7 @@ fn assert_says(text: &str, parts: &[&str]) {
 
 #[test]
 fn transactions_work_over_tls_with_plain_and_with_scram() {
-    let Some(secured) = &*SECURED else { return };
+    let secured = &*SECURED;
     for (mechanism, password) in [("PLAIN", PLAIN_PASSWORD), ("SCRAM-SHA-512", SCRAM_PASSWORD)] {
         let log = KafkaLog::connect(&secured.options(mechanism, password)).expect(mechanism);
         let at = write(&log, ["in a transaction", "plainly"]);
@@ -183,7 +180,7 @@ fn transactions_work_over_tls_with_plain_and_with_scram() {
 
 #[test]
 fn a_member_of_a_group_gets_its_partition_over_tls() {
-    let Some(secured) = &*SECURED else { return };
+    let secured = &*SECURED;
     let log = KafkaLog::connect(&secured.options("SCRAM-SHA-512", SCRAM_PASSWORD)).expect("it connects");
     log.create(&[events_topic()]).expect("the topic can be created");
     let member = log.join("secured", &[EVENTS]).expect("it joins");
@@ -193,7 +190,7 @@ fn a_member_of_a_group_gets_its_partition_over_tls() {
 
 #[test]
 fn a_wrong_password_is_told_with_the_setting_and_without_the_password() {
-    let Some(secured) = &*SECURED else { return };
+    let secured = &*SECURED;
     for mechanism in ["PLAIN", "SCRAM-SHA-512"] {
         let text = refusal(&secured.options(mechanism, WRONG_PASSWORD));
         assert_says(&text, &[&secured.address, "uthentication failed", "check", "`security.password`"]);
@@ -202,14 +199,14 @@ fn a_wrong_password_is_told_with_the_setting_and_without_the_password() {
 
 #[test]
 fn a_mechanism_that_the_broker_does_not_have_is_told() {
-    let Some(secured) = &*SECURED else { return };
+    let secured = &*SECURED;
     let text = refusal(&secured.options("SCRAM-SHA-256", SCRAM_PASSWORD));
     assert_says(&text, &[&secured.address, "SCRAM-SHA-256", "`security.sasl_mechanism`"]);
 }
 
 #[test]
 fn a_missing_or_wrong_authority_is_told_with_the_setting() {
-    let Some(secured) = &*SECURED else { return };
+    let secured = &*SECURED;
     let mut options = secured.options("PLAIN", PLAIN_PASSWORD);
     for ca_file in [None, Some(secured.folder.path().join("stranger.pem"))] {
         options.security.ca_file = ca_file;
@@ -221,14 +218,14 @@ fn a_missing_or_wrong_authority_is_told_with_the_setting() {
 
 #[test]
 fn a_wrong_protocol_is_told_with_the_setting() {
-    let Some(secured) = &*SECURED else { return };
+    let secured = &*SECURED;
     let text = refusal(&KafkaOptions::new(&secured.address, "p."));
     assert_says(&text, &[&secured.address, "check `brokers`", "`security.protocol`"]);
 }
 
 #[test]
 fn properties_reach_librdkafka_and_wrong_ones_are_told() {
-    let Some(secured) = &*SECURED else { return };
+    let secured = &*SECURED;
     let mut options = secured.options("PLAIN", PLAIN_PASSWORD);
     // The same listener, all by properties.
     options.security.password = None;
@@ -252,13 +249,7 @@ fn properties_reach_librdkafka_and_wrong_ones_are_told() {
 
 #[test]
 fn two_prefixes_on_one_cluster_do_not_see_each_other() {
-    let connect = || {
-        if let Some(secured) = &*SECURED {
-            return KafkaLog::connect(&secured.options("PLAIN", PLAIN_PASSWORD)).expect("it connects");
-        }
-        let bootstrap = Broker::shared().expect("a broker").bootstrap();
-        KafkaLog::connect(&KafkaOptions::new(bootstrap, &unique_prefix("secured"))).expect("it connects")
-    };
+    let connect = || KafkaLog::connect(&SECURED.options("PLAIN", PLAIN_PASSWORD)).expect("it connects");
     let (one, other) = (connect(), connect());
     let at = write(&one, ["of one", "of one too"]);
     // What one has made is not there for the other.

@@ -178,7 +178,8 @@ pub fn restores_without_a_store(bench: &mut impl Bench) -> Outcome {
     Ok(())
 }
 
-/// Unusable records go to `dead-letters` with their bytes, once, and the task goes on; too many stop it.
+/// Unusable records go to `dead-letters` with their bytes, once, and the task goes on; too many stop it, until somebody starts
+/// it again.
 pub fn poison_becomes_a_dead_letter(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     create_topics(log.as_ref(), 1)?;
@@ -202,6 +203,13 @@ pub fn poison_becomes_a_dead_letter(bench: &mut impl Bench) -> Outcome {
     assert!(task.wait(PATIENCE));
     let error = task.status().error.unwrap_or_default();
     assert!(error.contains("501 of the last 1000 records") && error.contains("garbage: a bang"), "{error}");
+    drop(task);
+    // What was put aside stays aside: a restart goes on behind it, and every bad record has one letter.
+    assert_eq!(read_all(log.as_ref(), "dead-letters", 0)?.len(), 502);
+    inputs.extend(pairs(3));
+    feed(log.as_ref(), &inputs[10..])?;
+    assert_eq!(driver.finish(log.as_ref(), 12)?, expected(&inputs));
+    assert_eq!(read_all(log.as_ref(), "dead-letters", 0)?.len(), 601);
     Ok(())
 }
 

@@ -90,6 +90,13 @@ pub(crate) struct Ending {
     pub(crate) seconds_from_window_end_to_weight: f64,
 }
 
+impl Ending {
+    /// The version that serves after it.
+    fn serving(&self) -> &'static str {
+        if self.outcome == "promoted" { self.canary } else { self.stable }
+    }
+}
+
 /// Plays the chapters of a scenario and returns how each ended.
 pub(crate) struct Story<'a> {
     pub(crate) replay: Replay,
@@ -104,14 +111,22 @@ pub(crate) struct Story<'a> {
 }
 
 impl Story<'_> {
-    /// Plays every chapter, each on its share of the year.
+    /// Plays every chapter, each on its share of the year; ends early when one leaves the wrong version serving.
     pub(crate) async fn play(&mut self, scenario: Scenario) -> anyhow::Result<Vec<Ending>> {
         let flights: Vec<FlightRecord> = data::flights().collect();
         let share = flights.len() / 3;
         let mut endings = Vec::new();
         for (number, chapter) in chapters(scenario).iter().enumerate() {
             let flights = flights.get(number * share..(number + 1) * share).context("a third of the year")?;
-            endings.push(self.chapter(*chapter, flights).await?);
+            let ending = self.chapter(*chapter, flights).await?;
+            let serving = ending.serving();
+            endings.push(ending);
+            // The next chapter starts from the version that this one should have left serving.
+            if let Some(next) = chapters(scenario).get(number + 1).filter(|next| next.stable != serving) {
+                let Chapter { stable, canary } = next;
+                self.view.say(&format!("{serving} serves, not {stable}: {stable} -> {canary} cannot be shown"));
+                break;
+            }
         }
         Ok(endings)
     }
