@@ -20,7 +20,7 @@ use serin_schemas::ids::{EventTime, Span};
 use super::{data::FlightRecord, ids::PredictionIds};
 
 /// Requests in flight at once. With a service time of a few milliseconds this keeps two cores busy.
-const IN_FLIGHT: usize = 24;
+const IN_FLIGHT: usize = 64;
 /// Feedback sent in one request.
 const FEEDBACK_BATCH: usize = 200;
 /// How long a part of the pipeline may be away (killed and restarted) before the replay gives up.
