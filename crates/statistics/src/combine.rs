@@ -32,6 +32,28 @@ pub fn ln_weighted_average(hypotheses: &[(f64, f64)]) -> f64 {
     ln_sum_exp(hypotheses.iter().map(|&(weight, ln_e)| ln_or_zero(weight) + ln_e))
 }
 
+/// `ln E` of a group of metrics over its members' `(weight, ln E)`: their average with weights on any scale, so an e-process
+/// where the members are. Weights that are not positive numbers count for nothing; 0 (no evidence) if none is left.
+pub fn group_ln_e(members: &[(f64, f64)]) -> f64 {
+    let usable = |weight: f64| weight > 0.0 && weight.is_finite();
+    let total: f64 = members.iter().map(|member| member.0).filter(|&weight| usable(weight)).sum();
+    if !usable(total) {
+        return 0.0;
+    }
+    let members = members.iter().filter(|member| usable(member.0));
+    ln_sum_exp(members.map(|&(weight, ln_e)| ln(weight / total) + ln_e))
+}
+
+/// Whether "stable is out of date" may be said: at least two metrics are better (`Effect::better`), and at least half of
+/// the judged ones.
+///
+/// Each `better` is wrong with probability at most `alpha / 2` over the whole rollout, `alpha` being the error rate of its
+/// interval. If the canary is better in none of `m` metrics, the expected number of wrong ones is at most `m alpha / 2`, so
+/// by Markov's inequality this is said with probability at most `alpha`, whatever the metrics' dependence.
+pub fn stable_is_out_of_date(better: usize, judged: usize) -> bool {
+    better >= 2 && 2 * better >= judged
+}
+
 /// Whether an e-value proves its alternative at level `alpha`: `E >= 1/alpha`.
 pub fn rejects(ln_e: f64, alpha: f64) -> bool {
     ln_e >= -ln(alpha)

@@ -1,6 +1,6 @@
 //! E-values on event counts and class counts: `p2` (Poisson), `c2` (classes), `srm` (traffic split).
 
-use crate::numeric::{is_inner, ln};
+use crate::numeric::{is_inner, ln, ln_sum_exp};
 
 /// `p2`: `ln e` of one window against "the canary's rate per exposure is at most `null_ratio` times control's", betting on
 /// `bet_ratio`. Given the total, `K_c ~ Binomial(K_c + K_s, R t_c / (R t_c + t_s))`, so a common intensity that varies in
@@ -63,6 +63,20 @@ pub fn split_ln_e(counts: &[u64], weights: &[f64], concentration: f64) -> f64 {
     })
 }
 
+/// The sample ratio per segment value: `[canary, control]` assignments of one step for each value of a segment, against the
+/// configured weights of the arms. Returns the `ln` of the average of [`split_ln_e`] over all values, one e-process, and
+/// the value that adds most to it, if any adds. The list of values must not depend on the counts; values without
+/// assignments have `E = 1`.
+///
+/// Where every value splits as configured, both arms have the same mix of values. Whether the mixes differ by more than a
+/// margin, whatever the weights, is a hypothesis on [`crate::Measure::Classes`] with the values as classes.
+pub fn splits_ln_e(values: &[[u64; 2]], weights: [f64; 2], concentration: f64) -> (f64, Option<usize>) {
+    let ln_e: Vec<f64> = values.iter().map(|counts| split_ln_e(counts, &weights, concentration)).collect();
+    let worst = (0..ln_e.len()).filter(|&i| ln_e[i] > 0.0).max_by(|&i, &j| ln_e[i].total_cmp(&ln_e[j]));
+    let average = if ln_e.is_empty() { 0.0 } else { ln_sum_exp(ln_e.iter().copied()) - ln(ln_e.len() as f64) };
+    (average, worst)
+}
+
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "no evidence is exactly zero")]
 mod tests {
@@ -75,6 +89,18 @@ mod tests {
         assert_eq!(split_ln_e(&[0, 0], &[0.1, 0.9], SPLIT_CONCENTRATION), 0.0);
         assert_eq!(split_ln_e(&[1, 2], &[0.0, 1.0], SPLIT_CONCENTRATION), 0.0);
         assert_eq!(split_ln_e(&[1, 2], &[f64::NAN, 1.0], SPLIT_CONCENTRATION), 0.0);
+    }
+
+    #[test]
+    fn one_value_with_a_wrong_split_is_named() {
+        let right = [10_000, 90_000];
+        let (ln_e, worst) = splits_ln_e(&[right, [900, 9_100], right, [0, 0]], [0.1, 0.9], SPLIT_CONCENTRATION);
+        assert!(ln_e < 6.9 && worst == Some(1), "{ln_e}");
+        let (ln_e, worst) = splits_ln_e(&[right, [8_000, 92_000], right, [0, 0]], [0.1, 0.9], SPLIT_CONCENTRATION);
+        assert!(ln_e > 100.0 && worst == Some(1), "{ln_e}");
+        assert_eq!(splits_ln_e(&[right; 3], [0.1, 0.9], SPLIT_CONCENTRATION).1, None);
+        assert_eq!(splits_ln_e(&[], [0.1, 0.9], SPLIT_CONCENTRATION), (0.0, None));
+        assert_eq!(splits_ln_e(&[right], [f64::NAN, 0.9], SPLIT_CONCENTRATION).0, 0.0);
     }
 
     #[test]

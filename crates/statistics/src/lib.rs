@@ -38,7 +38,8 @@ pub mod two_means;
 pub mod two_rates;
 
 pub use combine::{
-    Scope, bh_adjusted, e_bh, ln_weighted_average, rejects, rollback_weights, weighted_holm, weighted_holm_adjusted,
+    Scope, bh_adjusted, e_bh, group_ln_e, ln_weighted_average, rejects, rollback_weights, stable_is_out_of_date,
+    weighted_holm, weighted_holm_adjusted,
 };
 pub use hypothesis::{
     About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, MIN_PAST, Measure, ObserveError, PartEvidence,
@@ -48,4 +49,4 @@ pub use margin::{Direction, Line, Margin, SpecError};
 pub use memory::Memory;
 pub use mixture::{Mixture, Starts, p_anytime};
 pub use past::{FAST_FORGETTING, FORGETTING, PastHist, PastMean, PastRate};
-pub use score::{Finding, Score, score};
+pub use score::{Finding, Score, group_finding, score};

@@ -18,7 +18,7 @@ pub fn lam_limit(limit: f64, sign: f64) -> f64 {
 
 /// `ln e` of one window for one bet. 0 (no evidence) without values or with a bet out of range.
 pub fn ln_e(canary: &Grid, lam: f64, limit: f64, sign: f64) -> f64 {
-    if !is_inner(limit) || !(lam > 0.0 && lam < lam_limit(limit, sign)) {
+    if !(is_inner(limit) && lam > 0.0 && lam < lam_limit(limit, sign)) {
         return 0.0;
     }
     ln_product(canary, sign * lam, limit)

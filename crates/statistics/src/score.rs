@@ -35,9 +35,31 @@ pub fn score(metrics: &[(f64, Finding)]) -> Score {
     Score { low: 100.0 * share(Finding::Pass), high: 100.0 * (1.0 - share(Finding::Fail)) }
 }
 
+/// What is known of a group of metrics: FAIL if its evidence ([`crate::group_ln_e`]) proves harm, PASS if every member
+/// passes and there is one.
+pub fn group_finding(failed: bool, members: &[Finding]) -> Finding {
+    if failed {
+        Finding::Fail
+    } else if !members.is_empty() && members.iter().all(|&member| member == Finding::Pass) {
+        Finding::Pass
+    } else {
+        Finding::Undecided
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_pass_together_and_fail_by_their_evidence() {
+        use Finding::{Fail, Pass, Undecided};
+        assert_eq!(group_finding(false, &[Pass, Pass]), Pass);
+        assert_eq!(group_finding(false, &[Pass, Undecided]), Undecided);
+        assert_eq!(group_finding(false, &[Pass, Fail]), Undecided);
+        assert_eq!(group_finding(true, &[Pass, Pass]), Fail);
+        assert_eq!(group_finding(false, &[]), Undecided);
+    }
 
     #[test]
     fn undecided_widens_it() {

@@ -81,14 +81,12 @@ impl PastClasses {
 
     /// Past share of a named class, or of all others together, strictly between 0 and 1.
     pub(super) fn share(&self, class: Option<usize>) -> f64 {
-        match class {
-            Some(index) => self.named(index).map_or(0.5, |class| self.share_of(class)),
-            None => {
-                let named = self.named.iter().filter_map(|class| self.counts.get(class));
-                let sum = named.fold((0.0, 0.0), |sum, count| (sum.0 + count.slow(), sum.1 + count.fast()));
-                self.rate((self.n.slow() - sum.0).max(0.0), (self.n.fast() - sum.1).max(0.0))
-            }
+        if let Some(index) = class {
+            return self.named(index).map_or(0.5, |class| self.share_of(class));
         }
+        let named = self.named.iter().filter_map(|class| self.counts.get(class));
+        let sum = named.fold((0.0, 0.0), |sum, count| (sum.0 + count.slow(), sum.1 + count.fast()));
+        self.rate((self.n.slow() - sum.0).max(0.0), (self.n.fast() - sum.1).max(0.0))
     }
 
     fn share_of(&self, class: &str) -> f64 {
@@ -102,12 +100,11 @@ impl PastClasses {
 
     /// How often a named class (or any other) was seen; `None` where the summary cannot tell.
     pub(super) fn seen(&self, class: Option<usize>, window: &ClassCounts) -> Option<Rate> {
-        let count = match class {
-            Some(index) => window.exact_count(self.named.get(index)?)?,
-            None => {
-                let named: Option<u64> = self.named.iter().map(|class| window.exact_count(class)).sum();
-                window.total() - named?
-            }
+        let count = if let Some(index) = class {
+            window.exact_count(self.named.get(index)?)?
+        } else {
+            let named: Option<u64> = self.named.iter().map(|class| window.exact_count(class)).sum();
+            window.total() - named?
         };
         Rate::new(window.total(), count)
     }

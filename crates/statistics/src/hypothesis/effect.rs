@@ -34,6 +34,8 @@ pub struct Effect {
     pub low: Option<f64>,
     /// Upper end of the interval.
     pub high: Option<f64>,
+    /// For a capped mean: the share of the canary's values at the cap, where the mean does not see how large they are.
+    pub at_cap: Option<f64>,
     /// Whether the canary is better than control, margin or not: the interval excludes zero on the good side (for a
     /// quantile, that of the difference in exceedances of control's quantile). Never against a limit or without a
     /// direction. Wrong with probability at most half of the interval's error rate over the whole rollout.
@@ -111,17 +113,22 @@ struct Arm {
     worth: f64,
     /// Answers of the first window: the scale of exact intervals.
     first: f64,
+    /// Values at the cap of a capped histogram.
+    at_cap: u64,
 }
 
 impl Arm {
     fn new(measure: Measure) -> Self {
-        Self { totals: Totals::new(measure), worth: 0.0, first: 0.0 }
+        Self { totals: Totals::new(measure), worth: 0.0, first: 0.0, at_cap: 0 }
     }
 
     fn push(&mut self, summary: &Summary, phi: f64) {
         let n = summary.n() as f64;
         self.totals.push(summary);
         self.worth += n / phi;
+        if let Summary::Capped(hist) = summary {
+            self.at_cap += hist.iter().filter(|point| point.0 >= 1.0).map(|point| point.1).sum::<u64>();
+        }
         if self.first == 0.0 {
             self.first = n;
         }
@@ -207,6 +214,9 @@ impl Totalled {
     pub(super) fn effect(&self, spec: &HypothesisSpec, culprit: Option<&str>) -> Effect {
         let (canary, control) = (estimate(&self.canary, spec), estimate(&self.control, spec));
         let mut effect = Effect { canary, control, ..Effect::default() };
+        if let Measure::CappedMean { .. } = spec.measure {
+            effect.at_cap = (canary.n > 0).then(|| self.canary.at_cap as f64 / canary.n as f64);
+        }
         match spec.against {
             Against::Limit { fail, .. } => {
                 effect.difference = canary.value.map(|value| value - fail);

@@ -49,7 +49,7 @@ impl Past {
                     past.each(forget, |past, phi| past.push(rate, phi));
                 }
                 (Self::Count(past), Summary::Events(events)) => {
-                    past.push_events(*events, if forget { FORGETTING } else { 1.0 })
+                    past.push_events(*events, if forget { FORGETTING } else { 1.0 });
                 }
                 (Self::Mean(past), summary) => {
                     let grid = grid(summary);
