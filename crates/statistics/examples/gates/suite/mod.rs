@@ -10,6 +10,7 @@ mod corrections;
 mod detection;
 mod draws;
 mod family;
+mod kayenta_bars;
 pub(crate) mod lab;
 mod naive;
 mod peeking;
@@ -23,7 +24,7 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 7] = [
+pub(crate) const PARTS: [Part; 8] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
@@ -31,4 +32,5 @@ pub(crate) const PARTS: [Part; 7] = [
     ("A ramp with a drifting base rate (8.3)", peeking::drift),
     ("Clustered users (G6)", clusters::gates),
     ("Heavy tails (G6)", corrections::heavy_tails),
+    ("Beside Kayenta (bars 2 to 7 and 10)", kayenta_bars::bars),
 ];
