@@ -165,6 +165,7 @@ fn tempering_divides_evidence_and_widens_intervals() {
 
 #[test]
 fn better_is_said_on_the_good_side_only() {
+    use Direction::{HigherIsBetter, LowerIsBetter};
     let rate = |n, k| Summary::Rate(Rate::new(n, k).unwrap());
     let run = |direction, k_c| {
         let spec = HypothesisSpec { direction, ..spec(Measure::Rate, Margin::absolute(0.01)) };
@@ -173,7 +174,6 @@ fn better_is_said_on_the_good_side_only() {
         observe(&mut hypothesis, 0..10, &rate(1000, k_c), &rate(10_000, 1_000));
         hypothesis.effect().better
     };
-    use Direction::{HigherIsBetter, LowerIsBetter};
     assert!(run(LowerIsBetter, 60) && !run(LowerIsBetter, 100) && !run(LowerIsBetter, 140));
     assert!(!run(HigherIsBetter, 60) && !run(HigherIsBetter, 100) && run(HigherIsBetter, 140));
     let quantile = |scale| {
