@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::laws::beta_cdf;
 use crate::numeric::{bisect, is_inner, ln, ln_1p, ln_beta, ln_normal_cdf, sqrt};
 
 /// The mixture's scale `r` that is tightest at variance (information) `v_opt`.
@@ -68,21 +69,31 @@ struct BetaBinomial {
     g: f64,
     h: f64,
     r: f64,
+    one_sided: bool,
 }
 
 impl BetaBinomial {
-    fn new(g: f64, h: f64, v_opt: f64, alpha_opt: f64) -> Self {
-        let r = mixture_scale(v_opt, alpha_opt, false) - g * h;
-        Self { g, h, r: r.max(1e-3 * g * h) }
+    fn new(g: f64, h: f64, v_opt: f64, alpha_opt: f64, one_sided: bool) -> Self {
+        let r = mixture_scale(v_opt, alpha_opt, one_sided) - g * h;
+        Self { g, h, r: r.max(1e-3 * g * h), one_sided }
     }
 
-    /// Two-sided `ln M` at sum `s` and variance process `v`; `s` in `[-v/h, v/g]`.
+    /// `ln M` at sum `s` and variance process `v`; `s` in `[-v/h, v/g]`. One-sided, the mixture lies on positive drifts alone:
+    /// its beta functions are incomplete, up to `h/(g+h)`.
     fn ln_e(self, s: f64, v: f64) -> f64 {
-        let Self { g, h, r } = self;
+        let Self { g, h, r, .. } = self;
         let (over_g, over_h) = (g * (g + h), h * (g + h));
         v / (g * h) * ln(g + h) - (v + h * s) / over_h * ln(g) - (v - g * s) / over_g * ln(h)
             + ln_beta((r + v - g * s) / over_g, (r + v + h * s) / over_h)
             - ln_beta(r / over_g, r / over_h)
+            + if self.one_sided { self.ln_share((r + v - g * s) / over_g, (r + v + h * s) / over_h) } else { 0.0 }
+    }
+
+    /// `ln I_x(a, b)` less its value at the start, for `x = h/(g+h)`.
+    fn ln_share(self, a: f64, b: f64) -> f64 {
+        let Self { g, h, r, .. } = self;
+        let x = h / (g + h);
+        ln(beta_cdf(x, a, b) / beta_cdf(x, r / (g * (g + h)), r / (h * (g + h))))
     }
 
     fn bound(self, v: f64, alpha: f64) -> f64 {
@@ -94,29 +105,47 @@ impl BetaBinomial {
     }
 }
 
-/// Upper boundary of a sum of increments in `[-g, h]` with variance process `v` (two-sided mixture), tightest at `v_opt`.
-/// 0 if a parameter is out of range.
-pub fn beta_binomial_bound(v: f64, alpha: f64, v_opt: f64, g: f64, h: f64, alpha_opt: f64) -> f64 {
-    if !(v > 0.0 && v_opt > 0.0 && g > 0.0 && h > 0.0 && is_inner(alpha) && is_inner(alpha_opt)) {
+/// Upper boundary of a sum of increments in `[-g, h]` with variance process `v`, tightest at `v_opt` for `alpha_opt`. `one_sided`: from the mixture
+/// over positive drifts only, so that sums below 0 cost nothing. 0 if a parameter is out of range.
+pub fn beta_binomial_bound(
+    v: f64,
+    alpha: f64,
+    (v_opt, alpha_opt): (f64, f64),
+    (g, h): (f64, f64),
+    one_sided: bool,
+) -> f64 {
+    let most = if one_sided { 0.5 } else { 1.0 };
+    let sensible = v > 0.0 && v_opt > 0.0 && g > 0.0 && h > 0.0 && is_inner(alpha) && alpha_opt > 0.0;
+    if !(sensible && alpha_opt < most) {
         return 0.0;
     }
-    BetaBinomial::new(g, h, v_opt, alpha_opt).bound(v, alpha)
+    BetaBinomial::new(g, h, v_opt, alpha_opt, one_sided).bound(v, alpha)
 }
 
 /// Interval for one rate that holds at every look, tightest after `t_opt` trials; `None` without trials.
 pub fn rate_interval(k: u64, n: u64, alpha: f64, t_opt: f64) -> Option<(f64, f64)> {
-    if k > n { None } else { rate_interval_of(k as f64 / n as f64, n as f64, alpha, t_opt) }
+    rate_interval_tuned(k, n, alpha, (t_opt, alpha))
+}
+
+/// [`rate_interval`], tightest after `t_opt` trials for an interval of level `1 - alpha_opt` instead of its own.
+pub fn rate_interval_tuned(k: u64, n: u64, alpha: f64, (t_opt, alpha_opt): (f64, f64)) -> Option<(f64, f64)> {
+    if k > n { None } else { rate_interval_at(k as f64 / n as f64, n as f64, alpha, (t_opt, alpha_opt)) }
 }
 
 /// [`rate_interval`] of a share seen in trials that are worth `n` independent ones.
 pub(crate) fn rate_interval_of(value: f64, n: f64, alpha: f64, t_opt: f64) -> Option<(f64, f64)> {
+    rate_interval_at(value, n, alpha, (t_opt, alpha))
+}
+
+fn rate_interval_at(value: f64, n: f64, alpha: f64, (t_opt, alpha_opt): (f64, f64)) -> Option<(f64, f64)> {
     let sensible = (0.0..=1.0).contains(&value) && is_inner(alpha) && t_opt > 0.0 && t_opt.is_finite();
-    if !(n > 0.0 && sensible) {
+    if !(n > 0.0 && sensible && is_inner(alpha_opt)) {
         return None;
     }
     let holds = |p: f64| {
         let variance = p * (1.0 - p);
-        BetaBinomial::new(p, 1.0 - p, variance * t_opt, alpha).ln_e((value - p) * n, variance * n) < -ln(alpha)
+        let mixture = BetaBinomial::new(p, 1.0 - p, variance * t_opt, alpha_opt, false);
+        mixture.ln_e((value - p) * n, variance * n) < -ln(alpha)
     };
     let low = if value > 0.0 { bisect(value, 0.0, |p| p > 0.0 && (p >= value || holds(p))) } else { 0.0 };
     let high = if value < 1.0 { bisect(value, 1.0, |p| p < 1.0 && (p <= value || holds(p))) } else { 1.0 };
@@ -141,8 +170,8 @@ pub(crate) fn quantile_levels(n: f64, level: f64, alpha: f64, t_opt: f64) -> Opt
     }
     let (g, h) = (level, 1.0 - level);
     let (v, v_opt) = (n * g * h, t_opt * g * h);
-    let low = level - beta_binomial_bound(v, alpha, v_opt, h, g, alpha) / n;
-    let high = level + beta_binomial_bound(v, alpha, v_opt, g, h, alpha) / n;
+    let low = level - beta_binomial_bound(v, alpha, (v_opt, alpha), (h, g), false) / n;
+    let high = level + beta_binomial_bound(v, alpha, (v_opt, alpha), (g, h), false) / n;
     Some((low, high))
 }
 

@@ -17,8 +17,11 @@
 //! Persisting: state is `serde`. JSON must be read with `serde_json`'s `float_roundtrip` to come back bit for bit.
 
 pub mod bets;
+pub mod cluster;
 mod combine;
 pub mod counts;
+pub mod envelope;
+pub mod fixed;
 pub mod fixed_sample;
 mod hypothesis;
 pub mod interval;

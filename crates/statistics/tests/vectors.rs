@@ -174,10 +174,15 @@ fn intervals(kind: &str, input: &Value) -> Value {
             serde_json::json!({"radius": bound / n * num(input, "sd")})
         }
         "beta_binomial_bound" => {
-            assert!(!one_sided(input), "only the two-sided mixture is built");
             let (v, v_opt) = (num(input, "v"), num(input, "v_opt"));
             let (alpha, alpha_opt) = (num(input, "alpha"), num(input, "alpha_opt"));
-            let bound = interval::beta_binomial_bound(v, alpha, v_opt, num(input, "g"), num(input, "h"), alpha_opt);
+            let bound = interval::beta_binomial_bound(
+                v,
+                alpha,
+                (v_opt, alpha_opt),
+                (num(input, "g"), num(input, "h")),
+                one_sided(input),
+            );
             serde_json::json!({"bound": bound})
         }
         "bernoulli_cs" => {

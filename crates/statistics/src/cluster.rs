@@ -1,0 +1,134 @@
+//! Answers that are not independent: sticky users, retries. Design effects from hash-bucket sums.
+//!
+//! Per arm, 256 hash buckets of the unit id hold the sums `X_b` (of the metric) and `N_b` (of answers). Units in different
+//! buckets are independent, so the scatter of the buckets shows how much one answer is really worth. Source: the delta method for ratios
+//! (Deng, Knoblich, Lu, KDD 2018).
+
+use crate::numeric::is_inner;
+
+/// A ratio of sums over clusters, with its variance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClusterRatio {
+    /// `R = sum X / sum N`, in the metric's unit.
+    pub ratio: f64,
+    /// `B/(B-1) sum (X_b - R N_b)^2 / (sum N)^2`.
+    pub variance: f64,
+    /// Number of answers, `sum N`.
+    pub n: f64,
+}
+
+impl ClusterRatio {
+    /// From `(X_b, N_b)` per cluster (or bucket). `None` for fewer than two clusters with answers, or figures that no answers have.
+    pub fn new(buckets: impl IntoIterator<Item = (f64, f64)> + Clone) -> Option<Self> {
+        let (mut sum, mut n, mut count) = (0.0, 0.0, 0.0);
+        for (x, size) in buckets.clone() {
+            if !(x.is_finite() && size >= 0.0 && size.is_finite()) {
+                return None;
+            }
+            sum += x;
+            n += size;
+            count += f64::from(u8::from(size > 0.0));
+        }
+        if count < 2.0 {
+            return None;
+        }
+        let ratio = sum / n;
+        let squares: f64 = buckets.into_iter().map(|(x, size)| (x - ratio * size) * (x - ratio * size)).sum();
+        let variance = count / (count - 1.0) * squares / (n * n);
+        (ratio.is_finite() && variance.is_finite()).then_some(Self { ratio, variance, n })
+    }
+
+    /// How many times larger the variance is than that of as many independent 0/1 answers, `Var / (R (1-R) / N)`. `None` where the ratio is 0
+    /// or 1 (or no share).
+    pub fn design_effect_of_rate(&self) -> Option<f64> {
+        is_inner(self.ratio).then(|| self.variance / (self.ratio * (1.0 - self.ratio) / self.n))
+    }
+
+    /// The same for a mean of values whose variance over single answers is `variance`: `Var / (s^2 / N)`. `None` without spread.
+    pub fn design_effect_of_mean(&self, variance: f64) -> Option<f64> {
+        let effect = self.variance / (variance / self.n);
+        (variance > 0.0 && effect.is_finite()).then_some(effect)
+    }
+}
+
+/// `phi = max(1, deff_c, deff_s)`: what every `ln e` is divided by so that clustered answers do not count twice. An arm whose design effect is unknown
+/// counts as 1.
+pub fn tempering(canary: Option<f64>, control: Option<f64>) -> f64 {
+    [canary, control].into_iter().flatten().filter(|effect| effect.is_finite()).fold(1.0, f64::max)
+}
+
+/// Sums of a metric `y` and of a covariate `x` known before the exposure, for CUPED: per arm and window, they add.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CovariateSums {
+    /// Number of units.
+    pub n: f64,
+    /// `sum x`.
+    pub sx: f64,
+    /// `sum y`.
+    pub sy: f64,
+    /// `sum x^2`.
+    pub sxx: f64,
+    /// `sum x y`.
+    pub sxy: f64,
+    /// `sum y^2`.
+    pub syy: f64,
+}
+
+/// A mean freed from what the covariate explains.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cuped {
+    /// `theta = (Sxy - Sx Sy/n) / (Sxx - Sx^2/n)`.
+    pub theta: f64,
+    /// `ybar - theta (xbar - covariate_mean)`.
+    pub adjusted_mean: f64,
+    /// `1 - rho^2`: what is left of the variance.
+    pub variance_ratio: f64,
+    /// Variance of the adjusted mean.
+    pub adjusted_var_of_mean: f64,
+}
+
+/// CUPED: the mean of `y - theta (x - covariate_mean)`, where `covariate_mean` is the covariate's mean over both arms (or a reference). For tests,
+/// take `theta` from *earlier* windows. `None` for fewer than two units or a quantity without spread. Source: Deng et al., WSDM 2013.
+pub fn cuped(sums: CovariateSums, covariate_mean: f64) -> Option<Cuped> {
+    let CovariateSums { n, sx, sy, sxx, sxy, syy } = sums;
+    let (vx, vy, cov) = (sxx - sx * sx / n, syy - sy * sy / n, sxy - sx * sy / n);
+    let theta = cov / vx;
+    let variance_ratio = (1.0 - cov * cov / (vx * vy)).max(0.0);
+    let adjusted_mean = sy / n - theta * (sx / n - covariate_mean);
+    let adjusted_var_of_mean = variance_ratio * vy / (n - 1.0) / n;
+    let sensible = n >= 2.0 && vx > 0.0 && vy > 0.0 && variance_ratio <= 1.0;
+    let finite = adjusted_mean.is_finite() && adjusted_var_of_mean.is_finite();
+    (sensible && finite).then_some(Cuped { theta, adjusted_mean, variance_ratio, adjusted_var_of_mean })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn independent_answers_have_no_design_effect_and_twins_two() {
+        // 400 users with one answer each, a quarter of them bad; then everything twice.
+        let once = |i: u32| (f64::from(u8::from(i % 4 == 0)), 1.0);
+        let single = ClusterRatio::new((0..400).map(once)).and_then(|ratio| ratio.design_effect_of_rate());
+        let twins = (0..400).map(once).map(|(x, n)| (2.0 * x, 2.0 * n));
+        let double = ClusterRatio::new(twins).and_then(|ratio| ratio.design_effect_of_rate());
+        assert!(single.is_some_and(|effect| (effect - 400.0 / 399.0).abs() < 1e-9), "{single:?}");
+        assert!(double.is_some_and(|effect| (effect - 800.0 / 399.0).abs() < 1e-9), "{double:?}");
+        assert!((tempering(double, single) - 800.0 / 399.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nonsense_has_no_ratio() {
+        assert_eq!(ClusterRatio::new([]), None);
+        assert_eq!(ClusterRatio::new([(1.0, 1.0)]), None);
+        assert_eq!(ClusterRatio::new([(0.0, 0.0), (0.0, 0.0)]), None);
+        assert_eq!(ClusterRatio::new([(f64::NAN, 1.0), (0.0, 1.0)]), None);
+        assert_eq!(ClusterRatio::new([(1.0, -1.0), (0.0, 1.0)]), None);
+        let never = ClusterRatio::new([(0.0, 1.0), (0.0, 1.0)]);
+        assert_eq!(never.and_then(|ratio| ratio.design_effect_of_rate()), None);
+        assert_eq!(never.and_then(|ratio| ratio.design_effect_of_mean(0.0)), None);
+        assert!((tempering(None, Some(f64::NAN)) - 1.0).abs() < 1e-15);
+        assert_eq!(cuped(CovariateSums::default(), 0.0), None);
+        assert_eq!(cuped(CovariateSums { n: f64::NAN, ..CovariateSums::default() }, 0.0), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Tests with a fixed horizon, on summaries: one look at the end of a rollout, for reports and for parity with other tools.
+//!
+//! Purpose: what a data scientist expects to read beside the sequential verdict. Never a repeated gate: looked at more than
+//! once, every p-value here lies.
+//!
+//! Convention: the canary comes first (`x`, arm 1), control second (`y`, arm 2).
+//!
+//! Invariants: pure; counts are exact integers; nonsense (NaN, an empty arm, a level out of range) is `None`.
+
+mod bootstrap;
+mod chi_square;
+mod exact;
+mod ks;
+mod mann_whitney;
+mod quantile;
+mod rates;
+mod welch;
+
+pub use bootstrap::{BOOTSTRAP_REPLICATES, MAX_REPLICATES, bootstrap, percentile_interval, quantile_levels};
+pub use chi_square::{ChiSquare, Homogeneity, MIN_EXPECTED, goodness_of_fit, homogeneity, pooled};
+pub use exact::{McNemar, binomial_test, mcnemar, poisson_ratio};
+pub use ks::{Ks, KsLaw, ks, ks_binned, ks_exact_is_feasible};
+pub use mann_whitney::{MAX_EXACT_PAIRS, MannWhitney, RankLaw, mann_whitney, mann_whitney_binned};
+pub use quantile::{QuantileRanks, quantile_interval, quantile_rank_interval};
+pub use rates::{RateMethod, RateNull, ZTest, clopper_pearson, newcombe, two_rates, wilson};
+pub use welch::{NonInferiority, Sample, welch_non_inferiority};
+
+/// Which side of the null a test looks at, always for the canary (first arm).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alternative {
+    /// It differs.
+    TwoSided,
+    /// It is smaller.
+    Less,
+    /// It is larger.
+    Greater,
+}
+
+impl Alternative {
+    /// The p-value of a statistic that is normal under the null and grows with the canary's value.
+    fn p_of_z(self, z: f64) -> f64 {
+        use crate::laws::normal_sf;
+        match self {
+            Self::TwoSided => (2.0 * normal_sf(z.abs())).min(1.0),
+            Self::Less => normal_sf(-z),
+            Self::Greater => normal_sf(z),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! An interval for a quantile from ranks, without any assumption on the distribution.
+
+use serin_sketches::{LogHist, lower_edge, upper_edge};
+
+use crate::laws::{binomial_cdf, binomial_quantile};
+use crate::numeric::is_inner;
+
+/// Ranks (1-based, in increasing order of value) of the interval `[X_(lower), X_(upper)]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QuantileRanks {
+    /// Rank of the lower end; 0 stands for "no lower end": too few values.
+    pub lower: u64,
+    /// Rank of the upper end; `n + 1` stands for "no upper end".
+    pub upper: u64,
+    /// Probability that the interval holds the quantile, for a continuous quantity.
+    pub coverage: f64,
+}
+
+/// Fixed-sample interval for the `level`-quantile of `n` values: `l = ppf(a/2)`, `u = ppf(1 - a/2) + 1` of `Binomial(n, level)`;
+/// the coverage is `P(l <= K < u)`. `None` without values, or for a level or confidence outside (0, 1). Source: David, Nagaraja, Order Statistics.
+pub fn quantile_rank_interval(n: u64, level: f64, confidence: f64) -> Option<QuantileRanks> {
+    if n == 0 || n == u64::MAX || !is_inner(level) || !is_inner(confidence) {
+        return None;
+    }
+    let tail = (1.0 - confidence) / 2.0;
+    let lower = binomial_quantile(tail, n, level)?;
+    let last = binomial_quantile(1.0 - tail, n, level)?;
+    let below = if lower == 0 { 0.0 } else { binomial_cdf(lower - 1, n, level) };
+    Some(QuantileRanks { lower, upper: last + 1, coverage: binomial_cdf(last, n, level) - below })
+}
+
+/// The same in the metric's unit, from a histogram: the lower edge of the bin of `X_(l)` and the upper edge of the bin of `X_(u)`, so that
+/// binning can only widen it. An end is `None` where the values are too few to bound it.
+pub fn quantile_interval(hist: &LogHist, level: f64, confidence: f64) -> Option<(Option<f64>, Option<f64>)> {
+    let ranks = quantile_rank_interval(hist.total(), level, confidence)?;
+    let bin = |rank: u64| hist.key_at_rank(rank).filter(|_| (1..=hist.total()).contains(&rank));
+    Some((bin(ranks.lower).map(lower_edge), bin(ranks.upper).map(upper_edge)))
+}
