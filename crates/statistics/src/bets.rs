@@ -25,24 +25,40 @@ const MIN_SD: f64 = 1e-3;
 
 /// FAIL bets at control's past rate `b_hat`: `odds(a*) = odds(v b_hat + c) m^g`. `None` where the line leaves (0, 1).
 pub fn fail_rate_bets(b_hat: f64, line: Line) -> Option<[RateBet; 9]> {
-    let edge = line.at(b_hat);
-    if !is_inner(edge) || !is_inner(b_hat) {
-        return None;
-    }
-    Some(ODDS_MULTIPLIERS.map(|m| {
-        let o = if line.sign > 0.0 { odds(edge) * m } else { odds(edge) / m };
-        RateBet { a: o / (1.0 + o), b: b_hat }
-    }))
+    bettable(b_hat, line).then(|| ODDS_MULTIPLIERS.map(|m| fail_bet(b_hat, line, m)))
+}
+
+/// One FAIL bet, for a multiplier of one's own. `None` where the line leaves (0, 1), or the multiplier is not above 0.
+pub fn fail_rate_bet(b_hat: f64, line: Line, multiplier: f64) -> Option<RateBet> {
+    let sensible = bettable(b_hat, line) && multiplier > 0.0 && multiplier.is_finite();
+    sensible.then(|| fail_bet(b_hat, line, multiplier))
+}
+
+fn bettable(b_hat: f64, line: Line) -> bool {
+    is_inner(line.at(b_hat)) && is_inner(b_hat)
+}
+
+fn fail_bet(b_hat: f64, line: Line, multiplier: f64) -> RateBet {
+    let edge = odds(line.at(b_hat));
+    let o = if line.sign > 0.0 { edge * multiplier } else { edge / multiplier };
+    RateBet { a: o / (1.0 + o), b: b_hat }
 }
 
 /// PASS bets: from the line at control's past rate towards the rate of a healthy canary. `None` where a rate leaves (0, 1).
 pub fn pass_rate_bets(b_hat: f64, healthy: f64, line: Line) -> Option<[RateBet; 4]> {
-    let edge = line.at(b_hat);
-    if !is_inner(edge) || !is_inner(b_hat) || !is_inner(healthy) {
-        return None;
-    }
-    let (from, to) = (logit(edge), logit(healthy));
-    Some(PASS_KAPPAS.map(|kappa| RateBet { a: expit(from + kappa * (to - from)), b: b_hat }))
+    let sensible = bettable(b_hat, line) && is_inner(healthy);
+    sensible.then(|| PASS_KAPPAS.map(|kappa| pass_bet(b_hat, healthy, line, kappa)))
+}
+
+/// One PASS bet, for a `kappa` of one's own. `None` where a rate leaves (0, 1), or `kappa` is not finite.
+pub fn pass_rate_bet(b_hat: f64, healthy: f64, line: Line, kappa: f64) -> Option<RateBet> {
+    let sensible = bettable(b_hat, line) && is_inner(healthy) && kappa.is_finite();
+    sensible.then(|| pass_bet(b_hat, healthy, line, kappa))
+}
+
+fn pass_bet(b_hat: f64, healthy: f64, line: Line, kappa: f64) -> RateBet {
+    let (from, to) = (logit(line.at(b_hat)), logit(healthy));
+    RateBet { a: expit(from + kappa * (to - from)), b: b_hat }
 }
 
 /// Bets on means: `lam = min(Delta / (sigma^2 + Delta^2), 0.9 limit)`, `Delta = D sigma`. Returns `(b0, lams)`.

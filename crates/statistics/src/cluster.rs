@@ -18,18 +18,19 @@ pub struct ClusterRatio {
 }
 
 impl ClusterRatio {
-    /// From `(X_b, N_b)` per cluster (or bucket). `None` for fewer than two clusters with answers, or figures that no answers have.
+    /// From `(X_b, N_b)` per cluster (or bucket); `B` is their number: leave out buckets that no unit fell into. `None` for fewer than two clusters with answers, or figures that no answers have.
     pub fn new(buckets: impl IntoIterator<Item = (f64, f64)> + Clone) -> Option<Self> {
-        let (mut sum, mut n, mut count) = (0.0, 0.0, 0.0);
+        let (mut sum, mut n, mut count, mut filled) = (0.0, 0.0, 0.0, 0_u32);
         for (x, size) in buckets.clone() {
             if !(x.is_finite() && size >= 0.0 && size.is_finite()) {
                 return None;
             }
             sum += x;
             n += size;
-            count += f64::from(u8::from(size > 0.0));
+            count += 1.0;
+            filled += u32::from(size > 0.0);
         }
-        if count < 2.0 {
+        if filled < 2 {
             return None;
         }
         let ratio = sum / n;
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn independent_answers_have_no_design_effect_and_twins_two() {
         // 400 users with one answer each, a quarter of them bad; then everything twice.
-        let once = |i: u32| (f64::from(u8::from(i % 4 == 0)), 1.0);
+        let once = |i: u32| (f64::from(u8::from(i.is_multiple_of(4))), 1.0);
         let single = ClusterRatio::new((0..400).map(once)).and_then(|ratio| ratio.design_effect_of_rate());
         let twins = (0..400).map(once).map(|(x, n)| (2.0 * x, 2.0 * n));
         let double = ClusterRatio::new(twins).and_then(|ratio| ratio.design_effect_of_rate());

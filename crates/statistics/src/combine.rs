@@ -85,15 +85,25 @@ pub fn weighted_holm_adjusted(hypotheses: &[(f64, f64)]) -> Vec<f64> {
 
 /// Adjusted p-values of Benjamini and Hochberg, a display option for lists (it needs positive dependence).
 pub fn bh_adjusted(p: &[f64]) -> Vec<f64> {
+    bh_scaled(p, 1.0)
+}
+
+fn bh_scaled(p: &[f64], factor: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&i, &j| p[i].total_cmp(&p[j]));
     let mut adjusted = vec![1.0; p.len()];
     let mut ceiling: f64 = 1.0;
     for (rank, &i) in order.iter().enumerate().rev() {
-        ceiling = ceiling.min(p[i] * p.len() as f64 / (rank + 1) as f64);
+        ceiling = ceiling.min(factor * p[i] * p.len() as f64 / (rank + 1) as f64);
         adjusted[i] = ceiling;
     }
     adjusted
+}
+
+/// Adjusted p-values of Benjamini and Yekutieli: as [`bh_adjusted`], valid under any dependence, `1 + 1/2 + ... + 1/n` times as large.
+pub fn by_adjusted(p: &[f64]) -> Vec<f64> {
+    let harmonic: f64 = (1..=p.len()).map(|k| 1.0 / k as f64).sum();
+    bh_scaled(p, harmonic)
 }
 
 /// e-BH on current e-values: rejects the `k` largest with `E_(k) >= K / (alpha k)`, false discovery rate at most `alpha` at

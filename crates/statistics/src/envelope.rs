@@ -13,7 +13,7 @@ use crate::numeric::{bisect, exp, expit, is_inner, ln, logit, sqrt};
 /// of Dvoretzky, Kiefer and Wolfowitz, which holds at one look.
 pub fn dkw_lil_radius(t: f64, alpha: f64, t_min: f64, a: f64) -> Option<f64> {
     let sensible = t_min >= 1.0 && t >= t_min && t.is_finite() && is_inner(alpha);
-    if !sensible || !(a > std::f64::consts::FRAC_1_SQRT_2 && a < 100.0) {
+    if !(sensible && a > std::f64::consts::FRAC_1_SQRT_2 && a < 100.0) {
         return None;
     }
     let mut enough = 1.0;

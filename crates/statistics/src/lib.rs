@@ -41,8 +41,8 @@ pub mod two_means;
 pub mod two_rates;
 
 pub use combine::{
-    Scope, bh_adjusted, e_bh, group_ln_e, ln_weighted_average, rejects, rollback_weights, stable_is_out_of_date,
-    weighted_holm, weighted_holm_adjusted,
+    Scope, bh_adjusted, by_adjusted, e_bh, group_ln_e, ln_weighted_average, rejects, rollback_weights,
+    stable_is_out_of_date, weighted_holm, weighted_holm_adjusted,
 };
 pub use hypothesis::{
     About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, MIN_PAST, Measure, ObserveError, PartEvidence,

@@ -61,8 +61,8 @@ pub(super) fn aligned(x: &[f64], y: &[f64]) -> Option<(Vec<u64>, Vec<u64>)> {
     let (mut counts_x, mut counts_y): (Vec<u64>, Vec<u64>) = (Vec::new(), Vec::new());
     let mut last = None;
     for (value, is_x) in all {
-        // `==`: 0 and -0 are one value.
-        if last.is_none_or(|last| last != value) {
+        // By order, not by bits: 0 and -0 are one value.
+        if last.is_none_or(|last| last < value) {
             counts_x.push(0);
             counts_y.push(0);
         }

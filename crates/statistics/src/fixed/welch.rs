@@ -27,7 +27,7 @@ impl Sample {
         (n > 0.0 && mean.is_finite() && m2.is_finite() && s2 >= 0.0).then_some(Self { n, mean, m2 })
     }
 
-    /// Both samples together, by the formula of Chan, Golub and LeVeque (1979), which loses no digits.
+    /// Both samples together, by the formula of Chan, Golub and `LeVeque` (1979), which loses no digits.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         let n = self.n + other.n;

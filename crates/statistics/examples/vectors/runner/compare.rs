@@ -1,0 +1,71 @@
+//! Compares what was computed with what is expected.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// One thing that is wrong with a case.
+#[derive(Debug)]
+pub(crate) enum Miss {
+    /// A value differs.
+    Value {
+        /// Where in `expected`, such as `ci[0]`.
+        key: String,
+        /// What we compute; `null` for nothing.
+        got: Value,
+        /// What is expected.
+        expected: Value,
+    },
+    /// It could not be computed.
+    Error(String),
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value { key, got, expected } => write!(f, "{key}: got {got}, expected {expected}"),
+            Self::Error(error) => f.write_str(error),
+        }
+    }
+}
+
+/// `|got - expected| <= atol + rtol |expected|` for every number with a fraction in either; whole numbers, booleans and all else must be equal.
+/// Everything expected must be there; more may be.
+pub(crate) fn compare(got: &Value, expected: &Value, rtol: f64, atol: f64) -> Vec<Miss> {
+    let mut misses = Vec::new();
+    if expected.as_object().is_none_or(serde_json::Map::is_empty) {
+        misses.push(Miss::Error("`expected` must be an object with at least one key".to_owned()));
+    }
+    walk("", got, expected, (rtol, atol), &mut misses);
+    misses
+}
+
+fn walk(key: &str, got: &Value, expected: &Value, tolerance: (f64, f64), misses: &mut Vec<Miss>) {
+    let same = match (got, expected) {
+        (Value::Object(got), Value::Object(expected)) => {
+            for (name, expected) in expected {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                walk(&key, got.get(name).unwrap_or(&Value::Null), expected, tolerance, misses);
+            }
+            true
+        }
+        (Value::Array(got), Value::Array(expected)) if got.len() == expected.len() => {
+            for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+                walk(&format!("{key}[{index}]"), got, expected, tolerance, misses);
+            }
+            true
+        }
+        // Counts are exact; a figure that happens to be whole is still a figure.
+        (Value::Number(whole), Value::Number(expected)) if whole.is_u64() || whole.is_i64() => {
+            whole.as_f64().is_some_and(|got| expected.as_f64().is_some_and(|expected| got.total_cmp(&expected).is_eq()))
+        }
+        (Value::Number(got), Value::Number(expected)) => match (got.as_f64(), expected.as_f64()) {
+            (Some(got), Some(expected)) => (got - expected).abs() <= tolerance.1 + tolerance.0 * expected.abs(),
+            _ => false,
+        },
+        _ => got == expected,
+    };
+    if !same {
+        misses.push(Miss::Value { key: key.to_owned(), got: got.clone(), expected: expected.clone() });
+    }
+}

@@ -1,0 +1,171 @@
+//! Laws of the fixed-horizon tests, and that nonsense has no result.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use proptest::prelude::*;
+use serin_sketches::{LogHist, Rate};
+use serin_statistics::fixed::{
+    Alternative, KsLaw, RankLaw, RateMethod, RateNull, Sample, binomial_test, clopper_pearson, goodness_of_fit,
+    homogeneity, ks, ks_binned, mann_whitney, mann_whitney_binned, mcnemar, newcombe, poisson_ratio, pooled,
+    quantile_interval, quantile_rank_interval, two_rates, welch_non_inferiority, wilson,
+};
+use serin_statistics::{Direction, Margin};
+
+const SIDES: [Alternative; 3] = [Alternative::TwoSided, Alternative::Less, Alternative::Greater];
+
+fn rate(n: u64, k: u64) -> Rate {
+    Rate::new(n, k).unwrap()
+}
+
+#[test]
+fn an_empty_arm_has_no_result() {
+    let (none, some) = (Rate::default(), rate(10, 5));
+    let normal = RankLaw::Normal { continuity: true };
+    for side in SIDES {
+        for method in [RateMethod::MiettinenNurminen, RateMethod::FarringtonManning, RateMethod::Pooled] {
+            assert_eq!(two_rates(none, some, RateNull::Difference(0.0), method, side), None);
+            assert_eq!(two_rates(some, none, RateNull::Difference(0.0), method, side), None);
+            for bad in [f64::NAN, 1.0, -1.0, f64::INFINITY] {
+                assert_eq!(two_rates(some, some, RateNull::Difference(bad), method, side), None);
+            }
+            for bad in [f64::NAN, 0.0, -1.0, f64::INFINITY] {
+                assert_eq!(two_rates(some, some, RateNull::Ratio(bad), method, side), None);
+            }
+        }
+        assert_eq!(mann_whitney(&[], &[1.0], side, normal), None);
+        assert_eq!(mann_whitney(&[f64::NAN], &[1.0], side, normal), None);
+        assert_eq!(mann_whitney(&[1.0; 200], &[1.0; 200], side, RankLaw::Exact), None);
+        assert_eq!(mann_whitney_binned(&[1], &[1, 2], side, true), None);
+        assert_eq!(mann_whitney_binned(&[0], &[3], side, true), None);
+        assert_eq!(ks(&[1.0], &[], side, KsLaw::Auto), None);
+        assert_eq!(ks(&[1.0], &[f64::NAN], side, KsLaw::Auto), None);
+        assert_eq!(ks_binned(&[u64::MAX, 1], &[1, 1], side), None);
+        assert_eq!(binomial_test(3, 2, 0.5, side), None);
+        assert_eq!(poisson_ratio((1, 0.0), (1, 1.0), 1.0, side), None);
+        assert_eq!(poisson_ratio((1, f64::NAN), (1, 1.0), 1.0, side), None);
+        assert_eq!(poisson_ratio((u64::MAX, 1.0), (1, 1.0), 1.0, side), None);
+    }
+    for confidence in [0.0, 1.0, f64::NAN] {
+        assert_eq!((wilson(some, confidence), clopper_pearson(some, confidence)), (None, None));
+        assert_eq!(newcombe(some, some, confidence), None);
+        assert_eq!(quantile_rank_interval(10, 0.5, confidence), None);
+    }
+    assert_eq!((wilson(none, 0.95), newcombe(none, some, 0.95)), (None, None));
+    assert_eq!((mcnemar(0, 0), mcnemar(u64::MAX, 1)), (None, None));
+    assert_eq!(goodness_of_fit(&[1, 2], &[1.0]), None);
+    assert_eq!(goodness_of_fit(&[1, 2], &[1.0, 0.0]), None);
+    assert_eq!(goodness_of_fit(&[0, 0], &[1.0, 1.0]), None);
+    assert_eq!(homogeneity(&[]), None);
+    assert_eq!(homogeneity(&[vec![1, 2], vec![1]]), None);
+    assert_eq!(homogeneity(&[vec![1, 0], vec![1, 0]]), None, "one class only");
+    assert_eq!(quantile_interval(&LogHist::new(), 0.5, 0.95), None);
+}
+
+#[test]
+fn means_without_spread_or_size_have_no_result() {
+    let of =
+        |canary, control| welch_non_inferiority(canary, control, Direction::LowerIsBetter, Margin::absolute(1.0), 0.95);
+    let good = Sample::new(100, 5.0, 1.0).unwrap();
+    let still = Sample::new(100, 5.0, 0.0).unwrap();
+    assert_eq!(of(still, still), None);
+    assert_eq!(of(Sample::new(1, 5.0, 1.0).unwrap(), good), None);
+    assert_eq!(of(Sample::default(), good), None);
+    assert!(Sample::new(3, f64::NAN, 1.0).is_none() && Sample::new(3, 1.0, -1.0).is_none());
+    assert!(Sample::from_sums(0, 0.0, 0.0).is_none() && Sample::from_sums(3, f64::INFINITY, 1.0).is_none());
+    assert!(of(good, good).unwrap().p_non_inferiority < 1e-6);
+    let bad_margin = Margin::absolute(f64::NAN);
+    assert_eq!(welch_non_inferiority(good, good, Direction::LowerIsBetter, bad_margin, 0.95), None);
+}
+
+#[test]
+fn equal_values_prove_nothing() {
+    let normal = RankLaw::Normal { continuity: true };
+    let test = mann_whitney(&[2.0; 30], &[2.0; 40], Alternative::TwoSided, normal).unwrap();
+    assert_eq!((test.p.to_bits(), test.superiority.to_bits()), (1.0_f64.to_bits(), 0.5_f64.to_bits()));
+    let test = ks(&[2.0; 30], &[2.0; 40], Alternative::TwoSided, KsLaw::Exact).unwrap();
+    assert_eq!((test.d.to_bits(), test.p.to_bits()), (0.0_f64.to_bits(), 1.0_f64.to_bits()));
+}
+
+#[test]
+fn rare_classes_are_pooled() {
+    let table = vec![vec![50, 1, 40, 2], vec![500, 9, 400, 30]];
+    assert_eq!(pooled(&table, 5.0), [vec![50, 40, 3], vec![500, 400, 39]]);
+    assert_eq!(pooled(&table, 0.0), table);
+    assert_eq!(pooled(&[vec![1], vec![1, 2]], 5.0), [vec![1], vec![1, 2]]);
+}
+
+#[test]
+fn the_interval_of_a_quantile_covers_what_it_says() {
+    // Section 4.5: 98.3 to 98.7 % for nominal 95 % with 1 % bins; here the bins only widen it.
+    let mut hist = LogHist::new();
+    for i in 1..=1_000 {
+        hist.insert(f64::from(i)).unwrap();
+    }
+    let ranks = quantile_rank_interval(1_000, 0.9, 0.95).unwrap();
+    let (low, high) = quantile_interval(&hist, 0.9, 0.95).unwrap();
+    assert!(low.unwrap() <= ranks.lower as f64 && high.unwrap() >= ranks.upper as f64, "{ranks:?} {low:?} {high:?}");
+    assert!(ranks.coverage >= 0.95);
+    let mut few = LogHist::new();
+    few.insert(3.0).unwrap();
+    assert_eq!(quantile_interval(&few, 0.5, 0.95), Some((None, None)));
+}
+
+proptest! {
+    #[test]
+    fn sides_of_a_test_mirror_each_other(n_c in 1..200_u64, n_s in 1..2000_u64, a in 0.0..1.0_f64, b in 0.0..1.0_f64) {
+        let canary = rate(n_c, (a * n_c as f64) as u64);
+        let control = rate(n_s, (b * n_s as f64) as u64);
+        let of = |x, y, side| two_rates(x, y, RateNull::Difference(0.0), RateMethod::FarringtonManning, side);
+        if let Some(less) = of(canary, control, Alternative::Less) {
+            let greater = of(control, canary, Alternative::Greater).unwrap();
+            prop_assert!((less.p - greater.p).abs() < 1e-9);
+            let two = of(canary, control, Alternative::TwoSided).unwrap();
+            prop_assert!((two.p - 2.0 * less.p.min(1.0 - less.p)).abs() < 1e-9);
+        }
+        for confidence in [0.5, 0.95, 0.999] {
+            let value = canary.value().unwrap();
+            for (low, high) in [wilson(canary, confidence).unwrap(), clopper_pearson(canary, confidence).unwrap()] {
+                prop_assert!((0.0..=value + 1e-12).contains(&low) && (value - 1e-12..=1.0).contains(&high));
+            }
+        }
+    }
+
+    #[test]
+    fn ranks_ignore_the_scale(x in prop::collection::vec(0.01..100.0_f64, 1..12), y in prop::collection::vec(0.01..100.0_f64, 1..12)) {
+        let cubes = |values: &[f64]| values.iter().map(|value| value.powi(3) * 1e-9).collect::<Vec<_>>();
+        for side in SIDES {
+            let of = |x: &[f64], y: &[f64]| mann_whitney(x, y, side, RankLaw::Exact).unwrap();
+            prop_assert_eq!(of(&x, &y), of(&cubes(&x), &cubes(&y)));
+            prop_assert!((0.0..=1.0).contains(&of(&x, &y).p));
+            let of = |x: &[f64], y: &[f64]| ks(x, y, side, KsLaw::Exact).unwrap();
+            prop_assert_eq!(of(&x, &y), of(&cubes(&x), &cubes(&y)));
+            prop_assert!((0.0..=1.0).contains(&of(&x, &y).p));
+        }
+    }
+
+    #[test]
+    fn merged_samples_are_the_sample_of_all(values in prop::collection::vec(-1e3..1e3_f64, 2..40), cut in 1..39_usize) {
+        let sample = |values: &[f64]| {
+            let squares = values.iter().map(|value| value * value).sum();
+            Sample::from_sums(values.len() as u64, values.iter().sum(), squares)
+        };
+        let cut = cut.min(values.len() - 1);
+        let merged = sample(&values[..cut]).unwrap().merge(sample(&values[cut..]).unwrap());
+        let whole = sample(&values).unwrap();
+        prop_assert!((merged.mean() - whole.mean()).abs() < 1e-9);
+        prop_assert!((merged.variance().unwrap() - whole.variance().unwrap()).abs() < 1e-5);
+    }
+
+    #[test]
+    fn any_counts_give_a_probability_or_none(k in any::<u64>(), n in any::<u64>(), p in any::<f64>(), t in any::<f64>()) {
+        for side in SIDES {
+            for got in [binomial_test(k, n, p, side), poisson_ratio((k % 10_000, t), (n % 10_000, p), 1.0, side)] {
+                prop_assert!(got.is_none_or(|p| (0.0..=1.0).contains(&p)), "{got:?}");
+            }
+            prop_assert!(mann_whitney_binned(&[k, n], &[n, k], side, true).is_none_or(|test| (0.0..=1.0).contains(&test.p)));
+            prop_assert!(ks_binned(&[k, n], &[n, k], side).is_none_or(|test| (0.0..=1.0).contains(&test.p)));
+        }
+        prop_assert!(quantile_rank_interval(n, p, 0.95).is_none_or(|ranks| ranks.lower < ranks.upper));
+        prop_assert!(homogeneity(&[vec![k, n], vec![n, k]]).is_none_or(|test| (0.0..=1.0).contains(&test.pearson.p)));
+    }
+}
