@@ -68,8 +68,9 @@ fn measure(kind: &MetricKind) -> Result<Measure, SpecError> {
         MetricKind::CappedMean { cap } => Measure::CappedMean { cap },
         MetricKind::Quantile { level } => Measure::Quantile { level },
         MetricKind::Distribution => Measure::Distribution,
-        // Their tests are not here yet.
-        MetricKind::Classes | MetricKind::Count | MetricKind::Disagreement => return Err(SpecError::LimitOfMean),
+        MetricKind::Classes => Measure::Classes,
+        MetricKind::Count => Measure::Count,
+        MetricKind::Disagreement => Measure::Disagreement,
     })
 }
 
