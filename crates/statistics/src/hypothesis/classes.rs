@@ -10,9 +10,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::{ClassCounts, Rate, Summary};
+use serin_sketches::{ClassCounts, Rate};
 
-use super::Stratum;
+use super::Views;
+use super::view::View;
 use crate::bets::{NEWCOMER_MULTIPLIERS, newcomer_bets};
 use crate::numeric::{ln, ln_sum_exp};
 use crate::two_rates::ln_e;
@@ -98,15 +99,12 @@ impl PastClasses {
         rates.current().b_hat()
     }
 
-    /// How often a named class (or any other) was seen; `None` where the summary cannot tell.
-    pub(super) fn seen(&self, class: Option<usize>, window: &ClassCounts) -> Option<Rate> {
-        let count = if let Some(index) = class {
-            window.exact_count(self.named.get(index)?)?
-        } else {
-            let named: Option<u64> = self.named.iter().map(|class| window.exact_count(class)).sum();
-            window.total() - named?
-        };
-        Rate::new(window.total(), count)
+    /// Shares of the named classes and, last, of all others together; `None` where the summary cannot tell.
+    pub(super) fn shares_in(&self, window: &ClassCounts) -> Vec<Option<Rate>> {
+        let mut counts: Vec<Option<u64>> = self.named.iter().map(|class| window.exact_count(class)).collect();
+        let named: Option<u64> = counts.iter().copied().sum();
+        counts.push(named.map(|named| window.total() - named));
+        counts.into_iter().map(|count| Rate::new(window.total(), count?)).collect()
     }
 }
 
@@ -125,13 +123,13 @@ pub(super) struct Newcomers(Vec<Newcomer>);
 
 impl Newcomers {
     /// Multiplies a window into the evidence on those that appeared before it.
-    pub(super) fn advance(&mut self, past: &PastClasses, strata: &[&Stratum<'_>], horizon: u32, phi: f64) {
+    pub(super) fn advance(&mut self, past: &PastClasses, strata: &[&Views<'_>], horizon: u32, phi: f64) {
         let line = Line { v: 1.0, c: 0.0, sign: 1.0 };
         for newcomer in &mut self.0 {
             let bets = newcomer_bets(newcomer.canary.b_hat(), past.share_of(&newcomer.class));
             let mut steps = [0.0; NEWCOMER_MULTIPLIERS.len()];
             let mut seen = Rate::default();
-            for (canary, control) in strata.iter().filter_map(|stratum| both(stratum)) {
+            for (canary, control) in strata.iter().copied().filter_map(both) {
                 let Some((c, s)) = rate_of(canary, &newcomer.class).zip(rate_of(control, &newcomer.class)) else {
                     continue;
                 };
@@ -148,12 +146,12 @@ impl Newcomers {
     }
 
     /// Notes classes of the canary that control had neither before nor in this window.
-    pub(super) fn appear(&mut self, past: &PastClasses, strata: &[Stratum<'_>]) {
+    pub(super) fn appear(&mut self, past: &PastClasses, strata: &[Views<'_>]) {
         if past.incomplete || self.0.len() >= MAX_NEWCOMERS {
             return;
         }
         let mut counts = BTreeMap::<&str, u64>::new();
-        let total: u64 = strata.iter().map(|stratum| stratum.canary.n()).fold(0, u64::saturating_add);
+        let total: u64 = strata.iter().map(|stratum| stratum.0.n()).fold(0, u64::saturating_add);
         for (canary, _) in strata.iter().filter_map(both) {
             for (class, count) in canary.iter() {
                 *counts.entry(class).or_default() += count;
@@ -186,9 +184,9 @@ impl Newcomers {
     }
 }
 
-fn both<'a>(stratum: &Stratum<'a>) -> Option<(&'a ClassCounts, &'a ClassCounts)> {
-    match (stratum.canary, stratum.control) {
-        (Summary::Classes(canary), Summary::Classes(control)) => Some((canary, control)),
+fn both<'a>(stratum: &Views<'a>) -> Option<(&'a ClassCounts, &'a ClassCounts)> {
+    match stratum {
+        (View::Classes(canary, _), View::Classes(control, _)) => Some((canary, control)),
         _ => None,
     }
 }

@@ -1,14 +1,16 @@
 //! Estimates for people: both arms, their difference, its always-valid interval. None of it decides.
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::{ClassCounts, Events, LogHist, Rate, Summary, lower_edge, upper_edge};
+use serin_sketches::{ClassCounts, Events, LogHist, Rate, lower_edge, upper_edge};
 
-use super::Stratum;
+use super::Views;
 use super::past::Past;
 use super::spec::{Against, HypothesisSpec, Measure};
-use super::steps::{exceedances, grid, rate};
+use super::steps::exceedances;
+use super::view::View;
 use crate::PastMean;
 use crate::interval::{Stratified, ecdf_radius, quantile_levels, rate_interval_of};
+use crate::two_means::Grid;
 
 /// One arm's estimate over all windows that entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,17 +81,17 @@ impl Totals {
         }
     }
 
-    /// Adds a summary; one that would overflow 2^53 answers is left out of the display.
-    fn push(&mut self, summary: &Summary) {
-        match (self, summary) {
-            (Self::Rate(total), summary) => drop(total.merge(&rate(summary))),
-            (Self::Count(total), Summary::Events(events)) => drop(total.merge(events)),
-            (Self::Mean(total, n), summary) => {
-                total.push(&grid(summary), 1.0);
-                *n = n.saturating_add(summary.n());
+    /// Adds a window; one that would overflow 2^53 answers is left out of the display.
+    fn push(&mut self, window: &View<'_>) {
+        match (self, window) {
+            (Self::Rate(total), View::Rate(rate)) => drop(total.merge(rate)),
+            (Self::Count(total), View::Events(events)) => drop(total.merge(events)),
+            (Self::Mean(total, n), View::Grid(grid)) => {
+                total.push(grid, 1.0);
+                *n = n.saturating_add(window.n());
             }
-            (Self::Hist(total), Summary::Log(hist)) => drop(total.merge(hist)),
-            (Self::Classes(total), Summary::Classes(counts)) => drop(total.merge(counts)),
+            (Self::Hist(total), View::Hist(hist)) => drop(total.merge(hist)),
+            (Self::Classes(total), View::Classes(counts, _)) => drop(total.merge(counts)),
             _ => {}
         }
     }
@@ -113,7 +115,7 @@ struct Arm {
     worth: f64,
     /// Answers of the first window: the scale of exact intervals.
     first: f64,
-    /// Values at the cap of a capped histogram.
+    /// Values at the upper end of the range of a mean.
     at_cap: u64,
 }
 
@@ -122,12 +124,12 @@ impl Arm {
         Self { totals: Totals::new(measure), worth: 0.0, first: 0.0, at_cap: 0 }
     }
 
-    fn push(&mut self, summary: &Summary, phi: f64) {
-        let n = summary.n() as f64;
-        self.totals.push(summary);
+    fn push(&mut self, window: &View<'_>, phi: f64) {
+        let n = window.n() as f64;
+        self.totals.push(window);
         self.worth += n / phi;
-        if let Summary::Capped(hist) = summary {
-            self.at_cap += hist.iter().filter(|point| point.0 >= 1.0).map(|point| point.1).sum::<u64>();
+        if let View::Grid(grid) = window {
+            self.at_cap += grid.iter().filter(|point| point.0 >= 1.0).map(|point| point.1).sum::<u64>();
         }
         if self.first == 0.0 {
             self.first = n;
@@ -157,11 +159,10 @@ impl Totalled {
     }
 
     /// Adds one stratum. `past` holds earlier windows only; the design effect `phi` widens the variance.
-    pub(super) fn push(&mut self, spec: &HypothesisSpec, past: &Past, stratum: &Stratum<'_>, phi: f64) {
-        let (now_c, now_s) = (stratum.canary, stratum.control);
+    pub(super) fn push(&mut self, spec: &HypothesisSpec, past: &Past, (now_c, now_s): &Views<'_>, phi: f64) {
         let (n_c, n_s) = (now_c.n() as f64, now_s.n() as f64);
         match (past, &self.canary.totals, now_c, now_s) {
-            (Past::Rate(past), Totals::Rate(total), Summary::Rate(now_c), Summary::Rate(now_s)) => {
+            (Past::Rate(past), Totals::Rate(total), View::Rate(now_c), View::Rate(now_s)) => {
                 let b = past.current().b_hat();
                 let a = (total.k() as f64 + PRIOR * b) / (total.n() as f64 + PRIOR);
                 self.squared_skewness = squared_skewness(b);
@@ -169,7 +170,7 @@ impl Totalled {
                     self.difference.push(x - y, phi * (a * (1.0 - a) / n_c + b * (1.0 - b) / n_s));
                 }
             }
-            (Past::Count(past), Totals::Count(total), Summary::Events(now_c), Summary::Events(now_s)) => {
+            (Past::Count(past), Totals::Count(total), View::Events(now_c), View::Events(now_s)) => {
                 let b = past.b_hat();
                 let a = (total.k() as f64 + PRIOR * b) / (total.exposure() as f64 + PRIOR);
                 self.squared_skewness = 1.0 / b;
@@ -179,7 +180,7 @@ impl Totalled {
                     self.difference.push(x - y, phi * (a / n_c + b / n_s));
                 }
             }
-            (Past::Mean(past), Totals::Mean(total, _), now_c, now_s) => {
+            (Past::Mean(past), Totals::Mean(total, _), View::Grid(now_c), View::Grid(now_s)) => {
                 let past = past.current();
                 let past_variance = past.variance().max(1e-6);
                 let weight = total.n() / (total.n() + PRIOR);
@@ -193,7 +194,7 @@ impl Totalled {
                     self.difference.push(x - y, phi * (canary_variance / n_c + past_variance / n_s));
                 }
             }
-            (Past::Hist(past), _, Summary::Log(now_c), Summary::Log(now_s)) => {
+            (Past::Hist(past), _, View::Hist(now_c), View::Hist(now_s)) => {
                 // Exceedances of control's quantile, for `better`.
                 if let Measure::Quantile { level } = spec.measure
                     && let Some(key) = past.current(level).key_at(level)
@@ -352,9 +353,9 @@ fn estimate(arm: &Arm, spec: &HypothesisSpec) -> ArmEstimate {
     ArmEstimate { n: arm.totals.n(), value }
 }
 
-fn mean(summary: &Summary) -> Option<f64> {
-    let sum: f64 = grid(summary).iter().map(|&(x, count)| x * count as f64).sum();
-    (summary.n() > 0).then(|| sum / summary.n() as f64)
+fn mean(grid: &Grid) -> Option<f64> {
+    let (n, sum) = grid.iter().fold((0, 0.0), |(n, sum), &(x, count)| (n + count, sum + x * count as f64));
+    (n > 0).then(|| sum / n as f64)
 }
 
 fn share(counts: &ClassCounts, class: &str) -> Option<f64> {

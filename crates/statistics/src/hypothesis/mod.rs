@@ -11,6 +11,7 @@ mod parts;
 mod past;
 mod spec;
 mod steps;
+mod view;
 
 pub use effect::{ArmEstimate, Effect};
 pub use parts::{About, PartEvidence};
@@ -27,6 +28,7 @@ use effect::Totalled;
 use past::Past;
 use spec::Part;
 use steps::{Steps, menu, steps};
+use view::View;
 
 /// Both arms of one window and generation.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,9 @@ pub enum ObserveError {
     #[error("the histogram's cap differs from the hypothesis's cap")]
     Cap,
 }
+
+/// What a measure reads from both arms of a stratum.
+type Views<'a> = (View<'a>, View<'a>);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Pair {
@@ -118,7 +123,8 @@ impl Hypothesis {
     /// Takes one window of stable traffic before the canary: it only teaches the base rate.
     pub fn observe_warmup(&mut self, control: &Summary) -> Result<(), ObserveError> {
         self.check(control)?;
-        self.past.push([control].into_iter());
+        let view = View::of(self.spec.measure, &self.past, control);
+        self.past.push([&view].into_iter());
         Ok(())
     }
 
@@ -139,32 +145,42 @@ impl Hypothesis {
         }
         self.last_window = Some(window_end);
         let one_arm = self.spec.one_arm();
-        let usable = |stratum: &&Stratum<'_>| stratum.canary.n() > 0 && (one_arm || stratum.control.n() > 0);
-        let usable: Vec<&Stratum<'_>> = strata.iter().filter(usable).collect();
-        if !usable.is_empty() && self.is_ready() {
-            self.advance(&usable);
+        let usable = |stratum: &Stratum<'_>| stratum.canary.n() > 0 && (one_arm || stratum.control.n() > 0);
+        let evidence = self.is_ready() && strata.iter().any(usable);
+        if evidence {
+            self.fix_classes();
+        }
+        let view = |summary| View::of(self.spec.measure, &self.past, summary);
+        let views: Vec<Views<'_>> = strata.iter().map(|one| (view(one.canary), view(one.control))).collect();
+        if evidence {
+            let usable = strata.iter().zip(&views).filter(|(stratum, _)| usable(stratum));
+            self.advance(&usable.map(|(_, views)| views).collect::<Vec<_>>());
             if let Past::Classes(past) = &self.past {
-                self.newcomers.appear(past, strata);
+                self.newcomers.appear(past, &views);
             }
         }
         // Against a limit (and for pairs), the canary is its own past.
-        self.past.push(strata.iter().map(|stratum| if one_arm { stratum.canary } else { stratum.control }));
+        self.past.push(views.iter().map(|(canary, control)| if one_arm { canary } else { control }));
         Ok(())
     }
 
-    fn advance(&mut self, strata: &[&Stratum<'_>]) {
-        self.windows += 1;
-        self.pass_windows += 1;
+    /// Before the first evidence on a mix of classes: which of them are tested by name.
+    fn fix_classes(&mut self) {
         if let (Past::Classes(past), true) = (&mut self.past, self.pairs.is_empty()) {
             let parts = self.spec.class_parts(past.fix_named());
             self.pairs = parts.into_iter().map(|part| Pair::new(part, self.spec.measure)).collect();
         }
+    }
+
+    fn advance(&mut self, strata: &[&Views<'_>]) {
+        self.windows += 1;
+        self.pass_windows += 1;
         let fail_gamma = Starts::Restarts { horizon: self.spec.horizon }.gamma(self.windows);
         let pass_gamma = Starts::First.gamma(self.pass_windows);
         for pair in &mut self.pairs {
             let mut sum = Steps::default();
-            for stratum in strata {
-                sum.add(&steps(pair.part, &self.past, stratum.canary, stratum.control));
+            for (canary, control) in strata {
+                sum.add(&steps(pair.part, &self.past, canary, control));
             }
             sum.temper(self.phi);
             pair.room = sum.room;

@@ -2,11 +2,10 @@
 //! against a limit (after warm-up windows of stable). Each is kept in two speeds, see [`Memory`].
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::Summary;
 
 use super::classes::PastClasses;
 use super::spec::Measure;
-use super::steps::{grid, rate};
+use super::view::View;
 use crate::{FORGETTING, Memory, PastHist, PastMean, PastRate};
 
 /// Smallest forgotten number of control's answers before anything is bet: with fewer, the base rate is a guess, and a bad
@@ -39,24 +38,18 @@ impl Past {
     }
 
     /// Adds one window (all its strata); an empty one leaves the past as it is.
-    pub(super) fn push<'a>(&mut self, window: impl Iterator<Item = &'a Summary>) {
+    pub(super) fn push<'a>(&mut self, window: impl Iterator<Item = &'a View<'a>>) {
         // The window is forgotten into once, however many strata it has.
-        for (index, summary) in window.filter(|summary| summary.n() > 0).enumerate() {
+        for (index, view) in window.filter(|view| view.n() > 0).enumerate() {
             let forget = index == 0;
-            match (&mut *self, summary) {
-                (Self::Rate(past), summary) => {
-                    let rate = rate(summary);
-                    past.each(forget, |past, phi| past.push(rate, phi));
-                }
-                (Self::Count(past), Summary::Events(events)) => {
+            match (&mut *self, view) {
+                (Self::Rate(past), View::Rate(rate)) => past.each(forget, |past, phi| past.push(*rate, phi)),
+                (Self::Count(past), View::Events(events)) => {
                     past.push_events(*events, if forget { FORGETTING } else { 1.0 });
                 }
-                (Self::Mean(past), summary) => {
-                    let grid = grid(summary);
-                    past.each(forget, |past, phi| past.push(&grid, phi));
-                }
-                (Self::Hist(past), Summary::Log(hist)) => past.each(forget, |past, phi| past.push(hist.iter(), phi)),
-                (Self::Classes(past), Summary::Classes(counts)) => past.push(counts, forget),
+                (Self::Mean(past), View::Grid(grid)) => past.each(forget, |past, phi| past.push(grid, phi)),
+                (Self::Hist(past), View::Hist(hist)) => past.each(forget, |past, phi| past.push(hist.iter(), phi)),
+                (Self::Classes(past), View::Classes(counts, _)) => past.push(counts, forget),
                 _ => {}
             }
         }

@@ -1,11 +1,10 @@
 //! One stratum of a window, turned into `ln e` per bet, for FAIL and for PASS.
 
-use serin_sketches::{
-    Events, LIN_CELLS, LN_GAMMA, LogHist, Pairs, Rate, Summary, ZERO_KEY, key_nearest_edge, upper_edge,
-};
+use serin_sketches::{Events, LN_GAMMA, LogHist, Rate, ZERO_KEY, key_nearest_edge, upper_edge};
 
 use super::past::Past;
 use super::spec::{Bound, Part, ROOM};
+use super::view::View;
 use crate::bets::{
     MEAN_EFFECTS, ODDS_MULTIPLIERS, PASS_KAPPAS, fail_rate_bets, limit_mean_bets, limit_rate_bets, mean_bets,
     pass_rate_bets,
@@ -61,16 +60,16 @@ pub(super) fn menu(part: Part, mean: bool) -> (usize, usize) {
 }
 
 /// The steps of one part. `past` holds earlier windows only.
-pub(super) fn steps(part: Part, past: &Past, canary: &Summary, control: &Summary) -> Steps {
+pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'_>) -> Steps {
     match (part, past, canary, control) {
-        (Part::Line(line), Past::Rate(past), Summary::Rate(canary), Summary::Rate(control)) => {
+        (Part::Line(line), Past::Rate(past), View::Rate(canary), View::Rate(control)) => {
             let b_hat = past.current().b_hat();
             rate_steps(*canary, *control, b_hat, b_hat, line)
         }
-        (Part::Line(line), Past::Mean(past), canary, control) => {
-            mean_steps(&grid(canary), &grid(control), past.current(), line)
+        (Part::Line(line), Past::Mean(past), View::Grid(canary), View::Grid(control)) => {
+            mean_steps(canary, control, past.current(), line)
         }
-        (Part::Exceedance { level, line }, Past::Hist(past), Summary::Log(canary), Summary::Log(control)) => {
+        (Part::Exceedance { level, line }, Past::Hist(past), View::Hist(canary), View::Hist(control)) => {
             let past = past.current(level);
             let Some((key, shifted)) = past.key_at(level).and_then(|key| Some((key, shift(key, line)?))) else {
                 return Steps::default();
@@ -79,7 +78,7 @@ pub(super) fn steps(part: Part, past: &Past, canary: &Summary, control: &Summary
             let (b_hat, healthy) = (past.tail(key), past.tail(shifted));
             rate_steps(exceedances(canary, shifted), exceedances(control, key), b_hat, healthy, boundary)
         }
-        (Part::Level { level, line }, Past::Hist(past), Summary::Log(canary), Summary::Log(control)) => {
+        (Part::Level { level, line }, Past::Hist(past), View::Hist(canary), View::Hist(control)) => {
             let past = past.current(level);
             let Some(key) = past.key_at(level) else { return Steps::default() };
             let b_hat = 1.0 - past.tail(key);
@@ -88,35 +87,37 @@ pub(super) fn steps(part: Part, past: &Past, canary: &Summary, control: &Summary
             }
             rate_steps(not_above(canary, key), not_above(control, key), b_hat, b_hat, line)
         }
-        (Part::Share { class, line }, Past::Classes(past), Summary::Classes(canary), Summary::Classes(control)) => {
+        (Part::Share { class, line }, Past::Classes(past), View::Classes(_, canary), View::Classes(_, control)) => {
             let b_hat = past.share(class);
-            let rates = past.seen(class, canary).zip(past.seen(class, control));
+            let seen = |shares: &[Option<Rate>]| *class.map_or(shares.last(), |class| shares.get(class))?;
+            let rates = seen(canary).zip(seen(control));
             let steps = rates.map(|(canary, control)| rate_steps(canary, control, b_hat, b_hat, line));
             Steps { room: is_inner(line.at(b_hat)), ..steps.unwrap_or_default() }
         }
-        (Part::Ratio { ratio, sign }, _, Summary::Events(canary), Summary::Events(control)) => {
+        (Part::Ratio { ratio, sign }, _, View::Events(canary), View::Events(control)) => {
             let step = |bet| poisson_ln_e(exposed(*canary), exposed(*control), ratio, bet);
             let fail = ODDS_MULTIPLIERS.map(|m| step(if sign > 0.0 { ratio * m } else { ratio / m }));
             // From the margin (0) to equal rates (1) and beyond, in logarithms.
             let pass = PASS_KAPPAS.map(|kappa| step(ratio * exp(-kappa * ln(ratio))));
             Steps::of(fail, pass)
         }
-        (Part::Limit { fail, pass, sign }, Past::Mean(past), canary, _) => {
-            let (canary, past) = (grid(canary), past.current());
+        (Part::Limit { fail, pass, sign }, Past::Mean(past), View::Grid(canary), _) => {
+            let past = past.current();
             let sd = if past.n() >= super::MIN_PAST { past.sd() } else { PastMean::default().sd() };
             let side = |limit: f64, sign: f64| {
-                limit_mean_bets(sd, limit, sign).map(|lam| one_mean::ln_e(&canary, lam, limit, sign))
+                limit_mean_bets(sd, limit, sign).map(|lam| one_mean::ln_e(canary, lam, limit, sign))
             };
             Steps::of(side(fail.at, sign), side(pass.at, -sign))
         }
         (Part::Limit { fail, pass, sign }, _, canary, _) => {
             let side = |bound: Bound, sign: f64| match (canary, bound.key) {
-                (Summary::Log(hist), Some(key)) => limit_steps(exceedances(hist, key), bound.at, sign),
-                (Summary::Events(events), _) => ODDS_MULTIPLIERS.map(|m| {
+                (View::Hist(hist), Some(key)) => limit_steps(exceedances(hist, key), bound.at, sign),
+                (View::Events(events), _) => ODDS_MULTIPLIERS.map(|m| {
                     let bet = if sign > 0.0 { bound.at * m } else { bound.at / m };
                     poisson_limit_ln_e(exposed(*events), bound.at, bet)
                 }),
-                (summary, _) => limit_steps(rate(summary), bound.at, sign),
+                (View::Rate(rate), _) => limit_steps(*rate, bound.at, sign),
+                _ => [0.0; ODDS_MULTIPLIERS.len()],
             };
             Steps::of(side(fail, sign), side(pass, -sign))
         }
@@ -169,38 +170,4 @@ fn not_above(hist: &LogHist, key: i32) -> Rate {
 
 fn exposed(events: Events) -> (u64, f64) {
     (events.k(), events.exposure() as f64)
-}
-
-/// The share that a summary counts; empty for one that counts none.
-pub(super) fn rate(summary: &Summary) -> Rate {
-    match summary {
-        Summary::Rate(rate) => *rate,
-        Summary::Pairs(pairs) => Rate::new(pairs.n(), pairs.disagreements()).unwrap_or_default(),
-        _ => Rate::default(),
-    }
-}
-
-/// `(D + 1) / 2` of every pair with a difference `D`: of numbers from their histogram, of 0/1 outcomes from the discordant
-/// counts; all other pairs are equal.
-fn differences(pairs: &Pairs) -> Vec<(f64, u64)> {
-    let cells = f64::from(LIN_CELLS);
-    let mut grid: Vec<(f64, u64)> =
-        pairs.halved().iter().map(|(point, count)| (f64::from(point) / cells, count)).collect();
-    let different = pairs.only_canary() + pairs.only_control() + pairs.halved().total();
-    grid.extend([(1.0, pairs.only_canary()), (0.0, pairs.only_control()), (0.5, pairs.n().saturating_sub(different))]);
-    grid.retain(|&(_, count)| count > 0);
-    grid
-}
-
-/// Values in [0, 1] of a histogram of means; empty for any other summary.
-pub(super) fn grid(summary: &Summary) -> Vec<(f64, u64)> {
-    match summary {
-        Summary::Lin(hist) => {
-            let cells = f64::from(LIN_CELLS);
-            hist.iter().map(|(point, count)| (f64::from(point) / cells, count)).collect()
-        }
-        Summary::Capped(hist) => hist.iter().collect(),
-        Summary::Pairs(pairs) => differences(pairs),
-        _ => Vec::new(),
-    }
 }
