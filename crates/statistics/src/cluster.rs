@@ -1,8 +1,8 @@
 //! Answers that are not independent: sticky users, retries. Design effects from hash-bucket sums.
 //!
-//! Per arm, 256 hash buckets of the unit id hold the sums `X_b` (of the metric) and `N_b` (of answers). Units in different
-//! buckets are independent, so the scatter of the buckets shows how much one answer is really worth. Source: the delta method for ratios
-//! (Deng, Knoblich, Lu, KDD 2018).
+//! Per arm, 256 hash buckets of the unit id hold the sums `X_b` (of the metric) and `N_b` (of answers). Units in
+//! different buckets are independent, so the scatter of the buckets shows how much one answer is really worth. Source:
+//! the delta method for ratios (Deng, Knoblich, Lu, KDD 2018).
 
 use crate::numeric::is_inner;
 
@@ -18,7 +18,8 @@ pub struct ClusterRatio {
 }
 
 impl ClusterRatio {
-    /// From `(X_b, N_b)` per cluster (or bucket); `B` is their number: leave out buckets that no unit fell into. `None` for fewer than two clusters with answers, or figures that no answers have.
+    /// From `(X_b, N_b)` per cluster (or bucket); `B` is their number: leave out buckets that no unit fell into. `None`
+    /// for fewer than two clusters with answers, or figures that no answers have.
     pub fn new(buckets: impl IntoIterator<Item = (f64, f64)> + Clone) -> Option<Self> {
         let (mut sum, mut n, mut count, mut filled) = (0.0, 0.0, 0.0, 0_u32);
         for (x, size) in buckets.clone() {
@@ -39,21 +40,22 @@ impl ClusterRatio {
         (ratio.is_finite() && variance.is_finite()).then_some(Self { ratio, variance, n })
     }
 
-    /// How many times larger the variance is than that of as many independent 0/1 answers, `Var / (R (1-R) / N)`. `None` where the ratio is 0
-    /// or 1 (or no share).
+    /// How many times larger the variance is than that of as many independent 0/1 answers, `Var / (R (1-R) / N)`.
+    /// `None` where the ratio is 0 or 1 (or no share).
     pub fn design_effect_of_rate(&self) -> Option<f64> {
         is_inner(self.ratio).then(|| self.variance / (self.ratio * (1.0 - self.ratio) / self.n))
     }
 
-    /// The same for a mean of values whose variance over single answers is `variance`: `Var / (s^2 / N)`. `None` without spread.
+    /// The same for a mean of values whose variance over single answers is `variance`: `Var / (s^2 / N)`. `None`
+    /// without spread.
     pub fn design_effect_of_mean(&self, variance: f64) -> Option<f64> {
         let effect = self.variance / (variance / self.n);
         (variance > 0.0 && effect.is_finite()).then_some(effect)
     }
 }
 
-/// `phi = max(1, deff_c, deff_s)`: what every `ln e` is divided by so that clustered answers do not count twice. An arm whose design effect is unknown
-/// counts as 1.
+/// `phi = max(1, deff_c, deff_s)`: what every `ln e` is divided by so that clustered answers do not count twice. An arm
+/// whose design effect is unknown counts as 1.
 pub fn tempering(canary: Option<f64>, control: Option<f64>) -> f64 {
     [canary, control].into_iter().flatten().filter(|effect| effect.is_finite()).fold(1.0, f64::max)
 }
@@ -88,8 +90,9 @@ pub struct Cuped {
     pub adjusted_var_of_mean: f64,
 }
 
-/// CUPED: the mean of `y - theta (x - covariate_mean)`, where `covariate_mean` is the covariate's mean over both arms (or a reference). For tests,
-/// take `theta` from *earlier* windows. `None` for fewer than two units or a quantity without spread. Source: Deng et al., WSDM 2013.
+/// CUPED: the mean of `y - theta (x - covariate_mean)`, where `covariate_mean` is the covariate's mean over both arms
+/// (or a reference). For tests, take `theta` from *earlier* windows. `None` for fewer than two units or a quantity
+/// without spread. Source: Deng et al., WSDM 2013.
 pub fn cuped(sums: CovariateSums, covariate_mean: f64) -> Option<Cuped> {
     let CovariateSums { n, sx, sy, sxx, sxy, syy } = sums;
     let (vx, vy, cov) = (sxx - sx * sx / n, syy - sy * sy / n, sxy - sx * sy / n);

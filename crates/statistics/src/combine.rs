@@ -100,7 +100,8 @@ fn bh_scaled(p: &[f64], factor: f64) -> Vec<f64> {
     adjusted
 }
 
-/// Adjusted p-values of Benjamini and Yekutieli: as [`bh_adjusted`], valid under any dependence, `1 + 1/2 + ... + 1/n` times as large.
+/// Adjusted p-values of Benjamini and Yekutieli: as [`bh_adjusted`], valid under any dependence,
+/// `1 + 1/2 + ... + 1/n` times as large.
 pub fn by_adjusted(p: &[f64]) -> Vec<f64> {
     let harmonic: f64 = (1..=p.len()).map(|k| 1.0 / k as f64).sum();
     bh_scaled(p, harmonic)

@@ -5,12 +5,12 @@
 use crate::laws::zeta;
 use crate::numeric::{bisect, exp, expit, is_inner, ln, logit, sqrt};
 
-/// Radius of a band around the empirical distribution function of `t` values that holds at all values and all looks from `t_min` on, with
-/// probability `1 - alpha`: `A sqrt((ln(1 + ln(t/t_min)) + C) / t)`. `C` is the smallest with
+/// Radius of a band around the empirical distribution function of `t` values that holds at all values and all looks
+/// from `t_min` on, with probability `1 - alpha`: `A sqrt((ln(1 + ln(t/t_min)) + C) / t)`. `C` is the smallest with
 /// `4 exp(-g C) (1 + 1/((g-1) ln eta)) <= alpha`, `g = (2/eta) (A - sqrt(2 (eta-1)/C))^2`, for some `eta`.
 ///
-/// `a` (0.85 is usual) must be above `1/sqrt(2)`: smaller is tighter late. `None` before `t_min`, or out of range. About twice as wide as the band
-/// of Dvoretzky, Kiefer and Wolfowitz, which holds at one look.
+/// `a` (0.85 is usual) must be above `1/sqrt(2)`: smaller is tighter late. `None` before `t_min`, or out of range.
+/// About twice as wide as the band of Dvoretzky, Kiefer and Wolfowitz, which holds at one look.
 pub fn dkw_lil_radius(t: f64, alpha: f64, t_min: f64, a: f64) -> Option<f64> {
     let sensible = t_min >= 1.0 && t >= t_min && t.is_finite() && is_inner(alpha);
     if !(sensible && a > std::f64::consts::FRAC_1_SQRT_2 && a < 100.0) {
@@ -60,8 +60,8 @@ pub struct Stitching {
     pub eta: f64,
 }
 
-/// Upper bound of `t (F_t(Q(p)) - p)`, the surplus of values at the `p`-quantile, at all quantiles and all looks at once with probability `1 - alpha`.
-/// Tighter than [`dkw_lil_radius`] in the tails. `None` out of range.
+/// Upper bound of `t (F_t(Q(p)) - p)`, the surplus of values at the `p`-quantile, at all quantiles and all looks at
+/// once with probability `1 - alpha`. Tighter than [`dkw_lil_radius`] in the tails. `None` out of range.
 pub fn double_stitching_bound(p: f64, t: f64, alpha: f64, shape: Stitching) -> Option<f64> {
     let Stitching { t_opt, delta, s, eta } = shape;
     let finite = [t, t_opt, delta, s, eta].into_iter().all(f64::is_finite);

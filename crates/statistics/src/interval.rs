@@ -105,8 +105,9 @@ impl BetaBinomial {
     }
 }
 
-/// Upper boundary of a sum of increments in `[-g, h]` with variance process `v`, tightest at `v_opt` for `alpha_opt`. `one_sided`: from the mixture
-/// over positive drifts only, so that sums below 0 cost nothing. 0 if a parameter is out of range.
+/// Upper boundary of a sum of increments in `[-g, h]` with variance process `v`, tightest at `v_opt` for
+/// `alpha_opt`. `one_sided`: from the mixture over positive drifts only, so that sums below 0 cost nothing.
+/// 0 if a parameter is out of range.
 pub fn beta_binomial_bound(
     v: f64,
     alpha: f64,

@@ -1,10 +1,12 @@
-//! Probability laws for reports and planning: special functions from `statrs`, and the laws that it lacks or loses digits in.
+//! Probability laws for reports and planning: special functions from `statrs`, and the laws that it lacks or loses
+//! digits in.
 //!
 //! Purpose: tail probabilities and quantiles that keep their relative accuracy far out, for fixed-horizon tests, sample
 //! sizes and intervals. Nothing sequential may use this module: `statrs` does not promise equal bits on every platform.
 //!
-//! The incomplete beta function is our own: `statrs` 0.19 stops its continued fraction after 140 terms and takes its factor
-//! from differences of log-gammas, which leaves 8 digits at a million answers. Measured here: 1e-9 or better up to ten million.
+//! The incomplete beta function is our own: `statrs` 0.19 stops its continued fraction after 140 terms and takes its
+//! factor from differences of log-gammas, which leaves 8 digits at a million answers. Measured here: 1e-9 or better up
+//! to ten million.
 //!
 //! Invariants: arguments out of range give NaN (or the end of the range, where a limit exists), never a panic.
 
@@ -43,7 +45,8 @@ pub fn chi_square_sf(x: f64, df: f64) -> f64 {
     gamma::checked_gamma_ur(df / 2.0, x / 2.0).unwrap_or(0.0)
 }
 
-/// `P(T > t)` for Student's t with `df` degrees of freedom (not necessarily whole): `I_x(df/2, 1/2) / 2`, `x = df/(df+t^2)`.
+/// `P(T > t)` for Student's t with `df` degrees of freedom (not necessarily whole): `I_x(df/2, 1/2) / 2`,
+/// `x = df/(df+t^2)`.
 pub fn t_sf(t: f64, df: f64) -> f64 {
     if t.is_nan() || df.is_nan() || df <= 0.0 {
         return f64::NAN;

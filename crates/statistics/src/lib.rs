@@ -8,8 +8,12 @@
 //! back when the weighted average of all of them reaches `1/alpha` ([`ln_weighted_average`]). [`Hypothesis`] ties this
 //! together for one metric in one segment.
 //!
+//! Beside it, for people: fixed-horizon tests ([`fixed`]), bands ([`envelope`]), design effects ([`cluster`]), and what a
+//! rollout will be able to see before it starts ([`planning`]). None of them decides.
+//!
 //! Invariants:
-//! - Pure: no clock, I/O or random source; `libm` only, so equal inputs give equal bits on every platform.
+//! - Pure: no clock, I/O or random source. Everything that decides uses `libm` only, so equal inputs give equal bits on
+//!   every platform; [`fixed`], [`planning`] and what else reports through [`laws`] may use `statrs`.
 //! - Bets depend on warm-up and earlier windows alone; the current window enters only through its counts.
 //! - Nonsense (NaN, an empty arm, an impossible margin) is no evidence or a clear error, never a verdict, never a panic.
 //! - Everything sequential is in the log domain; persisted state is finite.

@@ -18,7 +18,8 @@ fn rate(control: f64) -> Expected {
     Expected::Rate { control }
 }
 
-/// Seconds until that many canary answers at a weight of 10 000 requests per minute, the rest of the traffic being control.
+/// Seconds until that many canary answers at a weight of 10 000 requests per minute, the rest of the traffic being
+/// control.
 fn seconds(weight: f64, n_c: f64) -> f64 {
     n_c / (10_000.0 / 60.0 * weight)
 }
@@ -175,13 +176,15 @@ proptest! {
     #[test]
     fn more_of_everything_sees_more(planned in planned(), n in 100.0..1e5_f64) {
         let border = planned.fail_border();
-        let distance = |seen: Option<f64>| border.zip(seen).map_or(f64::INFINITY, |(border, seen)| (seen - border).abs());
+        let distance =
+            |seen: Option<f64>| border.zip(seen).map_or(f64::INFINITY, |(border, seen)| (seen - border).abs());
         let base = distance(planned.detectable(n, ALPHA));
         prop_assert!(distance(planned.detectable(2.0 * n, ALPHA)) <= base);
         prop_assert!(distance(planned.detectable(n, 0.05)) <= base);
         let clustered = planned.clone().with_design_effect(2.0);
         prop_assert!(distance(clustered.detectable(n, ALPHA)) >= base);
-        prop_assert!((distance(clustered.detectable(2.0 * n, ALPHA)) - base).abs() <= 1e-6 * base || base.is_infinite());
+        let twice = distance(clustered.detectable(2.0 * n, ALPHA));
+        prop_assert!((twice - base).abs() <= 1e-6 * base || base.is_infinite());
         prop_assert!(distance(planned.averaged_over(8).detectable(n, ALPHA)) >= base);
     }
 

@@ -1,5 +1,5 @@
-//! Reference vectors: `data/stats_cases.json`, computed with independent implementations (mpmath, scipy, confseq). All kinds must pass, and the
-//! runner must be able to fail.
+//! Reference vectors: `data/stats_cases.json`, computed with independent implementations (mpmath, scipy, confseq). All
+//! kinds must pass, and the runner must be able to fail.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

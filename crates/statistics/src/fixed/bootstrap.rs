@@ -11,12 +11,13 @@ pub const BOOTSTRAP_REPLICATES: u32 = 2_000;
 /// Most replicates.
 pub const MAX_REPLICATES: u32 = 100_000;
 
-/// Replicates of a statistic of one or more histograms (bins as `(value, count)`, any order): every bin's count is replaced by a draw from
-/// `Poisson(count)`, all bins and arms independently. Bins that come out empty stay in, with a count of 0. Replicates for which
-/// the statistic is `None` or not finite are left out; at most [`MAX_REPLICATES`] are made.
+/// Replicates of a statistic of one or more histograms (bins as `(value, count)`, any order): every bin's count is
+/// replaced by a draw from `Poisson(count)`, all bins and arms independently. Bins that come out empty stay in, with a
+/// count of 0. Replicates for which the statistic is `None` or not finite are left out; at most [`MAX_REPLICATES`] are
+/// made.
 ///
-/// Equal seeds give equal replicates; take the seed from what identifies the figure (rollout, metric, window). For smooth statistics (means,
-/// ratios); for a quantile use [`quantile_levels`], which needs no draws. Display only.
+/// Equal seeds give equal replicates; take the seed from what identifies the figure (rollout, metric, window). For
+/// smooth statistics (means, ratios); for a quantile use [`quantile_levels`], which needs no draws. Display only.
 pub fn bootstrap(
     arms: &[&[(f64, u64)]],
     replicates: u32,
@@ -33,8 +34,8 @@ pub fn bootstrap(
         .collect()
 }
 
-/// The interval between the percentiles `(1 -+ confidence)/2` of replicates (nearest rank, outwards). `None` without replicates or for a
-/// confidence outside (0, 1).
+/// The interval between the percentiles `(1 -+ confidence)/2` of replicates (nearest rank, outwards). `None` without
+/// replicates or for a confidence outside (0, 1).
 pub fn percentile_interval(replicates: &[f64], confidence: f64) -> Option<(f64, f64)> {
     if replicates.is_empty() || !is_inner(confidence) || replicates.iter().any(|value| value.is_nan()) {
         return None;
@@ -46,9 +47,9 @@ pub fn percentile_interval(replicates: &[f64], confidence: f64) -> Option<(f64, 
     Some((sorted[reach.floor() as usize], sorted[last - reach.floor() as usize]))
 }
 
-/// The levels between which the bootstrap law of the `level`-quantile of `n` values lies: quantiles of `Beta(n p, n (1-p) + 1)`. The
-/// histogram's quantiles at these levels are the bootstrap interval, without resampling. `None` without values or for a level or
-/// confidence outside (0, 1).
+/// The levels between which the bootstrap law of the `level`-quantile of `n` values lies: quantiles of
+/// `Beta(n p, n (1-p) + 1)`. The histogram's quantiles at these levels are the bootstrap interval, without resampling.
+/// `None` without values or for a level or confidence outside (0, 1).
 pub fn quantile_levels(n: u64, level: f64, confidence: f64) -> Option<(f64, f64)> {
     if n == 0 || !is_inner(level) || !is_inner(confidence) {
         return None;
@@ -57,8 +58,8 @@ pub fn quantile_levels(n: u64, level: f64, confidence: f64) -> Option<(f64, f64)
     Some((beta_quantile(tail, a, b), beta_quantile(1.0 - tail, a, b)))
 }
 
-/// `SplitMix64`: a small generator, so that equal seeds give equal replicates whatever other crates do. Source: Steele, Lea,
-/// Flood, OOPSLA 2014.
+/// `SplitMix64`: a small generator, so that equal seeds give equal replicates whatever other crates do. Source: Steele,
+/// Lea, Flood, OOPSLA 2014.
 struct SplitMix(u64);
 
 impl SplitMix {

@@ -45,8 +45,9 @@ pub struct Homogeneity {
     pub cramers_v: f64,
 }
 
-/// Tests the homogeneity of the rows (arms) of a table of class counts: Pearson without continuity correction, and `G`. Classes that no row has
-/// are left out. `None` for rows of different lengths, an empty row, or fewer than two rows or classes.
+/// Tests the homogeneity of the rows (arms) of a table of class counts: Pearson without continuity correction, and `G`.
+/// Classes that no row has are left out. `None` for rows of different lengths, an empty row, or fewer than two rows or
+/// classes.
 pub fn homogeneity(table: &[Vec<u64>]) -> Option<Homogeneity> {
     let width = table.first()?.len();
     let rows: Vec<f64> = table.iter().map(|row| total(row)).collect();
@@ -75,8 +76,8 @@ pub fn homogeneity(table: &[Vec<u64>]) -> Option<Homogeneity> {
     Some(Homogeneity { pearson: of(chi2), likelihood_ratio: of(g), cramers_v: sqrt(chi2 / (n * smaller)) })
 }
 
-/// The table with all classes pooled into one whose smallest expected count is below `min_expected` ([`MIN_EXPECTED`]); the pool, if any, is
-/// the last class. Rows must have equal lengths; else the table comes back as it is.
+/// The table with all classes pooled into one whose smallest expected count is below `min_expected` ([`MIN_EXPECTED`]);
+/// the pool, if any, is the last class. Rows must have equal lengths; else the table comes back as it is.
 pub fn pooled(table: &[Vec<u64>], min_expected: f64) -> Vec<Vec<u64>> {
     let width = table.first().map_or(0, Vec::len);
     if table.iter().any(|row| row.len() != width) {

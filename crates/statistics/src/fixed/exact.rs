@@ -4,8 +4,8 @@ use super::Alternative;
 use crate::laws::{binomial_at_least, binomial_cdf, binomial_pmf};
 use crate::numeric::is_inner;
 
-/// Exact test of "`k` of `n` with probability `p`". Two-sided: the probability of all outcomes that are no likelier than `k`
-/// (with a relative slack of 1e-7 against rounding, as scipy does). `None` for `k > n` or `p` outside (0, 1).
+/// Exact test of "`k` of `n` with probability `p`". Two-sided: the probability of all outcomes that are no likelier
+/// than `k` (with a relative slack of 1e-7 against rounding, as scipy does). `None` for `k > n` or `p` outside (0, 1).
 pub fn binomial_test(k: u64, n: u64, p: f64, alternative: Alternative) -> Option<f64> {
     if k > n || !is_inner(p) {
         return None;
@@ -56,8 +56,9 @@ pub struct McNemar {
     pub p_canary_worse: f64,
 }
 
-/// `McNemar`'s exact test: of the pairs in which one version is wrong, `b` are the canary's and `c` control's; under the null
-/// `b ~ Binomial(b + c, 1/2)`. `None` without such pairs, or more than `u64` holds. Source: `McNemar` 1947, exact form.
+/// `McNemar`'s exact test: of the pairs in which one version is wrong, `b` are the canary's and `c` control's; under
+/// the null `b ~ Binomial(b + c, 1/2)`. `None` without such pairs, or more than `u64` holds. Source: `McNemar` 1947,
+/// exact form.
 pub fn mcnemar(b: u64, c: u64) -> Option<McNemar> {
     let n = b.checked_add(c).filter(|&n| n > 0)?;
     Some(McNemar {
@@ -66,9 +67,10 @@ pub fn mcnemar(b: u64, c: u64) -> Option<McNemar> {
     })
 }
 
-/// Exact test of "the canary's rate of events per exposure is `ratio` times control's", from `(events, exposure)` per arm: given the total,
-/// the canary's events are binomial with `p = R t_c / (R t_c + t_s)`. Exposures are in any common unit. Assumes Poisson
-/// counts. `None` for exposures or a ratio that are not positive. Source: Przyborowski, Wilenski, Biometrika 1940.
+/// Exact test of "the canary's rate of events per exposure is `ratio` times control's", from `(events, exposure)` per
+/// arm: given the total, the canary's events are binomial with `p = R t_c / (R t_c + t_s)`. Exposures are in any common
+/// unit. Assumes Poisson counts. `None` for exposures or a ratio that are not positive. Source: Przyborowski, Wilenski,
+/// Biometrika 1940.
 pub fn poisson_ratio(canary: (u64, f64), control: (u64, f64), ratio: f64, alternative: Alternative) -> Option<f64> {
     let p = ratio * canary.1 / (ratio * canary.1 + control.1);
     let n = canary.0.checked_add(control.0)?;

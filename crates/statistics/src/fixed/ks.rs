@@ -35,16 +35,16 @@ pub fn ks_exact_is_feasible(n_c: u64, n_s: u64) -> bool {
     n_c > 0 && n_s > 0 && n_c.checked_mul(n_s).is_some_and(|pairs| pairs <= MAX_PATHS)
 }
 
-/// Kolmogorov-Smirnov test on values. [`Alternative::Greater`]: `D = sup (F_c - F_s)`, so the canary's values are *smaller*;
-/// [`Alternative::Less`]: `sup (F_s - F_c)`. `None` for an empty arm, a value that is not a number, or an exact law of too many values.
-/// Source: Smirnov 1939; path counting as in Hodges, Ark. Mat. 1958.
+/// Kolmogorov-Smirnov test on values. [`Alternative::Greater`]: `D = sup (F_c - F_s)`, so the canary's values are
+/// *smaller*; [`Alternative::Less`]: `sup (F_s - F_c)`. `None` for an empty arm, a value that is not a number, or an
+/// exact law of too many values. Source: Smirnov 1939; path counting as in Hodges, Ark. Mat. 1958.
 pub fn ks(canary: &[f64], control: &[f64], alternative: Alternative, law: KsLaw) -> Option<Ks> {
     let (x, y) = aligned(canary, control)?;
     test(&x, &y, alternative, law)
 }
 
-/// Kolmogorov-Smirnov test on aligned bins (in increasing order of value), by the limit law. `D` is at most that of the values, so `p` is conservative.
-/// `None` for bins that do not align or an empty arm.
+/// Kolmogorov-Smirnov test on aligned bins (in increasing order of value), by the limit law. `D` is at most that of the
+/// values, so `p` is conservative. `None` for bins that do not align or an empty arm.
 pub fn ks_binned(canary: &[u64], control: &[u64], alternative: Alternative) -> Option<Ks> {
     test(canary, control, alternative, KsLaw::Limit)
 }
@@ -100,8 +100,8 @@ fn directed(gap: i128, alternative: Alternative) -> i128 {
     }
 }
 
-/// Probability that a random order of the values reaches a gap of `d` or more. The last of `i + j` values is the canary's with probability
-/// `i / (i + j)`; all terms are positive, so small p-values keep their digits.
+/// Probability that a random order of the values reaches a gap of `d` or more. The last of `i + j` values is the
+/// canary's with probability `i / (i + j)`; all terms are positive, so small p-values keep their digits.
 fn paths_outside(n_x: usize, n_y: usize, d: i128, alternative: Alternative) -> f64 {
     let mut row = vec![0.0_f64; n_y + 1];
     for i in 0..=n_x {

@@ -32,16 +32,18 @@ pub struct MannWhitney {
     pub superiority: f64,
 }
 
-/// Mann-Whitney test on values. [`Alternative::Greater`]: the canary's values are larger. `None` for an empty arm, a value that is not a number, or
-/// an exact law of more than [`MAX_EXACT_PAIRS`] pairs. Source: Mann, Whitney, Ann. Math. Stat. 1947.
+/// Mann-Whitney test on values. [`Alternative::Greater`]: the canary's values are larger. `None` for an empty arm, a
+/// value that is not a number, or an exact law of more than [`MAX_EXACT_PAIRS`] pairs. Source: Mann, Whitney, Ann.
+/// Math. Stat. 1947.
 pub fn mann_whitney(canary: &[f64], control: &[f64], alternative: Alternative, law: RankLaw) -> Option<MannWhitney> {
     let (x, y) = aligned(canary, control)?;
     test(&x, &y, alternative, law)
 }
 
-/// Mann-Whitney test on aligned bins (in increasing order of value): the exact tie-corrected test of the binned quantity, by the normal law.
-/// `U = sum_i h_c[i] (below_s[i] + h_s[i]/2)`, `Var = n_c n_s / 12 [(N+1) - sum (t^3 - t) / (N (N-1))]`, `t = h_c + h_s`.
-/// `None` for bins that do not align or an empty arm.
+/// Mann-Whitney test on aligned bins (in increasing order of value): the exact tie-corrected test of the binned
+/// quantity, by the normal law. `U = sum_i h_c[i] (below_s[i] + h_s[i]/2)`,
+/// `Var = n_c n_s / 12 [(N+1) - sum (t^3 - t) / (N (N-1))]`, `t = h_c + h_s`. `None` for bins that do not align or an
+/// empty arm.
 pub fn mann_whitney_binned(
     canary: &[u64],
     control: &[u64],
@@ -130,7 +132,8 @@ fn exact_p(u: f64, n_x: usize, n_y: usize, alternative: Alternative) -> f64 {
     .min(1.0)
 }
 
-/// `P(U = u)` for all `u`. The largest of `i + j` values is the canary's with probability `i / (i + j)`, and then beats all `j`.
+/// `P(U = u)` for all `u`. The largest of `i + j` values is the canary's with probability `i / (i + j)`, and then beats
+/// all `j`.
 fn law_of_u(n_x: usize, n_y: usize) -> Vec<f64> {
     let mut rows: Vec<Vec<f64>> = vec![vec![1.0]; n_y + 1];
     for i in 1..=n_x {

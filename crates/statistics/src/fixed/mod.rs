@@ -1,7 +1,8 @@
-//! Tests with a fixed horizon, on summaries: one look at the end of a rollout, for reports and for parity with other tools.
+//! Tests with a fixed horizon, on summaries: one look at the end of a rollout, for reports and for parity with other
+//! tools.
 //!
-//! Purpose: what a data scientist expects to read beside the sequential verdict. Never a repeated gate: looked at more than
-//! once, every p-value here lies.
+//! Purpose: what a data scientist expects to read beside the sequential verdict. Never a repeated gate: looked at more
+//! than once, every p-value here lies.
 //!
 //! Convention: the canary comes first (`x`, arm 1), control second (`y`, arm 2).
 //!

@@ -16,8 +16,9 @@ pub struct QuantileRanks {
     pub coverage: f64,
 }
 
-/// Fixed-sample interval for the `level`-quantile of `n` values: `l = ppf(a/2)`, `u = ppf(1 - a/2) + 1` of `Binomial(n, level)`;
-/// the coverage is `P(l <= K < u)`. `None` without values, or for a level or confidence outside (0, 1). Source: David, Nagaraja, Order Statistics.
+/// Fixed-sample interval for the `level`-quantile of `n` values: `l = ppf(a/2)`, `u = ppf(1 - a/2) + 1` of
+/// `Binomial(n, level)`; the coverage is `P(l <= K < u)`. `None` without values, or for a level or confidence outside
+/// (0, 1). Source: David, Nagaraja, Order Statistics.
 pub fn quantile_rank_interval(n: u64, level: f64, confidence: f64) -> Option<QuantileRanks> {
     if n == 0 || n == u64::MAX || !is_inner(level) || !is_inner(confidence) {
         return None;
@@ -29,8 +30,8 @@ pub fn quantile_rank_interval(n: u64, level: f64, confidence: f64) -> Option<Qua
     Some(QuantileRanks { lower, upper: last + 1, coverage: binomial_cdf(last, n, level) - below })
 }
 
-/// The same in the metric's unit, from a histogram: the lower edge of the bin of `X_(l)` and the upper edge of the bin of `X_(u)`, so that
-/// binning can only widen it. An end is `None` where the values are too few to bound it.
+/// The same in the metric's unit, from a histogram: the lower edge of the bin of `X_(l)` and the upper edge of the bin
+/// of `X_(u)`, so that binning can only widen it. An end is `None` where the values are too few to bound it.
 pub fn quantile_interval(hist: &LogHist, level: f64, confidence: f64) -> Option<(Option<f64>, Option<f64>)> {
     let ranks = quantile_rank_interval(hist.total(), level, confidence)?;
     let bin = |rank: u64| hist.key_at_rank(rank).filter(|_| (1..=hist.total()).contains(&rank));

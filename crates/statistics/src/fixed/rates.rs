@@ -41,8 +41,9 @@ pub struct ZTest {
 /// `z = (p_c - v p_s - c) / sqrt(V)` with `(v, c) = (1, d)` or `(R, 0)`.
 ///
 /// Score methods take `V = p~_c (1-p~_c) / n_c + v^2 p~_s (1-p~_s) / n_s` at the maximum of the likelihood on the line
-/// `p_c = v p_s + c`. Non-inferiority where lower is better: `d` the margin and [`Alternative::Less`]. Assumes independent answers and one
-/// look. `None` if an arm is empty, the null makes no sense, the method does not fit it, or the variance is 0.
+/// `p_c = v p_s + c`. Non-inferiority where lower is better: `d` the margin and [`Alternative::Less`]. Assumes
+/// independent answers and one look. `None` if an arm is empty, the null makes no sense, the method does not fit it, or
+/// the variance is 0.
 pub fn two_rates(
     canary: Rate,
     control: Rate,

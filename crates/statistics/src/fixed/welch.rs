@@ -73,8 +73,9 @@ pub struct NonInferiority {
 /// Welch's non-inferiority test with an absolute margin `d` and a relative one `v = 1 + g r` (with both, they add up):
 /// `t = (g (m_c - v m_s) - d) / sqrt(s_c^2/n_c + v^2 s_s^2/n_s)`.
 ///
-/// `confidence` is for the one-sided bound. Assumes independent answers, means that are near normal, one look. `None` for fewer than two
-/// values in an arm, no spread at all, or a margin or confidence out of range. Source: Welch, Biometrika 1947.
+/// `confidence` is for the one-sided bound. Assumes independent answers, means that are near normal, one look. `None`
+/// for fewer than two values in an arm, no spread at all, or a margin or confidence out of range. Source: Welch,
+/// Biometrika 1947.
 pub fn welch_non_inferiority(
     canary: Sample,
     control: Sample,

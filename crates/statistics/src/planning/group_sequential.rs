@@ -1,7 +1,8 @@
 //! Group-sequential bounds by alpha spending (Lan and `DeMets`).
 //!
-//! The classical way of looking more than once: a fixed number of planned looks, bounds on the z-score at each. They win over
-//! e-processes when the horizon is fixed and effects are small; they cannot be extended past the last look. For reports.
+//! The classical way of looking more than once: a fixed number of planned looks, bounds on the z-score at each. They
+//! win over e-processes when the horizon is fixed and effects are small; they cannot be extended past the last look.
+//! For reports.
 
 use crate::laws::{normal_isf, normal_sf};
 use crate::numeric::{bisect, exp, is_inner, ln, sqrt};

@@ -22,7 +22,8 @@ fn kl(x: f64, y: f64) -> f64 {
     part(x, y) + part(1.0 - x, 1.0 - y)
 }
 
-/// Two rates: `KL(a||a0) + kappa KL(b||b0)` with `(a0, b0)` the projection on the line; `KL(a || v b + c)` for a known control.
+/// Two rates: `KL(a||a0) + kappa KL(b||b0)` with `(a0, b0)` the projection on the line; `KL(a || v b + c)` for a known
+/// control.
 pub(super) fn rates(a: f64, b: f64, line: Line, kappa: f64) -> Option<Growth> {
     let edge = line.at(b);
     if !(is_inner(a) && is_inner(b) && is_inner(edge)) {
@@ -38,8 +39,9 @@ pub(super) fn rates(a: f64, b: f64, line: Line, kappa: f64) -> Option<Growth> {
     Some(Growth { harm: line.sign * (a - edge), variance, nats })
 }
 
-/// Two means with equal standard deviations: what a bet of the menu earns, `E ln(1 + lam X)` to second order around its mean,
-/// `ln(1 + lam d) - lam^2 / (2 (1 + lam d)^2)` with `d` the harm in standard deviations, `lam = D / (1 + D^2)`, `D = min(d, 0.64)`.
+/// Two means with equal standard deviations: what a bet of the menu earns, `E ln(1 + lam X)` to second order around its
+/// mean, `ln(1 + lam d) - lam^2 / (2 (1 + lam d)^2)` with `d` the harm in standard deviations, `lam = D / (1 + D^2)`,
+/// `D = min(d, 0.64)`.
 pub(super) fn means(canary: f64, control: f64, sd: f64, line: Line, kappa: f64) -> Growth {
     let variance = sd * sd * (1.0 + line.v * line.v / kappa);
     let harm = line.sign * (canary - line.at(control));

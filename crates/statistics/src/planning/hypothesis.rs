@@ -31,7 +31,8 @@ pub enum Expected {
         /// Standard deviation of the logarithm of the values, above 0: [`log_sd`] has it from two quantiles.
         log_sd: f64,
     },
-    /// The whole distribution (`d2`). The canary's value is the largest difference of the distribution functions: control's is 0.
+    /// The whole distribution (`d2`). The canary's value is the largest difference of the distribution functions:
+    /// control's is 0.
     Distribution,
     /// Events per unit of exposure (`p2`). Numbers of answers are then units of the canary's exposure.
     Events {
@@ -40,8 +41,8 @@ pub enum Expected {
     },
 }
 
-/// Nats that the sequential FAIL test pays beyond the bet on the truth: for the mixture over bets and over start windows, and
-/// for learning control's value. Section 7 of the statistical specification, from simulation.
+/// Nats that the sequential FAIL test pays beyond the bet on the truth: for the mixture over bets and over start
+/// windows, and for learning control's value. Section 7 of the statistical specification, from simulation.
 pub const FAIL_OVERHEAD: f64 = 1.5;
 
 /// The same for PASS: it has no restarts, and lucky early crossings pay for its mixture.
@@ -74,10 +75,11 @@ pub enum PlanError {
 /// One hypothesis, with what control is expected to show. Values of the canary are in the metric's unit (for
 /// [`Expected::Distribution`]: the largest difference of the distribution functions).
 ///
-/// Forecasts of the sequential tests use `E[n_c] ~ (ln(1/alpha) + overhead) / growth`, where growth is the expected `ln e` per canary
-/// answer of a bet on the truth (for rates `KL` to the null's nearest point, for means half the squared distance in standard
-/// errors). They are means; the 90 % quantile is about 1.7 times as large. Assumes independent answers and a steady effect from
-/// the first window on. Source: section 7 of the statistical specification.
+/// Forecasts of the sequential tests use `E[n_c] ~ (ln(1/alpha) + overhead) / growth`, where growth is the expected
+/// `ln e` per canary answer of a bet on the truth (for rates `KL` to the null's nearest point, for means half the
+/// squared distance in standard errors). They are means; the 90 % quantile is about 1.7 times as large. Assumes
+/// independent answers and a steady effect from the first window on. Source: section 7 of the statistical
+/// specification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
     expected: Expected,
@@ -135,8 +137,8 @@ impl Planned {
         })
     }
 
-    /// One arm against limits in the metric's unit: PASS proves better than `pass`, FAIL proves worse than `fail`. Control's expected value
-    /// stands for a healthy canary.
+    /// One arm against limits in the metric's unit: PASS proves better than `pass`, FAIL proves worse than `fail`.
+    /// Control's expected value stands for a healthy canary.
     pub fn against_limit(expected: Expected, direction: Direction, pass: f64, fail: f64) -> Result<Self, PlanError> {
         expected.check()?;
         let border = |limit: f64| {
@@ -153,15 +155,16 @@ impl Planned {
         Ok(Self { expected, direction, fail, pass, kappa: f64::INFINITY, parts: 1.0, design_effect: 1.0 })
     }
 
-    /// The same with evidence averaged over `parts` equal processes of which one sees the effect: FAIL pays `ln(parts)` more. For class
-    /// mixes (two per class). Less than 1 counts as 1.
+    /// The same with evidence averaged over `parts` equal processes of which one sees the effect: FAIL pays `ln(parts)`
+    /// more. For class mixes (two per class). Less than 1 counts as 1.
     #[must_use]
     pub fn averaged_over(mut self, parts: u32) -> Self {
         self.parts = f64::from(parts.max(1));
         self
     }
 
-    /// The same with clustered answers: every number of answers grows by the design effect. Less than 1 (or NaN) counts as 1.
+    /// The same with clustered answers: every number of answers grows by the design effect. Less than 1 (or NaN) counts
+    /// as 1.
     #[must_use]
     pub fn with_design_effect(mut self, design_effect: f64) -> Self {
         self.design_effect = design_effect.max(1.0);
@@ -173,8 +176,8 @@ impl Planned {
         self.expected.control()
     }
 
-    /// The value of the canary beyond which FAIL can be proven: the laxer of two margins. `None` if no value can be that bad (a
-    /// margin that reaches beyond all rates).
+    /// The value of the canary beyond which FAIL can be proven: the laxer of two margins. `None` if no value can be
+    /// that bad (a margin that reaches beyond all rates).
     pub fn fail_border(&self) -> Option<f64> {
         let sign = self.direction.sign();
         let at = |border: &Border| border.line.at(border.reference);
@@ -182,34 +185,37 @@ impl Planned {
         self.expected.allows(worst).then_some(worst)
     }
 
-    /// Canary answers expected until FAIL, if the canary's value is `canary`, tested at level `alpha` (the rollback budget times the
-    /// weight of this hypothesis: `alpha_i = alpha_rb w_i`). `None` if that canary is not beyond the margin.
+    /// Canary answers expected until FAIL, if the canary's value is `canary`, tested at level `alpha` (the rollback
+    /// budget times the weight of this hypothesis: `alpha_i = alpha_rb w_i`). `None` if that canary is not beyond the
+    /// margin.
     pub fn n_to_fail(&self, canary: f64, alpha: f64) -> Option<f64> {
         let nats = self.fail_growths(canary)?.map(|growth| growth.nats).fold(f64::INFINITY, f64::min);
         self.answers((evidence(alpha)? + FAIL_OVERHEAD + ln(self.parts)) / nats)
     }
 
-    /// Canary answers expected until PASS at level `alpha`, if the canary's value is `canary` ([`Self::control`] for a healthy one).
-    /// `None` if that canary is not within the margin, or the margin is 0.
+    /// Canary answers expected until PASS at level `alpha`, if the canary's value is `canary` ([`Self::control`] for a
+    /// healthy one). `None` if that canary is not within the margin, or the margin is 0.
     pub fn n_to_pass(&self, canary: f64, alpha: f64) -> Option<f64> {
         let nats = self.pass_growths(canary)?.map(|growth| growth.nats).fold(0.0, f64::max);
         let alternatives = if self.expected == Expected::Distribution { 1.0 } else { self.pass.len() as f64 };
         self.answers((evidence(alpha)? + PASS_OVERHEAD + ln(alternatives)) / nats)
     }
 
-    /// The value of the canary nearest to the margin that is expected to FAIL within `n_c` canary answers. `None` if none is.
-    /// In the metric's unit: the effect itself is the difference to [`Self::control`].
+    /// The value of the canary nearest to the margin that is expected to FAIL within `n_c` canary answers. `None` if
+    /// none is. In the metric's unit: the effect itself is the difference to [`Self::control`].
     pub fn detectable(&self, n_c: f64, alpha: f64) -> Option<f64> {
         self.search(|canary| self.n_to_fail(canary, alpha).is_some_and(|n| n <= n_c))
     }
 
-    /// Canary answers of a fixed-horizon z-test (one look) with this power to FAIL: the yardstick of [`Self::n_to_fail`].
+    /// Canary answers of a fixed-horizon z-test (one look) with this power to FAIL: the yardstick of
+    /// [`Self::n_to_fail`].
     pub fn fixed_n_to_fail(&self, canary: f64, alpha: f64, power: f64) -> Option<f64> {
         let z2 = z_squared(alpha, power, 1)?;
         self.answers(self.fail_growths(canary)?.map(|growth| growth.fixed(z2)).fold(0.0, f64::max))
     }
 
-    /// Canary answers of a fixed-horizon z-test (one look) with this power to PASS: the yardstick of [`Self::n_to_pass`].
+    /// Canary answers of a fixed-horizon z-test (one look) with this power to PASS: the yardstick of
+    /// [`Self::n_to_pass`].
     pub fn fixed_n_to_pass(&self, canary: f64, alpha: f64, power: f64) -> Option<f64> {
         let z2 = z_squared(alpha, power, 1)?;
         self.answers(self.pass_growths(canary)?.map(|growth| growth.fixed(z2)).fold(f64::INFINITY, f64::min))
@@ -220,7 +226,8 @@ impl Planned {
         self.search(|canary| self.fixed_n_to_fail(canary, alpha, power).is_some_and(|n| n <= n_c))
     }
 
-    /// Harm per request of a canary with this value, for [`crate::planning::Canary::at_risk`]: how much worse it is than control.
+    /// Harm per request of a canary with this value, for [`crate::planning::Canary::at_risk`]: how much worse it is
+    /// than control.
     pub fn harm(&self, canary: f64) -> f64 {
         self.direction.sign() * (canary - self.control())
     }

@@ -67,8 +67,9 @@ impl Canary {
         (harm.is_finite() && requests.is_finite()).then_some(AtRisk { seconds, requests, harm: requests * harm })
     }
 
-    /// The weight at which the reaction time and one window bring as many canary requests as the proof needs. Below it a smaller
-    /// weight only makes detection slower, at equal harm; above it a larger weight only does more harm. Capped at 1.
+    /// The weight at which the reaction time and one window bring as many canary requests as the proof needs. Below it
+    /// a smaller weight only makes detection slower, at equal harm; above it a larger weight only does more harm.
+    /// Capped at 1.
     pub fn break_even_weight(&self, n_c: f64) -> Option<f64> {
         self.answers_per_second()?;
         let weight = n_c / (self.per_second * (self.window_seconds + self.react_seconds));

@@ -26,9 +26,9 @@ pub fn n_for_mean(alpha: f64, power: f64, sd: f64, distance: f64, kappa: f64, si
 /// Canary answers that a fixed-horizon, one-sided, unpooled z-test of two rates needs:
 /// `n_c = (z_alpha + z_power)^2 [p_c (1-p_c) + v^2 p_s (1-p_s) / kappa] / distance^2`.
 ///
-/// For non-inferiority with an absolute margin, `v = 1` and `distance = margin - g (p_c - p_s)` with `g = +1` where lower is
-/// better. `kappa = n_s / n_c`. `None` for nonsense, and where the distance is not positive: no sample is large enough.
-/// Source: textbook (unpooled Wald).
+/// For non-inferiority with an absolute margin, `v = 1` and `distance = margin - g (p_c - p_s)` with `g = +1` where
+/// lower is better. `kappa = n_s / n_c`. `None` for nonsense, and where the distance is not positive: no sample is
+/// large enough. Source: textbook (unpooled Wald).
 pub fn n_for_rates(alpha: f64, power: f64, (p_c, p_s): (f64, f64), v: f64, distance: f64, kappa: f64) -> Option<f64> {
     let share = |p: f64| (0.0..=1.0).contains(&p);
     let variance = p_c * (1.0 - p_c) + v * v * p_s * (1.0 - p_s) / kappa;
@@ -37,8 +37,8 @@ pub fn n_for_rates(alpha: f64, power: f64, (p_c, p_s): (f64, f64), v: f64, dista
 }
 
 /// Canary answers at which the one-sided normal mixture (the asymptotic test behind reported intervals) is expected to
-/// cross `1/alpha`: `n_c = V s^2 (1 + 1/kappa)` with `V` solving `d^2 V^2 / (2 (V+r)) = ln(1/alpha) + ln((V+r)/(4r)) / 2`, and
-/// the scale `r` tuned to that very `V`.
+/// cross `1/alpha`: `n_c = V s^2 (1 + 1/kappa)` with `V` solving
+/// `d^2 V^2 / (2 (V+r)) = ln(1/alpha) + ln((V+r)/(4r)) / 2`, and the scale `r` tuned to that very `V`.
 ///
 /// Units as in [`n_for_mean`]. Assumes `Phi` of the score is about 1 at the crossing. `None` for nonsense.
 /// Source: section 3.9 and 7 of the statistical specification; Howard, Ramdas, `McAuliffe`, Sekhon, `AoS` 2021.

@@ -29,8 +29,8 @@ impl fmt::Display for Miss {
     }
 }
 
-/// `|got - expected| <= atol + rtol |expected|` for every number with a fraction in either; whole numbers, booleans and all else must be equal.
-/// Everything expected must be there; more may be.
+/// `|got - expected| <= atol + rtol |expected|` for every number with a fraction in either; whole numbers, booleans and
+/// all else must be equal. Everything expected must be there; more may be.
 pub(crate) fn compare(got: &Value, expected: &Value, rtol: f64, atol: f64) -> Vec<Miss> {
     let mut misses = Vec::new();
     if expected.as_object().is_none_or(serde_json::Map::is_empty) {

@@ -26,7 +26,7 @@ pub(crate) const KINDS: &[(&str, Compute)] = &[
 
 type Computed = Result<Value, CaseError>;
 
-fn sample_size_mean(input: &Input<'_>) -> Computed {
+fn sample_size_mean(input: Input<'_>) -> Computed {
     let (alpha, power, ratio) = (input.num("alpha")?, input.num("power")?, input.num("ratio")?);
     let sides = if input.is_given("sides") { input.int("sides")? } else { 1 };
     let sides = u8::try_from(sides).map_err(|_| CaseError::NoResult)?;
@@ -34,7 +34,7 @@ fn sample_size_mean(input: &Input<'_>) -> Computed {
     Ok(json!({"n_canary": n, "n_stable": n * ratio, "n_canary_ceil": n.ceil() as u64}))
 }
 
-fn sample_size_ni_proportion(input: &Input<'_>) -> Computed {
+fn sample_size_ni_proportion(input: Input<'_>) -> Computed {
     let (p_c, p_s, g) = (input.num("p_canary")?, input.num("p_stable")?, input.direction()?.sign());
     let v = 1.0 + g * input.num_if_given("margin_rel")?.unwrap_or(0.0);
     let distance = input.num_if_given("margin_abs")?.unwrap_or(0.0) - g * (p_c - v * p_s);
@@ -43,7 +43,7 @@ fn sample_size_ni_proportion(input: &Input<'_>) -> Computed {
     Ok(json!({"n_canary": n, "n_stable": n * ratio, "n_canary_ceil": n.ceil() as u64}))
 }
 
-fn group_sequential(input: &Input<'_>) -> Computed {
+fn group_sequential(input: Input<'_>) -> Computed {
     let spending =
         [("obf", Spending::ObrienFleming), ("obrien_fleming", Spending::ObrienFleming), ("pocock", Spending::Pocock)];
     let looks = u32::try_from(input.int("looks")?).map_err(|_| CaseError::NoResult)?;
@@ -52,7 +52,7 @@ fn group_sequential(input: &Input<'_>) -> Computed {
     Ok(json!({"z": bounds.map_err(|_| CaseError::NoResult)?}))
 }
 
-fn cluster_ratio(input: &Input<'_>) -> Computed {
+fn cluster_ratio(input: Input<'_>) -> Computed {
     let (sums, sizes) = (input.nums("cluster_sums")?, input.nums("cluster_sizes")?);
     if sums.len() != sizes.len() {
         return Err(CaseError::NoResult);
@@ -62,7 +62,7 @@ fn cluster_ratio(input: &Input<'_>) -> Computed {
     Ok(json!({"ratio": ratio.ratio, "var": ratio.variance, "deff_vs_bernoulli": effect}))
 }
 
-fn cuped(input: &Input<'_>) -> Computed {
+fn cuped(input: Input<'_>) -> Computed {
     let sums = CovariateSums {
         n: input.num("n")?,
         sx: input.num("sx")?,
@@ -78,13 +78,13 @@ fn cuped(input: &Input<'_>) -> Computed {
     }))
 }
 
-fn dkw_lil_radius(input: &Input<'_>) -> Computed {
+fn dkw_lil_radius(input: Input<'_>) -> Computed {
     let a = input.num_if_given("A")?.unwrap_or(0.85);
     let radius = envelope::dkw_lil_radius(input.num("t")?, input.num("alpha")?, input.num("t_min")?, a);
     Ok(json!({"radius": radius.ok_or(CaseError::NoResult)?}))
 }
 
-fn double_stitching_bound(input: &Input<'_>) -> Computed {
+fn double_stitching_bound(input: Input<'_>) -> Computed {
     let or = |key: &str, default: f64| Ok::<_, CaseError>(input.num_if_given(key)?.unwrap_or(default));
     let shape =
         Stitching { t_opt: input.num("t_opt")?, delta: or("delta", 0.5)?, s: or("s", 1.4)?, eta: or("eta", 2.0)? };
@@ -92,35 +92,35 @@ fn double_stitching_bound(input: &Input<'_>) -> Computed {
     Ok(json!({"bound": bound.ok_or(CaseError::NoResult)?}))
 }
 
-fn scale(input: &Input<'_>) -> Result<(f64, bool), CaseError> {
+fn scale(input: Input<'_>) -> Result<(f64, bool), CaseError> {
     let one_sided = input.flag("one_sided")?;
     Ok((interval::mixture_scale(input.num("v_opt")?, input.num("alpha_opt")?, one_sided), one_sided))
 }
 
-fn normal_mixture_bound(input: &Input<'_>) -> Computed {
+fn normal_mixture_bound(input: Input<'_>) -> Computed {
     let (r, one_sided) = scale(input)?;
     Ok(json!({"bound": interval::normal_mixture_bound(input.num("v")?, input.num("alpha")?, r, one_sided)}))
 }
 
-fn normal_mixture_log(input: &Input<'_>) -> Computed {
+fn normal_mixture_log(input: Input<'_>) -> Computed {
     let (r, one_sided) = scale(input)?;
     Ok(json!({"log_e": interval::normal_mixture_ln_e(input.num("s")?, input.num("v")?, r, one_sided)}))
 }
 
-fn asymptotic_cs_radius(input: &Input<'_>) -> Computed {
+fn asymptotic_cs_radius(input: Input<'_>) -> Computed {
     let (n, rho) = (input.num("n")?, input.num("rho")?);
     let bound = interval::normal_mixture_bound(n, input.num("alpha")?, 1.0 / (rho * rho), false);
     Ok(json!({"radius": bound / n * input.num("sd")?}))
 }
 
-fn beta_binomial_bound(input: &Input<'_>) -> Computed {
+fn beta_binomial_bound(input: Input<'_>) -> Computed {
     let (v, alpha) = (input.num("v")?, input.num("alpha")?);
     let tuning = (input.num("v_opt")?, input.num_if_given("alpha_opt")?.unwrap_or(0.05));
     let range = (input.num("g")?, input.num("h")?);
     Ok(json!({"bound": interval::beta_binomial_bound(v, alpha, tuning, range, input.flag("one_sided")?)}))
 }
 
-fn bernoulli_cs(input: &Input<'_>) -> Computed {
+fn bernoulli_cs(input: Input<'_>) -> Computed {
     let tuning = (input.num("t_opt")?, input.num_if_given("alpha_opt")?.unwrap_or(0.05));
     let interval = interval::rate_interval_tuned(input.int("k")?, input.int("n")?, input.num("alpha")?, tuning);
     let (low, high) = interval.ok_or(CaseError::NoResult)?;

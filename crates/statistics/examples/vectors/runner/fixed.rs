@@ -26,7 +26,7 @@ pub(crate) const KINDS: &[(&str, Compute)] = &[
 
 type Computed = Result<Value, CaseError>;
 
-fn chisq_homogeneity(input: &Input<'_>) -> Computed {
+fn chisq_homogeneity(input: Input<'_>) -> Computed {
     let test = fixed::homogeneity(&input.table("table")?).ok_or(CaseError::NoResult)?;
     let (pearson, g) = (test.pearson, test.likelihood_ratio);
     Ok(json!({
@@ -34,12 +34,12 @@ fn chisq_homogeneity(input: &Input<'_>) -> Computed {
     }))
 }
 
-fn srm_chisquare(input: &Input<'_>) -> Computed {
+fn srm_chisquare(input: Input<'_>) -> Computed {
     let test = fixed::goodness_of_fit(&input.ints("counts")?, &input.nums("weights")?).ok_or(CaseError::NoResult)?;
     Ok(json!({"chi2": test.chi2, "df": test.df, "p": test.p}))
 }
 
-fn ks_two_sample(input: &Input<'_>) -> Computed {
+fn ks_two_sample(input: Input<'_>) -> Computed {
     let law = [("exact", KsLaw::Exact), ("limit", KsLaw::Limit), ("auto", KsLaw::Auto)];
     let law = input.choice("method", &law)?;
     let test = fixed::ks(&input.nums("x")?, &input.nums("y")?, input.alternative()?, law);
@@ -47,20 +47,20 @@ fn ks_two_sample(input: &Input<'_>) -> Computed {
     Ok(json!({"d": test.d, "p": test.p}))
 }
 
-fn ks_hist(input: &Input<'_>) -> Computed {
+fn ks_hist(input: Input<'_>) -> Computed {
     let test = fixed::ks_binned(&input.ints("x_counts")?, &input.ints("y_counts")?, input.alternative()?);
     let test = test.ok_or(CaseError::NoResult)?;
     Ok(json!({"d": test.d, "p": test.p}))
 }
 
-fn mann_whitney(input: &Input<'_>) -> Computed {
+fn mann_whitney(input: Input<'_>) -> Computed {
     let continuity = input.flag_or("continuity", true)?;
     let law = [("exact", RankLaw::Exact), ("asymptotic", RankLaw::Normal { continuity }), ("auto", RankLaw::Auto)];
     let law = input.choice("method", &law)?;
     rank_result(fixed::mann_whitney(&input.nums("x")?, &input.nums("y")?, input.alternative()?, law))
 }
 
-fn mann_whitney_hist(input: &Input<'_>) -> Computed {
+fn mann_whitney_hist(input: Input<'_>) -> Computed {
     let (x, y) = (input.ints("x_counts")?, input.ints("y_counts")?);
     rank_result(fixed::mann_whitney_binned(&x, &y, input.alternative()?, input.flag_or("continuity", true)?))
 }
@@ -70,7 +70,7 @@ fn rank_result(test: Option<fixed::MannWhitney>) -> Computed {
     Ok(json!({"u": test.u, "p": test.p, "prob_superiority": test.superiority}))
 }
 
-fn welch_noninferiority(input: &Input<'_>) -> Computed {
+fn welch_noninferiority(input: Input<'_>) -> Computed {
     let sample = |arm: &str| {
         let arm = input.object(arm)?;
         Sample::new(arm.int("n")?, arm.num("mean")?, arm.num("sd")?).ok_or(CaseError::NoResult)
@@ -86,7 +86,7 @@ fn welch_noninferiority(input: &Input<'_>) -> Computed {
     }))
 }
 
-fn two_proportions(input: &Input<'_>) -> Computed {
+fn two_proportions(input: Input<'_>) -> Computed {
     let value = input.num("value")?;
     let null = input.choice("compare", &[("diff", RateNull::Difference(value)), ("ratio", RateNull::Ratio(value))])?;
     let methods = [
@@ -103,38 +103,38 @@ fn two_proportions(input: &Input<'_>) -> Computed {
     Ok(json!({"z": test.z, "p": test.p}))
 }
 
-fn proportion_ci(input: &Input<'_>) -> Computed {
+fn proportion_ci(input: Input<'_>) -> Computed {
     let (rate, confidence) = (input.rate("k", "n")?, input.num("confidence")?);
     let pair = |interval: Option<(f64, f64)>| interval.map(|(low, high)| [low, high]).ok_or(CaseError::NoResult);
     let (wilson, exact) = (fixed::wilson(rate, confidence), fixed::clopper_pearson(rate, confidence));
     Ok(json!({"wilson": pair(wilson)?, "clopper_pearson": pair(exact)?}))
 }
 
-fn newcombe(input: &Input<'_>) -> Computed {
+fn newcombe(input: Input<'_>) -> Computed {
     let (canary, stable) = (input.rate("k1", "n1")?, input.rate("k2", "n2")?);
     let (low, high) = fixed::newcombe(canary, stable, input.num("confidence")?).ok_or(CaseError::NoResult)?;
     Ok(json!({"ci": [low, high]}))
 }
 
-fn quantile_ci_ranks(input: &Input<'_>) -> Computed {
+fn quantile_ci_ranks(input: Input<'_>) -> Computed {
     let ranks = fixed::quantile_rank_interval(input.int("n")?, input.num("p")?, input.num("confidence")?);
     let ranks = ranks.ok_or(CaseError::NoResult)?;
     Ok(json!({"lower_rank": ranks.lower, "upper_rank": ranks.upper, "coverage": ranks.coverage}))
 }
 
-fn mcnemar_exact(input: &Input<'_>) -> Computed {
+fn mcnemar_exact(input: Input<'_>) -> Computed {
     let test = fixed::mcnemar(input.int("b")?, input.int("c")?).ok_or(CaseError::NoResult)?;
     Ok(json!({"p_two_sided": test.p_two_sided, "p_canary_worse": test.p_canary_worse}))
 }
 
-fn poisson_ratio_exact(input: &Input<'_>) -> Computed {
+fn poisson_ratio_exact(input: Input<'_>) -> Computed {
     let canary = (input.int("k1")?, input.num("exposure1")?);
     let stable = (input.int("k2")?, input.num("exposure2")?);
     let p = fixed::poisson_ratio(canary, stable, input.num("ratio_null")?, input.alternative()?);
     Ok(json!({"p": p.ok_or(CaseError::NoResult)?}))
 }
 
-fn p_adjust(input: &Input<'_>) -> Computed {
+fn p_adjust(input: Input<'_>) -> Computed {
     let (p, alpha) = (input.nums("p")?, input.num("alpha")?);
     // Equal weights, a power of two so that dividing by them is exact.
     let holm = |p: &[f64]| weighted_holm_adjusted(&p.iter().map(|&p| (0.0625, p)).collect::<Vec<_>>());

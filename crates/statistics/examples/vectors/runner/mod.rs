@@ -15,7 +15,7 @@ pub(crate) use compare::Miss;
 use input::{CaseError, Input};
 
 /// Computes one kind: from a case's input to the shape of its `expected`.
-type Compute = fn(&Input<'_>) -> Result<Value, CaseError>;
+type Compute = fn(Input<'_>) -> Result<Value, CaseError>;
 
 /// All kinds.
 fn kinds() -> impl Iterator<Item = (&'static str, Compute)> {
@@ -103,7 +103,7 @@ fn check(case: &Value) -> Result<Vec<Miss>, CaseError> {
     let kind = case.text("kind")?;
     let (_, compute) = kinds().find(|&(name, _)| name == kind).ok_or_else(|| CaseError::Kind(kind.to_owned()))?;
     let (rtol, atol) = (case.num("rtol")?, case.num("atol")?);
-    let got = compute(&case.object("input")?)?;
+    let got = compute(case.object("input")?)?;
     Ok(compare::compare(&got, case.value("expected")?, rtol, atol))
 }
 

@@ -26,7 +26,7 @@ pub(crate) const KINDS: &[(&str, Compute)] = &[
 
 type Computed = Result<Value, CaseError>;
 
-fn bernoulli2(input: &Input<'_>) -> Computed {
+fn bernoulli2(input: Input<'_>) -> Computed {
     let (canary, control) = (input.rate("k_c", "n_c")?, input.rate("k_s", "n_s")?);
     let (bet, line) = (RateBet { a: input.num("a_star")?, b: input.num("b_star")? }, input.line()?);
     // A bet on the line is its own projection.
@@ -34,23 +34,23 @@ fn bernoulli2(input: &Input<'_>) -> Computed {
     Ok(json!({"a0": point.a, "b0": point.b, "log_e": ln_e(canary, control, bet, line)}))
 }
 
-fn poisson(input: &Input<'_>) -> Computed {
+fn poisson(input: Input<'_>) -> Computed {
     let canary = (input.int("k_c")?, input.num("exposure_c")?);
     let control = (input.int("k_s")?, input.num("exposure_s")?);
     Ok(json!({"log_e": counts::poisson_ln_e(canary, control, input.num("ratio_null")?, input.num("ratio_alt")?)}))
 }
 
-fn multinomial(input: &Input<'_>) -> Computed {
+fn multinomial(input: Input<'_>) -> Computed {
     let (c, s) = (input.ints("counts_c")?, input.ints("counts_s")?);
     Ok(json!({"log_e": counts::classes_ln_e(&c, &s, &input.nums("theta_c")?, &input.nums("theta_s")?)}))
 }
 
-fn split(input: &Input<'_>) -> Computed {
+fn split(input: Input<'_>) -> Computed {
     let concentration = input.num_if_given("concentration")?.unwrap_or(counts::SPLIT_CONCENTRATION);
     Ok(json!({"log_e": counts::split_ln_e(&input.ints("counts")?, &input.nums("weights")?, concentration)}))
 }
 
-fn empirical_bernstein(input: &Input<'_>) -> Computed {
+fn empirical_bernstein(input: Input<'_>) -> Computed {
     let sums = |arm: &str| {
         let arm = input.object(arm)?;
         Ok::<_, CaseError>(Sums { n: arm.num("n")?, s1: arm.num("s1")?, s2: arm.num("s2")? })
@@ -60,7 +60,7 @@ fn empirical_bernstein(input: &Input<'_>) -> Computed {
     Ok(json!({"log_e": ln_e}))
 }
 
-fn betting(input: &Input<'_>) -> Computed {
+fn betting(input: Input<'_>) -> Computed {
     let points = input.nums("grid")?;
     let grid = |key: &str| {
         let counts = input.ints(key)?;
@@ -71,7 +71,7 @@ fn betting(input: &Input<'_>) -> Computed {
     Ok(json!({"log_e": ln_e_grid(&canary, &control, input.num("lam")?, input.num("b0")?, input.line()?)}))
 }
 
-fn restarts(input: &Input<'_>) -> Computed {
+fn restarts(input: Input<'_>) -> Computed {
     let (gammas, steps) = (input.nums("gamma")?, input.nums("log_e")?);
     let mut process = Mixture::new(1);
     let path = gammas.into_iter().zip(steps).map(|(gamma, step)| {
@@ -81,28 +81,28 @@ fn restarts(input: &Input<'_>) -> Computed {
     Ok(json!({"log_E": path.collect::<Vec<f64>>()}))
 }
 
-fn weighted_average(input: &Input<'_>) -> Computed {
+fn weighted_average(input: Input<'_>) -> Computed {
     let pairs: Vec<_> = input.nums("weights")?.into_iter().zip(input.nums("log_e")?).collect();
     let ln_e = ln_weighted_average(&pairs);
     Ok(json!({"log_E": ln_e, "reject": rejects(ln_e, input.num("alpha")?)}))
 }
 
-fn e_benjamini_hochberg(input: &Input<'_>) -> Computed {
+fn e_benjamini_hochberg(input: Input<'_>) -> Computed {
     let ln_e: Vec<f64> = input.nums("e")?.into_iter().map(f64::ln).collect();
     let reject = e_bh(&ln_e, input.num("alpha")?);
     Ok(json!({"k": reject.iter().filter(|&&rejected| rejected).count(), "reject": reject}))
 }
 
-fn fail_sequence(input: &Input<'_>) -> Computed {
+fn fail_sequence(input: Input<'_>) -> Computed {
     sequence(input, "odds_multipliers", true)
 }
 
-fn pass_sequence(input: &Input<'_>) -> Computed {
+fn pass_sequence(input: Input<'_>) -> Computed {
     sequence(input, "kappa", false)
 }
 
 /// The menu of bets, the memory of control and the mixture, over windows.
-fn sequence(input: &Input<'_>, menu: &str, fail: bool) -> Computed {
+fn sequence(input: Input<'_>, menu: &str, fail: bool) -> Computed {
     let (line, phi, warmup) = (input.line()?, input.num("forgetting")?, input.object("warmup")?);
     let (menu, windows, gammas) = (input.object("bets")?.nums(menu)?, input.objects("windows")?, input.nums("gamma")?);
     if windows.len() != gammas.len() {
@@ -132,7 +132,7 @@ fn sequence(input: &Input<'_>, menu: &str, fail: bool) -> Computed {
     Ok(json!({"b_hat": b_hats, "log_E": path}))
 }
 
-fn exceedances(input: &Input<'_>) -> Computed {
+fn exceedances(input: Input<'_>) -> Computed {
     let bins = |key: &str| {
         let mut hist = PastHist::default();
         hist.push((0..).zip(input.ints(key)?), 1.0);
