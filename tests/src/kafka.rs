@@ -80,10 +80,7 @@ impl Broker {
                 .with_context(|| format!("{BROKERS_ENV} is set to {bootstrap}"))
                 .map(|()| Broker { bootstrap, node: None }),
         };
-        SHARED
-            .get_or_init(|| open().map_err(|error| format!("{error:#}")))
-            .as_ref()
-            .map_err(|error| anyhow!("{error}"))
+        SHARED.get_or_init(|| open().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
     }
 
     /// Starts a broker of one's own and waits until it serves: for tests that stop it, or that need other properties.

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hypothesis::MIN_PAST;
 use crate::numeric::ln_1p;
 use crate::{FAST_FORGETTING, FORGETTING, PastHist, PastMean, PastRate};
 
@@ -64,6 +65,11 @@ impl Memory<PastMean> {
 }
 
 impl Memory<PastHist> {
+    /// The fast memory, once it holds enough to place a quantile.
+    pub(crate) fn fast_or_slow(&self) -> &PastHist {
+        self.pick(self.fast.n() >= MIN_PAST)
+    }
+
     /// The memory to bet with about the `level`-quantile: they are compared by their tails beyond the slow one's quantile.
     pub fn current(&self, level: f64) -> &PastHist {
         let out_of_date = |key| contradicts(self.fast.n(), self.fast.tail(key), self.slow.tail(key));

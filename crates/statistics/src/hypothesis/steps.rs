@@ -12,7 +12,7 @@ use crate::bets::{
 use crate::counts::{poisson_limit_ln_e, poisson_ln_e};
 use crate::numeric::{exp, is_inner, ln};
 use crate::two_means::{Grid, ln_e_grid};
-use crate::{Line, PastMean, one_mean, one_rate, two_rates};
+use crate::{Line, PastHist, PastMean, one_mean, one_rate, two_rates};
 
 /// `ln e` per bet; empty where nothing can be bet (no evidence).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +35,17 @@ impl Steps {
         self.room |= other.room;
     }
 
+    /// Both lists of bets, each filled up with no evidence to half of the `menu`.
+    fn beside(mut self, mut other: Self, menu: (usize, usize)) -> Self {
+        for steps in [&mut self, &mut other] {
+            steps.fail.resize(menu.0 / 2, 0.0);
+            steps.pass.resize(menu.1 / 2, 0.0);
+        }
+        self.fail.append(&mut other.fail);
+        self.pass.append(&mut other.pass);
+        Self { room: self.room || other.room, ..self }
+    }
+
     /// Divides all evidence by the design effect.
     pub(super) fn temper(&mut self, phi: f64) {
         for step in self.fail.iter_mut().chain(&mut self.pass) {
@@ -55,6 +66,7 @@ pub(super) fn menu(part: Part, mean: bool) -> (usize, usize) {
     match part {
         Part::Line(_) | Part::Limit { .. } if mean => (MEAN_EFFECTS.len(), MEAN_EFFECTS.len()),
         Part::Limit { .. } => (ODDS_MULTIPLIERS.len(), ODDS_MULTIPLIERS.len()),
+        Part::Exceedance { .. } => (2 * ODDS_MULTIPLIERS.len(), 2 * PASS_KAPPAS.len()),
         _ => (ODDS_MULTIPLIERS.len(), PASS_KAPPAS.len()),
     }
 }
@@ -70,13 +82,15 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
             mean_steps(canary, control, past.current(), line)
         }
         (Part::Exceedance { level, line }, Past::Hist(past), View::Hist(canary), View::Hist(control)) => {
-            let past = past.current(level);
-            let Some((key, shifted)) = past.key_at(level).and_then(|key| Some((key, shift(key, line)?))) else {
-                return Steps::default();
+            // Half of the bets stand at each memory's quantile: beyond a burst's the calm windows have nothing to tell.
+            let (slow, fast) = (past.slow(), past.fast_or_slow());
+            let at_slow = exceedance_steps(slow, level, line, canary, control);
+            let at_fast = if slow.key_at(level) == fast.key_at(level) {
+                at_slow.clone()
+            } else {
+                exceedance_steps(fast, level, line, canary, control)
             };
-            let boundary = Line { v: 1.0, c: 0.0, sign: line.sign };
-            let (b_hat, healthy) = (past.tail(key), past.tail(shifted));
-            rate_steps(exceedances(canary, shifted), exceedances(control, key), b_hat, healthy, boundary)
+            at_slow.beside(at_fast, menu(part, false))
         }
         (Part::Level { level, line }, Past::Hist(past), View::Hist(canary), View::Hist(control)) => {
             let past = past.current(level);
@@ -123,6 +137,16 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
         }
         _ => Steps::default(),
     }
+}
+
+/// The exceedances beyond the quantile of one memory.
+fn exceedance_steps(past: &PastHist, level: f64, line: Line, canary: &LogHist, control: &LogHist) -> Steps {
+    let Some((key, shifted)) = past.key_at(level).and_then(|key| Some((key, shift(key, line)?))) else {
+        return Steps::default();
+    };
+    let boundary = Line { v: 1.0, c: 0.0, sign: line.sign };
+    let (b_hat, healthy) = (past.tail(key), past.tail(shifted));
+    rate_steps(exceedances(canary, shifted), exceedances(control, key), b_hat, healthy, boundary)
 }
 
 fn rate_steps(canary: Rate, control: Rate, b_hat: f64, healthy: f64, line: Line) -> Steps {
