@@ -11,7 +11,7 @@ GATES_ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 .PHONY: deps
 deps:
@@ -49,3 +49,11 @@ lint: deps ## formatting, clippy, documentation, dependency rules
 .PHONY: gates
 gates: ## simulate whole rollouts and check every promise of docs/statistics.md (minutes)
 	cargo run --release --locked --package serin-statistics --example gates -- $(GATES_ARGS)
+
+.PHONY: bench-statistics
+bench-statistics: ## what sketches, tests and the analyzer cost, against their targets
+	scripts/bench-statistics.sh
+
+.PHONY: fuzz
+fuzz: ## any bytes through every decoder; FUZZ_SECONDS per target
+	scripts/fuzz.sh

@@ -19,6 +19,7 @@ pub(crate) struct Bins {
 }
 
 impl Bins {
+    #[inline]
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
@@ -42,6 +43,7 @@ impl Bins {
     }
 
     /// Adds one observation. The caller has checked that the summary is not full.
+    #[inline]
     pub(crate) fn add_one(&mut self, key: i32) {
         let index = i64::from(key) - i64::from(self.first);
         let known = usize::try_from(index).ok().filter(|&index| index < self.counts.len());
@@ -65,6 +67,7 @@ impl Bins {
     }
 
     /// Makes room for `key` and returns its slot (the lowest one, if the key is below the kept span).
+    #[cold]
     fn grow(&mut self, key: i32) -> usize {
         let Some((first, last)) = self.span() else {
             self.first = key;

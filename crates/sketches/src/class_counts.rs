@@ -56,18 +56,24 @@ impl ClassCounts {
 
     /// Count of one class, zero if it is not named.
     pub fn count(&self, class: &str) -> u64 {
-        self.classes.get(&(rank(class), class.to_owned())).copied().unwrap_or(0)
+        self.find(rank(class), class).unwrap_or(0)
+    }
+
+    /// Looks a class up without copying its name.
+    fn find(&self, rank: u64, class: &str) -> Option<u64> {
+        let mut same_rank = self.classes.range((rank, String::new())..).take_while(|((found, _), _)| *found == rank);
+        same_rank.find(|((_, name), _)| name == class).map(|(_, &count)| count)
     }
 
     /// Exact count of one class: `None` if some or all of it may be in [`Self::other`]. Whoever compares two arms by
     /// class must ask this, or a class that gave way in one arm only looks like a difference.
     pub fn exact_count(&self, class: &str) -> Option<u64> {
-        let key = (rank(class), class.to_owned());
+        let rank = rank(class);
+        let kept = |((last, name), _): (&(u64, String), &u64)| (rank, class) <= (*last, name.as_str());
         let exact = self.other == 0
             || class.len() <= MAX_CLASS_BYTES
-                && (self.classes.len() < MAX_CLASSES
-                    || self.classes.last_key_value().is_some_and(|(last, _)| key <= *last));
-        exact.then(|| self.classes.get(&key).copied().unwrap_or(0))
+                && (self.classes.len() < MAX_CLASSES || self.classes.last_key_value().is_some_and(kept));
+        exact.then(|| self.find(rank, class).unwrap_or(0))
     }
 
     /// Adds all observations of `other`.
@@ -89,7 +95,13 @@ impl ClassCounts {
             self.other += count;
             return;
         }
-        *self.classes.entry((rank, class.to_owned())).or_insert(0) += count;
+        let mut same_rank =
+            self.classes.range_mut((rank, String::new())..).take_while(|((found, _), _)| *found == rank);
+        if let Some((_, known)) = same_rank.find(|((_, name), _)| name == class) {
+            *known += count;
+            return;
+        }
+        self.classes.insert((rank, class.to_owned()), count);
         if self.classes.len() > MAX_CLASSES
             && let Some((_, evicted)) = self.classes.pop_last()
         {

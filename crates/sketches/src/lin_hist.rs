@@ -13,6 +13,7 @@ use crate::{DecodeError, InsertError, MAX_COUNT, MergeError};
 pub const LIN_CELLS: i32 = 512;
 
 /// `hash` as a number in [0, 1): its upper 53 bits.
+#[inline]
 pub(crate) fn unit_interval(hash: u64) -> f64 {
     (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
@@ -32,6 +33,7 @@ impl LinHist {
 
     /// Adds a value already scaled into [0, 1]. `hash` must be a hash of the request that is independent of the value
     /// and of the traffic split (its own salt, see [`crate::hash`]).
+    #[inline]
     pub fn insert(&mut self, value: f64, hash: u64) -> Result<(), InsertError> {
         if !value.is_finite() {
             return Err(InsertError::NotFinite);
@@ -44,9 +46,9 @@ impl LinHist {
         }
         // Scaling by a power of two is exact, so the fraction is the exact distance to the lower point.
         let scaled = value * f64::from(LIN_CELLS);
-        let lower = scaled.floor();
-        let up = unit_interval(hash) < scaled - lower;
-        self.bins.add_one(lower as i32 + i32::from(up));
+        let lower = scaled as i32;
+        let up = unit_interval(hash) < scaled - f64::from(lower);
+        self.bins.add_one(lower + i32::from(up));
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub const ZERO_KEY: i32 = i32::MIN;
 pub(crate) const KEY_LIMIT: i32 = 40_000;
 
 /// Bin of a positive finite value; zero gives [`ZERO_KEY`], anything else `None`.
+#[inline]
 pub fn key_of(value: f64) -> Option<i32> {
     if value > 0.0 && value.is_finite() {
         Some(key_of_positive(value))
@@ -61,6 +62,7 @@ impl LogHist {
     }
 
     /// Adds one value. Allocates only when the span of bins grows.
+    #[inline]
     pub fn insert(&mut self, value: f64) -> Result<(), InsertError> {
         if self.total() >= MAX_COUNT {
             return Err(InsertError::Full);

@@ -35,11 +35,16 @@ const fn ln_of_mantissa(m: f64) -> f64 {
 }
 
 /// `ceil(ln x / ln GAMMA)` by the definition; `x` is positive and finite.
+#[cold]
 fn exact(x: f64) -> i32 {
     (libm::log(x) / LN_GAMMA).ceil() as i32
 }
 
+/// Added to a number below 2^51, leaves it rounded to an integer in the lowest bits: a conversion without the checks of `as`.
+const ROUND: f64 = 1.5 * (1_u64 << 52) as f64;
+
 /// The bin of a positive finite value.
+#[inline]
 pub(crate) fn key_of_positive(x: f64) -> i32 {
     let bits = x.to_bits();
     let exponent = (bits >> 52) as i32 - 1023;
@@ -50,14 +55,14 @@ pub(crate) fn key_of_positive(x: f64) -> i32 {
     let (inverse, ln_middle) = TABLE[(bits >> 45) as usize % SLOTS];
     // |r| <= 2^-8: the series is cut at r^5/5 < 2e-13.
     let r = mantissa * inverse - 1.0;
-    let ln_1p = r * (1.0 - r * (0.5 - r * (1.0 / 3.0 - r * 0.25)));
+    let ln_1p = r - r * r * ((0.5 - r * (1.0 / 3.0)) + r * r * 0.25);
     let scaled = (f64::from(exponent) * std::f64::consts::LN_2 + ln_middle + ln_1p) * (1.0 / LN_GAMMA);
-    let whole = scaled as i32;
-    let rest = scaled - f64::from(whole);
-    if !(1e-7..1.0 - 1e-7).contains(&rest.abs()) {
+    let shifted = scaled + ROUND;
+    let rest = scaled - (shifted - ROUND);
+    if rest.abs() < 1e-7 {
         return exact(x);
     }
-    whole + i32::from(rest > 0.0)
+    shifted.to_bits() as i32 + i32::from(rest > 0.0)
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 use serin_sketches::hash::{Salt, bucket, hash64};
-use serin_sketches::{DecodeError, Digest, Distinct, LogHist, MAX_COUNT, MergeError, Rate, Summary, SummaryKind};
+use serin_sketches::{
+    Buckets, CappedHist, DecodeError, Digest, Distinct, Events, LinHist, LogHist, MAX_COUNT, MergeError, Moments, Pair,
+    Pairs, Rate, Summary, SummaryKind,
+};
 
 use crate::support::{KINDS, digest, distinct, empty, filled};
 
@@ -35,6 +38,76 @@ proptest! {
             prop_assert_eq!(&nested, &whole);
         }
         prop_assert_eq!(whole.n(), values.len() as u64);
+    }
+
+    #[test]
+    fn any_number_is_taken_or_refused(
+        bits: u64, hash: u64, n in prop_oneof![0..3_u64, any::<u64>()], cap in -9.0..9.0_f64,
+    ) {
+        let value = f64::from_bits(bits);
+        let amount = value.is_finite() && value >= 0.0;
+        let mut log = LogHist::new();
+        prop_assert_eq!(log.insert(value).is_ok(), amount);
+        prop_assert_eq!(log.total(), u64::from(amount));
+        let mut lin = LinHist::new();
+        prop_assert_eq!(lin.insert(value, hash).is_ok(), (0.0..=1.0).contains(&value));
+        let mut capped = CappedHist::new(10.0_f64.powf(cap)).unwrap();
+        prop_assert_eq!(capped.insert(value, hash).is_ok(), amount);
+        let small = value.is_finite() && value.abs() < 9e9;
+        let mut moments = Moments::default();
+        prop_assert!(moments.insert(value).is_ok() || !small);
+        let mut buckets = Buckets::new();
+        prop_assert_eq!(buckets.insert(hash, value, n).is_ok(), n > 0 && n <= MAX_COUNT && moments.n() == 1);
+        let mut pairs = Pairs::new();
+        let inserted = pairs.insert(Pair::Number { differs: true, difference: value, hash });
+        prop_assert!(inserted.is_ok() == (-1.0..=1.0).contains(&value) || (value.abs() - 1.0).abs() < 1e-12);
+        prop_assert_eq!(pairs.n(), u64::from(inserted.is_ok()));
+        let mut digest = Digest::new();
+        prop_assert_eq!(digest.insert(&[value]).is_ok(), value.is_finite());
+        prop_assert!(Events::default().insert(n, hash).is_ok() == (n <= MAX_COUNT && hash <= MAX_COUNT));
+        let _ = (CappedHist::new(value), Rate::new(n, hash), log.quantile(value), digest.quantile(value));
+    }
+
+    #[test]
+    fn full_summaries_refuse_more(kind in 0..KINDS, values in values(), n in (MAX_COUNT - 100)..=MAX_COUNT) {
+        prop_assume!(values.len() > 100);
+        let full = match empty(kind) {
+            Summary::Rate(_) => Summary::Rate(Rate::new(n, 5).unwrap()),
+            Summary::Events(_) => Summary::Events(Events::new(n, n).unwrap()),
+            Summary::Buckets(mut buckets) => {
+                buckets.insert(1, 0.5, n).unwrap();
+                Summary::Buckets(buckets)
+            }
+            // The other kinds cannot be filled by hand: by doubling.
+            _ => {
+                let mut full = filled(kind, &values);
+                let mut doubled = Ok(());
+                while doubled.is_ok() {
+                    let copy = full.clone();
+                    doubled = full.merge(&copy);
+                }
+                full
+            }
+        };
+        let mut twice = full.clone();
+        prop_assert_eq!(twice.merge(&full), Err(MergeError::Overflow));
+        prop_assert_eq!(&twice, &full);
+        prop_assert_eq!(Summary::decode(&full.encode()), Ok(full));
+    }
+
+    #[test]
+    fn the_unit_of_values_does_not_matter(values in values(), scale in -9.0..9.0_f64, level in 0.0..=1.0_f64) {
+        let scale = 10.0_f64.powf(scale);
+        let of = |scale: f64| {
+            let mut hist = LogHist::new();
+            values.iter().filter(|&&value| value > 1e-3).for_each(|value| hist.insert(value * scale).unwrap());
+            hist.quantile(level)
+        };
+        match (of(1.0), of(scale)) {
+            // Each is within 1 % of the value of that rank.
+            (Some(one), Some(scaled)) => prop_assert!((scaled / (one * scale) - 1.0).abs() < 0.0203, "{one} {scaled}"),
+            (one, scaled) => prop_assert_eq!(one, scaled),
+        }
     }
 
     #[test]

@@ -1,0 +1,10 @@
+//! Any bytes as a summary, a distinct counter and a digest.
+#![no_main]
+
+#[path = "../../schemas/tests/decoders/mod.rs"]
+#[allow(dead_code, reason = "the other target uses the rest")]
+mod decoders;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    decoders::sketches(bytes);
+});

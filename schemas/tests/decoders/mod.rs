@@ -1,0 +1,75 @@
+//! What must hold for any bytes, whoever made them: the fuzz targets (`fuzz/`) and the test of mutated golden bytes share it.
+//!
+//! A decoder ends in a value or an error, never in a panic. What it accepts can be encoded, used and merged. Bytes of
+//! sketches are canonical: there is one encoding of each value.
+
+use serin_schemas::{
+    codec::{self, Record},
+    records::{RecordVisitor, visit_all},
+};
+use serin_sketches::{Digest, Distinct, MAX_COUNT, Summary};
+
+/// All decoders of sketches: at most one accepts.
+pub(crate) fn sketches(bytes: &[u8]) -> bool {
+    let summary = Summary::decode(bytes).map(|summary| check_summary(bytes, &summary)).is_ok();
+    let distinct = Distinct::decode(bytes).map(|counter| check_distinct(bytes, &counter)).is_ok();
+    let digest = Digest::decode(bytes).map(|digest| check_digest(bytes, &digest)).is_ok();
+    assert!(u8::from(summary) + u8::from(distinct) + u8::from(digest) <= 1, "bytes of two types");
+    summary || distinct || digest
+}
+
+fn check_summary(bytes: &[u8], summary: &Summary) {
+    assert_eq!(summary.encode(), bytes, "not canonical");
+    assert!(summary.n() <= MAX_COUNT);
+    let mut twice = summary.clone();
+    match twice.merge(summary) {
+        Ok(()) => assert_eq!(Summary::decode(&twice.encode()).as_ref(), Ok(&twice)),
+        Err(_) => assert_eq!(&twice, summary, "a failed merge changes nothing"),
+    }
+}
+
+fn check_distinct(bytes: &[u8], counter: &Distinct) {
+    assert_eq!(counter.encode(), bytes, "not canonical");
+    assert!(counter.estimate() >= 0.0);
+    let mut twice = counter.clone();
+    twice.merge(counter);
+    assert_eq!(&twice, counter);
+}
+
+fn check_digest(bytes: &[u8], digest: &Digest) {
+    assert_eq!(digest.encode(), bytes, "not canonical");
+    let mut twice = digest.clone();
+    if twice.merge(digest).is_ok() {
+        assert!(Digest::decode(&twice.encode()).is_ok());
+    }
+    for level in [0.0, 0.3, 0.999, 1.0] {
+        assert_eq!(twice.quantile(level).is_some(), digest.total() > 0);
+    }
+}
+
+/// The bytes as every record: how many accept.
+pub(crate) fn records(bytes: &[u8]) -> usize {
+    let mut decoders = Decoders { bytes, accepted: 0 };
+    visit_all(&mut decoders);
+    decoders.accepted
+}
+
+struct Decoders<'a> {
+    bytes: &'a [u8],
+    accepted: usize,
+}
+
+impl RecordVisitor for Decoders<'_> {
+    fn visit<R: Record + std::fmt::Debug + PartialEq>(&mut self) {
+        let slow = codec::decode_written_by::<R>(R::VERSION, R::schema(), self.bytes);
+        let Ok(record) = codec::decode::<R>(R::VERSION, self.bytes) else { return };
+        let again = codec::encode(&record).expect("what was read can be written");
+        // By bytes: a record may hold NaN. Not against the bytes given: Avro may cut an array into blocks anywhere.
+        let reread = codec::decode::<R>(R::VERSION, &again).expect("what was written can be read");
+        assert_eq!(codec::encode(&reread).as_ref(), Ok(&again), "{} changes when it is written and read", R::NAME);
+        if let Ok(slow) = slow {
+            assert_eq!(codec::encode(&slow).as_ref(), Ok(&again), "the two readers of {} differ", R::NAME);
+        }
+        self.accepted += 1;
+    }
+}
