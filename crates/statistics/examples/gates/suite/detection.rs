@@ -59,16 +59,12 @@ impl Measured {
     /// A row for the median, or for the power where the median is not reached, against a reference.
     fn row(&self, gate: &str, name: &str, figures: &Figures, gated: bool) -> Row {
         let power = self.power();
-        let seen = |median| {
-            format!(
-                "reference {median:.0} s; 90 % {:.0} s; power {:.1} %",
-                quantile(&self.seconds, 0.9).0,
-                100.0 * power.0
-            )
-        };
+        let (last, power_text) = (quantile(&self.seconds, 0.9).0, format!("power {:.1} %", 100.0 * power.0));
+        let seen = format!("90 % {}; {power_text}", Unit::Seconds.text(last));
         match (figures.median, figures.power) {
             (Some(median), _) => {
-                let row = Row::new(gate, name, Unit::Seconds, quantile(&self.seconds, 0.5)).note(seen(median));
+                let row = Row::new(gate, name, Unit::Seconds, quantile(&self.seconds, 0.5))
+                    .note(format!("reference {median:.0} s; {seen}"));
                 if gated { row.at_most((1.0 + SLACK) * median) } else { row }
             }
             (None, Some(expected)) => {
@@ -76,7 +72,7 @@ impl Measured {
                     .note(format!("reference {:.1} %", 100.0 * expected));
                 if gated && expected > OUT_OF_REACH { row.at_least((1.0 - SLACK) * expected) } else { row }
             }
-            (None, None) => Row::new(gate, name, Unit::Seconds, quantile(&self.seconds, 0.5)),
+            (None, None) => Row::new(gate, name, Unit::Seconds, quantile(&self.seconds, 0.5)).note(seen),
         }
     }
 }

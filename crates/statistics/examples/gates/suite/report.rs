@@ -15,7 +15,8 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    fn text(self, value: f64) -> String {
+    /// A figure with its unit; an infinite one is "never".
+    pub(crate) fn text(self, value: f64) -> String {
         match self {
             _ if value.is_infinite() => "never".to_owned(),
             Self::Share => format!("{:.2} %", 100.0 * value),
