@@ -2,6 +2,7 @@
 
 use serin_sketches::{Buckets, Rate, Summary};
 use serin_statistics::Hypothesis;
+use serin_statistics::cluster::{ClusterRatio, tempering, tempering_of_next_window};
 
 use super::corrections::{Evidence, LOOKS, rows};
 use super::draws::Dice;
@@ -45,7 +46,8 @@ fn users(name: &str, icc: f64, run: u64) -> Evidence {
             off.observe_warmup(&warm).expect("the kind is right");
             continue;
         }
-        on.temper(design_effect(&sums.0).max(design_effect(&sums.1)));
+        let phi = tempering(design_effect(&sums.0), design_effect(&sums.1));
+        on.temper(tempering_of_next_window(phi));
         observe(&mut on, window, &rate_c, &rate_s);
         observe(&mut off, window, &rate_c, &rate_s);
         sums.0.merge(&c.1).expect("sums are small");
@@ -64,14 +66,8 @@ fn requests(dice: &mut Dice, users: &[User]) -> (Rate, Buckets) {
     (Rate::new(buckets.n(), hits).expect("hits are requests"), buckets)
 }
 
-/// Variance of the rate over hash buckets of users, in units of that of independent requests; at least 1.
-fn design_effect(buckets: &Buckets) -> f64 {
-    let (x, n) = buckets.iter().fold((0.0, 0.0), |(x, n), (bucket_x, bucket_n)| (x + bucket_x, n + bucket_n as f64));
-    if !(x > 0.0 && x < n) {
-        return 1.0;
-    }
-    let ratio = x / n;
-    let count = serin_sketches::UNIT_BUCKETS as f64;
-    let squares: f64 = buckets.iter().map(|(x, n)| (x - ratio * n as f64) * (x - ratio * n as f64)).sum();
-    (count / (count - 1.0) * squares / (n * ratio * (1.0 - ratio))).max(1.0)
+/// The design effect of what came so far, as the product takes it.
+fn design_effect(buckets: &Buckets) -> Option<f64> {
+    let used: Vec<(f64, f64)> = buckets.iter().map(|(x, n)| (x, n as f64)).filter(|&(_, n)| n > 0.0).collect();
+    ClusterRatio::new(used)?.design_effect_of_rate()
 }
