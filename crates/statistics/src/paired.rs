@@ -7,8 +7,9 @@
 //! **At every look** (e-values per window, one per bet; average over the bets and multiply over windows with
 //! [`crate::Mixture`]): [`ln_e_disagreement`], [`ln_e_mcnemar`], [`ln_e_mean`].
 //!
-//! **For one look** (reports): [`Discordant`] for 0/1 outcomes (`McNemar`'s exact test, Tango's score test around a margin),
-//! [`Differences`] for numbers (the paired t test and its interval).
+//! **For one look** (reports): [`Disagreement`] for the share of answers that differ (Wilson's score),
+//! [`Discordant`] for 0/1 outcomes (`McNemar`'s exact test, Tango's score test around a margin), [`Differences`] for numbers
+//! (the paired t test and its interval).
 //!
 //! Assumes that pairs are independent. Worse is higher: outcomes are errors, differences are "canary minus control" of a
 //! loss; for a gain swap the arms.
@@ -77,6 +78,10 @@ impl Discordant {
         Self { n: pairs.n(), only_canary: pairs.only_canary(), only_control: pairs.only_control() }
     }
 
+    fn swapped(self) -> Self {
+        Self { n: self.n, only_canary: self.only_control, only_control: self.only_canary }
+    }
+
     /// `(b - c) / n`: by how much the canary's rate is higher. `None` without pairs or where the counts do not fit.
     pub fn difference(self) -> Option<f64> {
         let fits = self.only_canary.checked_add(self.only_control).is_some_and(|both| both <= self.n);
@@ -96,8 +101,7 @@ impl Discordant {
     /// At `delta = 0` it is `McNemar`'s `(b - c)/sqrt(b + c)`. Source: Tango 1998.
     fn score(self, delta: f64) -> f64 {
         if delta < 0.0 {
-            let swapped = Self { n: self.n, only_canary: self.only_control, only_control: self.only_canary };
-            return -swapped.score(-delta);
+            return -self.swapped().score(-delta);
         }
         let (n, b, c) = (self.n as f64, self.only_canary as f64, self.only_control as f64);
         let half = b + c + (b - c - 2.0 * n) * delta;
@@ -112,9 +116,9 @@ impl Discordant {
         if margin == 0.0 { self.p_higher() } else { exp(ln_normal_cdf(-self.score(margin))) }
     }
 
-    /// One-sided p-value of "the canary's rate is higher by less than `margin`": 1 at a margin of 0 or less.
+    /// One-sided p-value of "the canary's rate is higher by less than `margin`" (exact at 0: "its rate is lower").
     pub fn p_within(self, margin: f64) -> f64 {
-        if margin > 0.0 { exp(ln_normal_cdf(self.score(margin))) } else { 1.0 }
+        if margin == 0.0 { self.swapped().p_higher() } else { exp(ln_normal_cdf(self.score(margin))) }
     }
 
     /// Two-sided interval of the difference of the rates at level `1 - alpha`, by inverting Tango's test. `None` without
@@ -126,6 +130,51 @@ impl Discordant {
         }
         let within = |delta: f64| ln_normal_cdf(-self.score(delta).abs()) >= ln(alpha / 2.0);
         Some((bisect(difference, -1.0, within), bisect(difference, 1.0, within)))
+    }
+}
+
+/// How often the answers of pairs differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// Number of pairs.
+    pub n: u64,
+    /// Pairs whose answers differ; at most `n`.
+    pub differ: u64,
+}
+
+impl Disagreement {
+    /// Share of the pairs that differ; `None` without pairs.
+    pub fn share(self) -> Option<f64> {
+        (self.n > 0 && self.differ <= self.n).then(|| self.differ as f64 / self.n as f64)
+    }
+
+    /// The score statistic against a share of `limit`: `(k/n - limit) / sqrt(limit (1 - limit) / n)`. 0 where there is none.
+    fn score(self, limit: f64) -> f64 {
+        let Some(share) = self.share().filter(|_| is_inner(limit)) else { return 0.0 };
+        (share - limit) / sqrt(limit * (1.0 - limit) / self.n as f64)
+    }
+
+    /// One-sided p-value of "more than a share `limit` differs": the score test.
+    pub fn p_beyond(self, limit: f64) -> f64 {
+        exp(ln_normal_cdf(-self.score(limit)))
+    }
+
+    /// One-sided p-value of "less than a share `limit` differs".
+    pub fn p_within(self, limit: f64) -> f64 {
+        exp(ln_normal_cdf(self.score(limit)))
+    }
+
+    /// Two-sided interval of the share at level `1 - alpha`: Wilson's, which inverts the score test.
+    pub fn interval(self, alpha: f64) -> Option<(f64, f64)> {
+        let share = self.share()?;
+        if !is_inner(alpha) {
+            return None;
+        }
+        let z = crate::kayenta::normal_quantile(1.0 - alpha / 2.0);
+        let (n, z2) = (self.n as f64, z * z);
+        let center = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+        let reach = z / (1.0 + z2 / n) * sqrt(share * (1.0 - share) / n + z2 / (4.0 * n * n));
+        Some(((center - reach).max(0.0), (center + reach).min(1.0)))
     }
 }
 
@@ -232,6 +281,12 @@ mod tests {
         let (low, high) = pairs.interval(0.05).unwrap();
         close(low, -0.029_219_460_502_595_836);
         close(high, 0.270_366_931_524_439_8);
+        // scipy.stats.binomtest(14, 50).proportion_ci(method="wilson"), norm.sf.
+        let differ = Disagreement { n: 50, differ: 14 };
+        close(differ.p_beyond(0.2), 0.07864960352514251);
+        let (low, high) = differ.interval(0.05).unwrap();
+        close(low, 0.1747417066591123);
+        close(high, 0.41665123695956563);
         let differences = Differences::of(&[0.1, -0.2, 0.35, 0.05, 0.6, -0.1, 0.25, 0.15]).unwrap();
         close(differences.mean, 0.15);
         close(differences.sd, 0.253_546_276_418_555);
@@ -245,6 +300,7 @@ mod tests {
     #[test]
     fn nothing_can_prove_equality_exactly_and_nonsense_is_no_finding() {
         let pairs = Discordant { n: 100, only_canary: 0, only_control: 0 };
+        assert_eq!(Disagreement { n: 0, differ: 0 }.interval(0.05), None);
         assert!(pairs.p_higher() > 0.999 && pairs.p_within(0.0) > 0.999 && pairs.p_within(0.1) < 0.01);
         let (low, high) = pairs.interval(0.05).unwrap();
         assert!((-0.04..-0.03).contains(&low) && (0.03..0.04).contains(&high), "{low} {high}");

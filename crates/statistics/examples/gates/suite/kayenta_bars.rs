@@ -90,10 +90,13 @@ fn autocorrelated(lab: Lab) -> Vec<Row> {
     [("", 0.0), (" and a trend to four times", 1.39)].into_iter().map(one).collect()
 }
 
+/// The summary of a window's values.
+type Fold = Box<dyn Fn(&[f64]) -> Summary>;
+
 /// A metric in some unit: what is known of it, and how one value enters its histogram.
 struct InUnit {
     spec: HypothesisSpec,
-    insert: Box<dyn Fn(&[f64]) -> Summary>,
+    insert: Fold,
 }
 
 /// The same metric, of values in [0, 8], times `scale`; upside down, and with the direction turned, for a negative one.
@@ -121,7 +124,9 @@ fn in_units(scale: f64, relative: f64) -> Vec<InUnit> {
         spec: against_control(Measure::Quantile { level: 0.9 }, direction, Margin::relative(relative), 20),
         insert: Box::new(move |values| {
             let mut hist = LogHist::new();
-            values.iter().for_each(|value| hist.insert(value * scale).expect("it is positive"));
+            for value in values {
+                hist.insert(value * scale).expect("it is positive");
+            }
             Summary::Log(hist)
         }),
     };
@@ -129,7 +134,9 @@ fn in_units(scale: f64, relative: f64) -> Vec<InUnit> {
         spec: against_control(Measure::CappedMean { cap: 8.0 * unit }, direction, Margin::relative(relative), 20),
         insert: Box::new(move |values| {
             let mut hist = CappedHist::new(8.0 * unit).expect("the cap is positive");
-            values.iter().for_each(|v| hist.insert(v * scale, v.to_bits()).expect("it is not negative"));
+            for value in values {
+                hist.insert(value * scale, value.to_bits()).expect("it is not negative");
+            }
             Summary::Capped(hist)
         }),
     };
@@ -281,6 +288,8 @@ fn theirs() -> f64 {
     // Shifted by an infinite value, all observations are tied.
     let broken = pair("errors", true, vec![f64::INFINITY], vec![1.0, 1.0, 2.0]);
     let fine = pair("latency", false, ramp.clone(), ramp);
-    kayenta::judge(&[broken, fine], &[], Thresholds { pass: 75.0, marginal: 50.0 })
-        .map_or(f64::NAN, |found| found.score)
+    let thresholds = Thresholds { pass: 75.0, marginal: 50.0 };
+    let judgement = kayenta::judge(&[broken, fine], &[], thresholds).expect("nothing is configured");
+    assert_eq!(judgement.metrics[0].judged.label, Label::Error, "the comparison is meant to fail");
+    judgement.score
 }
