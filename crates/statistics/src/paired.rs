@@ -174,7 +174,10 @@ impl Disagreement {
         let (n, z2) = (self.n as f64, z * z);
         let center = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
         let reach = z / (1.0 + z2 / n) * sqrt(share * (1.0 - share) / n + z2 / (4.0 * n * n));
-        Some(((center - reach).max(0.0), (center + reach).min(1.0)))
+        // At the ends the formula gives 0 and 1 only up to rounding.
+        let low = if self.differ == 0 { 0.0 } else { (center - reach).max(0.0) };
+        let high = if self.differ == self.n { 1.0 } else { (center + reach).min(1.0) };
+        Some((low, high))
     }
 }
 

@@ -91,6 +91,18 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json"
     )]
     Explain(Explain),
+    /// Compare two files of predictions for the same inputs, pair by pair
+    ///
+    /// A is what serves now, B what may replace it. Both files hold one row per input, CSV with a header or JSON lines
+    /// (.jsonl, .ndjson, .json), and are joined by id. What is judged depends on what there is:
+    /// classes and --label: who is wrong more often (McNemar's test);
+    /// numbers and --label: the absolute or squared error;
+    /// numbers without labels: the mean, if a --margin says by how much it may differ;
+    /// always: the share of answers that differ, judged if --max-differ is given.
+    #[command(
+        after_help = "The first of these that has a limit is also judged per value of each --segment column; Holm's correction keeps the chance of any false \"FAIL\" at --alpha. One look at complete files: do not run it again and again on growing ones.\n\nExit status: 0 B may replace A, 1 not known yet, 2 not possible (bad rows are listed, all at once), 3 B is worse beyond the margin.\n\nExamples:\n  serin compare v1.csv v2.csv --label late --margin 0.01 --segment origin,carrier\n  serin compare a.jsonl b.jsonl --id request_id --prediction probability --label late --loss squared\n  serin compare a.csv b.csv --tolerance 0.001 --max-differ 0.01 && echo 'the same model'"
+    )]
+    Compare(Compare),
     /// Print a topic's records, decoded, as they come
     #[command(
         after_help = "Examples:\n  serin tail verdicts --config serin.yaml\n  serin tail events --from-beginning --limit 10 --output json"
@@ -243,6 +255,70 @@ pub(crate) struct Explain {
     pub(crate) metric: Option<String>,
     #[command(flatten)]
     pub(crate) remote: Remote,
+}
+
+/// How predictions are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Numbers if most of them are, unless all are 0 or 1.
+    #[default]
+    Auto,
+    /// Numbers: scores, probabilities, amounts.
+    Number,
+    /// Classes: only equal or not.
+    Class,
+}
+
+/// What a number's distance from its label costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Loss {
+    /// The distance itself.
+    #[default]
+    Absolute,
+    /// Its square (of a probability: the Brier score).
+    Squared,
+}
+
+/// Two files to compare.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Compare {
+    /// Predictions of the version that serves now
+    pub(crate) a: PathBuf,
+    /// Predictions of the version that may replace it
+    pub(crate) b: PathBuf,
+    /// Column that names the input
+    #[arg(long, value_name = "COLUMN", default_value = "id")]
+    pub(crate) id: String,
+    /// Column of the prediction
+    #[arg(long, value_name = "COLUMN", default_value = "prediction")]
+    pub(crate) prediction: String,
+    /// Column of the true value, in either file or in both
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) label: Option<String>,
+    /// Columns whose values are judged on their own, with commas, in either file
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub(crate) segment: Vec<String>,
+    /// How much worse B may be, in the unit of what is judged (0.01: one point of an error rate); 0 with labels
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) margin: Option<f64>,
+    /// Numbers that are no further apart than this count as equal
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    pub(crate) tolerance: f64,
+    /// Share of the answers that may differ, such as 0.05
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) max_differ: Option<f64>,
+    /// How predictions are read
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) kind: Kind,
+    /// What is judged for numbers with labels
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) loss: Loss,
+    /// Chance of a false FAIL (over all lines), and of a false pass (per line)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub(crate) alpha: f64,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 /// A topic to print.

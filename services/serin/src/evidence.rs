@@ -117,7 +117,7 @@ pub(crate) fn short(value: f64) -> String {
 }
 
 /// A number with its sign.
-fn signed(value: f64) -> String {
+pub(crate) fn signed(value: f64) -> String {
     if value > 0.0 { format!("+{}", short(value)) } else { short(value) }
 }
 

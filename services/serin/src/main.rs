@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod compare;
 mod demo;
 mod evidence;
 mod output;
@@ -60,6 +61,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Abort(args) => verbs::act(&args, "abort", false).await,
         Verb::Stop(args) => verbs::stop_all(&args).await,
         Verb::Explain(args) => verbs::explain(&args).await,
+        Verb::Compare(args) => verbs::compare(&args),
         Verb::Tail(args) => verbs::tail(&args),
         Verb::Topology(args) => verbs::topology(&args.action),
         Verb::Schema => verbs::schema(),

@@ -1,0 +1,89 @@
+//! Two files of predictions for the same inputs, judged pair by pair with the paired tests of `serin-statistics`.
+//!
+//! One look at complete files, so fixed-sample tests are the right ones. `read` turns files into rows and names every bad
+//! one, `join` pairs the rows by id, `judge` tests the pairs, `text` tells it to people. Nothing is judged while a row is
+//! bad, and what could not be judged is undecided, never passed.
+
+mod join;
+mod judge;
+mod read;
+mod text;
+
+use std::path::Path;
+
+use crate::cli::Compare;
+
+pub(crate) use judge::{Finding, Report};
+pub(crate) use text::print;
+
+/// A row that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    file: String,
+    line: u64,
+    message: String,
+}
+
+/// Why nothing was judged.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompareError {
+    /// A file that cannot be read at all.
+    #[error("{0} cannot be read: {1}")]
+    File(String, std::io::Error),
+    /// Rows that cannot be used, all of them.
+    #[error("{}", listed(.0))]
+    Rows(Vec<Problem>),
+    /// No id is in both files.
+    #[error("no id of {0} is in {1}: is `--id` the column that names the input?")]
+    NoPairs(String, String),
+    /// An option outside of its range.
+    #[error("--{0} {1}: {2}")]
+    Option(&'static str, f64, &'static str),
+}
+
+/// How many bad rows are shown.
+const SHOWN: usize = 20;
+
+fn listed(problems: &[Problem]) -> String {
+    let count = problems.len();
+    let mut text = format!("{count} {} cannot be used:", if count == 1 { "row" } else { "rows" });
+    for problem in problems.iter().take(SHOWN) {
+        text += &format!("\n  {}:{}: {}", problem.file, problem.line, problem.message);
+    }
+    if count > SHOWN {
+        text += &format!("\n  ... and {} more", count - SHOWN);
+    }
+    text + "\nnothing was judged; correct these rows or take them out of both files"
+}
+
+/// Reads, joins and judges two files.
+pub(crate) fn compare(args: &Compare) -> Result<Report, CompareError> {
+    check(args)?;
+    let name = |path: &Path| path.display().to_string();
+    let open = |path: &Path| std::fs::read(path).map_err(|error| CompareError::File(name(path), error));
+    let (a, b) = (open(&args.a)?, open(&args.b)?);
+    let a = read::rows(&name(&args.a), &a, args);
+    let b = read::rows(&name(&args.b), &b, args);
+    let joined = join::join(a, b, args)?;
+    Ok(judge::report(&joined, args))
+}
+
+fn check(args: &Compare) -> Result<(), CompareError> {
+    let at_least_zero = |name, value: Option<f64>| match value {
+        Some(value) if !(value >= 0.0 && value.is_finite()) => {
+            Err(CompareError::Option(name, value, "must be a number of at least 0"))
+        }
+        _ => Ok(()),
+    };
+    at_least_zero("margin", args.margin)?;
+    at_least_zero("tolerance", Some(args.tolerance))?;
+    if !(args.alpha > 0.0 && args.alpha < 0.5) {
+        return Err(CompareError::Option("alpha", args.alpha, "must be between 0 and 0.5"));
+    }
+    match args.max_differ {
+        Some(share) if !(share > 0.0 && share < 1.0) => {
+            Err(CompareError::Option("max-differ", share, "must be a share between 0 and 1, such as 0.05"))
+        }
+        _ => Ok(()),
+    }
+}
