@@ -15,12 +15,12 @@
 //! loss; for a gain swap the arms.
 
 use serin_sketches::{Pairs, Rate};
-use statrs::distribution::{Continuous as _, ContinuousCDF as _, StudentsT};
 
 use crate::bets::{MEAN_EFFECTS, ODDS_MULTIPLIERS};
-use crate::numeric::{bisect, exp, is_inner, ln, ln_normal_cdf, ln_sum_exp, odds, sqrt};
+use crate::laws::{normal_sf, t_isf, t_sf};
+use crate::numeric::{bisect, is_inner, odds, sqrt};
 use crate::two_means::Grid;
-use crate::{PastMean, one_mean, one_rate};
+use crate::{PastMean, fixed, one_mean, one_rate};
 
 /// Bets on the canary's share of the discordant pairs.
 pub const THETAS: [f64; 5] = [0.52, 0.55, 0.6, 0.7, 0.8];
@@ -90,10 +90,7 @@ impl Discordant {
 
     /// One-sided p-value of "the canary's rate is higher": `McNemar`'s exact test, `P(Binomial(b + c, 1/2) >= b)`.
     pub fn p_higher(self) -> f64 {
-        let (b, m) = (self.only_canary as f64, (self.only_canary + self.only_control) as f64);
-        let choose = |k: f64| libm::lgamma(m + 1.0) - libm::lgamma(k + 1.0) - libm::lgamma(m - k + 1.0);
-        let terms = (0..=self.only_control).map(|i| choose(b + i as f64));
-        exp(ln_sum_exp(terms) - m * ln(2.0)).min(1.0)
+        fixed::mcnemar(self.only_canary, self.only_control).map_or(1.0, |test| test.p_canary_worse)
     }
 
     /// Tango's score statistic of the difference of the rates against `delta`: `((b - c)/n - delta) / sd`, the variance at
@@ -113,12 +110,12 @@ impl Discordant {
 
     /// One-sided p-value of "the canary's rate is higher by more than `margin`" (exact at a margin of 0).
     pub fn p_beyond(self, margin: f64) -> f64 {
-        if margin == 0.0 { self.p_higher() } else { exp(ln_normal_cdf(-self.score(margin))) }
+        if margin == 0.0 { self.p_higher() } else { normal_sf(self.score(margin)) }
     }
 
     /// One-sided p-value of "the canary's rate is higher by less than `margin`" (exact at 0: "its rate is lower").
     pub fn p_within(self, margin: f64) -> f64 {
-        if margin == 0.0 { self.swapped().p_higher() } else { exp(ln_normal_cdf(self.score(margin))) }
+        if margin == 0.0 { self.swapped().p_higher() } else { normal_sf(-self.score(margin)) }
     }
 
     /// Two-sided interval of the difference of the rates at level `1 - alpha`, by inverting Tango's test. `None` without
@@ -128,7 +125,7 @@ impl Discordant {
         if !is_inner(alpha) {
             return None;
         }
-        let within = |delta: f64| ln_normal_cdf(-self.score(delta).abs()) >= ln(alpha / 2.0);
+        let within = |delta: f64| normal_sf(self.score(delta).abs()) >= alpha / 2.0;
         Some((bisect(difference, -1.0, within), bisect(difference, 1.0, within)))
     }
 }
@@ -156,28 +153,19 @@ impl Disagreement {
 
     /// One-sided p-value of "more than a share `limit` differs": the score test.
     pub fn p_beyond(self, limit: f64) -> f64 {
-        exp(ln_normal_cdf(-self.score(limit)))
+        normal_sf(self.score(limit))
     }
 
     /// One-sided p-value of "less than a share `limit` differs".
     pub fn p_within(self, limit: f64) -> f64 {
-        exp(ln_normal_cdf(self.score(limit)))
+        normal_sf(-self.score(limit))
     }
 
     /// Two-sided interval of the share at level `1 - alpha`: Wilson's, which inverts the score test.
     pub fn interval(self, alpha: f64) -> Option<(f64, f64)> {
-        let share = self.share()?;
-        if !is_inner(alpha) {
-            return None;
-        }
-        let z = crate::kayenta::normal_quantile(1.0 - alpha / 2.0);
-        let (n, z2) = (self.n as f64, z * z);
-        let center = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-        let reach = z / (1.0 + z2 / n) * sqrt(share * (1.0 - share) / n + z2 / (4.0 * n * n));
+        let (low, high) = fixed::wilson(Rate::new(self.n, self.differ)?, 1.0 - alpha)?;
         // At the ends the formula gives 0 and 1 only up to rounding.
-        let low = if self.differ == 0 { 0.0 } else { (center - reach).max(0.0) };
-        let high = if self.differ == self.n { 1.0 } else { (center + reach).min(1.0) };
-        Some((low, high))
+        Some((if self.differ == 0 { 0.0 } else { low }, if self.differ == self.n { 1.0 } else { high }))
     }
 }
 
@@ -214,10 +202,6 @@ impl Differences {
         self.sd / sqrt(self.n as f64)
     }
 
-    fn t(self) -> Option<StudentsT> {
-        StudentsT::new(0.0, 1.0, self.n as f64 - 1.0).ok()
-    }
-
     /// `P(T <= t)` of the paired t statistic against a mean difference of `margin`, for `side` +1; `P(T >= t)` for -1.
     /// Without any spread it is certain: 0, 1, or 1 at the margin itself.
     fn tail(self, margin: f64, side: f64) -> f64 {
@@ -225,8 +209,8 @@ impl Differences {
         if self.sd == 0.0 {
             return if distance < 0.0 { 0.0 } else { 1.0 };
         }
-        let t = distance / self.standard_error();
-        self.t().filter(|_| t.is_finite()).map_or(1.0, |law| law.cdf(t))
+        let p = t_sf(-distance / self.standard_error(), self.n as f64 - 1.0);
+        if p.is_nan() { 1.0 } else { p }
     }
 
     /// One-sided p-value of "the mean difference is above `margin`": the paired t test. 1 where it cannot be told.
@@ -244,22 +228,15 @@ impl Differences {
         if !is_inner(alpha) {
             return None;
         }
-        let law = self.t()?;
-        let reach = quantile(&law, 1.0 - alpha / 2.0) * self.standard_error();
+        let reach = t_isf(alpha / 2.0, self.n as f64 - 1.0) * self.standard_error();
         Some((self.mean - reach, self.mean + reach))
     }
-}
-
-/// The library's quantile is coarse: one Newton step makes it as exact as its distribution function.
-fn quantile(law: &StudentsT, level: f64) -> f64 {
-    let x = law.inverse_cdf(level);
-    let better = x - (law.cdf(x) - level) / law.pdf(x);
-    if better.is_finite() { better } else { x }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::numeric::{exp, ln};
 
     fn close(actual: f64, expected: f64) {
         assert!((actual - expected).abs() <= 1e-9 * expected.abs().max(1e-3), "{actual}, expected {expected}");
@@ -286,10 +263,10 @@ mod tests {
         close(high, 0.270_366_931_524_439_8);
         // scipy.stats.binomtest(14, 50).proportion_ci(method="wilson"), norm.sf.
         let differ = Disagreement { n: 50, differ: 14 };
-        close(differ.p_beyond(0.2), 0.07864960352514251);
+        close(differ.p_beyond(0.2), 0.078_649_603_525_142_51);
         let (low, high) = differ.interval(0.05).unwrap();
-        close(low, 0.1747417066591123);
-        close(high, 0.41665123695956563);
+        close(low, 0.174_741_706_659_112_3);
+        close(high, 0.416_651_236_956_956_3);
         let differences = Differences::of(&[0.1, -0.2, 0.35, 0.05, 0.6, -0.1, 0.25, 0.15]).unwrap();
         close(differences.mean, 0.15);
         close(differences.sd, 0.253_546_276_418_555);

@@ -12,7 +12,7 @@ use serin_tests::kafka::{Broker, unique_prefix};
 use support::Pipeline;
 use world::{Behaviour, Traffic, User, borrowed, model_server, nobody, rollout, serin, wall};
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "up",
     "router",
     "aggregator",
@@ -30,6 +30,7 @@ const VERBS: [&str; 20] = [
     "abort",
     "stop",
     "explain",
+    "compare",
     "tail",
     "topology",
     "schema",

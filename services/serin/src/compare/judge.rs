@@ -80,11 +80,11 @@ pub(super) fn report(joined: &Joined, args: &Compare) -> Report {
     let all: Vec<&Pair> = joined.pairs.iter().collect();
     let mut lines: Vec<Line> = metrics(joined, args)
         .into_iter()
-        .filter_map(|metric| Some(line("all".to_owned(), Scope::Overall, test(metric, &all, args)?, args)))
+        .filter_map(|metric| Some(line("all".to_owned(), Scope::Overall, &test(metric, &all, args)?, args)))
         .collect();
     if let Some(metric) = metrics(joined, args).into_iter().find(|metric| limit(*metric, args).is_some()) {
         for (segment, pairs) in segments(joined, args) {
-            lines.extend(test(metric, &pairs, args).map(|tested| line(segment, Scope::Segment, tested, args)));
+            lines.extend(test(metric, &pairs, args).map(|tested| line(segment, Scope::Segment, &tested, args)));
         }
     }
     correct(&mut lines, args.alpha);
@@ -161,7 +161,7 @@ fn test(metric: Metric, pairs: &[&Pair], args: &Compare) -> Option<Tested> {
             });
             means("mean prediction", &values.collect::<Vec<_>>(), limit, true, args.alpha)
         }
-        Metric::Differs => differs(pairs, limit, args),
+        Metric::Differs => Some(differs(pairs, limit, args)),
     }
 }
 
@@ -226,7 +226,7 @@ fn means(
     Some(Tested { figures, p: enough.zip(margin).map(p) })
 }
 
-fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Option<Tested> {
+fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Tested {
     let differ = pairs.iter().filter(|pair| match pair.answers {
         Answers::Numbers { a, b, .. } => (a - b).abs() > args.tolerance,
         Answers::Classes { same, .. } => !same,
@@ -241,7 +241,7 @@ fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Option<Tested
         interval: counts.interval(args.alpha),
         margin: limit,
     };
-    Some(Tested { figures, p: limit.map(|limit| (counts.p_beyond(limit), counts.p_within(limit))) })
+    Tested { figures, p: limit.map(|limit| (counts.p_beyond(limit), counts.p_within(limit))) }
 }
 
 /// The pairs of each value of each segment column, the most frequent values first.
@@ -259,7 +259,7 @@ fn segments<'a>(joined: &'a Joined, args: &Compare) -> Vec<(String, Vec<&'a Pair
     all
 }
 
-fn line(segment: String, scope: Scope, tested: Tested, args: &Compare) -> Line {
+fn line(segment: String, scope: Scope, tested: &Tested, args: &Compare) -> Line {
     let Figures { metric, pairs, a, b, difference, interval, margin } = tested.figures;
     // Answers without any difference are within whatever margin.
     let same =

@@ -9,7 +9,7 @@ mod judge;
 mod read;
 mod text;
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use crate::cli::Compare;
 
@@ -48,10 +48,10 @@ fn listed(problems: &[Problem]) -> String {
     let count = problems.len();
     let mut text = format!("{count} {} cannot be used:", if count == 1 { "row" } else { "rows" });
     for problem in problems.iter().take(SHOWN) {
-        text += &format!("\n  {}:{}: {}", problem.file, problem.line, problem.message);
+        let _ = write!(text, "\n  {}:{}: {}", problem.file, problem.line, problem.message);
     }
     if count > SHOWN {
-        text += &format!("\n  ... and {} more", count - SHOWN);
+        let _ = write!(text, "\n  ... and {} more", count - SHOWN);
     }
     text + "\nnothing was judged; correct these rows or take them out of both files"
 }

@@ -58,9 +58,9 @@ pub(super) fn rows(file: &str, content: &[u8], args: &Compare) -> Rows {
     let mut rows = Rows { file: file.to_owned(), ..Rows::default() };
     let json = [".jsonl", ".ndjson", ".json"].iter().any(|end| file.ends_with(end));
     if json {
-        json_lines(&mut rows, content, args)
+        json_lines(&mut rows, content, args);
     } else {
-        csv(&mut rows, content, args)
+        csv(&mut rows, content, args);
     }
     rows
 }

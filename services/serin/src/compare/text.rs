@@ -1,5 +1,7 @@
 //! The comparison for people: a table and one plain sentence per line.
 
+use std::fmt::Write as _;
+
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
 use super::judge::{Finding, Line, Report};
@@ -8,6 +10,7 @@ use crate::evidence::{short, signed};
 use crate::output;
 
 /// The figures of a line.
+#[derive(Clone, Copy)]
 pub(super) struct Figures {
     pub(super) metric: &'static str,
     pub(super) pairs: u64,
@@ -39,7 +42,7 @@ fn counts(report: &Report) -> String {
         (report.unlabelled, "pairs without a label"),
     ] {
         if count > 0 {
-            text += &format!(", {count} {what}");
+            let _ = write!(text, ", {count} {what}");
         }
     }
     text
