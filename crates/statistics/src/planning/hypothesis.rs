@@ -336,7 +336,8 @@ impl Expected {
                 }
             }
             Self::Mean { sd, .. } => border + direction.sign() * 1e3 * sd,
-            Self::Quantile { log_sd, .. } => border * exp((direction.sign() * 20.0 * log_sd).clamp(-300.0, 300.0)),
+            // Further out the share beyond the border would round to 1.
+            Self::Quantile { log_sd, .. } => border * exp((direction.sign() * 5.0 * log_sd).clamp(-300.0, 300.0)),
             Self::Events { .. } => {
                 if up {
                     border * 1e6
