@@ -1,8 +1,12 @@
 //! The command line: every verb, its arguments and its help.
 
+mod foresight;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use foresight::{Plan, Replay, Simulate};
 
 /// Canary analysis and progressive delivery for ML models, driven by events on Kafka.
 ///
@@ -54,6 +58,21 @@ pub(crate) enum Verb {
         after_help = "Exit status: 0 no errors, 1 errors found, 2 the file cannot be read.\n\nExample:\n  serin lint -f rollout.yaml --traffic 10000/min"
     )]
     Lint(Lint),
+    /// Tell before a rollout what it can see, how long it takes and what it costs
+    #[command(
+        after_help = "Forecasts from formulas, in an instant; `serin simulate` plays the same rollout many times. What it says of costs needs\n`replica` of the versions and `plan.costPerBadOutcome` in the rollout file.\n\nExamples:\n  serin plan -f rollout.yaml --traffic 10000/min\n  serin plan -f rollout.yaml --traffic 50/s --base error_rate=0.5% --regression 'error_rate 0.5%->1%'\n  serin plan -f rollout.yaml --traffic 10000/min --output json"
+    )]
+    Plan(Plan),
+    /// Play a rollout many times on drawn traffic: how often and when it promotes, rolls back or holds
+    #[command(
+        after_help = "The analyzer's fold and the planner are the real ones, the clock is virtual, the windows' counts are drawn.\n\nA regression: METRIC FROM->TO or METRIC xFACTOR, then any of: at SPAN, in DIMENSION=VALUE, tail SHARE\n  'error_rate 1%->2%'                     errors double\n  'latency_p99 x1.5 tail 3%'              a slow path of 3 % of the answers\n  'error_rate 1%->3% at 30m in origin=LGA'  later, and in one segment\n\nExit status: 0, or 1 when a scenario's expectation is not met.\n\nExamples:\n  serin simulate -f rollout.yaml --traffic 10000/min --runs 2000\n  serin simulate -f rollout.yaml --traffic 10000/min --regression 'error_rate 1%->2%' --runs 2000\n  serin simulate --list\n  serin simulate --scenario 8.2-error-1-to-2 --output json"
+    )]
+    Simulate(Simulate),
+    /// Judge a recorded log again: by its own policy to the same bytes, or by another one
+    #[command(
+        after_help = "Weights are those of the record: a replay tells when another policy would have ended each step, not what other\nweights would have shown. Exit status: 0, or 1 when a recomputed verdict differs.\n\nExamples:\n  serin replay --from serin-data\n  serin replay --config serin.yaml\n  serin replay --from serin-data -f stricter.yaml\n  serin replay --from serin-data -f new-metrics.yaml --events"
+    )]
+    Replay(Replay),
     /// List rollouts
     #[command(after_help = "Examples:\n  serin list\n  serin list --output json --api http://controller:8100")]
     List(Remote),

@@ -5,9 +5,14 @@ mod client;
 mod compare;
 mod demo;
 mod evidence;
+mod in_process;
 mod output;
+mod parallel;
+mod plan;
+mod replay;
 mod serve;
 mod settings;
+mod simulate;
 mod telemetry;
 mod time;
 mod verbs;
@@ -52,6 +57,9 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Demo(args) => Box::pin(demo::run(&args)).await,
         Verb::Apply(args) => verbs::apply(&args).await,
         Verb::Lint(args) => verbs::lint(&args),
+        Verb::Plan(args) => verbs::plan(&args),
+        Verb::Simulate(args) => verbs::simulate(&args),
+        Verb::Replay(args) => verbs::replay(&args),
         Verb::List(args) => verbs::list(&args).await,
         Verb::Get(args) => verbs::get(&args).await,
         Verb::Status(args) => verbs::status(&args).await,

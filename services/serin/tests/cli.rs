@@ -12,7 +12,7 @@ use serin_tests::kafka::{Broker, unique_prefix};
 use support::Pipeline;
 use world::{Behaviour, Traffic, User, borrowed, model_server, nobody, rollout, serin, wall};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 24] = [
     "up",
     "router",
     "aggregator",
@@ -21,6 +21,9 @@ const VERBS: [&str; 21] = [
     "demo",
     "apply",
     "lint",
+    "plan",
+    "simulate",
+    "replay",
     "list",
     "get",
     "status",
@@ -142,6 +145,32 @@ fn lint_and_apply_show_every_mistake_with_its_line() {
     assert_eq!(told["ok"], true);
     assert!(told["problems"].as_array().unwrap().iter().any(|problem| problem["severity"] == "warning"), "{told}");
     user.with_file(&good, &["lint", "-f", "{}"]).expect(0);
+}
+
+#[test]
+fn what_cannot_be_simulated_planned_or_replayed_is_named() {
+    let user = User(nobody());
+    let told = |arguments: &[&str]| user.with_file(&rollout("v2", "1m"), arguments).expect(2).err;
+    let simulate = ["simulate", "-f", "{}", "--traffic", "100/s", "--runs", "1"];
+    let with = |more: &[&'static str]| told(&[&simulate[..], more].concat());
+    insta::assert_snapshot!(
+        [
+            told(&["simulate", "-f", "{}"]),
+            with(&["--regression", "error_rate 1% to 2%"]),
+            with(&["--regression", "mood 1%->2%"]),
+            with(&["--base", "error_rate"]),
+            with(&["--share", "origin"]),
+            told(&["plan", "-f", "{}", "--traffic", "many"]),
+            told(&["plan", "-f", "{}", "--traffic", "10/s", "--base", "mood=1"]),
+        ]
+        .concat()
+    );
+    let unknown = serin(&["simulate", "--scenario", "8.9-nothing"]).expect(2);
+    assert!(unknown.err.contains("there is no scenario \"8.9-nothing\""), "{unknown:?}");
+    let list = serin(&["simulate", "--list"]).expect(0).out;
+    assert!(list.contains("8.2-error-1-to-2 ") && list.lines().count() >= 20, "{list}");
+    let missing = serin(&["replay", "--from", "/nowhere"]).expect(2);
+    assert!(missing.err.contains("there is no log in /nowhere"), "{missing:?}");
 }
 
 #[test]

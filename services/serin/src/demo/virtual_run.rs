@@ -3,29 +3,17 @@
 //!
 //! The router is played by its rule: the canary takes the low end of 10000 buckets, control the next ones.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    process::ExitCode,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{cmp::Reverse, collections::BinaryHeap, process::ExitCode};
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use serin_rollout::{Outcome, RolloutState, units::Duration};
+use serin_rollout::{Outcome, units::Duration};
 use serin_schemas::{
-    codec::{self, Record as _},
-    envelope::{self, Envelope},
-    ids::{EventTime, ModelName, RolloutId},
-    records::{
-        Action, Arm, Assignment, Command, Feedback, Heartbeat, Origin, Prediction, RolloutEvent, RoutingTable, Writer,
-    },
+    ids::{EventTime, ModelName},
+    records::{Arm, Assignment, Feedback, Heartbeat, Origin, Prediction, RoutingTable, Writer},
 };
-use serin_stream::{fold::FoldFactory, record::Record, testing::FoldHarness};
 
 use super::{
     data::{self, FlightRecord},
@@ -35,7 +23,8 @@ use super::{
 };
 use crate::{
     cli::{Demo, Output, Scenario},
-    output,
+    in_process::InProcess,
+    output, parallel,
 };
 
 /// Name of the one writer of events.
@@ -109,35 +98,13 @@ fn known() -> Vec<Known> {
 
 /// Runs the rollouts of one chapter on all cores, each on one of `spans` in turn and with a seed of its own.
 fn count(chapter: Chapter, spans: &[&[Known]], seed: u64, rollouts: u32) -> anyhow::Result<Counts> {
-    let bar = ProgressBar::new(u64::from(rollouts)).with_style(
-        ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
-    bar.set_prefix(format!("{} -> {}", chapter.stable, chapter.canary));
-    let next = AtomicU32::new(0);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let ends: Vec<anyhow::Result<Vec<Option<Outcome>>>> = std::thread::scope(|scope| {
-        let work = || {
-            let mut ends = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= rollouts {
-                    return Ok(ends);
-                }
-                let span = spans.get(number as usize % spans.len().max(1)).context("no flights")?;
-                ends.push(Pipeline::new(chapter, seed, number)?.play(span)?);
-                bar.inc(1);
-            }
-        };
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        handles
-            .into_iter()
-            .map(|handle| handle.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked"))))
-            .collect()
-    });
-    bar.finish_and_clear();
+    let title = format!("{} -> {}", chapter.stable, chapter.canary);
+    let ends = parallel::run(&title, rollouts, parallel::cores(), |number| {
+        let span = spans.get(number as usize % spans.len().max(1)).context("no flights")?;
+        Pipeline::new(chapter, seed, number)?.play(span)
+    })?;
     let mut counts = Counts { rollouts, ..Counts::default() };
-    for end in ends.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten() {
+    for end in ends {
         match end {
             Some(Outcome::Promoted) => counts.promoted += 1,
             Some(Outcome::Evidence) => counts.rolled_back_on_evidence += 1,
@@ -151,15 +118,11 @@ fn count(chapter: Chapter, spans: &[&[Known]], seed: u64, rollouts: u32) -> anyh
 /// A label that is not known yet: when, which prediction, what.
 type Label = Reverse<(i64, u64, bool)>;
 
-/// The three folds of one model, connected by hand.
+/// One rollout of the demo: its traffic, through the folds.
 struct Pipeline {
     chapter: Chapter,
     random: ChaCha8Rng,
-    aggregator: FoldHarness,
-    analyzer: FoldHarness,
-    controller: FoldHarness,
-    table: Option<RoutingTable>,
-    state: Option<RolloutState>,
+    folds: InProcess,
     requests: u64,
     seq: i64,
     labels: BinaryHeap<Label>,
@@ -167,17 +130,10 @@ struct Pipeline {
 
 impl Pipeline {
     fn new(chapter: Chapter, seed: u64, number: u32) -> anyhow::Result<Self> {
-        let aggregator = serin_aggregator::AggregatorFactory::new(aggregator_config(), 1);
-        let analyzer = serin_analyzer::AnalyzerFactory::new(serin_analyzer::Config::default(), 1);
-        let controller = serin_controller::ControllerFactory::without_log();
         Ok(Self {
             chapter,
             random: ChaCha8Rng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number))),
-            aggregator: FoldHarness::new(move || aggregator.fold(0))?,
-            analyzer: FoldHarness::new(move || analyzer.fold(0))?,
-            controller: FoldHarness::new(move || controller.fold(0))?,
-            table: None,
-            state: None,
+            folds: InProcess::new(ModelName::from(MODEL), aggregator_config())?,
             requests: 0,
             seq: 0,
             labels: BinaryHeap::new(),
@@ -199,7 +155,7 @@ impl Pipeline {
             }
             self.feed_back(end)?;
             self.heartbeat(end)?;
-            if let Some(ending) = self.state.as_ref().and_then(|state| state.ending.as_ref()) {
+            if let Some(ending) = self.folds.state().and_then(|state| state.ending.as_ref()) {
                 return Ok(Some(ending.outcome));
             }
             end = end.plus(WINDOW);
@@ -210,23 +166,11 @@ impl Pipeline {
     fn apply(&mut self) -> anyhow::Result<()> {
         let spec = spec(self.chapter, |version| format!("http://{version}.invalid"));
         let spec = serin_rollout::parse_yaml(&spec).map_err(|problems| anyhow::anyhow!("{problems:?}"))?.normalised();
-        let command = Command {
-            id: "virtual".to_owned(),
-            action: Action::Apply,
-            model: ModelName::from(MODEL),
-            rollout: Some(RolloutId::from("virtual")),
-            spec: Some(serde_json::to_string(&spec)?),
-            actor: "demo".to_owned(),
-            reason: String::new(),
-            at: EventTime(0),
-        };
-        let record = encoded(&mut self.controller, serin_topology::COMMANDS, MODEL, &command)?;
-        applied(&mut self.controller, &record)?;
-        self.settle()
+        self.folds.apply(&spec)
     }
 
     fn call(&mut self, known: &Known) -> anyhow::Result<()> {
-        let table = self.table.as_ref().context("there is no routing table")?;
+        let table = self.folds.table()?;
         let bucket = self.random.random_range(0..10_000);
         let (arm, version) = split(table, bucket).context("a table without stable")?;
         self.requests += 1;
@@ -255,7 +199,7 @@ impl Pipeline {
             writer: writer(self.seq),
         };
         self.labels.push(Reverse((known.flight.label_at, request, known.flight.arrived_late())));
-        self.event(&request.to_string(), &prediction)
+        self.folds.event(&request.to_string(), &prediction)
     }
 
     fn feed_back(&mut self, now: EventTime) -> anyhow::Result<()> {
@@ -273,54 +217,15 @@ impl Pipeline {
                 classes: [].into(),
                 writer: writer(self.seq),
             };
-            self.event(&request.to_string(), &feedback)?;
+            self.folds.event(&request.to_string(), &feedback)?;
         }
         Ok(())
     }
 
     fn heartbeat(&mut self, now: EventTime) -> anyhow::Result<()> {
         let heartbeat = Heartbeat { writer: writer(self.seq), low_watermark: now, drops: vec![], leaving: false };
-        self.event("", &heartbeat)?;
-        self.settle()
-    }
-
-    fn event<R: codec::Record>(&mut self, key: &str, event: &R) -> anyhow::Result<()> {
-        let record = encoded(&mut self.aggregator, serin_topology::EVENTS, key, event)?;
-        applied(&mut self.aggregator, &record)
-    }
-
-    /// Hands what each fold wrote to the next one until all is quiet.
-    fn settle(&mut self) -> anyhow::Result<()> {
-        loop {
-            let mut outgoing = self.controller.commit()?;
-            outgoing.extend(self.aggregator.commit()?);
-            outgoing.extend(self.analyzer.commit()?);
-            if outgoing.is_empty() {
-                return Ok(());
-            }
-            for record in outgoing {
-                let value = record.value.clone().unwrap_or_default();
-                let fold = match record.topic {
-                    serin_topology::EVENTS => &mut self.aggregator,
-                    serin_topology::WINDOWS => &mut self.analyzer,
-                    serin_topology::VERDICTS => &mut self.controller,
-                    serin_topology::ROUTING => {
-                        self.table = Some(codec::decode(RoutingTable::VERSION, &value)?);
-                        continue;
-                    }
-                    serin_topology::AUDIT => {
-                        let event: RolloutEvent = codec::decode(RolloutEvent::VERSION, &value)?;
-                        if let Some(state) = &event.state {
-                            self.state = Some(serde_json::from_str(state)?);
-                        }
-                        continue;
-                    }
-                    _ => continue,
-                };
-                let record = fold.record(record.topic, 0, 0, record.key, record.headers, Some(value));
-                applied(fold, &record)?;
-            }
-        }
+        self.folds.event("", &heartbeat)?;
+        self.folds.settle()
     }
 }
 
@@ -347,23 +252,4 @@ fn split(table: &RoutingTable, bucket: i32) -> Option<(Arm, &str)> {
 
 fn writer(seq: i64) -> Writer {
     Writer { name: WRITER.to_owned(), incarnation: 1, seq }
-}
-
-fn encoded<R: codec::Record>(
-    fold: &mut FoldHarness,
-    topic: &'static str,
-    key: &str,
-    value: &R,
-) -> anyhow::Result<Record> {
-    let envelope = Envelope { id: key, source: "/demo", subject: MODEL, time: EventTime(0) };
-    let headers = envelope::headers::<R>(&envelope);
-    let body = Bytes::from(codec::encode(value)?);
-    Ok(fold.record(topic, 0, 0, Bytes::copy_from_slice(key.as_bytes()), headers, Some(body)))
-}
-
-fn applied(fold: &mut FoldHarness, record: &Record) -> anyhow::Result<()> {
-    if let Some(poison) = fold.apply(record)?.poison {
-        anyhow::bail!("a fold refused a record of {}: {}", record.at.topic, poison.message);
-    }
-    Ok(())
 }

@@ -56,7 +56,7 @@ fn problem_line(name: &str, problem: &Problem) -> String {
 }
 
 /// A rate such as `10000/min`.
-fn rate(text: &str) -> Result<Traffic, String> {
+pub(crate) fn rate(text: &str) -> Result<Traffic, String> {
     let wrong = || format!("{text:?} is not a rate; write for example 50/s, 10000/min or 2000000/d");
     let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
     let number: f64 = number.trim().parse().map_err(|_| wrong())?;

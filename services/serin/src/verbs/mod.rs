@@ -2,14 +2,20 @@
 
 mod compare;
 mod local;
+mod plan;
 mod remote;
+mod replay;
 mod show;
+mod simulate;
 mod tail;
 mod topology;
 
 pub(crate) use compare::compare;
-pub(crate) use local::{lint, schema};
+pub(crate) use local::{lint, print_problems, rate, schema};
+pub(crate) use plan::plan;
 pub(crate) use remote::{act, apply, status, stop_all};
+pub(crate) use replay::replay;
 pub(crate) use show::{explain, get, list};
+pub(crate) use simulate::simulate;
 pub(crate) use tail::tail;
 pub(crate) use topology::topology;

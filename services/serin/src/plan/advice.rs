@@ -1,0 +1,125 @@
+//! Where the ramp wastes time, or cannot work.
+
+use serin_rollout::{Require, units::Duration};
+use serin_schemas::records::Role;
+
+use super::{Forecast, MetricStep, Request, StepForecast};
+use crate::time::span;
+
+/// A wait is wasted when it is this many times as long as all that it could show.
+const LONG: f64 = 5.0;
+/// Shorter waits are not worth a word.
+const WORTH_SECONDS: f64 = 600.0;
+
+/// What could be better, most serious first.
+pub(super) fn advice(request: &Request, forecast: &Forecast) -> Vec<String> {
+    let mut all = Vec::new();
+    held(request, forecast, &mut all);
+    blind(request, forecast, &mut all);
+    for step in &forecast.steps {
+        too_light(step, &mut all);
+        too_long(request, step, &mut all);
+    }
+    all
+}
+
+/// Steps that a healthy canary does not end.
+fn held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
+    let healthy = &forecast.healthy;
+    if healthy.end != "held" {
+        return;
+    }
+    let (step, waits) = (&request.spec.steps[healthy.step], healthy.waits.last().cloned().flatten());
+    let waits = waits.unwrap_or_default();
+    let pass = forecast.steps[healthy.step].metrics.iter().find(|metric| metric.metric == waits).and_then(|m| m.pass);
+    all.push(match pass {
+        Some(pass) => format!(
+            "step {}: a healthy canary is held: {waits} needs {} to pass{}, and bake.max is {}; bake longer, raise the weight or \
+             widen its margin",
+            healthy.step + 1,
+            span(pass.seconds),
+            if step.require == Require::PassInSegments { " over all traffic, and longer in its segments" } else { "" },
+            step.bake.max
+        ),
+        None if waits == "bake.minEvents" => format!(
+            "step {}: {} answers of the canary do not come within bake.max ({}); lower bake.minEvents or raise the weight",
+            healthy.step + 1,
+            step.bake.min_events,
+            step.bake.max
+        ),
+        None => format!(
+            "step {}: {waits} can never pass: nothing is acceptable to it; give it a margin, or require no_fail",
+            healthy.step + 1
+        ),
+    });
+}
+
+/// Gates that cannot see the regression in any step.
+fn blind(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
+    let gates = request.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.role != Role::Watch);
+    for (place, metric) in gates {
+        let Some(regressed) = forecast.regressions.iter().find(|regressed| regressed.metric == metric.name) else {
+            continue;
+        };
+        if regressed.course.end == "rolled_back" {
+            continue;
+        }
+        let best = forecast.steps.iter().filter_map(|step| step.metrics[place].seen_by_max).last();
+        let best = best.map_or_else(
+            || "no value of it can be seen".to_owned(),
+            |best| format!("the last step sees it from {} on", crate::evidence::short(best)),
+        );
+        all.push(format!(
+            "{}: {} instead of {} is not rolled back before the ramp's end ({}); {best}: bake longer, or do not count on this gate",
+            metric.name,
+            crate::evidence::short(regressed.canary),
+            crate::evidence::short(regressed.stable),
+            regressed.course.end,
+        ));
+    }
+}
+
+/// Weights below which nothing is protected and everything is slower.
+fn too_light(step: &StepForecast, all: &mut Vec<String>) {
+    let gates = || step.metrics.iter().filter(|metric| metric.role == Role::Gate);
+    let slowest =
+        gates().filter_map(|metric| Some((metric, metric.fail?))).max_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds));
+    let Some((metric, fail)) = slowest.filter(|(_, fail)| fail.seconds > WORTH_SECONDS) else { return };
+    // The same answers must be seen at any weight, so the harm is the same and only the time differs.
+    let weight = (step.weight * fail.seconds / WORTH_SECONDS).min(0.5);
+    if weight > 1.5 * step.weight {
+        all.push(format!(
+            "step {}: at {} % {} takes {} to see {}, and as many requests as at any weight; {:.0} % would take {}",
+            step.step + 1,
+            100.0 * step.weight,
+            metric.metric,
+            span(fail.seconds),
+            crate::evidence::short(metric.regressed),
+            (100.0 * weight).ceil(),
+            span(fail.seconds * step.weight / weight),
+        ));
+    }
+}
+
+/// Waits in which nothing more is learned.
+fn too_long(request: &Request, step: &StepForecast, all: &mut Vec<String>) {
+    let bake = &request.spec.steps[step.step].bake;
+    let needs = |metric: &MetricStep| {
+        let pass = request.spec.steps[step.step].require != Require::NoFail;
+        let fail = metric.fail.map_or(f64::INFINITY, |fail| fail.seconds);
+        if pass { fail.max(metric.pass.map_or(f64::INFINITY, |pass| pass.seconds)) } else { fail }
+    };
+    let gates = step.metrics.iter().filter(|metric| metric.role == Role::Gate);
+    let slowest = gates.map(needs).fold(0.0, f64::max);
+    let min = bake.min.0.as_secs_f64();
+    if slowest.is_finite() && min > WORTH_SECONDS && min > LONG * slowest {
+        let enough = Duration::from_secs((2.0 * slowest / 60.0).ceil() as i64 * 60);
+        all.push(format!(
+            "step {}: bake.min is {}, and all gates have seen what they can see after {}; {enough} would do, unless you wait for \
+             something that no metric measures",
+            step.step + 1,
+            bake.min,
+            span(slowest),
+        ));
+    }
+}

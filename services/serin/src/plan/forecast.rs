@@ -1,0 +1,257 @@
+//! The forecast: every metric in every step, then the ramp as a whole.
+
+use serin_rollout::{MetricKind, Require, RolloutSpec, Step};
+use serin_schemas::records::Role;
+use serin_statistics::planning::{Canary, Planned};
+
+use super::{
+    Cost, Course, Forecast, MetricStep, Reach, Regressed, Request, StepCost, StepForecast, advice, budget,
+    metric::Metric,
+};
+
+/// Forecasts a rollout.
+pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
+    let spec = &request.spec;
+    let names: Vec<&str> = spec.metrics.iter().map(|metric| metric.name.as_str()).collect();
+    let named = request.base.keys().chain(request.regressions.iter().map(|regression| &regression.metric));
+    for name in named {
+        anyhow::ensure!(
+            names.contains(&name.as_str()),
+            "the rollout has no metric {name:?}; it has {}",
+            names.join(", ")
+        );
+    }
+    anyhow::ensure!(!spec.steps.is_empty(), "the rollout has no steps");
+    let (weights, hypotheses) = budget(spec);
+    let metrics: Vec<Metric<'_>> = spec
+        .metrics
+        .iter()
+        .zip(weights)
+        .map(|(metric, weight)| Metric::new(request, metric, weight))
+        .collect::<anyhow::Result<_>>()?;
+    let ramp = Ramp { request, metrics };
+    let steps = (0..spec.steps.len()).map(|step| ramp.step(step)).collect::<anyhow::Result<Vec<_>>>()?;
+    let healthy = ramp.course(&steps, None);
+    let told =
+        |metric: &&Metric<'_>| request.regressions.iter().any(|regression| regression.metric == metric.spec.name);
+    let chosen: Vec<&Metric<'_>> = if request.regressions.is_empty() {
+        ramp.metrics.iter().filter(|metric| metric.spec.role != Role::Watch).collect()
+    } else {
+        ramp.metrics.iter().filter(told).collect()
+    };
+    let regressions: Vec<Regressed> = chosen.into_iter().map(|metric| ramp.regressed(&steps, metric)).collect();
+    let cost = cost(request, &healthy);
+    let mut forecast = Forecast {
+        requests_per_second: request.per_second,
+        hypotheses,
+        steps,
+        healthy,
+        regressions,
+        cost,
+        advice: vec![],
+    };
+    forecast.advice = advice::advice(request, &forecast);
+    Ok(forecast)
+}
+
+struct Ramp<'a> {
+    request: &'a Request,
+    metrics: Vec<Metric<'a>>,
+}
+
+impl Ramp<'_> {
+    fn canary(&self, weight: f64) -> Canary {
+        let Request { spec, per_second, react_seconds, .. } = self.request;
+        Canary {
+            per_second: *per_second,
+            weight,
+            window_seconds: spec.window.0.as_secs_f64(),
+            react_seconds: spec.grace.0.as_secs_f64() + react_seconds,
+        }
+    }
+
+    fn step(&self, index: usize) -> anyhow::Result<StepForecast> {
+        let spec = &self.request.spec;
+        let step = &spec.steps[index];
+        let weight = step.weight.fraction();
+        // The control arm is a multiple of the canary, or all there is.
+        let control_ratio = (spec.control_ratio * weight).min(1.0 - weight) / weight;
+        let canary = self.canary(weight);
+        let metrics = self.metrics.iter().map(|metric| {
+            let name = &metric.spec.name;
+            let planned = metric.planned(control_ratio).map_err(|error| anyhow::anyhow!("{name}: {error}"));
+            planned.map(|planned| self.metric_step(metric, &planned, canary, step))
+        });
+        Ok(StepForecast {
+            step: index,
+            weight,
+            canary_per_second: self.request.per_second * weight,
+            control_ratio,
+            metrics: metrics.collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    fn metric_step(&self, metric: &Metric<'_>, planned: &Planned, canary: Canary, step: &Step) -> MetricStep {
+        let alpha_pass = self.request.spec.decision.false_promotion;
+        let seen_by = |bake: f64| {
+            let answers = canary.answers_in((bake - metric.maturity).max(0.0))?;
+            planned.detectable(answers, metric.alpha).map(|value| metric.shown(value))
+        };
+        let reach = |answers: f64| {
+            let seconds = canary.seconds_for(answers)? + metric.maturity;
+            Some(Reach { answers, seconds })
+        };
+        let regressed = metric.seen_as(metric.regressed);
+        let fail = planned.n_to_fail(regressed, metric.alpha).and_then(reach);
+        let pass = planned.n_to_pass(planned.control(), alpha_pass).and_then(reach);
+        let at_risk = fail.and_then(|fail| {
+            let late = metric.maturity * self.request.per_second * canary.weight;
+            canary.at_risk(fail.answers + late, planned.harm(regressed))
+        });
+        MetricStep {
+            metric: metric.spec.name.clone(),
+            role: metric.spec.role,
+            stable: metric.stable,
+            border: planned.fail_border().map(|border| metric.shown(border)),
+            seen_by_min: seen_by(step.bake.min.0.as_secs_f64()),
+            seen_by_max: seen_by(step.bake.max.0.as_secs_f64()),
+            regressed: metric.regressed,
+            fail,
+            pass,
+            requests_at_risk: at_risk.map(|risk| risk.requests),
+            extra_events: at_risk.filter(|_| metric.counts_events()).map(|risk| risk.harm),
+        }
+    }
+
+    /// How the ramp goes; `regressed`: the place of a metric that regresses from the first canary request on.
+    fn course(&self, steps: &[StepForecast], regressed: Option<usize>) -> Course {
+        let spec = &self.request.spec;
+        let mut course = Course {
+            end: "promoted",
+            step: steps.len() - 1,
+            seconds: 0.0,
+            steps: vec![],
+            canary_requests: 0.0,
+            waits: vec![],
+        };
+        // Evidence against the canary adds up over the steps: the share of it that is there.
+        let mut shown = 0.0;
+        for (index, (forecast, step)) in steps.iter().zip(&spec.steps).enumerate() {
+            let (mut seconds, mut end, wait) = self.healthy_step(forecast, step, regressed);
+            course.waits.push(wait);
+            if let Some(fail) = regressed.and_then(|metric| forecast.metrics[metric].fail) {
+                let maturity = regressed.map_or(0.0, |metric| self.metrics[metric].maturity);
+                let growing = fail.seconds - maturity;
+                // Labels of the first step come late; those of later steps find evidence under way.
+                let lag = if index == 0 { maturity } else { 0.0 };
+                let needed = (1.0 - shown) * growing + lag;
+                if needed <= seconds {
+                    (seconds, end) = (needed, Some("rolled_back"));
+                }
+                shown += (seconds - lag).max(0.0) / growing;
+            }
+            if end == Some("rolled_back") {
+                seconds += self.canary(forecast.weight).react_seconds;
+            }
+            course.steps.push(seconds);
+            course.seconds += seconds;
+            course.canary_requests += forecast.canary_per_second * seconds;
+            if let Some(end) = end {
+                (course.end, course.step) = (end, index);
+                return course;
+            }
+        }
+        course
+    }
+
+    /// Seconds that a step takes if nothing fails, how the rollout ends in it if it does, and what it waits for beyond `bake.min`.
+    fn healthy_step(
+        &self,
+        forecast: &StepForecast,
+        step: &Step,
+        regressed: Option<usize>,
+    ) -> (f64, Option<&'static str>, Option<String>) {
+        let window = self.request.spec.window.0.as_secs_f64();
+        let events = (step.bake.min_events as f64 / forecast.canary_per_second / window).ceil() * window;
+        let (mut seconds, mut wait) = (step.bake.min.0.as_secs_f64().max(window), None);
+        if events > seconds {
+            (seconds, wait) = (events, Some("bake.minEvents".to_owned()));
+        }
+        let max = step.bake.max.0.as_secs_f64();
+        for (place, metric) in self.required(step) {
+            let slower = if step.require == Require::PassInSegments { self.rarest(metric) } else { 1.0 };
+            let pass = forecast.metrics[place].pass.filter(|_| regressed != Some(place));
+            let passed = pass.map_or(f64::INFINITY, |pass| (pass.seconds - metric.maturity) * slower + metric.maturity);
+            if passed > seconds {
+                (seconds, wait) = (passed, Some(metric.spec.name.clone()));
+            }
+        }
+        if seconds > max { (max, Some("held"), wait) } else { (seconds, None, wait) }
+    }
+
+    /// Metrics that must pass before a step ends: the gates, and the rest if the score needs them.
+    fn required(&self, step: &Step) -> impl Iterator<Item = (usize, &Metric<'_>)> {
+        let spec: &RolloutSpec = &self.request.spec;
+        let weight = |role: Option<Role>| {
+            let own = spec.metrics.iter().filter(|metric| metric.role != Role::Watch);
+            own.filter(|metric| role.is_none_or(|role| metric.role == role))
+                .map(|metric| metric.score_weight)
+                .sum::<f64>()
+        };
+        let gates_suffice = 100.0 * weight(Some(Role::Gate)) >= spec.decision.promote_score * weight(None);
+        let required = step.require != Require::NoFail;
+        self.metrics.iter().enumerate().filter(move |(_, metric)| match metric.spec.role {
+            Role::Gate => required,
+            Role::Score => required && !gates_suffice,
+            Role::Watch => false,
+        })
+    }
+
+    /// How many times as long a metric's rarest segment takes, if its values have equal shares.
+    fn rarest(&self, metric: &Metric<'_>) -> f64 {
+        let own = self.request.spec.segments.iter().filter(|segment| metric.spec.segments.contains(&segment.name));
+        own.map(|segment| segment.top as f64).fold(1.0, f64::max)
+    }
+
+    fn regressed(&self, steps: &[StepForecast], metric: &Metric<'_>) -> Regressed {
+        let place = self.metrics.iter().position(|other| std::ptr::eq(other, metric)).unwrap_or_default();
+        let course = self.course(steps, Some(place));
+        let harm = (metric.regressed - metric.stable).abs();
+        let extra_events = metric.counts_events().then_some(course.canary_requests * harm);
+        let price = self.request.spec.plan.cost_per_bad_outcome;
+        Regressed {
+            metric: metric.spec.name.clone(),
+            stable: metric.stable,
+            canary: metric.regressed,
+            harm_cost: extra_events.filter(|_| price > 0.0).map(|events| events * price),
+            extra_events,
+            course,
+        }
+    }
+}
+
+fn cost(request: &Request, healthy: &Course) -> Cost {
+    let spec = &request.spec;
+    let steps: Option<Vec<StepCost>> = spec.canary.replica.map(|replica| {
+        let of = |(step, seconds): (&Step, &f64)| {
+            let needed = request.per_second * step.weight.fraction() / replica.requests_per_second.max(1e-9);
+            let replicas = needed.ceil().max(1.0) as u64;
+            let hours = seconds / 3600.0;
+            StepCost {
+                replicas,
+                gpus: replicas * replica.gpus,
+                hours,
+                cost: replicas as f64 * replica.cost_per_hour * hours,
+            }
+        };
+        spec.steps.iter().zip(&healthy.steps).map(of).collect()
+    });
+    // Only mirrored calls have two answers to compare, and this rollout's file has no mirror.
+    let mirrored = spec.metrics.iter().any(|metric| metric.kind == MetricKind::Disagreement);
+    Cost {
+        currency: spec.plan.currency.clone(),
+        replicas_cost: steps.as_ref().map(|steps| steps.iter().map(|step| step.cost).sum()),
+        steps,
+        mirrored_calls: if mirrored { healthy.canary_requests } else { 0.0 },
+    }
+}

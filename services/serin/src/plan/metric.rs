@@ -1,0 +1,131 @@
+//! One metric as planned: what it is expected to show, and what would be a regression.
+
+use serin_rollout::{Direction, MetricKind, MetricSpec};
+use serin_schemas::records::Role;
+use serin_statistics::{
+    Margin,
+    planning::{Expected, PlanError, Planned},
+};
+
+use super::Request;
+use crate::simulate::{self, CLASS_COUNT, CONCENTRATION, SIGMA};
+
+/// A metric with its figures.
+pub(super) struct Metric<'a> {
+    pub(super) spec: &'a MetricSpec,
+    /// Stable's expected value, as a person says it.
+    pub(super) stable: f64,
+    /// Level of its FAIL test: its share of the rollback budget.
+    pub(super) alpha: f64,
+    /// The canary's value, if it regresses.
+    pub(super) regressed: f64,
+    /// Seconds until its labels are there.
+    pub(super) maturity: f64,
+}
+
+impl<'a> Metric<'a> {
+    /// The figures of a metric. `weight`: its share of the rollback budget.
+    pub(super) fn new(request: &Request, spec: &'a MetricSpec, weight: f64) -> anyhow::Result<Self> {
+        let own = request.regressions.iter().find(|regression| regression.metric == spec.name);
+        let from = own.and_then(|regression| match regression.change {
+            simulate::Change::FromTo(from, _) => Some(from),
+            simulate::Change::Factor(_) => None,
+        });
+        let told = from.or(request.base.get(&spec.name).copied());
+        let stable = told.unwrap_or_else(|| simulate::default_base(spec));
+        let budget = request.spec.decision.false_rollback;
+        // What is only watched has no share of the budget and is held against its own e-value.
+        let alpha = if spec.role == Role::Watch { budget } else { budget * weight };
+        let maturity = if spec.source.needs_label() { spec.maturity.0.as_secs_f64() } else { 0.0 };
+        let mut metric = Self { spec, stable, alpha, regressed: stable, maturity };
+        metric.regressed = match own {
+            Some(regression) => regression.change.to(stable),
+            None => metric.usual_regression()?,
+        };
+        let impossible = [stable, metric.regressed].into_iter().find_map(|value| simulate::impossible(spec, value));
+        anyhow::ensure!(impossible.is_none(), "{}: {}", spec.name, impossible.unwrap_or_default());
+        Ok(metric)
+    }
+
+    /// Twice as much harm as is acceptable; where nothing is, half as much again.
+    fn usual_regression(&self) -> anyhow::Result<f64> {
+        let worse = if self.spec.direction == Direction::HigherIsBetter { 0.5 } else { 1.5 };
+        let planned = self.planned(1.0)?;
+        let border = planned.fail_border().map(|border| self.shown(border));
+        let harm = border.map_or(0.0, |border| border - self.stable);
+        let twice = if harm == 0.0 { self.stable * worse } else { self.stable + 2.0 * harm };
+        let fits = simulate::impossible(self.spec, twice).is_none();
+        Ok(if fits { twice } else { f64::midpoint(border.unwrap_or(self.stable), self.extreme()) })
+    }
+
+    fn extreme(&self) -> f64 {
+        match (&self.spec.kind, self.spec.direction) {
+            (MetricKind::Mean { max, .. }, Direction::LowerIsBetter) => *max,
+            (MetricKind::Mean { min, .. }, Direction::HigherIsBetter) => *min,
+            (_, Direction::LowerIsBetter) => 1.0,
+            (_, Direction::HigherIsBetter) => 0.0,
+        }
+    }
+
+    /// The hypothesis with `kappa` control answers per canary answer.
+    pub(super) fn planned(&self, kappa: f64) -> Result<Planned, PlanError> {
+        let direction = match self.spec.direction {
+            Direction::LowerIsBetter => serin_statistics::Direction::LowerIsBetter,
+            Direction::HigherIsBetter => serin_statistics::Direction::HigherIsBetter,
+        };
+        let expected = self.expected();
+        if let Some((pass, fail)) = self.spec.limit.and_then(serin_rollout::Limit::both) {
+            return Planned::against_limit(expected, direction, pass, fail);
+        }
+        let margin = self.spec.margin_or_default();
+        let margin = Margin { absolute: margin.absolute, relative: margin.relative };
+        let planned = Planned::against_control(expected, direction, margin, kappa)?;
+        // Each class in both directions.
+        Ok(if self.spec.kind == MetricKind::Classes { planned.averaged_over(2 * CLASS_COUNT as u32) } else { planned })
+    }
+
+    /// What stable is expected to show: the laws of the simulator.
+    fn expected(&self) -> Expected {
+        let control = self.stable;
+        let log_normal_spread = (SIGMA * SIGMA).exp_m1().sqrt();
+        match self.spec.kind {
+            MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement => Expected::Rate { control },
+            MetricKind::Mean { min, max } => {
+                let mean = (control - min) / (max - min);
+                Expected::Mean { control, sd: (max - min) * (mean * (1.0 - mean) / (CONCENTRATION + 1.0)).sqrt() }
+            }
+            MetricKind::CappedMean { .. } => Expected::Mean { control, sd: control * log_normal_spread },
+            MetricKind::Quantile { level } => Expected::Quantile { control, level, log_sd: SIGMA },
+            MetricKind::Distribution => Expected::Distribution,
+            MetricKind::Count => Expected::Events { control },
+        }
+    }
+
+    /// A person's value as the planner takes it: for a distribution, whose number here is the median, the largest difference of
+    /// the two distribution functions.
+    pub(super) fn seen_as(&self, value: f64) -> f64 {
+        if self.spec.kind == MetricKind::Distribution {
+            libm::erf((value / self.stable).ln().abs() / (2.0 * SIGMA * std::f64::consts::SQRT_2))
+        } else {
+            value
+        }
+    }
+
+    /// The planner's value as a person reads it: the reverse of [`Self::seen_as`].
+    pub(super) fn shown(&self, value: f64) -> f64 {
+        if self.spec.kind != MetricKind::Distribution {
+            return value;
+        }
+        let (mut low, mut high) = (self.stable, self.stable * 1e4);
+        for _ in 0..100 {
+            let middle = f64::midpoint(low, high);
+            if self.seen_as(middle) < value { low = middle } else { high = middle }
+        }
+        f64::midpoint(low, high)
+    }
+
+    /// Whether its number counts events, so that harm is a number of bad outcomes.
+    pub(super) fn counts_events(&self) -> bool {
+        matches!(self.spec.kind, MetricKind::Rate | MetricKind::Count)
+    }
+}

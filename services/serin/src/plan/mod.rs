@@ -1,0 +1,168 @@
+//! What a rollout can see, how long it takes and what it costs, told before it starts.
+//!
+//! Forecasts from the formulas of `serin_statistics::planning`; the same assumptions on how answers are distributed as in
+//! [`crate::simulate`], whose runs they are tested against.
+
+mod advice;
+mod forecast;
+mod metric;
+mod text;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serin_rollout::{MetricSpec, RolloutSpec};
+use serin_schemas::records::Role;
+use serin_statistics::{Scope, rollback_weights};
+
+pub(crate) use forecast::forecast;
+pub(crate) use text::print;
+
+use crate::simulate::Regression;
+
+/// What is planned.
+pub(crate) struct Request {
+    /// Normalised.
+    pub(crate) spec: RolloutSpec,
+    /// Requests per second, all versions together.
+    pub(crate) per_second: f64,
+    /// Stable's numbers, where they are not the defaults.
+    pub(crate) base: BTreeMap<String, f64>,
+    /// Regressions to tell the time to `fail` for, one per metric at most.
+    pub(crate) regressions: Vec<Regression>,
+    /// From the close of a window to the canary's last request.
+    pub(crate) react_seconds: f64,
+}
+
+/// The whole forecast.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Forecast {
+    pub(crate) requests_per_second: f64,
+    pub(crate) hypotheses: usize,
+    pub(crate) steps: Vec<StepForecast>,
+    /// A canary equal to stable.
+    pub(crate) healthy: Course,
+    /// One regression each, from the canary's first request on.
+    pub(crate) regressions: Vec<Regressed>,
+    pub(crate) cost: Cost,
+    pub(crate) advice: Vec<String>,
+}
+
+/// One step of the ramp.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct StepForecast {
+    /// From 0.
+    pub(crate) step: usize,
+    pub(crate) weight: f64,
+    pub(crate) canary_per_second: f64,
+    /// Control answers per canary answer.
+    pub(crate) control_ratio: f64,
+    pub(crate) metrics: Vec<MetricStep>,
+}
+
+/// One metric in one step, over all traffic.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct MetricStep {
+    pub(crate) metric: String,
+    pub(crate) role: Role,
+    /// Stable's expected value.
+    pub(crate) stable: f64,
+    /// The value beyond which it can fail.
+    pub(crate) border: Option<f64>,
+    /// The value nearest to the border that is expected to fail within `bake.min`, and within `bake.max`.
+    pub(crate) seen_by_min: Option<f64>,
+    pub(crate) seen_by_max: Option<f64>,
+    /// The regression that the rest is told for.
+    pub(crate) regressed: f64,
+    /// Until it fails, if the regression is there from the begin of the step.
+    pub(crate) fail: Option<Reach>,
+    /// Until it passes, if the canary equals stable.
+    pub(crate) pass: Option<Reach>,
+    /// Requests that the canary answers until it is rolled back.
+    pub(crate) requests_at_risk: Option<f64>,
+    /// For rates and counts: events beyond what stable would have had on them.
+    pub(crate) extra_events: Option<f64>,
+}
+
+/// When something is expected to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Reach {
+    /// Canary answers.
+    pub(crate) answers: f64,
+    /// From the begin of the step, whole windows; labels' wait included.
+    pub(crate) seconds: f64,
+}
+
+/// How a rollout goes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Course {
+    /// `promoted`, `rolled_back` or `held`.
+    pub(crate) end: &'static str,
+    /// The step it ends in, from 0.
+    pub(crate) step: usize,
+    /// From the canary's first request.
+    pub(crate) seconds: f64,
+    /// Seconds spent in each step.
+    pub(crate) steps: Vec<f64>,
+    /// Requests that the canary answers.
+    pub(crate) canary_requests: f64,
+    /// What it waits for, step by step, beyond `bake.min`: metrics.
+    pub(crate) waits: Vec<Option<String>>,
+}
+
+/// How a rollout goes with a regression.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Regressed {
+    pub(crate) metric: String,
+    pub(crate) stable: f64,
+    pub(crate) canary: f64,
+    pub(crate) course: Course,
+    /// For rates and counts: events beyond what stable would have had.
+    pub(crate) extra_events: Option<f64>,
+    /// The same times `plan.costPerBadOutcome`.
+    pub(crate) harm_cost: Option<f64>,
+}
+
+/// What a healthy rollout costs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Cost {
+    pub(crate) currency: Option<String>,
+    /// Per step, of the second version; `None`: the file says nothing of its replicas.
+    pub(crate) steps: Option<Vec<StepCost>>,
+    /// Of all steps.
+    pub(crate) replicas_cost: Option<f64>,
+    /// Calls that are made twice.
+    pub(crate) mirrored_calls: f64,
+}
+
+/// What the second version needs in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct StepCost {
+    pub(crate) replicas: u64,
+    pub(crate) gpus: u64,
+    pub(crate) hours: f64,
+    pub(crate) cost: f64,
+}
+
+/// Each metric's share of the rollback budget over all traffic, and the number of all hypotheses: as the analyzer gives them out.
+fn budget(spec: &RolloutSpec) -> (Vec<f64>, usize) {
+    let share = |metric: &MetricSpec| match metric.role {
+        Role::Gate => 2.0,
+        Role::Score => 1.0,
+        Role::Watch => 0.0,
+    };
+    let mut all: Vec<(Scope, f64)> = spec.metrics.iter().map(|metric| (Scope::Overall, share(metric))).collect();
+    for metric in &spec.metrics {
+        let own = spec.segments.iter().filter(|dimension| metric.segments.contains(&dimension.name));
+        // The values judged alone, and the rest.
+        let values: usize = own.map(|dimension| dimension.top + 1).sum();
+        all.extend(std::iter::repeat_n((Scope::Segment, share(metric)), values));
+    }
+    let mut weights = rollback_weights(&all);
+    let count = weights.len();
+    weights.truncate(spec.metrics.len());
+    (weights, count)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Forecasts as people read them, and what cannot be planned.
+
+use std::collections::BTreeMap;
+
+use super::{Forecast, Request, forecast, text::lines};
+
+const ROLLOUT: &str = "
+apiVersion: serin.dev/v1
+kind: Rollout
+model: fraud
+stable: {version: '1'}
+canary: {version: '2', replica: {requestsPerSecond: 20, costPerHour: 1.2, gpus: 1}}
+steps:
+  - {weight: 1%, bake: {min: 10m, max: 1h}}
+  - {weight: 10%, bake: {min: 2h, max: 4h}}
+  - {weight: 50%, bake: {min: 10m, max: 20m}, require: pass}
+segments:
+  - {name: country, source: {header: x-country}, top: 5}
+metrics:
+  - {name: error_rate, kind: rate, source: error, margin: {absolute: 0.002}, segments: [country]}
+  - {name: latency_p99, kind: {quantile: {level: 0.99}}, source: latency, margin: {relative: 0.2}}
+  - name: score
+    kind: {mean: {min: 0, max: 1}}
+    source: {output: score}
+    direction: higher_is_better
+    margin: {relative: 0.001}
+  - {name: slow, kind: {quantile: {level: 0.5}}, source: latency, margin: {relative: 0.1}, role: watch}
+plan: {costPerBadOutcome: 3, currency: EUR}
+";
+
+fn planned(text: &str, regressions: &[&str]) -> anyhow::Result<(Request, Forecast)> {
+    let request = Request {
+        spec: serin_rollout::parse_yaml(text).unwrap().normalised(),
+        per_second: 10_000.0 / 60.0,
+        base: BTreeMap::from([("latency_p99".to_owned(), 250.0)]),
+        regressions: regressions.iter().map(|text| text.parse().unwrap()).collect(),
+        react_seconds: 2.0,
+    };
+    let forecast = forecast(&request)?;
+    Ok((request, forecast))
+}
+
+#[test]
+fn a_forecast_reads_well() {
+    let (request, all) = planned(ROLLOUT, &[]).unwrap();
+    insta::assert_snapshot!(lines(&request.spec, &all).join("\n"));
+}
+
+#[test]
+fn numbers_follow_from_each_other() {
+    let (request, all) = planned(ROLLOUT, &["error_rate 1%->2%"]).unwrap();
+    assert_eq!(all.regressions.len(), 1);
+    let regressed = &all.regressions[0];
+    assert_eq!(regressed.harm_cost.unwrap(), 3.0 * regressed.extra_events.unwrap());
+    // More canary answers: smaller effects, shorter times, about the same number of answers.
+    let error = |step: usize| all.steps[step].metrics.iter().find(|metric| metric.metric == "error_rate").unwrap();
+    for step in 1..3 {
+        let (before, after) = (error(step - 1), error(step));
+        assert!(after.fail.unwrap().seconds < before.fail.unwrap().seconds);
+        assert!(after.pass.unwrap().seconds < before.pass.unwrap().seconds);
+    }
+    assert!(error(1).seen_by_max < error(0).seen_by_max);
+    for metric in all.steps.iter().flat_map(|step| &step.metrics) {
+        let lower = metric.metric != "score";
+        let (Some(border), Some(seen)) = (metric.border, metric.seen_by_max) else { continue };
+        assert!(if lower { seen >= border } else { seen <= border }, "{metric:?}");
+    }
+    // 1 % of 167 requests/s is one replica of 20, 50 % are five.
+    let replicas: Vec<u64> = all.cost.steps.unwrap().iter().map(|step| step.replicas).collect();
+    assert_eq!(replicas, [1, 1, 5]);
+    assert_eq!(request.spec.metrics.len(), all.steps[0].metrics.len());
+}
+
+#[test]
+fn what_cannot_be_planned_is_told() {
+    let told = |regression: &str| planned(ROLLOUT, &[regression]).map(|_| ()).unwrap_err().to_string();
+    insta::assert_snapshot!(["mood 1%->2%", "error_rate 1%->300%", "score 0.8->2"].map(told).join("\n"));
+}

@@ -1,0 +1,149 @@
+//! A forecast for people.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serin_rollout::{RolloutSpec, Share};
+
+use super::{Course, Forecast, MetricStep, Reach, StepForecast};
+use crate::{evidence::short, output, time::span};
+
+/// Prints a forecast.
+pub(crate) fn print(spec: &RolloutSpec, forecast: &Forecast) {
+    for line in lines(spec, forecast) {
+        output::line(line);
+    }
+}
+
+pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{}: {} -> {} at {} requests/s; {} hypotheses share a false-rollback budget of {} %",
+        spec.model,
+        spec.stable.version,
+        spec.canary.version,
+        short(forecast.requests_per_second),
+        forecast.hypotheses,
+        100.0 * spec.decision.false_rollback
+    )];
+    for step in &forecast.steps {
+        let bake = &spec.steps[step.step].bake;
+        let require = serde_json::to_value(spec.steps[step.step].require).unwrap_or_default();
+        lines.push(String::new());
+        lines.push(format!(
+            "step {}: {} for {} to {}, requires {}; {} canary answers/s, {} of control for each",
+            step.step + 1,
+            spec.steps[step.step].weight,
+            bake.min,
+            bake.max,
+            require.as_str().unwrap_or_default(),
+            short(step.canary_per_second),
+            short(step.control_ratio),
+        ));
+        lines.extend(table(step).to_string().lines().map(|line| line.trim_end().to_owned()));
+    }
+    lines.push(String::new());
+    lines.push(format!("a canary equal to stable: {}", course(spec, &forecast.healthy)));
+    for regressed in &forecast.regressions {
+        let harm =
+            regressed.extra_events.map_or_else(String::new, |events| format!(", {} bad answers more", count(events)));
+        let currency = forecast.cost.currency.as_deref().unwrap_or("(no currency named)");
+        let cost = regressed.harm_cost.map_or_else(String::new, |cost| format!(" = {} {currency}", short(cost)));
+        lines.push(format!(
+            "{} {} instead of {}: {}{harm}{cost}",
+            regressed.metric,
+            short(regressed.canary),
+            short(regressed.stable),
+            course(spec, &regressed.course)
+        ));
+    }
+    lines.push(String::new());
+    lines.extend(cost(forecast));
+    if !forecast.advice.is_empty() {
+        lines.push(String::new());
+        lines.push("advice:".to_owned());
+        lines.extend(forecast.advice.iter().map(|advice| format!("  - {advice}")));
+    }
+    lines
+}
+
+fn table(step: &StepForecast) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+    table.set_header([
+        "metric",
+        "stable",
+        "fails beyond",
+        "seen by min",
+        "seen by max",
+        "if it is",
+        "fails after",
+        "requests",
+        "passes after",
+    ]);
+    for metric in &step.metrics {
+        table.add_row(row(metric));
+    }
+    for column in 1..9 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn row(metric: &MetricStep) -> Vec<String> {
+    let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
+    let after = |reach: Option<Reach>| reach.map_or_else(|| "never".to_owned(), |reach| span(reach.seconds));
+    vec![
+        metric.metric.clone(),
+        short(metric.stable),
+        value(metric.border),
+        value(metric.seen_by_min),
+        value(metric.seen_by_max),
+        short(metric.regressed),
+        after(metric.fail),
+        metric.requests_at_risk.map_or_else(|| "-".to_owned(), count),
+        after(metric.pass),
+    ]
+}
+
+fn course(spec: &RolloutSpec, course: &Course) -> String {
+    let waits = course.waits.last().cloned().flatten().map_or_else(String::new, |wait| format!(", waiting for {wait}"));
+    let place =
+        format!("step {} ({})", course.step + 1, spec.steps.get(course.step).map_or(Share(0), |step| step.weight));
+    let requests = format!("{} requests to the canary", count(course.canary_requests));
+    match course.end {
+        "promoted" => format!("promoted after {}, {requests}", span(course.seconds)),
+        "held" => format!("held in {place} after {}{waits}, {requests}", span(course.seconds)),
+        _ => format!("rolled back in {place} after {}, {requests}", span(course.seconds)),
+    }
+}
+
+fn cost(forecast: &Forecast) -> Vec<String> {
+    let cost = &forecast.cost;
+    let currency = cost.currency.as_deref().unwrap_or("(no currency named)");
+    let mut lines = match (&cost.steps, cost.replicas_cost) {
+        (Some(steps), Some(total)) => {
+            let each = steps.iter().enumerate().map(|(step, cost)| {
+                let gpus = if cost.gpus > 0 {
+                    format!(" ({} GPU{})", cost.gpus, if cost.gpus == 1 { "" } else { "s" })
+                } else {
+                    String::new()
+                };
+                let replicas = if cost.replicas == 1 { "replica" } else { "replicas" };
+                format!("step {}: {} {replicas}{gpus} for {:.1} h", step + 1, cost.replicas, cost.hours)
+            });
+            vec![format!("the second version: {}; {} {currency}", each.collect::<Vec<_>>().join(", "), short(total))]
+        }
+        _ => vec!["the second version: name canary.replica in the rollout file for replicas, GPUs and cost".to_owned()],
+    };
+    let mirrored = if cost.mirrored_calls > 0.0 { count(cost.mirrored_calls) } else { "none".to_owned() };
+    lines.push(format!("mirrored calls: {mirrored}"));
+    lines
+}
+
+/// A whole number with thousands apart.
+fn count(number: f64) -> String {
+    let digits = format!("{:.0}", number.max(0.0));
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}

@@ -1,0 +1,231 @@
+//! How one version's answers are distributed, metric by metric, as far as the metric's own number says.
+//!
+//! A rate is Bernoulli. A mean is a beta law over its range, with `a + b = 10` (a mean of 0.8 is Beta(8, 2)). Quantiles,
+//! distributions (their number is the median) and capped means (the mean before the cap) are log-normal: the logarithm has a
+//! standard deviation of 0.5. Events per answer are Poisson. A mix of classes has five, its number is the share of the first. The
+//! answers of mirrored calls differ at random. Values are drawn from tables of some thousand cells.
+
+use serin_rollout::{MetricKind, MetricSource, MetricSpec};
+use serin_sketches::{CappedHist, ClassCounts, Events, LinHist, LogHist, Pair, Pairs, Rate, Summary};
+
+use super::dice::{Dice, Table};
+
+/// Cells of a table of values.
+const CELLS: usize = 4096;
+/// `a + b` of the beta law of a mean.
+pub(crate) const CONCENTRATION: f64 = 10.0;
+/// Standard deviation of the logarithm of a latency.
+pub(crate) const SIGMA: f64 = 0.5;
+/// Most events per answer: beyond, `exp(-mean)` is 0.
+const MOST_EVENTS: f64 = 500.0;
+/// Normal scores beyond which nothing is drawn.
+const REACH: f64 = 5.0;
+
+/// Number of classes of a mix.
+pub(crate) const CLASS_COUNT: usize = 5;
+/// Classes of a mix; the first is the one whose share changes.
+const CLASSES: [&str; CLASS_COUNT] = ["class-1", "class-2", "class-3", "class-4", "class-5"];
+
+/// How answers are distributed.
+#[derive(Clone, Debug)]
+pub(crate) enum Law {
+    /// Something is true for this share of the answers.
+    Rate(f64),
+    /// Values with probabilities, as a summary takes them.
+    Values(Vec<f64>, Table),
+}
+
+/// What a metric's number is when nothing is said: 1 % errors, 0.1 % unusable answers, 5 % for any other rate, the middle of a
+/// range, a tenth of a cap, 100 for latencies, a fifth for the first of five classes, one event in ten answers, 2 % of answers
+/// that differ.
+pub(crate) fn default_base(metric: &MetricSpec) -> f64 {
+    match (&metric.kind, &metric.source) {
+        (MetricKind::Rate, MetricSource::Error) => 0.01,
+        (MetricKind::Rate, MetricSource::InvalidOutput) => 0.001,
+        (MetricKind::Rate, _) => 0.05,
+        (MetricKind::Mean { min, max }, _) => f64::midpoint(*min, *max),
+        (MetricKind::CappedMean { cap }, _) => cap / 10.0,
+        (MetricKind::Quantile { .. } | MetricKind::Distribution, _) => 100.0,
+        (MetricKind::Classes, _) => 1.0 / CLASSES.len() as f64,
+        (MetricKind::Count, _) => 0.1,
+        (MetricKind::Disagreement, _) => 0.02,
+    }
+}
+
+/// Why a metric's number cannot be what was asked for; `None`: it can.
+pub(crate) fn impossible(metric: &MetricSpec, value: f64) -> Option<String> {
+    match metric.kind {
+        MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement => {
+            (!(0.0..=1.0).contains(&value)).then(|| format!("{value} is no share: it must lie between 0 and 1"))
+        }
+        MetricKind::Mean { min, max } => (!(value > min && value < max))
+            .then(|| format!("{value} is no mean of values from {min} to {max}: it must lie between them")),
+        MetricKind::Count => {
+            (!(0.0..=MOST_EVENTS).contains(&value)).then(|| format!("{value} is no number of events per answer"))
+        }
+        MetricKind::Quantile { .. } | MetricKind::Distribution | MetricKind::CappedMean { .. } => {
+            (value <= 0.0).then(|| format!("{value} is not possible: it must be above 0"))
+        }
+    }
+}
+
+/// The law under which the metric's number is `value`. `tail`: only this share of the answers is slower than under `base`.
+pub(crate) fn law(metric: &MetricSpec, base: f64, value: f64, tail: Option<f64>) -> Law {
+    match metric.kind {
+        MetricKind::Rate => Law::Rate(value),
+        MetricKind::Mean { min, max } => beta((value - min) / (max - min)),
+        MetricKind::Quantile { level } => match tail {
+            None => log_normal(level, value, None),
+            Some(share) => log_normal(level, base, Some((share, slow_factor(level, value / base, share)))),
+        },
+        MetricKind::Distribution => log_normal(0.5, value, None),
+        MetricKind::CappedMean { .. } => log_normal(0.5, value * (-0.5 * SIGMA * SIGMA).exp(), None),
+        MetricKind::Classes => {
+            let rest = (1.0 - value) / (CLASSES.len() - 1) as f64;
+            let shares: Vec<f64> = (0..CLASSES.len()).map(|class| if class == 0 { value } else { rest }).collect();
+            Law::Values((0..CLASSES.len()).map(|class| class as f64).collect(), Table::new(&shares))
+        }
+        MetricKind::Count => poisson(value),
+        MetricKind::Disagreement => Law::Values(vec![0.0, 1.0], Table::new(&[1.0 - value, value])),
+    }
+}
+
+/// Events per answer.
+fn poisson(mean: f64) -> Law {
+    let most = (mean + 12.0 * mean.sqrt() + 12.0).ceil() as usize;
+    let mut weight = (-mean).exp();
+    let weights: Vec<f64> = (1..=most)
+        .map(|next| {
+            let own = weight;
+            weight *= mean / next as f64;
+            own
+        })
+        .collect();
+    Law::Values((0..most).map(|events| events as f64).collect(), Table::new(&weights))
+}
+
+/// A beta law with this mean.
+fn beta(mean: f64) -> Law {
+    let (a, b) = (CONCENTRATION * mean, CONCENTRATION * (1.0 - mean));
+    let values: Vec<f64> = (0..CELLS).map(|cell| (cell as f64 + 0.5) / CELLS as f64).collect();
+    let ln: Vec<f64> = values.iter().map(|x| (a - 1.0) * x.ln() + (b - 1.0) * (1.0 - x).ln()).collect();
+    let largest = ln.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = ln.iter().map(|ln| (ln - largest).exp()).collect();
+    // Extreme means pile up in the first or last cell: what the cells get wrong is put right from the other end.
+    let seen = values.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>() / weights.iter().sum::<f64>();
+    let right = |x: f64| if mean > 0.5 { 1.0 - (1.0 - x) * (1.0 - mean) / (1.0 - seen) } else { x * mean / seen };
+    let values = values.iter().map(|x| right(*x).clamp(0.0, 1.0)).collect();
+    Law::Values(values, Table::new(&weights))
+}
+
+/// A log-normal law whose `level`-quantile is `at`. `slow`: a share of the answers takes this many times as long.
+fn log_normal(level: f64, at: f64, slow: Option<(f64, f64)>) -> Law {
+    let z_level = normal_quantile(level);
+    let width = 2.0 * REACH / CELLS as f64;
+    let scores: Vec<f64> = (0..CELLS).map(|cell| (cell as f64 + 0.5) * width - REACH).collect();
+    let quick = scores.iter().map(|z| at * (SIGMA * (z - z_level)).exp());
+    let weights = scores.iter().map(|z| (-0.5 * z * z).exp());
+    let Some((share, factor)) = slow else {
+        return Law::Values(quick.collect(), Table::new(&weights.collect::<Vec<_>>()));
+    };
+    let values = quick.clone().chain(quick.map(|value| value * factor)).collect();
+    let weights: Vec<f64> = weights.clone().map(|w| w * (1.0 - share)).chain(weights.map(|w| w * share)).collect();
+    Law::Values(values, Table::new(&weights))
+}
+
+/// How many times as long a slow share must take for the quantile to grow by `growth`.
+fn slow_factor(level: f64, growth: f64, share: f64) -> f64 {
+    let score = normal_quantile(level) + growth.ln() / SIGMA;
+    let above = |factor: f64| {
+        let slow = normal_above(score - factor.ln() / SIGMA);
+        (1.0 - share) * normal_above(score) + share * slow
+    };
+    let (mut low, mut high) = (1.0, 1e6);
+    for _ in 0..200 {
+        let middle = f64::midpoint(low, high);
+        if above(middle) < 1.0 - level { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high)
+}
+
+/// Whether a slow share can move the quantile at all: it must hold more than what lies above it.
+pub(crate) fn tail_can_move(level: f64, share: f64) -> bool {
+    share > 1.0 - level
+}
+
+/// `P(Z > z)`.
+fn normal_above(z: f64) -> f64 {
+    0.5 * libm::erfc(z / std::f64::consts::SQRT_2)
+}
+
+/// The normal score of a level.
+fn normal_quantile(level: f64) -> f64 {
+    let (mut low, mut high) = (-REACH * 2.0, REACH * 2.0);
+    for _ in 0..200 {
+        let middle = f64::midpoint(low, high);
+        if normal_above(middle) > 1.0 - level { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high)
+}
+
+/// An empty summary for a metric.
+pub(crate) fn empty(metric: &MetricSpec) -> Summary {
+    match metric.kind {
+        MetricKind::Rate => Summary::Rate(Rate::default()),
+        MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
+        // A cap that is none is an error of the spec, which its lint tells.
+        MetricKind::CappedMean { cap } => {
+            CappedHist::new(cap).map_or_else(|| Summary::Log(LogHist::new()), Summary::Capped)
+        }
+        MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
+        MetricKind::Classes => Summary::Classes(ClassCounts::default()),
+        MetricKind::Count => Summary::Events(Events::default()),
+        MetricKind::Disagreement => Summary::Pairs(Pairs::new()),
+    }
+}
+
+/// Adds one value to the summary that counts it. Values of a law fit their summary, and counts stay far below 2^53.
+pub(crate) fn insert(into: &mut Summary, value: f64, dice: &mut Dice) {
+    let _ = match into {
+        Summary::Lin(hist) => hist.insert(value, dice.bits()),
+        Summary::Log(hist) => hist.insert(value),
+        Summary::Capped(hist) => hist.insert(value, dice.bits()),
+        Summary::Classes(counts) => counts.insert(CLASSES.get(value as usize).copied().unwrap_or_default()),
+        Summary::Events(events) => events.insert(value as u64, 1),
+        Summary::Pairs(pairs) => pairs.insert(Pair::Same(value == 0.0)),
+        _ => Ok(()),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(law: &Law, n: usize) -> Vec<f64> {
+        let Law::Values(values, table) = law else { panic!("values") };
+        let mut dice = Dice::of(1, 0);
+        let mut drawn: Vec<f64> = (0..n).map(|_| values[dice.case(table)]).collect();
+        drawn.sort_by(f64::total_cmp);
+        drawn
+    }
+
+    #[test]
+    fn a_mean_is_what_was_asked_for() {
+        for mean in [0.05, 0.5, 0.8, 0.97] {
+            let drawn = draws(&beta(mean), 200_000);
+            let seen = drawn.iter().sum::<f64>() / 200_000.0;
+            let sd = (mean * (1.0 - mean) / 11.0).sqrt();
+            assert!((seen - mean).abs() < 5.0 * sd / 200_000_f64.sqrt(), "{mean}: {seen}");
+        }
+    }
+
+    #[test]
+    fn a_quantile_is_what_was_asked_for_by_scaling_and_by_a_slow_path() {
+        let p99 = |law: &Law| draws(law, 400_000)[396_000];
+        assert!((p99(&log_normal(0.99, 100.0, None)) / 100.0 - 1.0).abs() < 0.02);
+        let factor = slow_factor(0.99, 1.5, 0.03);
+        assert!((p99(&log_normal(0.99, 100.0, Some((0.03, factor)))) / 150.0 - 1.0).abs() < 0.02, "{factor}");
+        assert!(tail_can_move(0.99, 0.03) && !tail_can_move(0.99, 0.005));
+        assert!((normal_quantile(0.975) - 1.959_963_985).abs() < 1e-8);
+    }
+}

@@ -1,0 +1,211 @@
+//! How a regression is written: `error_rate 1%->2%`, `latency_p99 x1.5 tail 3%`, `error_rate 1%->3% at 30m in origin=LGA`.
+//!
+//! ```text
+//! METRIC FROM->TO | METRIC xFACTOR   then any of   at SPAN   in DIMENSION=VALUE   tail SHARE
+//! ```
+
+use std::fmt;
+
+use serin_rollout::units::Duration;
+
+/// One change of the canary's behaviour. Stable stays as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Regression {
+    /// Name of the metric that changes.
+    pub(crate) metric: String,
+    /// From what to what.
+    pub(crate) change: Change,
+    /// When it begins, counted from the canary's first request.
+    pub(crate) at: Duration,
+    /// The segment it is confined to: dimension and value.
+    pub(crate) segment: Option<(String, String)>,
+    /// For a quantile: only this share of the answers becomes slower, by so much that the quantile changes as told.
+    pub(crate) tail: Option<f64>,
+}
+
+/// From what to what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Change {
+    /// Stable's value, and the canary's.
+    FromTo(f64, f64),
+    /// The canary's value as a multiple of stable's.
+    Factor(f64),
+}
+
+impl Change {
+    /// The canary's value where stable's is `base`.
+    pub(crate) fn to(self, base: f64) -> f64 {
+        match self {
+            Self::FromTo(_, to) => to,
+            Self::Factor(factor) => base * factor,
+        }
+    }
+}
+
+/// A text that is no regression: which piece, what is wrong with it, what to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("regression {text:?}: {what}")]
+pub(crate) struct RegressionError {
+    text: String,
+    what: String,
+}
+
+impl std::str::FromStr for Regression {
+    type Err = RegressionError;
+
+    fn from_str(text: &str) -> Result<Self, RegressionError> {
+        parse(text).map_err(|what| RegressionError { text: text.to_owned(), what })
+    }
+}
+
+impl fmt::Display for Regression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.change {
+            Change::FromTo(from, to) => write!(f, "{} {from}->{to}", self.metric)?,
+            Change::Factor(factor) => write!(f, "{} x{factor}", self.metric)?,
+        }
+        if !self.at.is_zero() {
+            write!(f, " at {}", self.at)?;
+        }
+        if let Some((dimension, value)) = &self.segment {
+            write!(f, " in {dimension}={value}")?;
+        }
+        if let Some(tail) = self.tail {
+            write!(f, " tail {tail}")?;
+        }
+        Ok(())
+    }
+}
+
+fn parse(text: &str) -> Result<Regression, String> {
+    let spaced = text.replace('→', "->").replace("->", " -> ");
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let mut words = words.as_slice();
+    let metric = next(&mut words).ok_or("it is empty; write for example 'error_rate 1%->2%'")?;
+    let first = next(&mut words)
+        .ok_or_else(|| format!("after {metric:?} comes what changes, such as 1%->2% or x1.5, and nothing is there"))?;
+    let change = match first.strip_prefix('x') {
+        Some(factor) => Change::Factor(self::factor(first, factor)?),
+        None => {
+            let from = number(first)?;
+            let arrow = next(&mut words);
+            if arrow != Some("->") {
+                let found = arrow.map_or_else(|| "nothing is there".to_owned(), |word| format!("not {word:?}"));
+                return Err(format!("after {first:?} comes -> and the canary's value, {found}"));
+            }
+            let to = next(&mut words).ok_or_else(|| format!("after \"{first} ->\" comes the canary's value"))?;
+            Change::FromTo(from, number(to)?)
+        }
+    };
+    let mut regression =
+        Regression { metric: metric.to_owned(), change, at: Duration::default(), segment: None, tail: None };
+    while let Some(word) = next(&mut words) {
+        let value = next(&mut words).ok_or_else(|| format!("after {word:?} something is missing"));
+        match word {
+            "at" => regression.at = Duration::parse(value?)?,
+            "in" => regression.segment = Some(segment(value?)?),
+            "tail" => regression.tail = Some(tail(value?)?),
+            _ => {
+                return Err(format!(
+                    "{word:?} is not known here; what may follow is `at 30m`, `in dimension=value` and `tail 3%`"
+                ));
+            }
+        }
+    }
+    Ok(regression)
+}
+
+fn next<'a>(words: &mut &[&'a str]) -> Option<&'a str> {
+    let (first, rest) = words.split_first()?;
+    *words = rest;
+    Some(first)
+}
+
+/// A finite number: `1%`, `0.8`, `250ms`, `1.2s` (seconds become milliseconds, the unit of latencies).
+pub(crate) fn number(text: &str) -> Result<f64, String> {
+    let units = [("%", 0.01), ("ms", 1.0), ("s", 1000.0)];
+    let split = units.iter().find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number, *factor)));
+    let (digits, factor) = split.unwrap_or((text, 1.0));
+    let number: Option<f64> = digits.parse().ok().filter(|number: &f64| number.is_finite());
+    // `10 * 0.01` is not 0.1: dividing keeps the nearest number.
+    let scaled = number.map(|number| if factor < 1.0 { number / 100.0 } else { number * factor });
+    scaled.ok_or_else(|| format!("{text:?} is no number; write for example 1%, 0.8 or 250ms"))
+}
+
+fn factor(word: &str, digits: &str) -> Result<f64, String> {
+    let factor: Option<f64> = digits.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 0.0);
+    factor.ok_or_else(|| format!("{word:?} is no factor; write for example x1.5"))
+}
+
+fn segment(word: &str) -> Result<(String, String), String> {
+    match word.split_once('=') {
+        Some((dimension, value)) if !dimension.is_empty() && !value.is_empty() => {
+            Ok((dimension.to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("{word:?} is no segment; write dimension=value, such as origin=LGA")),
+    }
+}
+
+fn tail(word: &str) -> Result<f64, String> {
+    let share = number(word)?;
+    if share > 0.0 && share < 1.0 {
+        Ok(share)
+    } else {
+        Err(format!("{word:?} is no share of the answers; write for example `tail 3%`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Regression {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        for text in ["error_rate 1%->2%", "error_rate 1% -> 2%", "error_rate 0.01 → 0.02"] {
+            let regression = read(text);
+            assert_eq!((regression.metric.as_str(), regression.change), ("error_rate", Change::FromTo(0.01, 0.02)));
+            assert_eq!((regression.at, regression.segment, regression.tail), (Duration::default(), None, None));
+        }
+        let all = read("latency_p99 x1.5 tail 3% in origin=LGA at 1h30m");
+        assert_eq!(all.change, Change::Factor(1.5));
+        assert_eq!(all.at, Duration::from_secs(5400));
+        assert_eq!(all.segment, Some(("origin".to_owned(), "LGA".to_owned())));
+        assert_eq!(all.tail, Some(0.03));
+        assert_eq!(all.to_string(), "latency_p99 x1.5 at 1h30m in origin=LGA tail 0.03");
+        assert_eq!(read("latency_p99 0.2s->300ms").change, Change::FromTo(200.0, 300.0));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for text in ["a 0.1->0.2", "a x2 at 30m", "a 10->1 in d=v", "a x1.1 tail 0.03"] {
+            assert_eq!(read(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_bad_piece_is_named() {
+        let told: Vec<String> = [
+            "",
+            "error_rate",
+            "error_rate 1%",
+            "error_rate 1% 2%",
+            "error_rate 1%->",
+            "error_rate one->2%",
+            "error_rate x-1",
+            "error_rate 1%->2% at noon",
+            "error_rate 1%->2% at",
+            "error_rate 1%->2% in LGA",
+            "error_rate 1%->2% because",
+            "error_rate 1%->2% because why",
+            "latency x2 tail 300%",
+        ]
+        .iter()
+        .map(|text| text.parse::<Regression>().unwrap_err().to_string())
+        .collect();
+        insta::assert_snapshot!(told.join("\n"));
+    }
+}

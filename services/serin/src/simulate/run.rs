@@ -1,0 +1,270 @@
+//! One rollout from its start to its end: drawn windows through the analyzer's fold, its verdicts through the planner, whose
+//! routing table splits the next window. The clock is virtual.
+
+use std::collections::BTreeMap;
+
+use serin_rollout::{Outcome, RolloutSpec, RolloutState};
+use serin_schemas::{
+    ids::{EventTime, Span},
+    records::{Arm, ArmCounts, Cell, ClosedThrough, MetricResult, Phase, RoutingTable, Segment, Verdict, WindowClosed},
+};
+use serin_sketches::Summary;
+
+use super::{dice::Dice, world::World};
+use crate::in_process::{InProcess, ROLLOUT};
+
+/// Windows after which a run is given up: warm-up that never ends.
+const MOST_WINDOWS: u64 = 1_000_000;
+/// Where virtual time begins.
+const BEGINNING: EventTime = EventTime(1_700_000_000_000_000);
+
+/// What is run many times.
+pub(crate) struct Experiment {
+    /// The rollout's spec, normalised.
+    pub(crate) spec: RolloutSpec,
+    /// Its traffic.
+    pub(crate) world: World,
+    /// Seed of all draws.
+    pub(crate) seed: u64,
+    /// A run ends this long after the canary's first request, if nothing ended it before.
+    pub(crate) limit: Span,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// The canary became stable.
+    Promoted,
+    /// Rolled back on evidence.
+    RolledBack,
+    /// Held: the evidence was not enough by `bake.max`, or unsound.
+    Held,
+    /// Rolled back for lack of data.
+    NoData,
+    /// Still baking when the time was over.
+    Unfinished,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) end: End,
+    /// From the canary's first request to the end.
+    pub(crate) seconds: f64,
+    /// The step of the ramp it ended in, from 0.
+    pub(crate) step: i32,
+    /// What tipped a rollback.
+    pub(crate) tipped: Option<(String, Segment)>,
+    /// Why it ended so, in one sentence.
+    pub(crate) sentence: String,
+    /// Requests that the canary served.
+    pub(crate) canary_requests: u64,
+    /// Per rate that regressed: events of the canary beyond those that stable would have had.
+    pub(crate) extra: BTreeMap<usize, f64>,
+    /// Seconds from the begin of a step until a metric passed over all traffic: (step, metric).
+    pub(crate) passed: BTreeMap<(i32, String), f64>,
+    /// Seconds from the canary's first request until a hypothesis failed.
+    pub(crate) failed: BTreeMap<(String, Segment), f64>,
+}
+
+impl Experiment {
+    /// Plays one run of many.
+    pub(crate) fn play(&self, number: u32) -> anyhow::Result<Run> {
+        let mut player = Player::new(self, number)?;
+        for _ in 0..MOST_WINDOWS {
+            if let Some(run) = player.window()? {
+                return Ok(run);
+            }
+        }
+        anyhow::bail!("no end after {MOST_WINDOWS} windows: does the traffic suffice for warm-up?")
+    }
+}
+
+/// A run under way.
+struct Player<'a> {
+    experiment: &'a Experiment,
+    dice: Dice,
+    pipeline: InProcess,
+    /// End of the last window.
+    now: EventTime,
+    /// Begin of the first window with canary traffic.
+    first: Option<EventTime>,
+    /// The step, and the begin of its first window.
+    step: (i32, EventTime),
+    /// Windows of labels, by when they close.
+    labels: BTreeMap<EventTime, Vec<WindowClosed>>,
+    /// Metrics by maturity: each is a stream of windows.
+    streams: BTreeMap<Span, Vec<usize>>,
+    canary_requests: u64,
+    extra: BTreeMap<usize, f64>,
+    passed: BTreeMap<(i32, String), f64>,
+    failed: BTreeMap<(String, Segment), f64>,
+}
+
+impl<'a> Player<'a> {
+    fn new(experiment: &'a Experiment, number: u32) -> anyhow::Result<Self> {
+        let spec = &experiment.spec;
+        let mut pipeline = InProcess::new(spec.model.clone(), serin_aggregator::Config::default())?;
+        pipeline.apply(spec)?;
+        let mut streams = BTreeMap::from([(Span::default(), Vec::new())]);
+        for (index, metric) in spec.metrics.iter().enumerate() {
+            let maturity = if metric.source.needs_label() { metric.maturity.0 } else { Span::default() };
+            streams.entry(maturity).or_insert_with(Vec::new).push(index);
+        }
+        let now = BEGINNING.window_end(spec.window.0);
+        Ok(Self {
+            experiment,
+            dice: Dice::of(experiment.seed, number),
+            pipeline,
+            now,
+            first: None,
+            step: (-1, now),
+            labels: BTreeMap::new(),
+            streams,
+            canary_requests: 0,
+            extra: BTreeMap::new(),
+            passed: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        })
+    }
+
+    /// Plays one window; tells how the run ended, if it did.
+    fn window(&mut self) -> anyhow::Result<Option<Run>> {
+        let end = self.now.plus(self.experiment.spec.window.0);
+        self.draw(end)?;
+        let due = self.labels.range(..=end).map(|(closes, _)| *closes).collect::<Vec<_>>();
+        for window in due.iter().flat_map(|closes| self.labels.remove(closes).unwrap_or_default()) {
+            self.pipeline.window(&window)?;
+        }
+        self.pipeline.window(&ClosedThrough { partition: 0, partitions: 1, through: end })?;
+        self.pipeline.settle()?;
+        self.now = end;
+        for verdict in self.pipeline.take_verdicts() {
+            self.note(&verdict);
+        }
+        let Some(state) = self.pipeline.state() else { return Ok(None) };
+        if state.step != self.step.0 {
+            self.step = (state.step, end);
+        }
+        let over = self.first.is_some_and(|first| end.since(first) >= self.experiment.limit);
+        Ok(ending(state, over).map(|(end, sentence)| self.ended(end, sentence)))
+    }
+
+    /// Draws a window's answers: what is known at once goes to the analyzer, labels wait.
+    fn draw(&mut self, end: EventTime) -> anyhow::Result<()> {
+        let Experiment { spec, world, .. } = self.experiment;
+        let table = self.pipeline.table()?;
+        let generation = table.generation;
+        let shares = [share(table, Arm::Canary), share(table, Arm::Control)];
+        if shares[0] > 0.0 {
+            self.first.get_or_insert(self.now);
+        }
+        let at = self.first.map_or(Span(0), |first| self.now.since(first));
+        let requests = world.requests(spec.window.0, &mut self.dice);
+        let split = self.dice.split(requests, shares.into_iter().chain([1.0 - shares[0] - shares[1]]));
+        let arms: Vec<(Arm, u64)> = [Arm::Canary, Arm::Control, Arm::Stable].into_iter().zip(split).collect();
+        self.canary_requests += arms[0].1;
+        let compares = self.pipeline.state().is_some_and(|state| state.frozen.is_some());
+        let sketched: Vec<(Arm, u64)> =
+            arms.iter().copied().filter(|(arm, _)| (*arm == Arm::Stable) != compares).collect();
+        let Self { streams, dice, extra, .. } = self;
+        let mut windows = Vec::new();
+        for (&maturity, metrics) in streams.iter() {
+            let mut cells = Vec::new();
+            for &(arm, n) in &sketched {
+                for &metric in metrics {
+                    let drawn = world.draw(metric, arm == Arm::Canary, at, n, dice);
+                    if let (Arm::Canary, Some((_, Summary::Rate(rate))), Some(base)) =
+                        (arm, drawn.first(), world.stable_rate(metric, at))
+                    {
+                        *extra.entry(metric).or_default() += rate.k() as f64 - rate.n() as f64 * base;
+                    }
+                    let cell = |(segment, summary): (Segment, Summary)| Cell {
+                        arm,
+                        segment,
+                        metric: spec.metrics[metric].name.clone(),
+                        summary: summary.encode(),
+                    };
+                    cells.extend(drawn.into_iter().map(cell));
+                }
+            }
+            let counts = arms.iter().filter(|(_, n)| *n > 0).map(|&(arm, n)| counts(arm, n, maturity));
+            windows.push(WindowClosed {
+                model: spec.model.clone(),
+                rollout: ROLLOUT.into(),
+                generation,
+                partition: 0,
+                end,
+                length: spec.window.0,
+                maturity,
+                cells,
+                arms: counts.collect(),
+            });
+        }
+        for window in windows {
+            if window.maturity == Span(0) {
+                self.pipeline.window(&window)?;
+            } else {
+                self.labels.entry(end.plus(window.maturity)).or_default().push(window);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, verdict: &Verdict) {
+        let Some(first) = self.first else { return };
+        for metric in &verdict.metrics {
+            if metric.failed_at.is_some() {
+                let key = (metric.metric.clone(), metric.segment.clone());
+                self.failed.entry(key).or_insert_with(|| self.now.since(first).as_secs_f64());
+            } else if metric.segment.is_all() && metric.result == MetricResult::Pass && verdict.step == self.step.0 {
+                let key = (verdict.step, metric.metric.clone());
+                self.passed.entry(key).or_insert_with(|| self.now.since(self.step.1).as_secs_f64());
+            }
+        }
+    }
+
+    fn ended(&mut self, end: End, sentence: String) -> Run {
+        let state = self.pipeline.state();
+        let reason = state.and_then(|state| state.ending.as_ref()).and_then(|ending| ending.reasons.first());
+        Run {
+            end,
+            seconds: self.first.map_or(0.0, |first| self.now.since(first).as_secs_f64()),
+            step: state.map_or(-1, |state| state.step),
+            tipped: reason.filter(|_| end == End::RolledBack).map(|tip| (tip.metric.clone(), tip.segment.clone())),
+            sentence,
+            canary_requests: self.canary_requests,
+            extra: std::mem::take(&mut self.extra),
+            passed: std::mem::take(&mut self.passed),
+            failed: std::mem::take(&mut self.failed),
+        }
+    }
+}
+
+/// How a run has ended, if it has. A hold ends it: what a person then does cannot be simulated.
+fn ending(state: &RolloutState, over: bool) -> Option<(End, String)> {
+    if let Some(ending) = &state.ending {
+        let end = match ending.outcome {
+            Outcome::Promoted => End::Promoted,
+            Outcome::Evidence => End::RolledBack,
+            Outcome::NoData => End::NoData,
+            Outcome::Inconclusive | Outcome::Aborted | Outcome::Superseded => End::Held,
+        };
+        return Some((end, ending.sentence.clone()));
+    }
+    if state.phase == Phase::Held {
+        return Some((End::Held, state.sentence.clone()));
+    }
+    over.then(|| (End::Unfinished, state.sentence.clone()))
+}
+
+fn share(table: &RoutingTable, arm: Arm) -> f64 {
+    table.routes.iter().filter(|route| route.arm == arm).map(|route| f64::from(route.share) / 1e4).sum()
+}
+
+/// An arm's plain counts: every answer is in time, and every label comes.
+fn counts(arm: Arm, n: u64, maturity: Span) -> ArmCounts {
+    let n = n as i64;
+    let labelled = if maturity.0 > 0 { n } else { 0 };
+    ArmCounts { arm, predictions: n, excluded: 0, errors: 0, invalid: 0, late: 0, lost: 0, labelled }
+}

@@ -1,0 +1,36 @@
+//! `serin plan`: what a rollout can see, how long it takes, what it costs.
+
+use std::process::ExitCode;
+
+use serin_rollout::units::Duration;
+
+use super::{
+    local::rate,
+    simulate::{bases, load},
+};
+use crate::{
+    cli::{Output, Plan},
+    output,
+    plan::{self, Request},
+};
+
+/// Prints the forecast of a rollout.
+pub(crate) fn plan(args: &Plan) -> anyhow::Result<ExitCode> {
+    let spec = load(&args.file)?.normalised();
+    let traffic = rate(&args.traffic).map_err(|error| anyhow::anyhow!("--traffic: {error}"))?;
+    anyhow::ensure!(traffic.per_second > 0.0, "--traffic: without requests there is nothing to plan");
+    let react = Duration::parse(&args.react).map_err(|error| anyhow::anyhow!("--react: {error}"))?;
+    let request = Request {
+        spec,
+        per_second: traffic.per_second,
+        base: bases(&args.base)?,
+        regressions: args.regressions.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+        react_seconds: react.0.as_secs_f64(),
+    };
+    let forecast = plan::forecast(&request)?;
+    match args.output {
+        Output::Json => output::json(&forecast)?,
+        Output::Text => plan::print(&request.spec, &forecast),
+    }
+    Ok(ExitCode::SUCCESS)
+}

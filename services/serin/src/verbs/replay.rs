@@ -1,0 +1,223 @@
+//! `serin replay`: a recorded log judged again.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use serin_analyzer::AnalyzerFactory;
+use serin_rollout::RolloutSpec;
+use serin_schemas::{codec, records::Verdict};
+use serin_stream::{
+    fold::{Fold, FoldFactory as _},
+    log::{Log, Start},
+    record::TopicPartition,
+};
+use serin_topology::{EVENTS, VERDICTS, WINDOWS};
+
+use super::remote::read;
+use crate::{
+    cli::{Output, Replay},
+    output,
+    replay::{
+        Controls, Difference, Judge, Policy, Recomputed, StepEnd, Story, Verified, Verifier, difference, each,
+        needs_events, recompute, stories,
+    },
+    serve,
+    settings::{self, Settings},
+    time::{date, span},
+};
+
+/// Judges a recorded log again.
+pub(crate) fn replay(args: &Replay) -> anyhow::Result<ExitCode> {
+    let mut settings = settings::load(&args.serve)?;
+    let from_events = args.from.as_deref() == Some(EVENTS);
+    match args.from.as_deref() {
+        None | Some(EVENTS | WINDOWS) => {}
+        Some(folder) => {
+            settings.log.kind = settings::LogKind::Embedded;
+            settings.data_dir = settings::DataDir(PathBuf::from(folder));
+        }
+    }
+    let look = serve::look_at_log(&settings)?;
+    let Some(file) = &args.file else {
+        if from_events || args.events {
+            bail!("`events` are folded again for another policy only: name its file with -f");
+        }
+        return verify(look.log.as_ref(), &settings, args.output);
+    };
+    let checked = serin_rollout::check(&read(file)?, None);
+    let name = file.file_name().map_or_else(|| file.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let Some(spec) = checked.spec.as_ref().filter(|_| !checked.has_errors()) else {
+        super::print_problems(&name, &checked, args.output)?;
+        return Ok(ExitCode::FAILURE);
+    };
+    let what_if = WhatIf { log: look.log.as_ref(), settings: &settings, from_events: from_events || args.events };
+    let stories = what_if.tell(spec, args.rollout.as_deref())?;
+    match args.output {
+        Output::Json => output::json(&json!({"policy": name, "rollouts": stories}))?,
+        Output::Text => stories.iter().flat_map(|story| lines(story, &name)).for_each(output::line),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fold(settings: &Settings, partition: i32, partitions: i32) -> Box<dyn Fold> {
+    AnalyzerFactory::new(settings.analyzer.clone(), partitions).fold(partition)
+}
+
+/// Recomputes every verdict and compares it with the recorded one.
+fn verify(log: &dyn Log, settings: &Settings, format: Output) -> anyhow::Result<ExitCode> {
+    let (found, field) = recomputed(log, settings)?;
+    match format {
+        Output::Json => output::json(&json!({"holds": found.holds(), "verified": found, "first_field": field}))?,
+        Output::Text => told(&found, field.as_ref()).into_iter().for_each(output::line),
+    }
+    Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What came of all partitions, and the first field that differs.
+fn recomputed(log: &dyn Log, settings: &Settings) -> anyhow::Result<(Verified, Option<Difference>)> {
+    let partitions = log.partitions(WINDOWS)?;
+    let mut found = Verified::default();
+    for partition in 0..partitions {
+        let mut verifier = Verifier::new(partition, fold(settings, partition, partitions))?;
+        each(log, VERDICTS, partition, |record| verifier.recorded(record))?;
+        each(log, WINDOWS, partition, |record| verifier.window(record))?;
+        found.add(verifier.finish());
+    }
+    let Some(place) = &found.first_different else { return Ok((found, None)) };
+    let recorded = verdict_at(log, place.partition, place.offset)?;
+    let computed: Verdict = codec::decode(<Verdict as codec::Record>::VERSION, &place.computed)?;
+    let field = difference(&recorded, &computed)?;
+    Ok((found, field))
+}
+
+fn told(found: &Verified, field: Option<&Difference>) -> Vec<String> {
+    let all = found.equal + found.different;
+    let mut lines = vec![match found.different {
+        0 => format!("{all} verdicts, all equal; recomputed from {} records of `windows`", found.windows),
+        different => format!("{all} verdicts, {different} differ"),
+    }];
+    if let Some(place) = &found.first_different {
+        lines.push(format!(
+            "the first that differs: partition {}, offset {} of `verdicts`",
+            place.partition, place.offset
+        ));
+    }
+    if let Some(field) = field {
+        lines.push(format!("  {}: recorded {}, recomputed {}", field.field, field.recorded, field.recomputed));
+    }
+    if found.not_recorded > 0 {
+        lines.push(format!("{} verdicts were recomputed that are not on the log", found.not_recorded));
+    }
+    if found.not_recomputed > 0 {
+        lines.push(format!(
+            "{} recorded verdicts were not compared: their windows are no longer on the log",
+            found.not_recomputed
+        ));
+    }
+    if !found.cut_off.is_empty() {
+        let ids: Vec<&str> = found.cut_off.iter().map(serin_schemas::ids::RolloutId::as_str).collect();
+        lines.push(format!("the beginning is no longer on the log: {}", ids.join(", ")));
+    }
+    lines
+}
+
+fn verdict_at(log: &dyn Log, partition: i32, offset: i64) -> anyhow::Result<Verdict> {
+    let at = TopicPartition::new(&log.full_name(VERDICTS), partition);
+    let start = Start::At(serin_schemas::ids::NextOffset(offset));
+    let mut records = Vec::new();
+    log.reader(&[(at, start)])?.poll(1, std::time::Duration::from_secs(5), &mut records)?;
+    let record = records.first().context("the recorded verdict is gone")?;
+    Ok(codec::read(&record.headers, record.value.as_deref().unwrap_or_default())?)
+}
+
+/// Another policy on a recorded log.
+struct WhatIf<'a> {
+    log: &'a dyn Log,
+    settings: &'a Settings,
+    from_events: bool,
+}
+
+impl WhatIf<'_> {
+    fn tell(&self, spec: &RolloutSpec, rollout: Option<&str>) -> anyhow::Result<Vec<Story>> {
+        let policy = Policy::new(spec)?;
+        let partitions = self.log.partitions(WINDOWS)?;
+        let partition = serin_stream::partition_of(spec.model.as_str().as_bytes(), partitions);
+        let mut controls = Controls::default();
+        each(self.log, WINDOWS, partition, |record| {
+            controls.take(record);
+            Ok(())
+        })?;
+        let mut recorded = controls.specs(&spec.model)?;
+        if let Some(rollout) = rollout {
+            recorded.retain(|id, _| id.as_str() == rollout);
+        }
+        if recorded.is_empty() {
+            bail!("the log has no rollout of model {} from its beginning on", spec.model);
+        }
+        let mut recomputed = self.recomputed(&policy, &mut recorded)?;
+        let new = || Judge::new(fold(self.settings, partition, partitions));
+        let (mut base, mut other) = (new()?, new()?);
+        each(self.log, WINDOWS, partition, |record| {
+            base.take(record)?;
+            for record in policy.translate(record, recomputed.as_mut())? {
+                other.take(&record)?;
+            }
+            Ok(())
+        })?;
+        if let Some(refused) = other.refused.difference(&base.refused).next() {
+            bail!("the policy cannot be judged on this record: {refused}");
+        }
+        Ok(stories(&controls, &recorded, &base, policy.spec(), &other))
+    }
+
+    /// Windows folded again from `events`, if asked for; else it is checked that the recorded ones suffice.
+    fn recomputed(
+        &self,
+        policy: &Policy,
+        recorded: &mut std::collections::BTreeMap<serin_schemas::ids::RolloutId, RolloutSpec>,
+    ) -> anyhow::Result<Option<Recomputed>> {
+        if self.from_events {
+            let found = recompute(self.log, &self.settings.aggregator, policy)?;
+            recorded.retain(|id, _| found.whole.contains(id));
+            if recorded.is_empty() {
+                bail!("the events of these rollouts are no longer on the log from their beginning on");
+            }
+            return Ok(Some(found));
+        }
+        for (id, spec) in recorded.iter() {
+            let reasons = needs_events(spec, policy.spec());
+            if !reasons.is_empty() {
+                bail!(
+                    "the recorded windows of rollout {id} do not suffice for this policy:\n  - {}\n\
+                     fold the events again with --events, as long as they are on the log",
+                    reasons.join("\n  - ")
+                );
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A story for people: each step as it ended, and as it would have.
+fn lines(story: &Story, policy: &str) -> Vec<String> {
+    let mut lines = vec![format!("rollout {} of {}: {} -> {}", story.rollout, story.model, story.stable, story.canary)];
+    for step in &story.steps {
+        let since = |end: &StepEnd| {
+            let after = span(end.at.since(step.began).as_secs_f64());
+            format!("{} after {after}: {}", end.how.word(), end.sentence)
+        };
+        lines.push(format!("  step {} ({}), from {}", step.step + 1, step.weight(), date(step.began)));
+        lines.push(format!("    recorded: {}", since(&step.recorded)));
+        let other = match &step.other {
+            None => "would not have been reached".to_owned(),
+            Some(other) if *other == step.recorded => "the same".to_owned(),
+            Some(other) => since(other),
+        };
+        lines.push(format!("    {policy}: {other}"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! `serin simulate`: many rollouts in process, and how they end.
+
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use serin_rollout::{Mode, RolloutSpec, units::Duration};
+use serin_schemas::ids::Span;
+
+use super::{local::rate, remote::read};
+use crate::{
+    cli::{Output, Simulate},
+    output, parallel,
+    simulate::{self, Case, Compared, Experiment, Report, Setup, World, number},
+};
+
+/// Runs where neither the command line nor the scenario says how many.
+const RUNS: u32 = 1000;
+
+/// Simulates a rollout, or the cases of a scenario.
+pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
+    if args.list {
+        return list(args.output);
+    }
+    let (scenario, spec, mut setup) = match &args.scenario {
+        Some(name) => {
+            let (scenario, spec) = simulate::find(name)?;
+            let setup = scenario.setup()?;
+            (Some(scenario), spec, setup)
+        }
+        None => {
+            let file = args.file.as_deref().context("name a rollout file with -f, or a scenario with --scenario")?;
+            (None, load(file)?, Setup::default())
+        }
+    };
+    let spec = match (&args.file, &scenario) {
+        (Some(file), Some(_)) => load(file)?,
+        _ => spec,
+    };
+    change(&mut setup, args)?;
+    anyhow::ensure!(setup.per_second > 0.0, "say how many requests there are, such as --traffic 10000/min");
+    let runs = args.runs.or(scenario.as_ref().and_then(|scenario| scenario.runs)).unwrap_or(RUNS).max(1);
+    let cases = scenario.as_ref().map(|scenario| scenario.cases.clone()).filter(|cases| !cases.is_empty());
+    let (mut all, mut held) = (Vec::new(), true);
+    for case in cases.unwrap_or_else(|| vec![Case::default()]) {
+        let spec = scenario.as_ref().map_or_else(|| spec.clone(), |scenario| scenario.spec_of(&case, &spec));
+        let played = play(&spec.normalised(), &setup, runs, args)?;
+        let expected = case.expect.as_ref().map(|expect| expect.compare(&played)).transpose()?.unwrap_or_default();
+        held &= expected.iter().all(|compared| compared.holds != Some(false));
+        match args.output {
+            Output::Json => all.push(in_json(&case, &played, &expected)),
+            Output::Text => {
+                let title = scenario.as_ref().map(|scenario| format!("{}: {}", scenario.name, scenario.about));
+                print(title, &case, &spec, &setup, &played, &expected);
+            }
+        }
+    }
+    if args.output == Output::Json {
+        let name = scenario.as_ref().map(|scenario| scenario.name.as_str());
+        output::json(&json!({"scenario": name, "seed": args.seed, "runs": runs, "drawn": "counts", "cases": all}))?;
+    }
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn list(format: Output) -> anyhow::Result<ExitCode> {
+    let names = simulate::names()?;
+    match format {
+        Output::Json => {
+            let all: Vec<Value> = names.iter().map(|(name, about)| json!({"name": name, "about": about})).collect();
+            output::json(&all)?;
+        }
+        Output::Text => {
+            for (name, about) in names {
+                output::line(format!("{name:<30} {about}"));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A rollout file without errors.
+pub(crate) fn load(file: &Path) -> anyhow::Result<RolloutSpec> {
+    let checked = serin_rollout::check(&read(file)?, None);
+    match checked.spec {
+        Some(spec) => Ok(spec),
+        None => {
+            let all: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
+            anyhow::bail!("{}:\n  {}", file.display(), all.join("\n  "))
+        }
+    }
+}
+
+/// What the command line says wins over the scenario.
+fn change(setup: &mut Setup, args: &Simulate) -> anyhow::Result<()> {
+    if let Some(text) = &args.traffic {
+        setup.per_second = rate(text).map_err(|error| anyhow::anyhow!("--traffic: {error}"))?.per_second;
+    }
+    setup.base.extend(bases(&args.base)?);
+    for text in &args.shares {
+        let (segment, share) =
+            text.split_once('=').and_then(|(name, rest)| Some((name, rest.split_once(':')?))).map_or_else(
+                || Err(anyhow::anyhow!("--share {text}: write DIMENSION=VALUE:SHARE, such as origin=LGA:10%")),
+                |(name, (value, share))| Ok(((name.to_owned(), value.to_owned()), share)),
+            )?;
+        let share = number(share).map_err(|error| anyhow::anyhow!("--share {text}: {error}"))?;
+        setup.shares.entry(segment.0).or_default().push((segment.1, share));
+    }
+    if !args.regressions.is_empty() {
+        setup.regressions = args.regressions.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    }
+    if !args.drifts.is_empty() {
+        setup.drifts = args.drifts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    }
+    Ok(())
+}
+
+/// `metric=number` pairs.
+pub(crate) fn bases(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
+    let base = |text: &String| {
+        let (name, value) = text
+            .split_once('=')
+            .with_context(|| format!("--base {text}: write METRIC=NUMBER, such as error_rate=1%"))?;
+        Ok((name.to_owned(), number(value).map_err(|error| anyhow::anyhow!("--base {text}: {error}"))?))
+    };
+    texts.iter().map(base).collect()
+}
+
+fn play(spec: &RolloutSpec, setup: &Setup, runs: u32, args: &Simulate) -> anyhow::Result<Report> {
+    anyhow::ensure!(
+        spec.mode == Mode::Act,
+        "with `mode: observe` nothing moves, so there is nothing to simulate; set `mode: act` in a copy of the file"
+    );
+    let world = World::new(spec, setup)?;
+    let planned: i64 = spec.steps.iter().map(|step| step.bake.max.0.0).fold(0, i64::saturating_add);
+    let limit = match &args.until {
+        Some(text) => Duration::parse(text).map_err(|error| anyhow::anyhow!("--until: {error}"))?.0,
+        None => Span(planned.saturating_add(spec.promotion.monitor.0.0)),
+    };
+    let experiment = Experiment { spec: spec.clone(), world, seed: args.seed, limit };
+    let jobs = args.jobs.unwrap_or_else(parallel::cores);
+    let played = parallel::run("rollouts", runs, jobs, |number| experiment.play(number))?;
+    Ok(Report::new(&experiment, onset(setup), &played))
+}
+
+/// When the first regression begins.
+fn onset(setup: &Setup) -> Span {
+    setup.regressions.iter().map(|change| change.at.0).min().unwrap_or_default()
+}
+
+fn in_json(case: &Case, report: &Report, expected: &[Compared]) -> Value {
+    json!({"case": case.title(), "report": report, "expected": expected})
+}
+
+fn print(
+    title: Option<String>,
+    case: &Case,
+    spec: &RolloutSpec,
+    setup: &Setup,
+    report: &Report,
+    expected: &[Compared],
+) {
+    let versions = format!("{}: {} -> {}", spec.model, spec.stable.version, spec.canary.version);
+    output::line(title.map_or(versions, |title| format!("{title}\n{}", case.title())));
+    let wrong: Vec<String> = setup.regressions.iter().map(ToString::to_string).collect();
+    let wrong = if wrong.is_empty() { "a canary equal to stable".to_owned() } else { wrong.join("; ") };
+    output::line(format!(
+        "{} rollouts at {:.0} requests/s, {wrong}; drawn counts through the analyzer's fold and the planner",
+        report.runs, setup.per_second
+    ));
+    output::line("");
+    simulate::print(report, onset(setup).as_secs_f64());
+    for Compared { sentence, holds } in expected {
+        let word = match holds {
+            Some(true) => "as expected",
+            Some(false) => "NOT AS EXPECTED",
+            None => "for reference",
+        };
+        output::line(format!("{word}: {sentence}"));
+    }
+    output::line("");
+}
