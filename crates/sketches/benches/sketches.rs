@@ -1,5 +1,5 @@
 //! What filling, merging and writing summaries costs: `cargo bench -p serin-sketches --bench sketches`.
-#![expect(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
 

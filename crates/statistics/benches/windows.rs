@@ -2,7 +2,7 @@
 //!
 //! A window is the one of the specification's tables: 10 s at 10 000 requests a minute with a tenth for the canary, so 167
 //! and 1500 answers.
-#![expect(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+#![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
 

@@ -9,7 +9,7 @@
 //! Source: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686).
 
 use crate::numeric::is_inner;
-use crate::two_means::{Grid, ln_product};
+use crate::two_means::{Excesses, Grid};
 
 /// The largest `lam` for which all factors stay positive (exclusive).
 pub fn lam_limit(limit: f64, sign: f64) -> f64 {
@@ -18,10 +18,17 @@ pub fn lam_limit(limit: f64, sign: f64) -> f64 {
 
 /// `ln e` of one window for one bet. 0 (no evidence) without values or with a bet out of range.
 pub fn ln_e(canary: &Grid, lam: f64, limit: f64, sign: f64) -> f64 {
-    if !(is_inner(limit) && lam > 0.0 && lam < lam_limit(limit, sign)) {
-        return 0.0;
+    let [ln_e] = ln_e_each(canary, [lam], limit, sign);
+    ln_e
+}
+
+/// [`ln_e`] of several bets at once.
+pub(crate) fn ln_e_each<const N: usize>(canary: &Grid, lams: [f64; N], limit: f64, sign: f64) -> [f64; N] {
+    if !is_inner(limit) {
+        return [0.0; N];
     }
-    ln_product(canary, sign * lam, limit)
+    let excesses = Excesses::around(canary, limit);
+    lams.map(|lam| if lam > 0.0 && lam < lam_limit(limit, sign) { excesses.ln_product(sign * lam) } else { 0.0 })
 }
 
 #[cfg(test)]

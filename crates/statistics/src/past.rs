@@ -122,23 +122,40 @@ const MAX_BINS: usize = 4096;
 
 /// Control's past histogram over integer keys (log bins or linear grid points), with fractional weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StoredHist")]
 pub struct PastHist {
     zeros: f64,
     first: i32,
     weights: Vec<f64>,
-    n: f64,
+    /// Weight of the bins from each one on: computed once per window, read for every level.
+    #[serde(skip)]
+    from: Vec<f64>,
+}
+
+/// What is persisted of a [`PastHist`].
+#[derive(Deserialize)]
+struct StoredHist {
+    zeros: f64,
+    first: i32,
+    weights: Vec<f64>,
+}
+
+impl From<StoredHist> for PastHist {
+    fn from(StoredHist { zeros, first, weights }: StoredHist) -> Self {
+        let mut hist = Self { zeros, first, weights, from: Vec::new() };
+        hist.sum_up();
+        hist
+    }
 }
 
 impl PastHist {
     /// Adds a window.
     pub fn push(&mut self, window: impl IntoIterator<Item = (i32, u64)>, phi: f64) {
         self.zeros *= phi;
-        self.n *= phi;
         for weight in &mut self.weights {
             *weight *= phi;
         }
         for (key, count) in window {
-            self.n += count as f64;
             if key == ZERO_KEY {
                 self.zeros += count as f64;
             } else {
@@ -146,34 +163,44 @@ impl PastHist {
             }
         }
         self.fold();
+        self.sum_up();
+    }
+
+    /// Sums from the top: the small weights of a tail are added before the large ones.
+    fn sum_up(&mut self) {
+        let mut sum = 0.0;
+        self.from.clear();
+        self.from.extend(self.weights.iter().rev().map(|weight| {
+            sum += weight;
+            sum
+        }));
+        self.from.reverse();
     }
 
     /// Forgotten number of values.
     pub fn n(&self) -> f64 {
-        self.n
+        self.zeros + self.from.first().copied().unwrap_or(0.0)
     }
 
     /// The smallest bin with a cumulative weight of at least `level` of all; `None` without values.
     pub fn key_at(&self, level: f64) -> Option<i32> {
-        let target = level * self.n();
-        let mut seen = self.zeros;
-        if self.weights.is_empty() || (self.zeros > 0.0 && seen >= target) {
+        let (n, target) = (self.n(), level * self.n());
+        if self.weights.is_empty() || (self.zeros > 0.0 && self.zeros >= target) {
             return (self.zeros > 0.0).then_some(ZERO_KEY);
         }
-        let bins = (self.first..).zip(&self.weights);
-        let found = bins.into_iter().find_map(|(key, &weight)| {
-            seen += weight;
-            (weight > 0.0 && seen >= target).then_some(key)
-        });
+        // `from[i]` is what lies above bin `i - 1`.
+        let start = self.from[1..].partition_point(|above| n - above < target);
+        let found = (start..self.weights.len()).find(|&at| self.weights[at] > 0.0);
         // Rounding may leave the sum a hair below the target of a level near 1.
-        found.or_else(|| self.weights.iter().rposition(|&weight| weight > 0.0).map(|at| self.first + at as i32))
+        let found = found.or_else(|| self.weights.iter().rposition(|&weight| weight > 0.0));
+        found.map(|at| self.first + at as i32)
     }
 
     /// Weight above a bin.
     pub fn above(&self, key: i32) -> f64 {
         let skip = i64::from(key) + 1 - i64::from(self.first);
         let skip = usize::try_from(skip.max(0)).unwrap_or(usize::MAX);
-        self.weights.iter().skip(skip).sum()
+        self.from.get(skip).copied().unwrap_or(0.0)
     }
 
     /// `(weight above key + 0.5) / (N + 1)`: the past rate of exceedance, strictly between 0 and 1.

@@ -11,7 +11,7 @@
 //! Sources: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686) for one sample; Fan, Grama, Liu 2015 for the moments form.
 
 use crate::Line;
-use crate::numeric::{ln, ln_1p};
+use crate::numeric::{is_inner, ln, ln_1p};
 
 /// Grid values in [0, 1] with their counts.
 pub type Grid = [(f64, u64)];
@@ -27,45 +27,113 @@ pub fn lam_limit(n_c: f64, n_s: f64, b0: f64, line: Line) -> f64 {
     (1.0 / canary).min(1.0 / control)
 }
 
+/// Both arms of one window around the centres of its bets: made once, then asked for every bet.
+pub struct TwoGrids {
+    canary: Excesses,
+    control: Excesses,
+    b0: f64,
+    line: Line,
+}
+
+impl TwoGrids {
+    /// Bets at control's mean `b0`. `None` (no evidence) if an arm is empty or a centre is out of range.
+    pub fn new(canary: &Grid, control: &Grid, b0: f64, line: Line) -> Option<Self> {
+        let a0 = line.at(b0);
+        let (canary, control) = (Excesses::around(canary, a0), Excesses::around(control, b0));
+        let usable = is_inner(a0) && is_inner(b0) && line.v > 0.0 && canary.n > 0.0 && control.n > 0.0;
+        usable.then_some(Self { canary, control, b0, line })
+    }
+
+    /// `ln e` for the bet `lam` against the null of the given sign; 0 (no evidence) if the bet is out of range.
+    pub fn ln_e(&self, lam: f64, sign: f64) -> f64 {
+        let (n_c, n_s) = (self.canary.n, self.control.n);
+        if !(lam > 0.0 && lam < lam_limit(n_c, n_s, self.b0, Line { sign, ..self.line })) {
+            return 0.0;
+        }
+        let up = sign * lam;
+        let down = up * self.line.v * n_c / n_s;
+        self.canary.ln_product(up) + self.control.ln_product(-down)
+    }
+}
+
 /// `ln e` of one window from histograms, for one bet `lam` at control's mean `b0`. 0 (no evidence) if an arm is empty or
 /// the bet is out of range.
 pub fn ln_e_grid(canary: &Grid, control: &Grid, lam: f64, b0: f64, line: Line) -> f64 {
-    let (n_c, n_s) = (size(canary), size(control));
-    let a0 = line.at(b0);
-    let inside = |p: f64| p > 0.0 && p < 1.0;
-    if n_c == 0.0 || n_s == 0.0 || !inside(a0) || !inside(b0) || line.v <= 0.0 {
-        return 0.0;
-    }
-    if !(lam > 0.0 && lam < lam_limit(n_c, n_s, b0, line)) {
-        return 0.0;
-    }
-    let up = line.sign * lam;
-    let down = up * line.v * n_c / n_s;
-    ln_product(canary, up, a0) + ln_product(control, -down, b0)
+    TwoGrids::new(canary, control, b0, line).map_or(0.0, |grids| grids.ln_e(lam, line.sign))
 }
 
-/// Largest count whose factors are multiplied out.
-const SMALL_COUNT: u64 = 15;
+/// Counts from this one on are weighed with the logarithm of each factor: the rounding of a product, times such a count,
+/// could be seen.
+const LARGE_COUNT: u64 = 1 << 16;
 
-/// `x^n` for `n` of at most 15, without a branch: the points of a grid are then computed side by side.
-fn small_power(x: f64, n: u64) -> f64 {
-    let (x2, bit) = (x * x, |mask: u64, power: f64| if n & mask == 0 { 1.0 } else { power });
-    let (x4, x8) = (x2 * x2, x2 * x2 * x2 * x2);
-    bit(1, x) * bit(2, x2) * (bit(4, x4) * bit(8, x8))
+/// Factors of one block: few enough that a lane of them cannot underflow, whatever the bet.
+const BLOCK: usize = 32;
+const LANES: usize = 8;
+
+/// The values of one arm less the centre of the bets, sorted by the binary digits of their counts.
+///
+/// `prod f_i^h_i` is `prod_b (product of the f_i whose h_i has digit b)^(2^b)`: no powers, no logarithm per value. Each product
+/// is taken in fixed lanes, so that it is computed side by side and in the same order everywhere.
+pub(crate) struct Excesses {
+    /// Per binary digit: `2^b` and the end of its excesses.
+    digits: Vec<(u64, usize)>,
+    excesses: Vec<f64>,
+    n: f64,
 }
 
-/// `sum_i h[i] ln(1 + slope (x_i - center))`, all factors positive. Logarithms are dear: the factors of sparse grid points
-/// are multiplied first, and one logarithm is taken of their product before it leaves the safe range.
-pub(crate) fn ln_product(grid: &Grid, slope: f64, center: f64) -> f64 {
-    let (mut sum, mut product) = (0.0, 1.0_f64);
-    for &(x, count) in grid {
-        let excess = slope * (x - center);
-        let factor = 1.0 + excess;
-        if count > SMALL_COUNT || !(1e-6..1e6).contains(&factor) {
-            sum += count as f64 * ln_1p(excess);
+impl Excesses {
+    pub(crate) fn around(grid: &Grid, center: f64) -> Self {
+        let used = grid.iter().fold(0, |used, &(_, count)| used | count);
+        let total: u32 = grid.iter().map(|(_, count)| count.count_ones()).sum();
+        // Every value is written and kept only if its count has the digit: no branch to guess. The last slot is spare.
+        let (mut digits, mut excesses, mut end) = (Vec::new(), vec![0.0; total as usize + 1], 0);
+        for digit in (0..u64::BITS).map(|b| 1 << b).filter(|digit| used & digit > 0) {
+            for (x, count) in grid {
+                excesses[end] = x - center;
+                end += usize::from(count & digit > 0);
+            }
+            digits.push((digit, end));
+        }
+        Self { digits, excesses, n: size(grid) }
+    }
+
+    /// `sum_i h[i] ln(1 + slope (x_i - center))`, all factors positive.
+    pub(crate) fn ln_product(&self, slope: f64) -> f64 {
+        let (mut sum, mut start) = (0.0, 0);
+        for &(digit, end) in &self.digits {
+            let excesses = &self.excesses[start..end];
+            start = end;
+            let ln_factors = if digit < LARGE_COUNT { ln_product(excesses, slope) } else { ln_sum(excesses, slope) };
+            sum += digit as f64 * ln_factors;
+        }
+        sum
+    }
+}
+
+fn ln_sum(excesses: &[f64], slope: f64) -> f64 {
+    excesses.iter().map(|excess| ln_1p(slope * excess)).sum()
+}
+
+/// `ln prod (1 + slope excess)`; one logarithm is taken before the product leaves the safe range.
+fn ln_product(excesses: &[f64], slope: f64) -> f64 {
+    let (mut sum, mut product) = (0.0, 1.0);
+    for block in excesses.chunks(BLOCK) {
+        let mut lanes = [1.0; LANES];
+        let (rows, rest) = block.as_chunks::<LANES>();
+        for row in rows {
+            for (lane, excess) in lanes.iter_mut().zip(row) {
+                *lane *= 1.0 + slope * excess;
+            }
+        }
+        for (lane, excess) in lanes.iter_mut().zip(rest) {
+            *lane *= 1.0 + slope * excess;
+        }
+        let factor: f64 = lanes.iter().product();
+        if !(1e-100..1e100).contains(&factor) {
+            sum += ln_sum(block, slope);
             continue;
         }
-        product *= small_power(factor, count);
+        product *= factor;
         if !(1e-150..1e150).contains(&product) {
             sum += ln(product);
             product = 1.0;
@@ -115,12 +183,14 @@ mod tests {
 
     #[test]
     fn products_equal_sums_of_logarithms() {
-        for slope in [0.9, -0.9, 1e-3, 900.0] {
-            let grid: Vec<(f64, u64)> = (0..513_u32).map(|i| (f64::from(i) / 512.0, 7 * u64::from(i) % 23)).collect();
-            let center = if slope > 1.0 { 1e-9 } else { 0.4 };
-            let plain: f64 = grid.iter().map(|&(x, n)| n as f64 * (1.0 + slope * (x - center)).ln()).sum();
-            let got = ln_product(&grid, slope, center);
-            assert!((got - plain).abs() <= 1e-10 * plain.abs().max(1.0), "{slope}: {got} {plain}");
+        for scale in [1, 23, 1 << 20, 1 << 40] {
+            for (slope, center) in [(0.9, 0.4), (-0.9, 0.4), (1e-3, 0.4), (900.0, 1e-9), (1e12, 1e-13), (1e-9, 0.4)] {
+                let count = |i: u32| scale * (7 * u64::from(i) % 23) + u64::from(i % 3);
+                let grid: Vec<(f64, u64)> = (0..513).map(|i| (f64::from(i) / 512.0, count(i))).collect();
+                let plain: f64 = grid.iter().map(|&(x, n)| n as f64 * ln_1p(slope * (x - center))).sum();
+                let got = Excesses::around(&grid, center).ln_product(slope);
+                assert!((got - plain).abs() <= 1e-10 * plain.abs().max(1.0), "{scale} {slope}: {got} {plain}");
+            }
         }
     }
 

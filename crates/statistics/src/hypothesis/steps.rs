@@ -11,7 +11,7 @@ use crate::bets::{
 };
 use crate::counts::{poisson_limit_ln_e, poisson_ln_e};
 use crate::numeric::{exp, is_inner, ln};
-use crate::two_means::{Grid, ln_e_grid};
+use crate::two_means::{Grid, TwoGrids};
 use crate::{Line, PastHist, PastMean, one_mean, one_rate, two_rates};
 
 /// `ln e` per bet; empty where nothing can be bet (no evidence).
@@ -118,9 +118,8 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
         (Part::Limit { fail, pass, sign }, Past::Mean(past), View::Grid(canary), _) => {
             let past = past.current();
             let sd = if past.n() >= super::MIN_PAST { past.sd() } else { PastMean::default().sd() };
-            let side = |limit: f64, sign: f64| {
-                limit_mean_bets(sd, limit, sign).map(|lam| one_mean::ln_e(canary, lam, limit, sign))
-            };
+            let side =
+                |limit: f64, sign: f64| one_mean::ln_e_each(canary, limit_mean_bets(sd, limit, sign), limit, sign);
             Steps::of(side(fail.at, sign), side(pass.at, -sign))
         }
         (Part::Limit { fail, pass, sign }, _, canary, _) => {
@@ -159,12 +158,11 @@ fn rate_steps(canary: Rate, control: Rate, b_hat: f64, healthy: f64, line: Line)
 fn mean_steps(canary: &Grid, control: &Grid, past: &PastMean, line: Line) -> Steps {
     let size = |grid: &Grid| grid.iter().map(|&(_, count)| count).sum::<u64>() as f64;
     let (n_c, n_s) = (size(canary), size(control));
-    if n_c == 0.0 || n_s == 0.0 {
-        return Steps::default();
-    }
+    // The centres are the same for both directions.
+    let Some(grids) = TwoGrids::new(canary, control, past.mean(), line) else { return Steps::default() };
     let side = |line: Line| {
         let bets = mean_bets(past, n_c, n_s, line);
-        bets.map(|(b0, lams)| lams.map(|lam| ln_e_grid(canary, control, lam, b0, line))).into_iter().flatten()
+        bets.map(|(_, lams)| lams.map(|lam| grids.ln_e(lam, line.sign))).into_iter().flatten()
     };
     Steps::of(side(line), side(line.reversed()))
 }
