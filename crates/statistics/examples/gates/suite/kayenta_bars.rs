@@ -4,7 +4,7 @@
 //! said, 500 to 4000 runs a figure.
 
 use serin_sketches::{CappedHist, LinHist, LogHist, Rate, Summary};
-use serin_statistics::kayenta::{self, MetricConfig, MetricPair, Thresholds};
+use serin_statistics::kayenta::{self, Label, MetricConfig, MetricPair, Thresholds};
 use serin_statistics::{
     Direction, Finding, Hypothesis, HypothesisSpec, Margin, Measure, ln_weighted_average, p_anytime, rejects, score,
     weighted_holm,
