@@ -120,7 +120,7 @@ pub(super) fn false_passes(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
     for scenario in at_the_margin() {
         for &canary in if lab.short { &[0.1][..] } else { &[0.05, 0.1] } {
-            let runs = lab.runs(2000, 60);
+            let runs = lab.runs(2000, 300);
             let measured = Measured::new(lab, runs, &scenario, (canary, Control::TenTimes), Until::Passed);
             let name = format!("false PASS, {}, canary {} %", scenario.name, 100.0 * canary);
             rows.push(Row::new("G3", name, Unit::Share, measured.power()).at_most(0.05));
