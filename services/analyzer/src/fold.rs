@@ -273,13 +273,10 @@ fn partial_row(record: &Record) -> Result<Bytes, FoldError> {
 }
 
 fn partial_of(row: &[u8]) -> Result<WindowClosed, FoldError> {
-    let unreadable = |cause: &str| FoldError(format!("the analyzer's row of a partial window cannot be read: {cause}"));
-    let (head, body) = row.split_at_checked(5).ok_or_else(|| unreadable("it is cut off"))?;
-    if head[0] != rows::FORMAT {
-        return Err(unreadable("its format is unknown"));
-    }
-    let version = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
-    decode::<WindowClosed>(version, body).map_err(|error| unreadable(&error.to_string()))
+    let what = "a partial window";
+    let unreadable = |cause: &str| FoldError(format!("the analyzer's row of {what} cannot be read: {cause}"));
+    let (version, body) = rows::body(what, row)?.split_first_chunk().ok_or_else(|| unreadable("it is cut off"))?;
+    decode::<WindowClosed>(u32::from_le_bytes(*version), body).map_err(|error| unreadable(&error.to_string()))
 }
 
 fn delete_partials(id: &RolloutId, window: &WindowKey, parts: impl Iterator<Item = i32>, rows: &mut dyn Rows) {

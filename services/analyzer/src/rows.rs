@@ -11,8 +11,8 @@ use serin_stream::fold::FoldError;
 
 use crate::window::WindowKey;
 
-/// First byte of every row; a reader refuses any other.
-pub(crate) const FORMAT: u8 = 1;
+/// First byte of every row; a reader refuses any other. Format 1 had hypotheses without limits, memories and newcomers.
+pub(crate) const FORMAT: u8 = 2;
 
 /// Prefix of all rows that hold the progress of the partitions of `events`.
 pub(crate) const PROGRESS: &[u8] = b"p";
@@ -109,13 +109,25 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
 
 /// The value of a row.
 pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, FoldError> {
-    match bytes.split_first() {
-        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|error| {
-            FoldError(format!("the analyzer's row of {what} cannot be read ({error}); delete the state to rebuild it"))
-        }),
-        Some((format, _)) => Err(FoldError(format!(
-            "the analyzer's row of {what} has format {format}, this build reads {FORMAT}; use a newer build"
-        ))),
-        None => Err(FoldError(format!("the analyzer's row of {what} is empty"))),
-    }
+    let body = body(what, bytes)?;
+    postcard::from_bytes(body)
+        .map_err(|error| FoldError(format!("the analyzer's row of {what} cannot be read: {error}; {REBUILD}")))
 }
+
+/// What follows the format byte of a row.
+pub(crate) fn body<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a [u8], FoldError> {
+    let (&format, body) =
+        bytes.split_first().ok_or_else(|| FoldError(format!("the analyzer's row of {what} is empty; {REBUILD}")))?;
+    let way_out = match format {
+        FORMAT => return Ok(body),
+        ..FORMAT => "let the rollouts end under the version that wrote it, or",
+        _ => "run the version that wrote it, or a newer one; or",
+    };
+    Err(FoldError(format!(
+        "the analyzer's row of {what} has format {format}, this build reads {FORMAT}: {way_out} {REBUILD}"
+    )))
+}
+
+/// Rows are a cache of `windows`: the way out that always works.
+const REBUILD: &str = "delete the topic `analyzer-changelog` and the analyzer's state directory, and it reads `windows` anew \
+                       (verdicts on what is still retained are written once more, with the same ids)";

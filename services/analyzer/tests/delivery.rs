@@ -302,13 +302,13 @@ proptest! {
     }
 }
 
-/// Rows as they were written by the build that introduced format 1: warm-up, evidence and a waiting window. Whoever changes
+/// Rows as they were written by the build that introduced format 2: warm-up, evidence and a waiting window. Whoever changes
 /// the layout of a row raises the format and says how old rows are read. `SERIN_BLESS=1` writes the file anew.
 #[test]
-fn rows_of_format_1_are_still_read() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rows-v1.bin");
+fn rows_of_format_2_are_read() {
+    let path = golden("rows-v2.bin");
     if std::env::var_os("SERIN_BLESS").is_some() {
-        std::fs::write(path, frame(&some_rows())).unwrap();
+        std::fs::write(&path, frame(&some_rows())).unwrap();
     }
     let golden = unframe(&std::fs::read(path).unwrap());
     assert!(golden.len() > 12);
@@ -322,6 +322,42 @@ fn rows_of_format_1_are_still_read() {
     assert_eq!(world.verdicts.iter().map(|verdict| verdict.step).collect::<Vec<_>>(), [0, -1]);
     assert!(world.verdicts[0].metrics[0].canary.n > 10);
     assert!(world.verdicts[1].warmup_events.unwrap() > 300);
+}
+
+#[test]
+fn rows_of_another_format_are_refused_with_the_way_out() {
+    let old = unframe(&std::fs::read(golden("rows-v1.bin")).unwrap());
+    let refusal = |rows: Vec<(Bytes, Bytes)>| World::new(13).harness.reset(rows.into_iter().collect()).unwrap_err();
+    insta::assert_snapshot!(refusal(old.clone()), @"the analyzer's row of progress has format 1, this build reads 2: let the rollouts end under the version that wrote it, or delete the topic `analyzer-changelog` and the analyzer's state directory, and it reads `windows` anew (verdicts on what is still retained are written once more, with the same ids)");
+    // Each kind of row says so, whichever is read first.
+    for what in ["progress", "a rollout", "a hypothesis", "warm-up", "a partial window"] {
+        let newer = |(key, value): (Bytes, Bytes)| {
+            let format = if kind_of(&key) == what { 9 } else { 2 };
+            (key, Bytes::from([&[format], &value[1..]].concat()))
+        };
+        let rows: Vec<_> = unframe(&std::fs::read(golden("rows-v2.bin")).unwrap()).into_iter().map(newer).collect();
+        let text = refusal(rows).to_string();
+        let want =
+            format!("the analyzer's row of {what} has format 9, this build reads 2: run the version that wrote it");
+        assert!(text.starts_with(&want), "{text}");
+    }
+}
+
+fn kind_of(key: &[u8]) -> &'static str {
+    if key[0] == b'p' {
+        return "progress";
+    }
+    let end = key.iter().position(|&byte| byte == 0).unwrap();
+    match key[end + 1] {
+        b'a' => "a rollout",
+        b'h' => "a hypothesis",
+        b'w' => "warm-up",
+        _ => "a partial window",
+    }
+}
+
+fn golden(name: &str) -> String {
+    format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn some_rows() -> Vec<(Bytes, Bytes)> {
