@@ -18,6 +18,8 @@ pub mod local;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+#[cfg(any(feature = "embedded", feature = "store"))]
+pub mod native;
 mod partition;
 pub mod record;
 pub mod rows;

@@ -17,7 +17,7 @@ mod telemetry;
 mod time;
 mod verbs;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 
@@ -28,6 +28,9 @@ const EXIT_CONFIG: u8 = 64;
 /// What was asked for could not be done.
 const EXIT_FAILED: u8 = 2;
 
+/// Longest wait for databases to close at the end: a flush of the write buffers takes less.
+const CLOSING: Duration = Duration::from_secs(10);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -37,7 +40,12 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_FAILED);
         }
     };
-    match runtime.block_on(run(cli.verb)) {
+    let ended = runtime.block_on(run(cli.verb));
+    drop(runtime);
+    if !serin_stream::native::wait_until_closed(CLOSING) {
+        tracing::warn!("a database was not closed in time");
+    }
+    match ended {
         Ok(code) => code,
         Err(error) => {
             report(&error);

@@ -16,6 +16,7 @@ use crate::{
         storage::{Change, Image, Place, Storage, StorageError, Stored},
     },
     log::LogError,
+    native::Open,
     store::in_use_or,
 };
 
@@ -32,6 +33,7 @@ const MAX_WAL_BYTES: u64 = 128 << 20;
 /// The storage of an embedded log.
 pub struct RocksStorage {
     db: DB,
+    _open: Open,
     /// Tells the keeper by its end that the log is gone.
     _alive: Sender<()>,
 }
@@ -45,7 +47,7 @@ impl RocksStorage {
             let error = in_use_or(folder, doing, &error);
             failed(doing, &error.cause)
         })?;
-        let storage = Self { db, _alive: alive };
+        let storage = Self { db, _open: Open::new(), _alive: alive };
         storage.check_format(folder)?;
         Ok(storage)
     }
@@ -60,7 +62,7 @@ impl RocksStorage {
         let families = [RECORDS, META].map(|name| ColumnFamilyDescriptor::new(name, options()));
         let db = DB::open_cf_descriptors_as_secondary(&options(), folder, scratch, families)
             .map_err(|error| failed(doing, &error))?;
-        Ok(Self { db, _alive: alive })
+        Ok(Self { db, _open: Open::new(), _alive: alive })
     }
 
     /// Takes over what the process that writes has written since.

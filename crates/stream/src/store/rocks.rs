@@ -12,6 +12,7 @@ use rocksdb::{
 };
 
 use super::{Changes, Store, StoreError, Stores, in_use_or};
+use crate::native::Open;
 
 type Db = DBWithThreadMode<MultiThreaded>;
 
@@ -35,6 +36,7 @@ impl Default for RocksLimits {
 #[derive(Clone)]
 pub struct RocksStores {
     db: Arc<Db>,
+    open: Arc<Open>,
     options: Options,
 }
 
@@ -56,7 +58,7 @@ impl RocksStores {
             open()
         });
         let db = db.map_err(|error| in_use_or(folder, "opening the state directory", &error))?;
-        Ok(Self { db: Arc::new(db), options })
+        Ok(Self { db: Arc::new(db), open: Arc::new(Open::new()), options })
     }
 }
 
@@ -88,6 +90,7 @@ impl Stores for RocksStores {
     fn open(&self, stage: &str, partition: i32) -> Result<Box<dyn Store>, StoreError> {
         let store = RocksStore {
             db: Arc::clone(&self.db),
+            _open: Arc::clone(&self.open),
             options: self.options.clone(),
             family: format!("{stage}-{partition:04}"),
         };
@@ -99,6 +102,7 @@ impl Stores for RocksStores {
 /// One column family.
 struct RocksStore {
     db: Arc<Db>,
+    _open: Arc<Open>,
     options: Options,
     family: String,
 }
