@@ -14,6 +14,9 @@ use rocksdb::{
 use super::{Changes, Store, StoreError, Stores, in_use_or};
 use crate::native::Open;
 
+/// Room that a new column family needs at least: the file of options is written anew.
+const ROOM_BYTES: usize = 1 << 20;
+
 type Db = DBWithThreadMode<MultiThreaded>;
 
 /// Bounds of the memory of all stores of a process together.
@@ -110,6 +113,7 @@ struct RocksStore {
 impl RocksStore {
     fn create(&self) -> Result<(), StoreError> {
         if self.db.cf_handle(&self.family).is_none() {
+            probe(&self.db.path().join(format!("{}.room", self.family)))?;
             self.db.create_cf(&self.family, &self.options).map_err(failed("creating a column family"))?;
         }
         Ok(())
@@ -118,6 +122,18 @@ impl RocksStore {
     fn family(&self) -> Arc<rocksdb::BoundColumnFamily<'_>> {
         self.db.cf_handle(&self.family).expect("it was created when the store was opened")
     }
+}
+
+/// Whether there is room for a column family. One that runs out of it half-way exists and cannot be reached until the process
+/// is started again, so that it is better not begun.
+fn probe(file: &Path) -> Result<(), StoreError> {
+    let written = std::fs::write(file, vec![0; ROOM_BYTES]);
+    // Half of it may be there.
+    let removed = std::fs::remove_file(file);
+    written.and(removed).map_err(|error| StoreError {
+        doing: "looking for room for a column family",
+        cause: format!("{}: {error}", file.display()),
+    })
 }
 
 fn failed(doing: &'static str) -> impl Fn(rocksdb::Error) -> StoreError {
@@ -203,6 +219,18 @@ mod tests {
         assert_eq!(rows(store.as_ref(), b"b"), []);
         store.clear().unwrap();
         assert_eq!(rows(store.as_ref(), b""), []);
+    }
+
+    #[test]
+    fn a_store_for_which_there_was_no_room_opens_once_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = RocksStores::open(folder.path(), RocksLimits::default()).unwrap();
+        // Whoever writes there finds the disk full.
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("s-0001.room")).unwrap();
+        let error = Stores::open(&stores, "s", 1).err().unwrap();
+        assert!(error.to_string().contains("No space left"), "{error}");
+        let mut store = Stores::open(&stores, "s", 1).unwrap();
+        store.write(vec![("k".into(), Some("v".into()))]).unwrap();
     }
 
     #[test]
