@@ -14,7 +14,7 @@ use crate::{
     local::lock,
     log::{Assignment, Log, LogError, Membership},
     store::Stores,
-    task::{TaskHandle, TaskParts},
+    task::{TaskHandle, TaskParts, TaskStatus},
 };
 
 /// How long the loop waits for news of the group: the longest delay of a stop and of the published health.
@@ -158,7 +158,10 @@ impl Manager {
     }
 
     fn publish(&self, error: Option<&LogError>) {
-        let tasks = self.tasks.iter().map(|(partition, task)| (*partition, task.status())).collect();
+        // What waits for the task before is not running either.
+        let opening = |partition: &i32| (*partition, TaskStatus { partition: *partition, ..TaskStatus::default() });
+        let running = self.tasks.iter().map(|(partition, task)| (*partition, task.status()));
+        let tasks = self.waiting.iter().map(opening).chain(running).collect();
         let error = error.map(ToString::to_string);
         *lock(&self.health) = StageHealth { tasks, error, assigned: self.assigned };
     }
