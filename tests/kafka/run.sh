@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs one Apache Kafka node (broker and controller, KRaft) on the loopback interface, in the foreground.
 #
-#   run.sh [--port N] [--controller-port N] [--data DIR] [--heap SIZE] [--set KEY=VALUE]... [--stop-with-parent]
+#   run.sh [--port N] [--controller-port N] [--data DIR] [--heap SIZE] [--set KEY=VALUE]... [--cluster ID] [--stop-with-parent]
 #
 #   --port N             where clients connect (default 9092)
 #   --controller-port N  the controller's port (default: the port after that)
@@ -10,6 +10,8 @@
 #   --heap SIZE          Java heap (default 256m)
 #   --set KEY=VALUE      any further broker property; @PORT@, @CONTROLLER_PORT@ and @DATA@ are filled in
 #   --scram NAME=SECRET  a user who may sign in with SCRAM-SHA-512, where a listener takes it; counts for new data only
+#   --cluster ID         one of several nodes of the cluster with this id (22 characters of base64); --set node.id and
+#                        controller.quorum.voters, the same voters for all nodes
 #   --stop-with-parent   for programs: this process becomes the node, and is killed, its data removed, when its standard
 #                        input ends before a line is read from it. Whoever holds the other end cannot leave a broker
 #                        behind, not even when killed
@@ -22,12 +24,12 @@ usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 fail() { printf 'run.sh: %s (see run.sh --help)\n' "$1" >&2; exit 64; }
 number() { [[ $2 =~ ^[0-9]+$ && $2 -ge 1 && $2 -le 65535 ]] || fail "$1 wants a port number, not '$2'"; }
 
-port=9092 controller_port='' data='' heap=256m settings=() users=() stop_with_parent=''
+port=9092 controller_port='' data='' heap=256m settings=() users=() cluster='' stop_with_parent=''
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit 0 ;;
         --stop-with-parent) stop_with_parent=yes; shift; continue ;;
-        --port | --controller-port | --data | --heap | --set | --scram) [ $# -ge 2 ] || fail "$1 wants a value" ;;
+        --port | --controller-port | --data | --heap | --set | --scram | --cluster) [ $# -ge 2 ] || fail "$1 wants a value" ;;
         *) fail "unknown argument '$1'" ;;
     esac
     case $1 in
@@ -36,6 +38,7 @@ while [ $# -gt 0 ]; do
         --data) data=$2 ;;
         --heap) [[ $2 =~ ^[0-9]+[mMgG]$ ]] || fail "--heap wants a size such as 256m, not '$2'"; heap=$2 ;;
         --set) [[ $2 == ?*=* ]] || fail "--set wants KEY=VALUE, not '$2'"; settings+=("$2") ;;
+        --cluster) [[ $2 =~ ^[A-Za-z0-9_-]{22}$ ]] || fail "--cluster wants 22 characters of base64, not '$2'"; cluster=$2 ;;
         --scram)
             [[ $2 == ?*=?* ]] || fail "--scram wants NAME=SECRET"
             users+=(--add-scram "SCRAM-SHA-512=[name=${2%%=*},password=${2#*=}]")
@@ -72,8 +75,12 @@ jvm=(java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -Djava.awt.headl
     "-Dlog4j2.configurationFile=$here/log4j2.properties" -cp "$classpath")
 
 if [ ! -e "$data/log/meta.properties" ]; then
-    cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c 1-22)
-    "${jvm[@]}" -Xmx64m kafka.tools.StorageTool format --standalone -t "$cluster" -c "$data/server.properties" \
+    quorum=()
+    if [ -z "$cluster" ]; then
+        cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c 1-22)
+        quorum=(--standalone)
+    fi
+    "${jvm[@]}" -Xmx64m kafka.tools.StorageTool format ${quorum[@]+"${quorum[@]}"} -t "$cluster" -c "$data/server.properties" \
         ${users[@]+"${users[@]}"} >&2
 fi
 server=("${jvm[@]}" "-Xms$heap" "-Xmx$heap" kafka.Kafka "$data/server.properties")

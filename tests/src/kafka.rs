@@ -9,6 +9,8 @@
 //! With `SERIN_TEST_BROKERS` set, the shared broker is that cluster. Tests that stop a node, or need other properties, start
 //! one of their own all the same.
 
+mod cluster;
+
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
@@ -24,6 +26,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
+
+pub use self::cluster::{Cluster, NODES};
 
 /// The environment variable that names another cluster to test against, as `host:port,host:port`.
 pub const BROKERS_ENV: &str = "SERIN_TEST_BROKERS";
@@ -43,6 +47,8 @@ pub struct BrokerOptions {
     pub properties: Vec<(String, String)>,
     /// Users, with their passwords, who may sign in with SCRAM-SHA-512 where a listener takes it.
     pub scram_users: Vec<(String, String)>,
+    /// Id of the cluster that this is one of several nodes of. `properties` then name its id and the voters.
+    pub cluster: Option<String>,
 }
 
 /// A Kafka cluster to test against: a node of our own, or the one that `SERIN_TEST_BROKERS` names.
@@ -85,15 +91,17 @@ impl Broker {
 
     /// Starts a broker of one's own and waits until it serves: for tests that stop it, or that need other properties.
     pub fn start(options: BrokerOptions) -> Result<Broker> {
-        let ports = free_ports()?;
-        let data =
-            tempfile::Builder::new().prefix("serin-kafka.").tempdir().context("a folder for the broker's data")?;
-        let mut broker = Broker {
-            bootstrap: format!("127.0.0.1:{}", ports.0),
-            node: Some(Node { ports, data, options, running: None }),
-        };
+        let mut broker = Broker::new(free_ports()?, options)?;
         broker.start_again()?;
         Ok(broker)
+    }
+
+    /// A node that does not run yet.
+    fn new(ports: (u16, u16), options: BrokerOptions) -> Result<Broker> {
+        let data =
+            tempfile::Builder::new().prefix("serin-kafka.").tempdir().context("a folder for the broker's data")?;
+        let bootstrap = format!("127.0.0.1:{}", ports.0);
+        Ok(Broker { bootstrap, node: Some(Node { ports, data, options, running: None }) })
     }
 
     /// Where clients connect (`bootstrap.servers`).
@@ -113,6 +121,29 @@ impl Broker {
             Some(running) => running.kill().context("stopping the broker"),
             None => Ok(()),
         }
+    }
+
+    /// Asks the node to end (SIGTERM) and waits for it. Data and ports are kept for [`Broker::start_again`].
+    pub fn shut_down(&mut self, limit: Duration) -> Result<()> {
+        self.signal("-TERM")?;
+        let node = self.own_node()?;
+        let Some(mut running) = node.running.take() else { return Ok(()) };
+        let deadline = Instant::now() + limit;
+        while running.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                running.kill().context("stopping the broker")?;
+                bail!("the broker did not end within {limit:?} when asked");
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        running.kill().context("letting go of the broker")
+    }
+
+    /// Sends a signal to the node, such as `-STOP`.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let pid = self.pid().context("no node of ours runs")?.to_string();
+        ensure!(Command::new("kill").args([signal, &pid]).status()?.success(), "kill {signal} {pid}");
+        Ok(())
     }
 
     /// Starts a stopped node again, on its data and ports, and waits until it serves.
@@ -146,6 +177,9 @@ impl Node {
         }
         for (name, password) in &self.options.scram_users {
             command.arg("--scram").arg(format!("{name}={password}"));
+        }
+        if let Some(cluster) = &self.options.cluster {
+            command.args(["--cluster", cluster]);
         }
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().with_context(|| format!("cannot run {}", script.display()))?;
