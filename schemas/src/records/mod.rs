@@ -5,6 +5,8 @@
 
 mod control;
 mod event;
+#[cfg(feature = "next-schema")]
+mod next;
 mod rollout;
 mod verdict;
 mod window;
@@ -25,8 +27,8 @@ use crate::codec::{Codec, Record};
 
 /// Names every record with the schema files of all versions that can be read; the last is the one that is written.
 macro_rules! records {
-    ($($record:ident = $name:literal { $($version:literal),+ })+) => {
-        $(impl Record for $record {
+    ($($(#[$condition:meta])* $record:ident = $name:literal { $($version:literal),+ })+) => {
+        $($(#[$condition])* impl Record for $record {
             const NAME: &'static str = $name;
             const VERSION: u32 = last(&[$($version),+]);
 
@@ -43,7 +45,7 @@ macro_rules! records {
 
         /// Calls `visitor` with every record type: for tables, tools and tests.
         pub fn visit_all(visitor: &mut impl RecordVisitor) {
-            $(visitor.visit::<$record>();)+
+            $($(#[$condition])* visitor.visit::<$record>();)+
         }
     };
 }
@@ -63,6 +65,7 @@ records! {
     Feedback = "feedback" { 1 }
     Heartbeat = "heartbeat" { 1 }
     Control = "control" { 1 }
+    #[cfg(not(feature = "next-schema"))]
     WindowClosed = "window_closed" { 1 }
     ClosedThrough = "closed_through" { 1 }
     Verdict = "verdict" { 1 }

@@ -62,6 +62,10 @@ pub struct WindowClosed {
     pub cells: Vec<Cell>,
     /// One entry per arm that had events.
     pub arms: Vec<ArmCounts>,
+    /// What closed it: the field of a made-up version 2.
+    #[cfg(feature = "next-schema")]
+    #[serde(default)]
+    pub closed_by: Option<String>,
 }
 
 /// A partition's promise: a window of maturity `m` of a rollout with grace `g` has been written when `end + m + g` is at or

@@ -79,6 +79,8 @@ impl Rollout {
             maturity: self.plan.streams[key.stream],
             cells,
             arms,
+            #[cfg(feature = "next-schema")]
+            closed_by: Some("aggregator".to_owned()),
         })
     }
 

@@ -199,6 +199,8 @@ impl<'a> Player<'a> {
                 maturity,
                 cells,
                 arms: counts.collect(),
+                #[cfg(feature = "next-schema")]
+                closed_by: None,
             });
         }
         for window in windows {
