@@ -8,6 +8,8 @@ export CARGO_TARGET_DIR
 SERIN := $(CARGO_TARGET_DIR)/release/serin
 DEMO_ARGS ?=
 GATES_ARGS ?=
+CHAOS_MINUTES ?= 30
+CHAOS_SEED ?= 1
 
 .PHONY: help
 help: ## this list
@@ -41,6 +43,11 @@ demo-seeds: build test-deps ## the demo with five seeds on the embedded log and 
 .PHONY: test
 test: test-deps ## all tests, those against a real Kafka included
 	scripts/test.sh
+
+.PHONY: chaos
+chaos: test-deps ## faults on three real brokers for CHAOS_MINUTES (30), then everything recomputed; CHAOS_SEED repeats a run
+	scripts/build-next.sh
+	CHAOS_MINUTES=$(CHAOS_MINUTES) CHAOS_SEED=$(CHAOS_SEED) cargo test --release --locked --workspace --test chaos -- --nocapture
 
 .PHONY: lint
 lint: deps ## formatting, clippy, documentation, dependency rules

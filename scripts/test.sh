@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+scripts/build-next.sh
 cargo build --release --locked --workspace
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

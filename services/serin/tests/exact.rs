@@ -54,6 +54,7 @@ fn windows_equal_events_after_many_kills() -> Result<()> {
 
     let (events, windows) = (pipeline.tail("events")?, pipeline.tail("windows")?);
     let report = oracle::compare(&events, &windows)?;
+    assert_eq!(report.stale, 0, "a killed process wrote after its successor");
     assert_eq!(report.incarnations, kills + 1);
     let requests = summary["requests"].as_u64().context("requests")?;
     // A call whose answer was cut by a kill is asked again under the same id: it may be two events, and is one request.

@@ -29,6 +29,7 @@ fn demo_with_kills(pipeline: &mut Pipeline, kills: &[(Moment, &'static str)]) ->
     three_outcomes(&summary);
     pipeline.stop_all()?;
     let report = oracle::compare(&pipeline.tail("events")?, &pipeline.tail("windows")?)?;
+    assert_eq!(report.stale, 0, "a killed process wrote after its successor");
     let requests = summary["requests"].as_u64().context("requests")?;
     let lost = requests.checked_sub(report.requests as u64).context("more events than requests")?;
     let twice = report.predictions - report.requests;

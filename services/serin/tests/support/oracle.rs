@@ -35,6 +35,8 @@ pub(crate) struct Report {
     pub(crate) requests: usize,
     /// Records that stand on the log more than once under the same sequence number.
     pub(crate) repeated: usize,
+    /// Records of processes that a newer one had replaced: they count for nothing.
+    pub(crate) stale: usize,
     /// Processes of routers that wrote.
     pub(crate) incarnations: usize,
     /// Windows compared.
@@ -110,6 +112,7 @@ fn expected(events: &[Value]) -> Result<(Windows, Report)> {
         windows.extend(one.closed.into_iter().map(|(key, contents)| ((partition, key), contents)));
         report.predictions += one.predictions;
         report.repeated += one.repeated;
+        report.stale += one.stale;
         requests.extend(one.requests);
         writers.extend(one.newest.into_values().flatten());
     }
@@ -143,6 +146,7 @@ struct Partition {
     closed: BTreeMap<Key, Contents>,
     predictions: usize,
     repeated: usize,
+    stale: usize,
     requests: HashSet<RequestId>,
 }
 
@@ -150,28 +154,37 @@ impl Partition {
     fn record(&mut self, record: &Value) -> Result<()> {
         match record["type"].as_str() {
             Some("prediction") => self.prediction(read(record)?),
-            Some("feedback") => self.feedback(read(record)?),
+            Some("feedback") => {
+                self.feedback(read(record)?);
+                Ok(())
+            }
             Some("heartbeat") => self.heartbeat(&read(record)?),
             Some("control") => self.control(read(record)?),
             other => anyhow::bail!("a record of type {other:?} on events: {record}"),
         }
     }
 
-    /// Whether a record counts: the first with its number, and of the writer's newest process.
-    fn is_new(&mut self, writer: &Writer) -> Result<bool> {
+    /// Whether a record is of the writer's newest process; what a killed one had under way may come after its successor's.
+    fn is_current(&mut self, writer: &Writer) -> bool {
         let incarnations = self.newest.entry(writer.name.clone()).or_default();
-        ensure!(
-            incarnations.last().is_none_or(|newest| writer.incarnation >= *newest),
-            "an old process wrote: {writer:?}"
-        );
+        if incarnations.last().is_some_and(|newest| writer.incarnation < *newest) {
+            self.stale += 1;
+            return false;
+        }
         incarnations.insert(writer.incarnation);
-        let new = self.seen.insert((writer.name.clone(), writer.incarnation, writer.seq));
-        self.repeated += usize::from(!new);
-        Ok(new)
+        true
+    }
+
+    /// Whether a record counts: the first with its number, and of the writer's newest process.
+    fn is_new(&mut self, writer: &Writer) -> bool {
+        let current = self.is_current(writer);
+        let new = current && self.seen.insert((writer.name.clone(), writer.incarnation, writer.seq));
+        self.repeated += usize::from(current && !new);
+        new
     }
 
     fn prediction(&mut self, prediction: Prediction) -> Result<()> {
-        if !self.is_new(&prediction.writer)? {
+        if !self.is_new(&prediction.writer) {
             return Ok(());
         }
         self.predictions += 1;
@@ -188,8 +201,8 @@ impl Partition {
         Ok(())
     }
 
-    fn feedback(&mut self, feedback: Feedback) -> Result<()> {
-        if self.is_new(&feedback.writer)? {
+    fn feedback(&mut self, feedback: Feedback) {
+        if self.is_new(&feedback.writer) {
             let labels = self.labels.entry(feedback.request_id).or_default();
             for (name, value) in feedback.values {
                 let label = labels.entry(name).or_insert((i64::MIN, 0.0));
@@ -198,10 +211,12 @@ impl Partition {
                 }
             }
         }
-        Ok(())
     }
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<()> {
+        if !self.is_current(&heartbeat.writer) {
+            return Ok(());
+        }
         ensure!(heartbeat.drops.is_empty(), "a router dropped events: {heartbeat:?}");
         self.watermark = self.watermark.max(Some(heartbeat.low_watermark));
         self.close(None);

@@ -1,0 +1,398 @@
+//! What is done to the pipeline, one fault after the other, and how it is seen to be over it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
+use rand_chacha::ChaCha8Rng;
+use rdkafka::{
+    consumer::{BaseConsumer, Consumer as _},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use serde_json::Value;
+use serin_tests::{
+    kafka::{Cluster, NODES, client_config},
+    link::State,
+};
+
+use crate::{
+    fleet::{Fleet, MEMBERS, PATIENCE, ZONES, has_small_disks, role_and_peer},
+    support::{SERIN, wait_until},
+};
+
+/// Partitions of every topic.
+pub(crate) const PARTITIONS: usize = 2;
+
+/// Longer than a transaction may stay open.
+const BEYOND_TRANSACTIONS: Duration = Duration::from_secs(35);
+
+/// Unusable records of one fault, on each partition: few enough for the circuit breaker.
+const POISON: usize = 5;
+
+/// The processes that share their work with another one.
+const PAIRED: [&str; 6] = ["aggregator-a", "aggregator-b", "analyzer-a", "analyzer-b", "controller-a", "controller-b"];
+
+/// The order in which processes are given a new binary: who reads a record before who writes it.
+const READERS_FIRST: [&str; 7] =
+    ["analyzer-a", "analyzer-b", "controller-a", "controller-b", "aggregator-a", "aggregator-b", "router"];
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    Killed,
+    TakenOver,
+    RouterKilled,
+    Zombie,
+    RouterFrozen,
+    StateWiped,
+    DiskFull,
+    BrokerKilled,
+    BrokerStopped,
+    BrokerFrozen,
+    LinkRefusing,
+    LinkSilent,
+    ZoneCutOff,
+    CutBeyondTransactions,
+    RollingRestart,
+    NewBinary,
+    Poison,
+}
+
+impl Fault {
+    /// Every kind once, for the short run.
+    pub(crate) const ALL: [Self; 17] = [
+        Self::Killed,
+        Self::BrokerKilled,
+        Self::TakenOver,
+        Self::RouterKilled,
+        Self::LinkRefusing,
+        Self::Zombie,
+        Self::BrokerFrozen,
+        Self::StateWiped,
+        Self::NewBinary,
+        Self::LinkSilent,
+        Self::DiskFull,
+        Self::RouterFrozen,
+        Self::Poison,
+        Self::ZoneCutOff,
+        Self::BrokerStopped,
+        Self::CutBeyondTransactions,
+        Self::RollingRestart,
+    ];
+
+    /// In words.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "kill -9, started again at once",
+            Self::TakenOver => "kill -9, started again after the other took over",
+            Self::RouterKilled => "kill -9 of the router",
+            Self::Zombie => "SIGSTOP until the other took over, then SIGCONT",
+            Self::RouterFrozen => "SIGSTOP of the router, then SIGCONT",
+            Self::StateWiped => "kill -9 and the state directory wiped",
+            Self::DiskFull => "disk full while taking over",
+            Self::BrokerKilled => "broker kill -9, started again",
+            Self::BrokerStopped => "broker stopped, started again",
+            Self::BrokerFrozen => "broker SIGSTOP, then SIGCONT",
+            Self::LinkRefusing => "connections to all brokers refused",
+            Self::LinkSilent => "one broker unreachable",
+            Self::ZoneCutOff => "zone cut off until the other took over",
+            Self::CutBeyondTransactions => "zone cut off beyond the transaction timeout",
+            Self::RollingRestart => "rolling restart",
+            Self::NewBinary => "rolling restart to a binary with an added field",
+            Self::Poison => "garbage on events",
+        }
+    }
+}
+
+/// What a kind of fault has come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) injected: u32,
+    /// From the end of the fault until all was ready and verdicts came again.
+    pub(crate) slowest: Duration,
+}
+
+/// The pipeline, and whoever breaks it.
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) fleet: Fleet,
+    rng: ChaCha8Rng,
+    prefix: String,
+    pub(crate) counts: BTreeMap<Fault, Count>,
+    /// Kinds that cannot be shown here, with the reason.
+    pub(crate) not_shown: BTreeMap<Fault, &'static str>,
+    /// Records of `routing` seen so far, by partition and offset: the topic is compacted.
+    pub(crate) routing: BTreeMap<(i64, i64), Value>,
+}
+
+impl World {
+    pub(crate) fn new(cluster: Cluster, fleet: Fleet, prefix: &str, seed: u64) -> Self {
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        let (counts, not_shown, routing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { cluster, fleet, rng, prefix: prefix.to_owned(), counts, not_shown, routing }
+    }
+
+    /// A kind of fault for a long run; what takes long comes less often. The new binary is for once.
+    pub(crate) fn draw(&mut self) -> Fault {
+        loop {
+            let fault = *Fault::ALL.choose(&mut self.rng).expect("there are faults");
+            let rare = matches!(fault, Fault::CutBeyondTransactions | Fault::RollingRestart);
+            let shown = !self.not_shown.contains_key(&fault) && fault != Fault::NewBinary;
+            if shown && (!rare || self.rng.random_bool(0.3)) {
+                return fault;
+            }
+        }
+    }
+
+    /// Injects a fault, ends it, and waits until the pipeline is over it. Returns what was done.
+    pub(crate) fn inject(&mut self, fault: Fault) -> Result<String> {
+        let what = self.do_it(fault).with_context(|| fault.name())?;
+        let ended = Instant::now();
+        self.recover().with_context(|| format!("after: {}, {what}", fault.name()))?;
+        let count = self.counts.entry(fault).or_default();
+        count.injected += 1;
+        count.slowest = count.slowest.max(ended.elapsed());
+        Ok(format!("{what}; recovered after {:.1} s", ended.elapsed().as_secs_f64()))
+    }
+
+    fn do_it(&mut self, fault: Fault) -> Result<String> {
+        match fault {
+            Fault::Killed => self.killed(false),
+            Fault::StateWiped => self.killed(true),
+            Fault::TakenOver => self.taken_over(),
+            Fault::RouterKilled => self.router_killed(),
+            Fault::Zombie => self.zombie(),
+            Fault::RouterFrozen => self.router_frozen(),
+            Fault::DiskFull => self.disk_full(),
+            Fault::BrokerKilled | Fault::BrokerStopped => self.broker_away(fault == Fault::BrokerKilled),
+            Fault::BrokerFrozen => self.broker_frozen(),
+            Fault::LinkRefusing => self.refused(),
+            Fault::LinkSilent => self.one_unreachable(),
+            Fault::ZoneCutOff => self.cut_off(Duration::ZERO),
+            Fault::CutBeyondTransactions => self.cut_off(BEYOND_TRANSACTIONS),
+            Fault::RollingRestart => self.roll(),
+            Fault::NewBinary => self.new_binary(),
+            Fault::Poison => self.poison(),
+        }
+    }
+
+    /// Waits until the cluster has all replicas, everybody is ready and new verdicts come, for which every partition of every
+    /// stage has to work.
+    pub(crate) fn recover(&mut self) -> Result<()> {
+        self.cluster.wait_until_whole(PATIENCE)?;
+        self.fleet.ready()?;
+        let before = self.written("verdicts")?;
+        wait_until(PATIENCE, || {
+            self.fleet.tend()?;
+            Ok(self.written("verdicts")? > before)
+        })
+        .with_context(|| format!("no new verdicts:\n{}", self.fleet.tasks()))?;
+        self.note_routing()
+    }
+
+    /// Notes the routing tables of now, before they are compacted away.
+    pub(crate) fn note_routing(&mut self) -> Result<()> {
+        for table in self.fleet.tail(&self.cluster.bootstrap(), "routing")? {
+            let place = |name: &str| table[name].as_i64().with_context(|| format!("no {name} in {table}"));
+            self.routing.insert((place("partition")?, place("offset")?), table);
+        }
+        Ok(())
+    }
+
+    /// Records and markers of a topic, over all partitions.
+    fn written(&self, topic: &str) -> Result<i64> {
+        let client: BaseConsumer = client_config(&self.cluster.bootstrap()).create()?;
+        let topic = format!("{}{topic}", self.prefix);
+        let end = |partition| Ok(client.fetch_watermarks(&topic, partition, Duration::from_secs(30))?.1);
+        (0..PARTITIONS as i32).map(end).sum()
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        *from.choose(&mut self.rng).expect("something to pick from")
+    }
+
+    /// How long something is away: the length of the fault.
+    fn pause(&mut self, from: Duration, to: Duration) {
+        let millis = self.rng.random_range(from.as_millis() as u64..=to.as_millis() as u64);
+        thread::sleep(Duration::from_millis(millis));
+    }
+
+    fn killed(&mut self, wipe: bool) -> Result<String> {
+        let name = self.pick(&PAIRED);
+        self.fleet.kill(name)?;
+        if wipe {
+            self.fleet.wipe(name)?;
+        }
+        self.fleet.start(name)?;
+        Ok(name.to_owned())
+    }
+
+    fn taken_over(&mut self) -> Result<String> {
+        let name = self.pick(&PAIRED);
+        self.fleet.kill(name)?;
+        self.peer_owns_all(name)?;
+        self.fleet.start(name)?;
+        Ok(name.to_owned())
+    }
+
+    fn peer_owns_all(&mut self, name: &str) -> Result<()> {
+        let (_, peer) = role_and_peer(name);
+        self.fleet.owns_all(peer.context("it shares its work")?, PARTITIONS)
+    }
+
+    fn router_killed(&mut self) -> Result<String> {
+        self.fleet.kill("router")?;
+        self.pause(Duration::ZERO, Duration::from_secs(3));
+        self.fleet.start("router")?;
+        Ok("router".to_owned())
+    }
+
+    fn zombie(&mut self) -> Result<String> {
+        let name = self.pick(&PAIRED);
+        self.fleet.freeze(name)?;
+        self.peer_owns_all(name)?;
+        self.fleet.thaw(name)?;
+        Ok(name.to_owned())
+    }
+
+    fn router_frozen(&mut self) -> Result<String> {
+        self.fleet.freeze("router")?;
+        self.pause(Duration::from_secs(2), Duration::from_secs(8));
+        self.fleet.thaw("router")?;
+        Ok("router".to_owned())
+    }
+
+    /// A process with a small disk that is full has to make room for another partition's state.
+    fn disk_full(&mut self) -> Result<String> {
+        if !has_small_disks() {
+            self.not_shown.insert(Fault::DiskFull, "no mount namespaces for this user");
+            bail!("this user may not make mount namespaces");
+        }
+        let name = self.pick(&PAIRED);
+        let (role, peer) = role_and_peer(name);
+        let peer = peer.context("it shares its work")?;
+        self.fleet.stop(name)?;
+        self.fleet.set_small_disk(name, true);
+        self.fleet.start(name)?;
+        self.fleet.ready()?;
+        self.fleet.fill_disk(name)?;
+        let errors = |fleet: &Fleet| fleet.log(name).matches("the state store failed").count();
+        let before = errors(&self.fleet);
+        self.fleet.kill(peer)?;
+        wait_until(PATIENCE, || Ok(errors(&self.fleet) > before))
+            .with_context(|| format!("{name} does not notice that its disk is full:\n{}", self.fleet.log(name)))?;
+        self.fleet.free_disk(name)?;
+        self.fleet.owns_all(name, PARTITIONS).context("the disk has room again")?;
+        self.fleet.start(peer)?;
+        self.fleet.ready()?;
+        self.fleet.stop(name)?;
+        self.fleet.set_small_disk(name, false);
+        self.fleet.start(name)?;
+        Ok(format!("{name} while {role} partitions of {peer} came"))
+    }
+
+    fn broker_away(&mut self, kill: bool) -> Result<String> {
+        let node = self.rng.random_range(0..NODES);
+        if kill {
+            self.cluster.node(node).stop()?;
+        } else {
+            self.cluster.node(node).shut_down(PATIENCE)?;
+        }
+        self.pause(Duration::from_secs(2), Duration::from_secs(10));
+        // Whatever happens meanwhile happens to two brokers.
+        if self.rng.random_bool(0.3) {
+            let name = self.pick(&PAIRED);
+            self.fleet.kill(name)?;
+            self.fleet.start(name)?;
+        }
+        self.cluster.node(node).start_again()?;
+        Ok(format!("broker {}", node + 1))
+    }
+
+    fn broker_frozen(&mut self) -> Result<String> {
+        let node = self.rng.random_range(0..NODES);
+        self.cluster.node(node).signal("-STOP")?;
+        self.pause(Duration::from_secs(3), Duration::from_secs(12));
+        self.cluster.node(node).signal("-CONT")?;
+        Ok(format!("broker {}", node + 1))
+    }
+
+    fn set_zone(&self, zone: usize, state: State) {
+        for node in 0..NODES {
+            self.cluster.link(zone, node).set(state);
+        }
+    }
+
+    fn refused(&mut self) -> Result<String> {
+        let zone = self.rng.random_range(0..ZONES);
+        self.set_zone(zone, State::Refusing);
+        self.pause(Duration::from_secs(1), Duration::from_secs(5));
+        self.set_zone(zone, State::Up);
+        Ok(format!("zone {zone}"))
+    }
+
+    fn one_unreachable(&mut self) -> Result<String> {
+        let (zone, node) = (self.rng.random_range(0..ZONES), self.rng.random_range(0..NODES));
+        self.cluster.link(zone, node).set(State::Silent);
+        self.pause(Duration::from_secs(3), Duration::from_secs(12));
+        self.cluster.link(zone, node).set(State::Up);
+        Ok(format!("zone {zone} from broker {}", node + 1))
+    }
+
+    /// Everybody in the other zone takes over; then the zone comes back, with all it had sent meanwhile.
+    fn cut_off(&mut self, at_least: Duration) -> Result<String> {
+        let zone = self.rng.random_range(0..ZONES);
+        let begun = Instant::now();
+        self.set_zone(zone, State::Silent);
+        for (name, _, _) in MEMBERS.iter().filter(|(name, _, of)| *of != zone && PAIRED.contains(name)) {
+            self.fleet.owns_all(name, PARTITIONS)?;
+        }
+        thread::sleep(at_least.saturating_sub(begun.elapsed()));
+        self.set_zone(zone, State::Up);
+        Ok(format!("zone {zone} for {:.0} s", begun.elapsed().as_secs_f64()))
+    }
+
+    /// Somebody writes what nobody can read; who has to put it aside is killed meanwhile.
+    fn poison(&mut self) -> Result<String> {
+        let producer: BaseProducer = client_config(&self.cluster.bootstrap()).create()?;
+        let topic = format!("{}events", self.prefix);
+        for partition in 0..PARTITIONS as i32 {
+            for _ in 0..POISON {
+                let record = BaseRecord::<(), str>::to(&topic).partition(partition).payload("garbage");
+                producer.send(record).map_err(|(error, _)| error)?;
+            }
+        }
+        let name = self.pick(&["aggregator-a", "aggregator-b"]);
+        self.fleet.kill(name)?;
+        producer.flush(PATIENCE)?;
+        self.fleet.start(name)?;
+        Ok(format!("{POISON} records on each partition, {name} killed"))
+    }
+
+    fn roll(&mut self) -> Result<String> {
+        for name in READERS_FIRST {
+            self.fleet.stop(name)?;
+            self.fleet.start(name)?;
+            self.fleet.ready()?;
+        }
+        Ok("all, readers first".to_owned())
+    }
+
+    fn new_binary(&mut self) -> Result<String> {
+        let binary = next_binary()?;
+        self.fleet.use_binary(&binary);
+        self.roll()
+    }
+}
+
+/// The binary whose windows have one field more, beside the one under test.
+pub(crate) fn next_binary() -> Result<PathBuf> {
+    let binary = Path::new(SERIN).with_file_name("serin-next");
+    ensure!(binary.exists(), "{} is missing; build it with scripts/build-next.sh", binary.display());
+    Ok(binary)
+}

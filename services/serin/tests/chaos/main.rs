@@ -1,0 +1,250 @@
+//! Process chaos on a real Kafka: three brokers, seven processes of Serin, faults one after the other, and in the end everything
+//! on the log recomputed and compared.
+//!
+//! As a test it injects every kind of fault once. With `CHAOS_MINUTES` it draws faults for that long; `CHAOS_SEED` repeats the
+//! same draws (`make chaos`). What is timing is the machine's: a seed repeats what is done, not how it interleaves.
+
+#![expect(clippy::print_stdout, reason = "progress and figures for whoever runs it")]
+
+mod faults;
+mod fleet;
+mod judge;
+mod load;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use serin_tests::kafka::{Cluster, unique_prefix};
+
+use faults::{Fault, PARTITIONS, World};
+use fleet::{Fleet, PATIENCE, ZONES};
+use judge::{Log, Report};
+use load::{Load, Tally};
+use support::{oracle, wait_until};
+
+/// The seed of the short run.
+const SEED: u64 = 1;
+
+#[test]
+fn whatever_breaks_windows_verdicts_and_tables_are_exactly_those_of_the_events() -> Result<()> {
+    let minutes = number("CHAOS_MINUTES")?;
+    let seed = number("CHAOS_SEED")?.unwrap_or(SEED);
+    // Told before anything is broken: a run that cannot show its last fault is a run for nothing.
+    faults::next_binary()?;
+    let prefix = unique_prefix("chaos");
+    let begun = Instant::now();
+    let mut world = start(&prefix, seed)?;
+    let mut load = Load::start(world.fleet.router(), world.fleet.apis());
+    let result = run(&mut world, &mut load, minutes, begun);
+    let outcome = result.and_then(|()| finish(&mut world, &mut load));
+    let again = match minutes {
+        Some(minutes) => format!("CHAOS_MINUTES={minutes} CHAOS_SEED={seed} make chaos"),
+        None => "cargo test --release --workspace --test chaos -- --nocapture".to_owned(),
+    };
+    match outcome {
+        Ok((log, report, tally)) => {
+            table(&world, &report, &tally, begun.elapsed());
+            println!("to run it again: {again}");
+            the_judge_notices(&log)
+        }
+        Err(error) => {
+            let logs = world.fleet.keep()?;
+            println!("to run it again: {again}; logs of the processes: {}", logs.display());
+            Err(error)
+        }
+    }
+}
+
+fn number(variable: &str) -> Result<Option<u64>> {
+    let Ok(text) = env::var(variable) else { return Ok(None) };
+    text.parse().map(Some).with_context(|| format!("{variable} is {text:?}; write a number"))
+}
+
+/// Brokers, topics and processes, all ready.
+fn start(prefix: &str, seed: u64) -> Result<World> {
+    let cluster = Cluster::start(ZONES)?;
+    let mut settings = vec![
+        format!("topology.prefix={prefix}"),
+        format!("topology.partitions={PARTITIONS}"),
+        "topology.replication=3".to_owned(),
+        "router.heartbeat_every=500ms".to_owned(),
+    ];
+    settings.extend(load::model_settings()?);
+    let zones = [cluster.bootstrap_of(0), cluster.bootstrap_of(1)];
+    let mut fleet = Fleet::new(&zones, &cluster.bootstrap(), &settings)?;
+    fleet.start_all()?;
+    fleet.ready()?;
+    Ok(World::new(cluster, fleet, prefix, seed))
+}
+
+/// One fault after the other: every kind, or for as long as was asked for.
+fn run(world: &mut World, load: &mut Load, minutes: Option<u64>, begun: Instant) -> Result<()> {
+    world.recover().context("before the first fault")?;
+    println!("{:>6} s  everything runs, verdicts come", begun.elapsed().as_secs());
+    let tell = |fault: Fault, what: &str, tally: &Tally| {
+        let (seconds, calls) = (begun.elapsed().as_secs(), tally.answered);
+        println!(
+            "{seconds:>6} s  {}: {what}; {calls} calls, {} rollouts",
+            fault.name(),
+            tally.ended.values().sum::<u64>()
+        );
+    };
+    let Some(minutes) = minutes else {
+        for fault in Fault::ALL {
+            if fault == Fault::DiskFull && !fleet::has_small_disks() {
+                world.not_shown.insert(fault, "this user may not make mount namespaces");
+                continue;
+            }
+            let what = world.inject(fault)?;
+            tell(fault, &what, &load.tally());
+        }
+        return Ok(());
+    };
+    let until = Duration::from_secs(60 * minutes);
+    let mut upgraded = false;
+    while begun.elapsed() < until {
+        // Half of the time with each binary.
+        let fault = if !upgraded && begun.elapsed() > until / 2 { Fault::NewBinary } else { world.draw() };
+        upgraded |= fault == Fault::NewBinary;
+        let what = world.inject(fault)?;
+        tell(fault, &what, &load.tally());
+    }
+    Ok(())
+}
+
+/// Lets the last rollout end, then compares all that is on the log.
+fn finish(world: &mut World, load: &mut Load) -> Result<(Log, Report, Tally)> {
+    let tally = load.finish()?;
+    world.fleet.ready()?;
+    let mut log = Log::default();
+    let mut found = (Report::default(), Vec::new());
+    // The last windows of the last rollout are written within a moment of its end.
+    let equal = wait_until(PATIENCE, || {
+        log = read(world)?;
+        found = log.judge();
+        Ok(found.1.is_empty())
+    });
+    let (report, differences) = found;
+    ensure!(equal.is_ok(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+    let replay = world.fleet.cli(&world.cluster.bootstrap(), &["replay", "--output", "json"])?;
+    let told: Value = serde_json::from_slice(&replay.stdout).context("what `serin replay` printed")?;
+    let verified = &told["verified"];
+    let all_equal = told["holds"] == true && verified["not_recomputed"] == 0 && verified["equal"] == log.verdicts.len();
+    ensure!(all_equal, "{} verdicts on the log, `serin replay` says {told}", log.verdicts.len());
+    ensure!(report.rollbacks > 0, "no rollout of the bad version ended: nothing is known of rollbacks");
+    Ok((log, report, tally))
+}
+
+fn read(world: &mut World) -> Result<Log> {
+    let brokers = world.cluster.bootstrap();
+    world.note_routing()?;
+    let tail = |topic| world.fleet.tail(&brokers, topic);
+    let unreadable = |record: &Value| record["type"].as_str().is_some_and(|kind| kind.starts_with("unknown"));
+    let (garbage, events) = tail("events")?.into_iter().partition(unreadable);
+    Ok(Log {
+        events,
+        garbage,
+        windows: tail("windows")?,
+        verdicts: tail("verdicts")?,
+        audit: tail("audit")?,
+        dead_letters: tail("dead-letters")?,
+        routing: world.routing.values().cloned().collect(),
+    })
+}
+
+fn table(world: &World, report: &Report, tally: &Tally, took: Duration) {
+    println!("\n{:<52} {:>8} {:>20}", "fault", "injected", "slowest recovery");
+    for (fault, count) in &world.counts {
+        println!("{:<52} {:>8} {:>18.1} s", fault.name(), count.injected, count.slowest.as_secs_f64());
+    }
+    let injected: u32 = world.counts.values().map(|count| count.injected).sum();
+    println!("{:<52} {injected:>8}", "all");
+    for (fault, why) in &world.not_shown {
+        println!("not shown here: {}: {why}", fault.name());
+    }
+    for ended in &world.fleet.ended {
+        let last = ended.log.lines().last().unwrap_or_default();
+        println!("{} ended by itself with {} and was started again: {last}", ended.name, ended.status);
+    }
+    let oracle::Report { predictions, windows, cells, observations, incarnations, .. } = report.windows;
+    println!(
+        "\n{} s; {} calls answered, {} not; {predictions} predictions on the log of {incarnations} routers",
+        took.as_secs(),
+        tally.answered,
+        tally.unanswered
+    );
+    println!(
+        "{windows} windows compared, {cells} cells (rollout, window, arm, metric, segment), {observations} observations"
+    );
+    println!(
+        "{} rollouts, {} rolled back, {} given up; {} controls, {} routing tables",
+        report.rollouts, report.rollbacks, tally.given_up, report.controls, report.tables
+    );
+    println!("ends: {:?}", tally.ended);
+    println!("differences: 0");
+}
+
+/// The comparison is worth something: whatever is wrong on the log is found.
+fn the_judge_notices(log: &Log) -> Result<()> {
+    let refuses = |what: &str, change: &dyn Fn(&mut Log)| {
+        let mut changed = log.clone();
+        change(&mut changed);
+        let (_, differences) = changed.judge();
+        ensure!(!differences.is_empty(), "the judge does not notice {what}");
+        Ok(())
+    };
+    let busy = |record: &Value| {
+        let cells = record["value"]["cells"].as_array().map_or(0, Vec::len);
+        record["type"] == "window_closed" && cells > 5
+    };
+    let window = log.windows.iter().position(busy).context("a window with cells")?;
+    let place = |records: &[Value], is: &dyn Fn(&Value) -> bool| records.iter().position(is).context("such a record");
+    let control = place(&log.windows, &|record| record["type"] == "control")?;
+    let prediction = place(&log.events, &|record| {
+        record["type"] == "prediction" && record["value"]["rollout"].is_string() && record["value"]["arm"] == "canary"
+    })?;
+    let rolled_back = place(&log.events, &|record| record["value"]["phase"] == "rolled_back")?;
+    let generation = log.events[rolled_back]["value"]["generation"].clone();
+    let table = place(&log.routing, &|record| record["value"]["generation"] == generation)?;
+    refuses("a doubled window", &|log| log.windows.push(log.windows[window].clone()))?;
+    refuses("a missing window", &|log| drop(log.windows.remove(window)))?;
+    refuses("a changed count", &|log| log.windows[window]["value"]["arms"][0]["predictions"] = json!(1_000_000))?;
+    refuses("a missing prediction", &|log| drop(log.events.remove(prediction)))?;
+    refuses("a doubled control", &|log| log.windows.insert(control, log.windows[control].clone()))?;
+    refuses("a doubled verdict", &|log| log.verdicts.push(log.verdicts[0].clone()))?;
+    refuses("an older generation", &|log| log.routing.push(log.routing[0].clone()))?;
+    refuses("a rollback without its table", &|log| drop(log.routing.remove(table)))?;
+    refuses("a rollback that did not happen", &|log| {
+        for record in log.events.iter_mut().chain(&mut log.windows) {
+            if record["value"]["phase"] == "rolled_back" {
+                record["value"]["phase"] = json!("completed");
+            }
+        }
+    })?;
+    refuses("a rollout that goes on", &|log| {
+        let going_on = log.routing[table].clone();
+        let place = log.routing.len();
+        log.routing.push(going_on);
+        log.routing[place]["value"]["generation"] = json!(1_000_000);
+        log.routing[place]["value"]["rollout"] = log.events[rolled_back]["value"]["rollout"].clone();
+    })?;
+    if let Some(letter) = log.dead_letters.first() {
+        refuses("a record that was put aside twice", &|log| log.dead_letters.push(letter.clone()))?;
+    }
+    refuses("an end that was told twice", &|log| {
+        let Some(end) = log.audit.iter().find(|record| record["value"]["kind"] == "rolled_back").cloned() else {
+            return;
+        };
+        log.audit.push(end);
+    })?;
+    if log.audit.is_empty() {
+        bail!("no audit");
+    }
+    Ok(())
+}
