@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
 use rdkafka::{
@@ -133,7 +133,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(cluster: Cluster, fleet: Fleet, prefix: &str, seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        let (counts, not_shown, routing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (counts, mut not_shown, routing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        if !has_small_disks() {
+            not_shown.insert(Fault::DiskFull, "this user may not make mount namespaces");
+        }
         Self { cluster, fleet, rng, prefix: prefix.to_owned(), counts, not_shown, routing }
     }
 
@@ -269,10 +272,6 @@ impl World {
 
     /// A process with a small disk that is full has to make room for another partition's state.
     fn disk_full(&mut self) -> Result<String> {
-        if !has_small_disks() {
-            self.not_shown.insert(Fault::DiskFull, "no mount namespaces for this user");
-            bail!("this user may not make mount namespaces");
-        }
         let name = self.pick(&PAIRED);
         let (role, peer) = role_and_peer(name);
         let peer = peer.context("it shares its work")?;
