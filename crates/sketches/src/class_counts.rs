@@ -39,6 +39,17 @@ impl ClassCounts {
         Ok(())
     }
 
+    /// Adds `count` observations of `class`.
+    pub fn insert_many(&mut self, class: &str, count: u64) -> Result<(), InsertError> {
+        if self.total.saturating_add(count) > MAX_COUNT {
+            return Err(InsertError::Full);
+        }
+        if count > 0 {
+            self.add((rank(class), class), count);
+        }
+        Ok(())
+    }
+
     /// Number of observations.
     pub fn total(&self) -> u64 {
         self.total

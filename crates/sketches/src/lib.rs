@@ -27,6 +27,7 @@ mod log_key;
 mod moments;
 mod pairs;
 mod rate;
+mod scatter;
 mod summary;
 mod varint;
 
@@ -42,6 +43,7 @@ pub use log_hist::{GAMMA, LN_GAMMA, LogHist, ZERO_KEY, key_nearest_edge, key_of,
 pub use moments::{Moments, UNITS_PER_ONE};
 pub use pairs::{Pair, Pairs};
 pub use rate::Rate;
+pub use scatter::{Scatter, class_position, log_position};
 pub use summary::{FORMAT_VERSION, Summary, SummaryKind};
 
 /// Largest number of observations in one summary: 2^53, the largest range in which every integer is an exact `f64`.
