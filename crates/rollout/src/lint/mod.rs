@@ -3,6 +3,7 @@
 
 mod bounds;
 mod decision;
+mod groups;
 mod measure;
 mod metrics;
 mod power;
@@ -36,6 +37,7 @@ pub(crate) fn findings(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Fin
     ramp::lint(spec, &mut found);
     sources::lint(spec, &mut found);
     metrics::lint(spec, &mut found);
+    groups::lint(spec, &mut found);
     decision::lint(spec, &mut found);
     if let Some(traffic) = traffic {
         power::lint(spec, traffic, &mut found);

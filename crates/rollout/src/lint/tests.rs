@@ -202,3 +202,25 @@ fn traffic_that_cannot_resolve_a_margin_is_warned_about() {
     let none = told(0.001);
     assert!(none.len() == 1 && none[0].contains("use shadow or blue-green"), "{none:#?}");
 }
+
+#[test]
+fn a_group_must_mean_something() {
+    let grouped = |name: &str| crate::GroupSpec { name: name.to_owned(), weight: 1.0 };
+    refused("metrics[0].group", "did you mean \"quality\"", |spec| {
+        spec.groups = vec![grouped("quality")];
+        spec.metrics[0].group = Some("qualty".to_owned());
+        spec.metrics[1].group = Some("quality".to_owned());
+    });
+    refused("metrics[0].scoreWeight", "can never fail", |spec| {
+        spec.groups = vec![grouped("quality")];
+        for metric in &mut spec.metrics {
+            metric.group = Some("quality".to_owned());
+        }
+        spec.metrics[0].score_weight = 0.0;
+    });
+    warned("groups[0]", "never judged", |spec| spec.groups = vec![grouped("quality")]);
+    refused("groups[0].weight", "finite number", |spec| {
+        spec.groups = vec![crate::GroupSpec { weight: -1.0, ..grouped("quality") }];
+        spec.metrics[0].group = Some("quality".to_owned());
+    });
+}

@@ -55,6 +55,16 @@ impl MetricSpec {
     pub fn margin_or_default(&self) -> Margin {
         self.margin.or(self.kind.default_margin()).unwrap_or_default()
     }
+
+    /// How long after its end a window of this metric is complete: what it needs of a request comes within that. Labels come
+    /// within their maturity, the other answer to a mirrored call within one more window.
+    pub fn settles_after(&self, window: Duration) -> Duration {
+        match self.kind {
+            _ if self.source.needs_label() => self.maturity,
+            MetricKind::Disagreement => window,
+            _ => Duration::default(),
+        }
+    }
 }
 
 /// What kind of quantity a metric is, and so which test judges it.
