@@ -15,9 +15,10 @@ pub use control::{Control, Phase, Route, RouterStatus, RoutingTable, TableApplie
 pub use event::{ArmDrops, Assignment, Feedback, Heartbeat, Origin, Prediction, Writer};
 pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};
 pub use verdict::{
-    ArmSummary, Decision, Estimate, HealthIssue, MetricResult, MetricVerdict, NoDataReason, Reason, Role, Verdict,
+    ArmSummary, Correction, Decision, Estimate, GroupVerdict, HealthIssue, MetricResult, MetricVerdict, NoDataReason,
+    Reason, Role, Verdict,
 };
-pub use window::{ArmCounts, Cell, ClosedThrough, WindowClosed};
+pub use window::{ArmCounts, Cell, ClosedThrough, Population, WindowClosed};
 
 use std::sync::LazyLock;
 
@@ -66,9 +67,9 @@ records! {
     Heartbeat = "heartbeat" { 1 }
     Control = "control" { 1 }
     #[cfg(not(feature = "next-schema"))]
-    WindowClosed = "window_closed" { 1 }
+    WindowClosed = "window_closed" { 1, 2 }
     ClosedThrough = "closed_through" { 1 }
-    Verdict = "verdict" { 1 }
+    Verdict = "verdict" { 1, 2 }
     RoutingTable = "routing_table" { 1 }
     RouterStatus = "router_status" { 1 }
     Command = "command" { 1 }

@@ -1,6 +1,6 @@
-//! `window_closed` as a build of tomorrow might have it: version 2, with one optional field more. For the test of a rolling upgrade.
+//! `window_closed` as a build of tomorrow might have it: version 3, with one optional field more. For the test of a rolling upgrade.
 //!
-//! Invariant: version 2 is version 1 and a field with a default, as docs/records.md says a change must be.
+//! Invariant: version 3 is version 2 and a field with a default, as docs/records.md says a change must be.
 
 use std::sync::LazyLock;
 
@@ -8,9 +8,10 @@ use super::WindowClosed;
 use crate::codec::{Codec, Record};
 
 const V1: &str = include_str!("../../avro/window_closed.v1.avsc");
+const V2: &str = include_str!("../../avro/window_closed.v2.avsc");
 
-static V2: LazyLock<String> = LazyLock::new(|| {
-    let mut schema: serde_json::Value = serde_json::from_str(V1).expect("schema files are checked by the tests");
+static V3: LazyLock<String> = LazyLock::new(|| {
+    let mut schema: serde_json::Value = serde_json::from_str(V2).expect("schema files are checked by the tests");
     let added = serde_json::json!({"name": "closed_by", "type": ["null", "string"], "default": null});
     schema["fields"].as_array_mut().expect("a record has fields").push(added);
     schema.to_string()
@@ -18,10 +19,10 @@ static V2: LazyLock<String> = LazyLock::new(|| {
 
 impl Record for WindowClosed {
     const NAME: &'static str = "window_closed";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn codec() -> &'static Codec {
-        static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new("window_closed", &[(1, V1), (2, V2.as_str())]));
+        static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new("window_closed", &[(1, V1), (2, V2), (3, V3.as_str())]));
         &CODEC
     }
 }

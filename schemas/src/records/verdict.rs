@@ -66,6 +66,21 @@ pub enum NoDataReason {
     LateShareDiffers,
     /// The arms do not hold the shares that were configured.
     SampleRatio,
+    /// The arms see different populations.
+    SegmentMix,
+    /// No mirrored call has both answers.
+    NoShadowTraffic,
+}
+
+/// How the corrected p-value of a failure was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Correction {
+    /// For all hypotheses of the rollout, by their shares of the budget.
+    #[default]
+    WeightedHolm,
+    /// Not at all: the metric is only watched.
+    None,
 }
 
 /// The value of a metric in one arm.
@@ -102,10 +117,37 @@ pub struct MetricVerdict {
     pub effect_high: Option<f64>,
     /// The margin in the unit of the effect, at the control's estimate.
     pub margin: Option<f64>,
+    /// Where the metric is held against numbers: what the canary must be shown to keep to pass.
+    #[serde(default)]
+    pub limit_pass: Option<f64>,
+    /// The number beyond which it fails; the effect is the difference from it.
+    #[serde(default)]
+    pub limit_fail: Option<f64>,
+    /// Whether the interval of the effect excludes zero on the good side.
+    #[serde(default)]
+    pub better: bool,
+    /// Of a capped mean: the share of the canary's values at the cap, whose size the mean does not see.
+    #[serde(default)]
+    pub at_cap: Option<f64>,
+    /// What the evidence is about where a metric has parts: a class, or a level of the distribution such as `p95`.
+    #[serde(default)]
+    pub culprit: Option<String>,
+    /// Whether the culprit is a class that control never showed.
+    #[serde(default)]
+    pub culprit_is_new: bool,
+    /// Where units rather than requests are assigned: how many answers count as one independent answer.
+    #[serde(default)]
+    pub design_effect: Option<f64>,
     /// ln of the e-value against "not worse than the margin".
     pub ln_e_fail: f64,
     /// ln of the e-value against "worse by at least the margin", since the step began.
     pub ln_e_pass: f64,
+    /// Anytime-valid p of the failure of this hypothesis alone, before any correction.
+    #[serde(default = "certain")]
+    pub p_anytime: f64,
+    /// How `p_fail` was made from it.
+    #[serde(default)]
+    pub correction: Correction,
     /// Anytime-valid p of the failure, after the correction for all hypotheses.
     pub p_fail: f64,
     /// Share of the false-rollback budget.
@@ -116,6 +158,27 @@ pub struct MetricVerdict {
     pub evidence_through: Option<EventTime>,
     /// One plain sentence.
     pub sentence: String,
+}
+
+fn certain() -> f64 {
+    1.0
+}
+
+/// What is known of a group of metrics; it counts once in the score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupVerdict {
+    /// Its name.
+    pub group: String,
+    /// What is known.
+    pub result: MetricResult,
+    /// Its weight in the score.
+    pub score_weight: f64,
+    /// Share of the false-rollback budget of its members over all traffic.
+    pub weight: f64,
+    /// ln of its e-value: the weighted average of its members' over all traffic.
+    pub ln_e_fail: f64,
+    /// End of the window in which it failed.
+    pub failed_at: Option<EventTime>,
 }
 
 /// Totals of one arm since the rollout's canary began.
@@ -188,6 +251,12 @@ pub struct Verdict {
     pub ln_e_rollback: f64,
     /// Per metric and segment.
     pub metrics: Vec<MetricVerdict>,
+    /// Per group of metrics.
+    #[serde(default)]
+    pub groups: Vec<GroupVerdict>,
+    /// Whether the canary is better in at least half of the judged metrics, and in two or more.
+    #[serde(default)]
+    pub stable_is_out_of_date: bool,
     /// Per arm.
     pub arms: Vec<ArmSummary>,
     /// What is wrong with the evidence.

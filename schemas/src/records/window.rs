@@ -40,6 +40,17 @@ pub struct ArmCounts {
     pub labelled: i64,
 }
 
+/// How many of an arm's compared answers had one segment value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Population {
+    /// The arm.
+    pub arm: Arm,
+    /// The value of a dimension, or `other`.
+    pub segment: Segment,
+    /// Answers that enter the comparison.
+    pub predictions: i64,
+}
+
 /// One partition's part of one window of one rollout and generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WindowClosed {
@@ -62,7 +73,10 @@ pub struct WindowClosed {
     pub cells: Vec<Cell>,
     /// One entry per arm that had events.
     pub arms: Vec<ArmCounts>,
-    /// What closed it: the field of a made-up version 2.
+    /// One entry per arm and frozen segment value that had answers; windows of maturity 0 only.
+    #[serde(default)]
+    pub population: Vec<Population>,
+    /// What closed it: the field of a made-up version 3.
     #[cfg(feature = "next-schema")]
     #[serde(default)]
     pub closed_by: Option<String>,

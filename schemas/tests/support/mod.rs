@@ -136,6 +136,7 @@ draw_enums! {
     Action { Apply, Promote, PromoteFull, Pause, Resume, Abort, StopAll }
     Arm { Stable, Control, Canary, Shadow }
     Assignment { Random, Sticky, Pinned, Targeted, Fallback, LeaseExpired, SwitchedOff, External }
+    Correction { WeightedHolm, None }
     Decision { Promote, Rollback, Continue, Hold }
     EventKind {
         Started, Refused, Advanced, Held, Resumed, Paused, Promoted, Completed, RolledBack, Aborted, Superseded, Warned,
@@ -143,7 +144,7 @@ draw_enums! {
     MetricResult { Pass, Fail, Undecided, NoData }
     NoDataReason {
         NoCanaryTraffic, NoControlTraffic, LabelsPending, LabelsMissing, ValueMissing, EventsLost, LateShareDiffers,
-        SampleRatio,
+        SampleRatio, SegmentMix, NoShadowTraffic,
     }
     Origin { Router, Intake }
     Phase {
@@ -165,12 +166,15 @@ draw_structs! {
     DeadLetter { stage, topic, partition, offset, code, message, key, value }
     Estimate { n, value }
     Feedback { request_id, observed_at, revision, values, classes, writer }
+    GroupVerdict { group, result, score_weight, weight, ln_e_fail, failed_at }
     HealthIssue { reason, policy, sentence }
     Heartbeat { writer, low_watermark, drops, leaving }
     MetricVerdict {
-        metric, segment, role, result, no_data, canary, control, effect, effect_low, effect_high, margin, ln_e_fail,
-        ln_e_pass, p_fail, weight, failed_at, evidence_through, sentence,
+        metric, segment, role, result, no_data, canary, control, effect, effect_low, effect_high, margin, limit_pass,
+        limit_fail, better, at_cap, culprit, culprit_is_new, design_effect, ln_e_fail, ln_e_pass, p_anytime, correction,
+        p_fail, weight, failed_at, evidence_through, sentence,
     }
+    Population { arm, segment, predictions }
     Prediction {
         request_id, model, version, arm, assignment, origin, rollout, generation, completed_at, latency_us, status, error,
         invalid_output, unit, outputs, classes, segments, writer,
@@ -188,9 +192,9 @@ draw_structs! {
     Segment { dimension, value }
     TableApplied { model, generation, lease_seq, apply_us }
     Verdict {
-        id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, arms,
-        health, warmup_events, frozen, sentence,
+        id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,
+        stable_is_out_of_date, arms, health, warmup_events, frozen, sentence,
     }
-    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms }
+    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population }
     Writer { name, incarnation, seq }
 }

@@ -61,12 +61,13 @@ impl Rollout {
             }
         }
         let lens = self.lenses.of(key.generation);
-        let (mut cells, mut arms) = (Vec::new(), Vec::new());
+        let (mut cells, mut arms, mut population) = (Vec::new(), Vec::new(), Vec::new());
         for (arm, counted) in ARMS.into_iter().zip(&window.arms) {
             if counted.counts != Counts::default() {
                 arms.push(counted.counts.of(arm));
             }
             counted.cells(arm, lens, &self.plan, key.stream, &mut cells);
+            counted.populations(arm, lens, &self.plan, &mut population);
         }
         self.forget(key, &window);
         (!arms.is_empty()).then(|| WindowClosed {
@@ -79,6 +80,7 @@ impl Rollout {
             maturity: self.plan.streams[key.stream],
             cells,
             arms,
+            population,
             #[cfg(feature = "next-schema")]
             closed_by: Some("aggregator".to_owned()),
         })
@@ -111,7 +113,7 @@ impl Rollout {
             for (place, arm) in window.arms.iter_mut().enumerate().filter(|(_, arm)| arm.dirty) {
                 arm.dirty = false;
                 arm.stored = true;
-                to.put(&rows::counts(number, key, place), rows::encode(&arm.counts)?);
+                to.put(&rows::counts(number, key, place), rows::encode(&(arm.counts, &arm.population))?);
                 for metric in (0..metrics).filter(|&metric| arm.has_cells(layout, metric)) {
                     let cells = arm.encoded(layout, metric);
                     to.put(&rows::cells(number, key, place, metric), rows::encode(&cells)?);
@@ -129,6 +131,7 @@ pub(crate) fn window_closed(mut window: WindowClosed) -> Result<Outgoing, FoldEr
         Err(EncodeError::TooLarge { bytes, .. }) => {
             tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log: its segments are left out");
             window.cells.retain(|cell| cell.segment.is_all());
+            window.population.clear();
             codec::encode(&window)
         }
         other => other,

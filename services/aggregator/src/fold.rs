@@ -3,7 +3,7 @@
 //! It keeps everything in memory and writes what changed into rows before each commit (see `state.rs`), so what it puts on
 //! `windows` does not depend on where commits and restarts fall.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     join::{Joins, Label, Met, Pending, meet},
     metrics::{self, Tally},
+    plan::class_hash,
     rollout::{Frontier, Rollout, Scratch, Work},
     rows::{self, Table},
     state::Model,
@@ -65,6 +66,58 @@ fn keep<T>(values: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
         values.insert(name.to_owned(), value);
     }
     fits
+}
+
+/// What a feedback says.
+struct Truths {
+    labels: Vec<(String, Label)>,
+    /// Hashes of classes.
+    classes: Vec<(String, Label<u64>)>,
+}
+
+impl Truths {
+    /// Without what is no number.
+    fn of(feedback: &Feedback) -> Self {
+        let revision = feedback.revision;
+        let usable = feedback.values.iter().filter(|(_, value)| value.is_finite());
+        Self {
+            labels: usable.map(|(name, &value)| (name.clone(), Label { revision, value })).collect(),
+            classes: feedback
+                .classes
+                .iter()
+                .map(|(name, class)| (name.clone(), Label { revision, value: class_hash(class) }))
+                .collect(),
+        }
+    }
+
+    /// What waits for a prediction.
+    fn waiting(pending: &Pending) -> Self {
+        let labels = pending.labels.iter().map(|(name, label)| (name.clone(), *label));
+        let classes = pending.truths.iter().map(|(name, label)| (name.clone(), *label));
+        Self { labels: labels.collect(), classes: classes.collect() }
+    }
+}
+
+/// Keeps labels until their prediction comes; returns how many were one too many.
+fn wait<T: Copy>(there: &mut BTreeMap<String, Label<T>>, labels: Vec<(String, Label<T>)>) -> usize {
+    let mut refused = 0;
+    for (name, label) in labels {
+        let mut known = there.get(&name).copied();
+        meet(&mut known, label);
+        refused += usize::from(known.is_some_and(|label| !keep(there, &name, label)));
+    }
+    refused
+}
+
+/// Puts labels where they are waited for.
+fn place<T: Copy>(names: &[String], into: &mut [Option<Label<T>>], labels: &[(String, Label<T>)]) -> Vec<Met> {
+    let known = labels.iter().filter_map(|(name, label)| Some((names.iter().position(|known| known == name)?, label)));
+    known.map(|(index, label)| meet(&mut into[index], *label)).collect()
+}
+
+/// The id under which a model server's event about a mirrored call waits: its request id is the live call's.
+fn mirrored(id: &str) -> String {
+    format!("{id}\0mirror")
 }
 
 fn too_many(refused: usize) -> Result<(), Poison> {
@@ -162,10 +215,17 @@ impl AggregatorFold {
             return Ok(());
         };
         rollout.prediction(prediction, place, &mut work!(self));
-        if self.joins.has_pending()
-            && let Some(pending) = self.joins.take_pending(id)
-        {
-            self.meet_pending(prediction, pending);
+        if self.joins.has_pending() {
+            let shadow = place.is_shadow();
+            if shadow && let Some(pending) = self.joins.pending(id) {
+                // The labels go on waiting for the live answer.
+                let truths = Truths::waiting(pending);
+                self.join_labels(id, &truths);
+            }
+            let waits = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
+            if let Some(pending) = self.joins.take_pending(&waits) {
+                self.meet_pending(prediction, pending, shadow);
+            }
         }
         Ok(())
     }
@@ -187,7 +247,8 @@ impl AggregatorFold {
                 self.tally.untracked += 1;
                 return Ok(());
             }
-            let pending = self.joins.pending_mut(id, expires, &mut self.tally);
+            let waits_for = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
+            let pending = self.joins.pending_mut(&waits_for, expires, &mut self.tally);
             let outputs =
                 report.outputs.iter().filter(|(name, value)| !keep(&mut pending.outputs, name, **value)).count();
             let classes = report.classes.iter().filter(|(name, class)| {
@@ -201,31 +262,30 @@ impl AggregatorFold {
     }
 
     /// A prediction has come for which something waited.
-    fn meet_pending(&mut self, prediction: &Prediction, pending: Pending) {
+    fn meet_pending(&mut self, prediction: &Prediction, pending: Pending, shadow: bool) {
         let id = prediction.request_id.as_str();
-        let Some(join) = self.joins.get(id, false).or_else(|| self.joins.get(id, true)) else {
-            self.tally.not_needed += u64::from(!pending.labels.is_empty());
+        let Some(join) = self.joins.get(id, shadow) else {
+            self.tally.not_needed += u64::from(pending.has_labels());
             return;
         };
         let number = join.rollout;
-        let labels: Vec<(String, Label)> = pending.labels.into_iter().collect();
-        if !labels.is_empty() {
-            self.join_labels(id, &labels);
+        if pending.has_labels() {
+            self.join_labels(id, &Truths::waiting(&pending));
         }
         if pending.outputs.is_empty() && pending.classes.is_empty() {
             return;
         }
         if let Some(rollout) = self.rollouts.get_mut(&number) {
             let report = Prediction { outputs: pending.outputs, classes: pending.classes, ..prediction.clone() };
-            if rollout.fill(&report, false, &mut work!(self)) {
+            if rollout.fill(&report, shadow, &mut work!(self)) {
                 self.tally.filled += 1;
             }
         }
     }
 
     fn feedback(&mut self, feedback: &Feedback) -> Result<(), Poison> {
-        if feedback.values.len() > MAX_FEEDBACK_VALUES {
-            let found = feedback.values.len();
+        let found = feedback.values.len() + feedback.classes.len();
+        if found > MAX_FEEDBACK_VALUES {
             return poison("too_many_values", format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"));
         }
         let id = feedback.request_id.as_str();
@@ -234,11 +294,9 @@ impl AggregatorFold {
             return Ok(());
         }
         self.writers.mark(&feedback.writer);
-        let usable = feedback.values.iter().filter(|(_, value)| value.is_finite());
-        let labels: Vec<(String, Label)> =
-            usable.map(|(name, value)| (name.clone(), Label { revision: feedback.revision, value: *value })).collect();
-        self.tally.unusable += (feedback.values.len() - labels.len()) as u64;
-        if self.join_labels(id, &labels) {
+        let truths = Truths::of(feedback);
+        self.tally.unusable += (found - truths.labels.len() - truths.classes.len()) as u64;
+        if self.join_labels(id, &truths) {
             return Ok(());
         }
         if !self.joins.admits(id) {
@@ -248,13 +306,7 @@ impl AggregatorFold {
         self.tally.early += 1;
         let expires = self.give_up_at(feedback.observed_at);
         let pending = self.joins.pending_mut(id, expires, &mut self.tally);
-        let mut refused = 0;
-        for (name, label) in labels {
-            let mut there = pending.labels.get(&name).copied();
-            meet(&mut there, label);
-            refused += usize::from(there.is_some_and(|label| !keep(&mut pending.labels, &name, label)));
-        }
-        too_many(refused)
+        too_many(wait(&mut pending.labels, truths.labels) + wait(&mut pending.truths, truths.classes))
     }
 
     /// How long feedback that comes now may wait for its prediction.
@@ -265,18 +317,14 @@ impl AggregatorFold {
     }
 
     /// Puts labels to the predictions that wait under this id. False: none waits.
-    fn join_labels(&mut self, id: &str, labels: &[(String, Label)]) -> bool {
+    fn join_labels(&mut self, id: &str, truths: &Truths) -> bool {
         let mut found = false;
         for shadow in [false, true] {
             let Some(join) = self.joins.get_mut(id, shadow) else { continue };
             let Some(rollout) = self.rollouts.get(&join.rollout) else { continue };
             found = true;
-            let mut met: Vec<Met> = Vec::new();
-            for (name, label) in labels {
-                if let Some(index) = rollout.plan.labels.iter().position(|known| known == name) {
-                    met.push(meet(&mut join.labels[index], *label));
-                }
-            }
+            let mut met = place(&rollout.plan.labels, &mut join.labels, &truths.labels);
+            met.extend(place(&rollout.plan.truths, &mut join.truths, &truths.classes));
             let tally = &mut self.tally;
             let outcome = match met {
                 _ if met.contains(&Met::First) => &mut tally.joined,

@@ -17,7 +17,7 @@ use serin_schemas::ids::{EventTime, Generation};
 use serin_sketches::hash::Salt;
 use serin_stream::fold::{FoldError, Rows};
 
-use crate::{metrics::Tally, rows};
+use crate::{metrics::Tally, pairing::Half, rows};
 
 /// Names a prediction that waits. The live answer and its mirror share the request id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,11 +26,11 @@ pub(crate) struct JoinKey {
     pub(crate) shadow: bool,
 }
 
-/// A truth that came for a prediction.
+/// A truth that came for a prediction: a number, or the hash of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Label {
+pub(crate) struct Label<T = f64> {
     pub(crate) revision: i64,
-    pub(crate) value: f64,
+    pub(crate) value: T,
 }
 
 /// How a value in memory stands to its row.
@@ -42,7 +42,7 @@ pub(crate) struct RowState {
     stored: bool,
 }
 
-/// A prediction that waits. Its stored form is version 1 of the join row.
+/// A prediction that waits. Its stored form is that of the join row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Join {
     /// Number of its rollout.
@@ -54,31 +54,50 @@ pub(crate) struct Join {
     pub(crate) end: EventTime,
     pub(crate) error: bool,
     pub(crate) invalid: bool,
+    /// Whether it is sketched; else it only waits for the other answer to a mirrored call.
+    pub(crate) sketched: bool,
+    /// Hash of the unit that was assigned, where units are.
+    pub(crate) unit: Option<u64>,
     /// Numbers of its segment values.
     pub(crate) numbers: Box<[u16]>,
     /// Bit `i`: the value of `Plan::fillable[i]` is missing.
     pub(crate) missing: u64,
     /// Outputs that label metrics need; NaN where absent.
     pub(crate) outputs: Box<[f64]>,
+    /// Hashes of the categorical outputs that label metrics need.
+    pub(crate) classes: Box<[Option<u64>]>,
     /// Labels that came.
     pub(crate) labels: Box<[Option<Label>]>,
+    /// Labels that name classes.
+    pub(crate) truths: Box<[Option<Label<u64>>]>,
+    /// What it says about `Plan::paired`.
+    pub(crate) halves: Box<[Option<Half>]>,
     #[serde(skip)]
     pub(crate) row: RowState,
 }
 
-/// What came before its prediction. Its stored form is version 1 of the pending row.
+/// What came before its prediction. Its stored form is that of the pending row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pending {
     /// When it is given up.
     pub(crate) expires: EventTime,
     /// Labels by name.
     pub(crate) labels: BTreeMap<String, Label>,
+    /// Labels that name classes, by name.
+    pub(crate) truths: BTreeMap<String, Label<u64>>,
     /// Outputs of a model server's own event.
     pub(crate) outputs: BTreeMap<String, f64>,
     /// Classes of it.
     pub(crate) classes: BTreeMap<String, String>,
     #[serde(skip)]
     pub(crate) row: RowState,
+}
+
+impl Pending {
+    /// Whether any label waits.
+    pub(crate) fn has_labels(&self) -> bool {
+        !self.labels.is_empty() || !self.truths.is_empty()
+    }
 }
 
 /// How a label met what was there.
@@ -91,7 +110,7 @@ pub(crate) enum Met {
 }
 
 /// Puts a label in place unless one of the same or a later revision is there.
-pub(crate) fn meet(there: &mut Option<Label>, label: Label) -> Met {
+pub(crate) fn meet<T>(there: &mut Option<Label<T>>, label: Label<T>) -> Met {
     let met = match there {
         None => Met::First,
         Some(old) if label.revision > old.revision => Met::Revised,
@@ -179,6 +198,11 @@ impl Joins {
         !self.pending.is_empty()
     }
 
+    /// What waits for this prediction.
+    pub(crate) fn pending(&self, id: &str) -> Option<&Pending> {
+        self.pending.get(id)
+    }
+
     /// What waits for this prediction; it waits no longer.
     pub(crate) fn take_pending(&mut self, id: &str) -> Option<Pending> {
         let (id, pending) = self.pending.remove_entry(id)?;
@@ -195,7 +219,7 @@ impl Joins {
         if !self.pending.contains_key(&id) && self.pending.len() >= self.limit {
             let oldest = self.expiry.first().map(|(_, id)| Arc::clone(id));
             let given_up = oldest.and_then(|id| self.take_pending(&id));
-            tally.unknown += u64::from(given_up.is_some_and(|pending| !pending.labels.is_empty()));
+            tally.unknown += u64::from(given_up.is_some_and(|pending| pending.has_labels()));
         }
         let pending = self.pending.entry(Arc::clone(&id)).or_default();
         if !pending.row.dirty {
@@ -218,7 +242,7 @@ impl Joins {
         {
             let id = Arc::clone(id);
             if let Some(pending) = self.take_pending(&id) {
-                labels += u64::from(!pending.labels.is_empty());
+                labels += u64::from(pending.has_labels());
                 outputs += u64::from(!pending.outputs.is_empty() || !pending.classes.is_empty());
             }
         }

@@ -12,6 +12,7 @@ mod fold;
 pub mod intake;
 mod join;
 pub mod metrics;
+mod pairing;
 mod plan;
 mod rollout;
 mod rows;

@@ -2,50 +2,69 @@
 //!
 //! Invariant: the plan of a rollout never changes, so cells of all its windows have the same layout.
 
+use std::borrow::Cow;
+
 use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{Span, Version},
     records::{Origin, Prediction},
 };
-use serin_sketches::{CappedHist, LinHist, LogHist, Rate, Summary};
+use serin_sketches::{
+    CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary, class_position, hash::Salt, log_position,
+};
 
-/// What a metric measures on the answer itself.
+use crate::{join::Join, pairing::Pairing};
+
+/// The class of an answer with nothing wrong, where the class is what went wrong.
+const OK: &str = "ok";
+/// The class of what has no name: an answer that never came.
+const NONE: &str = "none";
+
+/// What a metric measures.
 #[derive(Clone, Debug)]
 pub(crate) enum Measure {
     Error,
     Invalid,
+    Status,
     Latency,
     Output(String),
     Class {
         output: String,
-        is: String,
+        is: Option<String>,
     },
     /// Known only with a label.
     Label(LabelMeasure),
-    /// No value is taken.
-    Unsketched,
 }
 
 /// How a label metric is computed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LabelMeasure {
     pub(crate) formula: Formula,
-    /// Index in [`Plan::outputs`].
+    /// Index in [`Plan::outputs`], for [`Formula::WrongClass`] in [`Plan::classes`].
     pub(crate) output: Option<usize>,
-    /// Index in [`Plan::labels`].
+    /// Index in [`Plan::labels`], for [`Formula::WrongClass`] in [`Plan::truths`].
     pub(crate) label: usize,
     /// A missing label is a 0.
     pub(crate) zero_if_missing: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Formula {
     /// The label itself.
     Value,
     /// Output cut at the threshold differs from the label.
     Wrong(f64),
+    /// The class differs from the one that the label names.
+    WrongClass,
     Squared,
     Absolute,
+}
+
+/// What one answer says about a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value<'a> {
+    Number(f64),
+    Class(Cow<'a, str>),
 }
 
 /// One metric.
@@ -54,6 +73,8 @@ pub(crate) struct Metric {
     pub(crate) name: String,
     pub(crate) kind: MetricKind,
     pub(crate) measure: Measure,
+    /// For [`MetricKind::Disagreement`]: when two answers agree.
+    pub(crate) pairing: Option<Pairing>,
     /// Indexes in [`Plan::dimensions`].
     pub(crate) dimensions: Vec<usize>,
     /// Index in [`Plan::streams`].
@@ -65,22 +86,30 @@ pub(crate) struct Metric {
 pub(crate) struct Plan {
     /// Somebody else splits the traffic: predictions through intake count themselves.
     pub(crate) external: bool,
+    /// Arms are assigned by a key, so one unit brings many answers: their sums are kept per bucket of units.
+    pub(crate) sticky: bool,
     pub(crate) stable: Version,
     pub(crate) canary: Version,
     /// Window length.
     pub(crate) window: Span,
     pub(crate) grace: Span,
-    /// Maturities, ascending; the first is 0.
+    /// How long after their end windows are complete, ascending; the first is 0.
     pub(crate) streams: Vec<Span>,
     pub(crate) metrics: Vec<Metric>,
     /// Names of the dimensions that some metric is judged in.
     pub(crate) dimensions: Vec<String>,
-    /// Names of the outputs that label metrics need.
+    /// Names of the numeric outputs that label metrics need.
     pub(crate) outputs: Vec<String>,
-    /// Names of the labels that label metrics need.
+    /// Names of the categorical outputs that label metrics need.
+    pub(crate) classes: Vec<String>,
+    /// Names of the numeric labels that label metrics need.
     pub(crate) labels: Vec<String>,
+    /// Names of the labels that name classes.
+    pub(crate) truths: Vec<String>,
     /// Metrics whose value a model server's own event may bring; at most 64, one bit each.
     pub(crate) fillable: Vec<usize>,
+    /// Metrics on both answers to a mirrored call.
+    pub(crate) paired: Vec<usize>,
 }
 
 fn index_of(names: &mut Vec<String>, name: &str) -> usize {
@@ -92,13 +121,14 @@ fn index_of(names: &mut Vec<String>, name: &str) -> usize {
 
 impl Plan {
     pub(crate) fn new(spec: &RolloutSpec) -> Self {
-        let waits = |metric: &&serin_rollout::MetricSpec| metric.source.needs_label() && metric.maturity.0.0 > 0;
-        let mut streams: Vec<Span> = spec.metrics.iter().filter(waits).map(|metric| metric.maturity.0).collect();
+        let mut streams: Vec<Span> =
+            spec.metrics.iter().map(|metric| Span(metric.settles_after(spec.window).0.0.max(0))).collect();
         streams.push(Span(0));
         streams.sort_unstable();
         streams.dedup();
         let mut plan = Self {
             external: spec.traffic == TrafficSource::External || spec.mode == Mode::Observe,
+            sticky: spec.assignment.sticky.is_some(),
             stable: spec.stable.version.clone(),
             canary: spec.canary.version.clone(),
             window: Span(spec.window.0.0.max(1)),
@@ -107,54 +137,63 @@ impl Plan {
             metrics: Vec::with_capacity(spec.metrics.len()),
             dimensions: Vec::new(),
             outputs: Vec::new(),
+            classes: Vec::new(),
             labels: Vec::new(),
+            truths: Vec::new(),
             fillable: Vec::new(),
+            paired: Vec::new(),
         };
         for metric in &spec.metrics {
-            plan.add(metric);
+            plan.add(metric, spec);
         }
         plan
     }
 
-    fn add(&mut self, spec: &serin_rollout::MetricSpec) {
-        let measure = self.measure(spec);
-        if matches!(measure, Measure::Output(_) | Measure::Class { .. }) && self.fillable.len() < 64 {
-            self.fillable.push(self.metrics.len());
+    fn add(&mut self, metric: &serin_rollout::MetricSpec, spec: &RolloutSpec) {
+        let index = self.metrics.len();
+        let measure = self.measure(metric);
+        let pairing = (metric.kind == MetricKind::Disagreement).then(|| Pairing::new(metric, spec));
+        if pairing.is_some() {
+            self.paired.push(index);
+        } else if matches!(measure, Measure::Output(_) | Measure::Class { .. }) && self.fillable.len() < 64 {
+            self.fillable.push(index);
         }
-        let stream = match measure {
-            Measure::Label(_) => self.streams.iter().position(|&stream| stream == spec.maturity.0).unwrap_or(0),
-            _ => 0,
-        };
+        let settles = Span(metric.settles_after(spec.window).0.0.max(0));
+        let stream = self.streams.iter().position(|&stream| stream == settles).unwrap_or(0);
         let mut dimensions: Vec<usize> =
-            spec.segments.iter().map(|name| index_of(&mut self.dimensions, name)).collect();
+            metric.segments.iter().map(|name| index_of(&mut self.dimensions, name)).collect();
         dimensions.dedup();
-        self.metrics.push(Metric { name: spec.name.clone(), kind: spec.kind.clone(), measure, dimensions, stream });
+        let (name, kind) = (metric.name.clone(), metric.kind.clone());
+        self.metrics.push(Metric { name, kind, measure, pairing, dimensions, stream });
     }
 
     fn measure(&mut self, spec: &serin_rollout::MetricSpec) -> Measure {
         let zero_if_missing = spec.when_missing == WhenMissing::Zero;
         let mut label = |formula, output: Option<&String>, label: &str| {
+            let (outputs, labels) = if formula == Formula::WrongClass {
+                (&mut self.classes, &mut self.truths)
+            } else {
+                (&mut self.outputs, &mut self.labels)
+            };
             Measure::Label(LabelMeasure {
                 formula,
-                output: output.map(|name| index_of(&mut self.outputs, name)),
-                label: index_of(&mut self.labels, label),
+                output: output.map(|name| index_of(outputs, name)),
+                label: index_of(labels, label),
                 zero_if_missing,
             })
         };
         match &spec.source {
             MetricSource::Error => Measure::Error,
             MetricSource::InvalidOutput => Measure::Invalid,
+            MetricSource::Status => Measure::Status,
             MetricSource::Latency => Measure::Latency,
             MetricSource::Output(name) => Measure::Output(name.clone()),
-            MetricSource::Class { output, is: Some(is) } => Measure::Class { output: output.clone(), is: is.clone() },
-            // Sketched from the next commit on.
-            MetricSource::Class { is: None, .. } | MetricSource::Status | MetricSource::WrongClass { .. } => {
-                Measure::Unsketched
-            }
+            MetricSource::Class { output, is } => Measure::Class { output: output.clone(), is: is.clone() },
             MetricSource::Feedback(name) => label(Formula::Value, None, name),
             MetricSource::Wrong { output, label: truth, threshold } => {
                 label(Formula::Wrong(*threshold), Some(output), truth)
             }
+            MetricSource::WrongClass { output, label: truth } => label(Formula::WrongClass, Some(output), truth),
             MetricSource::SquaredError { output, label: truth } => label(Formula::Squared, Some(output), truth),
             MetricSource::AbsoluteError { output, label: truth } => label(Formula::Absolute, Some(output), truth),
         }
@@ -175,17 +214,43 @@ pub(crate) fn is_error(prediction: &Prediction) -> bool {
     }
 }
 
+/// What went wrong with an answer, or `ok`.
+fn error_class(prediction: &Prediction) -> Cow<'_, str> {
+    match (is_error(prediction), &prediction.error, prediction.status) {
+        (false, ..) => OK.into(),
+        (true, Some(error), _) => error.as_str().into(),
+        (true, None, Some(status)) => format!("status_{status}").into(),
+        (true, None, None) => NONE.into(),
+    }
+}
+
+/// A class as a number; equal ones are the same class.
+pub(crate) fn class_hash(class: &str) -> u64 {
+    Salt::new(b"serin.class.equal").hash(class.as_bytes())
+}
+
 impl Metric {
     /// The metric's value for an answer; `None` when the answer has none, or only a label can tell.
-    pub(crate) fn value(&self, prediction: &Prediction) -> Option<f64> {
-        let flag = |yes: bool| Some(f64::from(u8::from(yes)));
+    pub(crate) fn value<'a>(&self, prediction: &'a Prediction) -> Option<Value<'a>> {
+        let flag = |yes: bool| Some(Value::Number(f64::from(u8::from(yes))));
+        let reasons = matches!(self.kind, MetricKind::Classes | MetricKind::Disagreement);
         match &self.measure {
+            Measure::Error if reasons => Some(Value::Class(error_class(prediction))),
             Measure::Error => flag(is_error(prediction)),
+            Measure::Invalid if reasons => {
+                Some(Value::Class(prediction.invalid_output.as_deref().unwrap_or(OK).into()))
+            }
             Measure::Invalid => flag(prediction.invalid_output.is_some()),
-            Measure::Latency => prediction.latency_us.map(|us| us as f64 / 1e3),
-            Measure::Output(name) => prediction.outputs.get(name).copied(),
-            Measure::Class { output, is } => prediction.classes.get(output).and_then(|class| flag(class == is)),
-            Measure::Label(_) | Measure::Unsketched => None,
+            Measure::Status => Some(Value::Class(
+                prediction.status.map_or_else(|| Cow::Borrowed(NONE), |status| status.to_string().into()),
+            )),
+            Measure::Latency => prediction.latency_us.map(|us| Value::Number(us as f64 / 1e3)),
+            Measure::Output(name) => prediction.outputs.get(name).copied().map(Value::Number),
+            Measure::Class { output, is } => {
+                let class = prediction.classes.get(output)?;
+                is.as_ref().map_or_else(|| Some(Value::Class(class.as_str().into())), |is| flag(class == is))
+            }
+            Measure::Label(_) => None,
         }
     }
 
@@ -198,50 +263,90 @@ impl Metric {
                 CappedHist::new(cap).map_or_else(|| Summary::Rate(Rate::default()), Summary::Capped)
             }
             MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
-            MetricKind::Classes | MetricKind::Count | MetricKind::Disagreement => Summary::Rate(Rate::default()),
+            MetricKind::Classes => Summary::Classes(ClassCounts::default()),
+            MetricKind::Count => Summary::Events(Events::default()),
+            MetricKind::Disagreement => Summary::Pairs(Pairs::new()),
         }
     }
 
     /// The value as its summary takes it: a mean scaled to [0, 1] and clamped. `None`: no summary can hold it.
-    pub(crate) fn scaled(&self, value: f64) -> Option<f64> {
-        match self.kind {
-            _ if !value.is_finite() => None,
+    pub(crate) fn scaled<'a>(&self, value: Value<'a>) -> Option<Value<'a>> {
+        let value = match (value, &self.kind) {
+            (Value::Class(class), MetricKind::Classes) => return Some(Value::Class(class)),
+            (Value::Number(value), _) if value.is_finite() => value,
+            _ => return None,
+        };
+        let scaled = match self.kind {
             MetricKind::Rate => Some(value),
             MetricKind::Mean { min, max } if max > min => Some(((value - min) / (max - min)).clamp(0.0, 1.0)),
-            MetricKind::Mean { .. } => None,
             MetricKind::CappedMean { .. } | MetricKind::Quantile { .. } | MetricKind::Distribution => {
                 (value >= 0.0).then_some(value)
             }
-            MetricKind::Classes | MetricKind::Count | MetricKind::Disagreement => None,
+            // Events come whole; a bound far above any real count keeps one bad value from filling the sums.
+            MetricKind::Count => ((0.0..=MAX_EVENTS).contains(&value) && value.fract() == 0.0).then_some(value),
+            MetricKind::Mean { .. } | MetricKind::Classes | MetricKind::Disagreement => None,
+        };
+        scaled.map(Value::Number)
+    }
+
+    /// The place of a [scaled](Self::scaled) value among others, for the sums per bucket of units (`serin_sketches::Scatter`).
+    pub(crate) fn position(&self, value: &Value<'_>) -> f64 {
+        match (value, &self.kind) {
+            (Value::Class(class), _) => class_position(class),
+            (Value::Number(value), MetricKind::Rate) => f64::from(u8::from(*value >= 0.5)),
+            (Value::Number(value), MetricKind::CappedMean { cap }) => value.min(*cap) / cap,
+            (Value::Number(value), MetricKind::Quantile { .. } | MetricKind::Distribution) => log_position(*value),
+            (Value::Number(value), _) => *value,
         }
     }
 }
 
+/// Most events that one answer can bring.
+const MAX_EVENTS: f64 = 1e9;
+
 /// Adds a [scaled](Metric::scaled) value. A full summary (2^53 values) takes no more.
-pub(crate) fn insert(summary: &mut Summary, value: f64, dither: u64) {
+pub(crate) fn insert(summary: &mut Summary, value: &Value<'_>, dither: u64) {
     // The value fits by `scaled`; what remains is "full", which no window reaches.
-    let _ = match summary {
-        Summary::Rate(rate) => rate.insert(value >= 0.5),
-        Summary::Lin(hist) => hist.insert(value, dither),
-        Summary::Log(hist) => hist.insert(value),
-        Summary::Capped(hist) => hist.insert(value, dither),
+    let _ = match (summary, value) {
+        (Summary::Rate(rate), Value::Number(value)) => rate.insert(*value >= 0.5),
+        (Summary::Lin(hist), Value::Number(value)) => hist.insert(*value, dither),
+        (Summary::Log(hist), Value::Number(value)) => hist.insert(*value),
+        (Summary::Capped(hist), Value::Number(value)) => hist.insert(*value, dither),
+        (Summary::Events(events), Value::Number(value)) => events.insert(*value as u64, 1),
+        (Summary::Classes(counts), Value::Class(class)) => counts.insert(class),
         _ => Ok(()),
     };
 }
 
 impl LabelMeasure {
-    /// The metric's value, given outputs and labels (NaN: absent). `None`: it cannot be told.
-    pub(crate) fn value(&self, outputs: &[f64], label: Option<f64>) -> Option<f64> {
+    /// Whether the label has come.
+    pub(crate) fn has_label(&self, join: &Join) -> bool {
+        if self.formula == Formula::WrongClass {
+            join.truths.get(self.label).is_some_and(Option::is_some)
+        } else {
+            join.labels.get(self.label).is_some_and(Option::is_some)
+        }
+    }
+
+    /// The metric's value. `None`: it cannot be told.
+    pub(crate) fn value(&self, join: &Join) -> Option<f64> {
+        if self.formula == Formula::WrongClass {
+            // No class stands for "it did not happen".
+            let truth = join.truths.get(self.label).copied().flatten()?;
+            let class = join.classes.get(self.output?).copied().flatten()?;
+            return Some(f64::from(u8::from(class != truth.value)));
+        }
+        let label = join.labels.get(self.label).copied().flatten().map(|label| label.value);
         let label = label.or(self.zero_if_missing.then_some(0.0))?;
         let output = match self.output {
-            Some(index) => outputs.get(index).copied().filter(|value| !value.is_nan())?,
+            Some(index) => join.outputs.get(index).copied().filter(|value| !value.is_nan())?,
             None => 0.0,
         };
         Some(match self.formula {
             Formula::Value => label,
             Formula::Wrong(threshold) => f64::from(u8::from((output >= threshold) != (label >= 0.5))),
             Formula::Squared => (output - label) * (output - label),
-            Formula::Absolute => (output - label).abs(),
+            Formula::Absolute | Formula::WrongClass => (output - label).abs(),
         })
     }
 }

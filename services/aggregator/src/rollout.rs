@@ -11,13 +11,15 @@ use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
     records::{Arm, Control, Phase, Prediction},
 };
+use serin_sketches::hash::hash64;
 
 use crate::{
     join::{Join, JoinKey, Joins, RowState},
     metrics::Tally,
-    plan::{Measure, Plan, is_error},
+    pairing::Half,
+    plan::{Measure, Plan, Value, class_hash, is_error},
     segments::Dictionary,
-    window::{ArmWindow, Lens, Window, WindowKey, dither, place_of},
+    window::{ArmWindow, Lens, Subject, Window, WindowKey, dither, place_of},
 };
 
 /// What of a generation's traffic is sketched.
@@ -47,6 +49,11 @@ impl Mode {
             Self::Compare => arm != Arm::Stable,
         }
     }
+
+    /// Whether an answer of this arm may be one of a pair: a mirror, or what it is the mirror of.
+    fn pairs(self, arm: Arm) -> bool {
+        self == Self::Compare && arm != Arm::Canary
+    }
 }
 
 /// How far a partition has come.
@@ -70,6 +77,16 @@ pub(crate) struct Place {
     pub(crate) generation: Generation,
     mode: Mode,
     arm: Arm,
+    /// Its values are sketched.
+    sketched: bool,
+    /// It may be one of a pair.
+    paired: bool,
+}
+
+impl Place {
+    pub(crate) fn is_shadow(self) -> bool {
+        self.arm == Arm::Shadow
+    }
 }
 
 /// What a rollout works with besides itself.
@@ -171,7 +188,14 @@ impl Rollout {
         let newest = || self.lenses.generations.last_key_value().filter(|_| self.plan.external);
         let (&generation, &mode) = known.or_else(newest)?;
         let arm = if self.plan.external { self.external_arm(prediction, mode) } else { prediction.arm };
-        (mode != Mode::Off).then_some(Place { generation, mode, arm })
+        if arm == Arm::Shadow && prediction.version != self.plan.canary {
+            // A further version that is mirrored to is not on trial.
+            return None;
+        }
+        let compared = prediction.assignment.is_compared();
+        let sketched = compared && mode.sketches(arm);
+        let paired = compared && !self.plan.paired.is_empty() && mode.pairs(arm);
+        (mode != Mode::Off).then_some(Place { generation, mode, arm, sketched, paired })
     }
 
     /// The arm of an answer that somebody else's router split: as named, else by version. Their stable is what the canary is
@@ -227,51 +251,75 @@ impl Rollout {
             return;
         }
         let end = prediction.completed_at.window_end(self.plan.window);
-        let sketched = place.mode.sketches(place.arm) && prediction.assignment.is_compared();
-        let missing = self.count(prediction, place, end, sketched, work);
-        let waits = self.count_streams(prediction, place, end, sketched, work.frontier);
+        let missing = self.count(prediction, place, end, work);
+        let waits = self.count_streams(prediction, place, end, work.frontier);
         let open = !self.is_closed(0, end, work.frontier);
-        if !sketched || !(waits || open && (missing != 0 || self.plan.external)) {
+        if !(waits || place.sketched && open && (missing != 0 || self.plan.external)) {
             return;
         }
         if !work.joins.admits(id) {
             work.tally.sampled_out += 1;
         } else if work.joins.get(id, shadow).is_none() {
-            let outputs = self.plan.outputs.iter();
-            let outputs = outputs.map(|name| prediction.outputs.get(name).copied().unwrap_or(f64::NAN)).collect();
-            let join = Join {
+            let mut join = Join {
                 rollout: self.number,
                 generation: place.generation,
                 arm: place_of(place.arm) as u8,
                 end,
                 error: is_error(prediction),
                 invalid: prediction.invalid_output.is_some(),
+                sketched: place.sketched,
+                unit: unit_of(prediction),
                 numbers: work.scratch.numbers.as_slice().into(),
                 missing,
-                outputs,
+                outputs: vec![f64::NAN; self.plan.outputs.len()].into(),
+                classes: vec![None; self.plan.classes.len()].into(),
                 labels: vec![None; self.plan.labels.len()].into(),
+                truths: vec![None; self.plan.truths.len()].into(),
+                halves: vec![None; if place.paired { self.plan.paired.len() } else { 0 }].into(),
                 row: RowState::default(),
             };
+            self.learn(&mut join, prediction);
+            if let Some(other) = work.joins.get(id, !shadow).filter(|other| other.rollout == self.number) {
+                // Labels that the other answer to the call has met already.
+                join.labels.clone_from(&other.labels);
+                join.truths.clone_from(&other.truths);
+            }
             let key = JoinKey { id: id.into(), shadow };
             self.waiting.entry((end, place.generation)).or_default().push(key.clone());
             work.joins.insert(key, join, work.tally);
         }
     }
 
+    /// Notes what an event says that was not known yet and that labels or the other answer will need.
+    fn learn(&self, join: &mut Join, prediction: &Prediction) {
+        for (name, value) in self.plan.outputs.iter().zip(&mut join.outputs) {
+            if value.is_nan() {
+                *value = prediction.outputs.get(name).copied().unwrap_or(f64::NAN);
+            }
+        }
+        for (name, class) in self.plan.classes.iter().zip(&mut join.classes) {
+            *class = class.or_else(|| prediction.classes.get(name).map(|class| class_hash(class)));
+        }
+        for (&index, half) in self.plan.paired.iter().zip(&mut join.halves) {
+            if half.is_none() {
+                *half = self.half(index, prediction);
+            }
+        }
+    }
+
+    fn half(&self, metric: usize, prediction: &Prediction) -> Option<Half> {
+        let metric = &self.plan.metrics[metric];
+        metric.pairing.as_ref()?.half(&metric.value(prediction)?)
+    }
+
     /// Counts a prediction in the stream of what is known at once, and sketches its values. Returns which are missing.
-    fn count(
-        &mut self,
-        prediction: &Prediction,
-        place: Place,
-        end: EventTime,
-        sketched: bool,
-        work: &mut Work<'_>,
-    ) -> u64 {
-        if sketched {
+    fn count(&mut self, prediction: &Prediction, place: Place, end: EventTime, work: &mut Work<'_>) -> u64 {
+        let sketched = place.sketched;
+        if sketched || place.paired {
             let lens = self.lenses.of_mut(place.generation);
             let numbers = &mut work.scratch.numbers;
-            work.tally.segment_overflow +=
-                lens.dictionary.numbers(&self.plan.dimensions, &prediction.segments, numbers);
+            let others = lens.dictionary.numbers(&self.plan.dimensions, &prediction.segments, numbers);
+            work.tally.segment_overflow += if sketched { others } else { 0 };
         }
         if self.is_closed(0, end, work.frontier) {
             work.tally.late += 1;
@@ -289,12 +337,17 @@ impl Rollout {
             return 0;
         }
         let lens = self.lenses.of(place.generation);
+        if place.mode == Mode::Compare {
+            window.count_population(&lens.layout, &work.scratch.numbers);
+        }
+        let Scratch { numbers, buffer } = &mut *work.scratch;
+        let subject = Subject { numbers, unit: unit_of(prediction) };
         let mut missing = 0;
-        for (index, metric) in self.plan.metrics.iter().enumerate() {
+        for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| metric.pairing.is_none()) {
             match metric.value(prediction).map(|value| metric.scaled(value)) {
                 Some(Some(value)) => {
-                    let dither = dither(prediction.request_id.as_str(), metric, &mut work.scratch.buffer);
-                    window.add(&lens.layout, (index, metric), &work.scratch.numbers, value, dither);
+                    let dither = dither(prediction.request_id.as_str(), metric, buffer);
+                    window.add(&lens.layout, (index, metric), subject, &value, dither);
                 }
                 Some(None) => work.tally.unusable += 1,
                 None => {
@@ -306,17 +359,12 @@ impl Rollout {
         missing
     }
 
-    /// Counts a prediction in the streams of labels. Returns whether any of them waits for it.
-    fn count_streams(
-        &mut self,
-        prediction: &Prediction,
-        place: Place,
-        end: EventTime,
-        sketched: bool,
-        frontier: Frontier,
-    ) -> bool {
+    /// Counts a prediction in the streams of what comes later. Returns whether any of them waits for it.
+    fn count_streams(&mut self, prediction: &Prediction, place: Place, end: EventTime, frontier: Frontier) -> bool {
         let mut waits = false;
         for stream in 1..self.plan.streams.len() {
+            let pairs = self.plan.paired.iter().any(|&metric| self.plan.metrics[metric].stream == stream);
+            let labels = self.plan.metrics.iter().any(|metric| metric.stream == stream && metric.pairing.is_none());
             if self.is_closed(stream, end, frontier) {
                 if let Some(window) = self.next_to_close(stream, place.generation, place.arm, frontier) {
                     window.counts.late += 1;
@@ -328,7 +376,7 @@ impl Rollout {
                 let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
                 window.counts.excluded += 1;
                 window.dirty = true;
-            } else if sketched {
+            } else if place.sketched && labels || place.paired && pairs {
                 // The window exists from its first prediction on, so that its close finds what waits.
                 self.windows.entry(key).or_default();
                 waits = true;
@@ -343,11 +391,7 @@ impl Rollout {
         let Some(join) = work.joins.get_mut(id, shadow).filter(|join| join.rollout == self.number) else {
             return false;
         };
-        for (name, value) in self.plan.outputs.iter().zip(&mut join.outputs) {
-            if value.is_nan() {
-                *value = report.outputs.get(name).copied().unwrap_or(f64::NAN);
-            }
-        }
+        self.learn(join, report);
         let open = work.frontier.closed_to(self.plan.grace).is_none_or(|to| join.end > to);
         let key = WindowKey { stream: 0, end: join.end, generation: join.generation };
         let lens = self.lenses.of(join.generation);
@@ -359,7 +403,8 @@ impl Rollout {
                 Some(value) if open => {
                     let dither = dither(id, metric, &mut work.scratch.buffer);
                     let window = &mut self.windows.entry(key).or_default().arms[usize::from(join.arm)];
-                    window.add(&lens.layout, (index, metric), &join.numbers, value, dither);
+                    let subject = Subject { numbers: &join.numbers, unit: join.unit };
+                    window.add(&lens.layout, (index, metric), subject, &value, dither);
                 }
                 Some(_) => {}
                 None => work.tally.unusable += 1,
@@ -370,43 +415,103 @@ impl Rollout {
 
     /// Whether a model server's own event can bring anything that is not known from the router.
     pub(crate) fn wants_outputs(&self) -> bool {
-        !self.plan.fillable.is_empty() || !self.plan.outputs.is_empty()
+        let plan = &self.plan;
+        let answers =
+            |&metric: &usize| matches!(plan.metrics[metric].measure, Measure::Output(_) | Measure::Class { .. });
+        !plan.fillable.is_empty()
+            || !plan.outputs.is_empty()
+            || !plan.classes.is_empty()
+            || plan.paired.iter().any(answers)
     }
 
     /// Computes a stream's metrics of what waits in a window.
     pub(crate) fn mature(&mut self, key: &WindowKey, window: &mut Window, work: &mut Work<'_>) {
-        let Some(waiting) = self.waiting.get_mut(&(key.end, key.generation)) else { return };
+        let Some(mut waiting) = self.waiting.remove(&(key.end, key.generation)) else { return };
         waiting.sort_unstable();
         waiting.dedup();
         let lens = self.lenses.of(key.generation);
-        for wait in waiting.iter() {
-            let join = work
-                .joins
+        let (joins, buffer) = (&*work.joins, &mut work.scratch.buffer);
+        let own = || self.plan.metrics.iter().filter(|metric| metric.stream == key.stream);
+        let (pairs, labels) =
+            (own().any(|metric| metric.pairing.is_some()), own().any(|metric| metric.pairing.is_none()));
+        for wait in &waiting {
+            let join = joins
                 .get(&wait.id, wait.shadow)
                 .filter(|join| join.rollout == self.number && join.end == key.end && join.generation == key.generation);
             let Some(join) = join else { continue };
+            if pairs {
+                self.pair(join, wait, window, joins, buffer);
+            }
+            if !join.sketched {
+                continue;
+            }
             let arm = &mut window.arms[usize::from(join.arm)];
-            arm.counts.predictions += 1;
-            arm.counts.errors += i64::from(join.error);
-            arm.counts.invalid += i64::from(join.invalid);
+            if labels || wait.shadow {
+                arm.counts.predictions += 1;
+                arm.counts.errors += i64::from(join.error);
+                arm.counts.invalid += i64::from(join.invalid);
+            }
             let mut labelled = false;
+            let subject = Subject { numbers: &join.numbers, unit: join.unit };
             for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, m)| m.stream == key.stream) {
                 let Measure::Label(measure) = &metric.measure else { continue };
-                let label = join.labels[measure.label].map(|label| label.value);
-                labelled |= label.is_some();
+                labelled |= measure.has_label(join);
                 // Nobody saw the answer of a mirror: what people did says nothing about it.
                 if wait.shadow && measure.output.is_none() {
                     continue;
                 }
-                let Some(value) = measure.value(&join.outputs, label) else { continue };
-                if let Some(value) = metric.scaled(value) {
-                    let dither = dither(&wait.id, metric, &mut work.scratch.buffer);
-                    arm.add(&lens.layout, (index, metric), &join.numbers, value, dither);
+                let Some(value) = measure.value(join) else { continue };
+                if let Some(value) = metric.scaled(Value::Number(value)) {
+                    let dither = dither(&wait.id, metric, buffer);
+                    arm.add(&lens.layout, (index, metric), subject, &value, dither);
                 } else {
                     work.tally.unusable += 1;
                 }
             }
             arm.counts.labelled += i64::from(labelled);
         }
+        if pairs {
+            // What waited for the other answer only waits no longer.
+            let joins = &mut *work.joins;
+            waiting.retain(|wait| {
+                let waits = joins.get(&wait.id, wait.shadow).is_some_and(|join| join.sketched);
+                if !waits {
+                    joins.remove(wait);
+                }
+                waits
+            });
+        }
+        if !waiting.is_empty() {
+            self.waiting.insert((key.end, key.generation), waiting);
+        }
     }
+
+    /// Adds the pair that an answer makes with the other one to the same call, in the window of the answer that was complete
+    /// first, and counts the mirror as one that has its other half.
+    fn pair(&self, join: &Join, wait: &JoinKey, window: &mut Window, joins: &Joins, buffer: &mut Vec<u8>) {
+        let other = joins.get(&wait.id, !wait.shadow).filter(|other| other.rollout == self.number);
+        let Some(other) = other.filter(|other| !join.halves.is_empty() && !other.halves.is_empty()) else { return };
+        // Of two answers in one window, the live one counts the pair.
+        if other.end < join.end || other.end == join.end && wait.shadow {
+            return;
+        }
+        let layout = &self.lenses.of(join.generation).layout;
+        let (shadow, live) = if wait.shadow { (join, other) } else { (other, join) };
+        let arm = &mut window.arms[place_of(Arm::Shadow)];
+        arm.counts.labelled += 1;
+        for (place, &index) in self.plan.paired.iter().enumerate() {
+            let metric = &self.plan.metrics[index];
+            let Some((shadow, live)) = shadow.halves[place].zip(live.halves[place]) else { continue };
+            let hash = dither(&wait.id, metric, buffer);
+            let pair = metric.pairing.as_ref().and_then(|pairing| pairing.pair(shadow, live, hash));
+            if let Some(pair) = pair {
+                arm.add_pair(layout, index, &join.numbers, pair);
+            }
+        }
+    }
+}
+
+/// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms.
+fn unit_of(prediction: &Prediction) -> Option<u64> {
+    prediction.unit.map(|unit| hash64(b"serin.unit", &unit.to_le_bytes()))
 }

@@ -11,7 +11,7 @@ use serin_stream::fold::{FoldError, Rows};
 use crate::{join::JoinKey, window::WindowKey};
 
 /// First byte of every value; a reader refuses any other.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 
 /// The tables. A number is never used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,15 +156,24 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
 
 /// The value of these bytes.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> {
-    match bytes.split_first() {
-        Some((&FORMAT, body)) => postcard::from_bytes(body)
-            .map_err(|error| FoldError(format!("a row of the aggregator is unreadable: {error}"))),
-        found => Err(FoldError(format!(
-            "a row of the aggregator has format {:?}; this build reads {FORMAT}: upgrade it, or delete the changelog to begin anew",
-            found.map(|(format, _)| format)
-        ))),
-    }
+    let way_out = match bytes.split_first() {
+        Some((&FORMAT, body)) => {
+            return postcard::from_bytes(body)
+                .map_err(|error| FoldError(format!("a row of the aggregator is unreadable: {error}; {REBUILD}")));
+        }
+        Some((..FORMAT, _)) => "let the rollouts end under the version that wrote it, or",
+        Some(_) => "run the version that wrote it, or a newer one; or",
+        None => return Err(FoldError(format!("a row of the aggregator is empty; {REBUILD}"))),
+    };
+    Err(FoldError(format!(
+        "a row of the aggregator has format {}, this build reads {FORMAT}: {way_out} {REBUILD}",
+        bytes[0]
+    )))
 }
+
+/// Rows are a cache of `events`: the way out that always works.
+const REBUILD: &str = "delete the topic `aggregator-changelog` and the aggregator's state directory, and it reads `events` anew, \
+                       as far as they are retained";
 
 /// Every row of a table, or of a rollout in it.
 pub(crate) fn scan(rows: &dyn Rows, prefix: Key) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
@@ -203,8 +212,8 @@ mod tests {
             [7, 0, 0, 0, 3, 1, 128, 0, 0, 0, 0, 152, 150, 128, 128, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 4]
         );
         let counts = crate::window::Counts { predictions: 5, errors: 1, ..Default::default() };
-        assert_eq!(encode(&counts).unwrap()[..], [1, 10, 0, 2, 0, 0, 0, 0]);
-        assert!(decode::<crate::window::Counts>(&[2, 0]).unwrap_err().0.contains("format Some(2)"));
-        assert!(decode::<crate::window::Counts>(&[1, 0]).is_err());
+        assert_eq!(encode(&counts).unwrap()[..], [2, 10, 0, 2, 0, 0, 0, 0]);
+        assert!(decode::<crate::window::Counts>(&[1, 0]).unwrap_err().0.contains("has format 1, this build reads 2"));
+        assert!(decode::<crate::window::Counts>(&[2, 0]).is_err());
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     window::{Counts, WindowKey},
 };
 
-/// What is known of a model. Its stored form is version 1 of the model row.
+/// What is known of a model. Its stored form is that of the model row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Model {
     /// Newest generation seen.
@@ -25,7 +25,7 @@ pub(crate) struct Model {
     pub(crate) dirty: bool,
 }
 
-/// Version 1 of the state row.
+/// The state row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct State {
     clock: Span,
@@ -85,10 +85,13 @@ impl AggregatorFold {
         for (key, value) in rows::scan(rows, Key::new(Table::Counts))? {
             let mut parts = Parts::of(&key);
             let (number, (window, arm)) = (parts.u32()?, parts.window()?);
-            let counts: Counts = rows::decode(&value)?;
+            let (counts, population): (Counts, Vec<u64>) = rows::decode(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
-            let restored = &mut rollout.windows.entry(window).or_default().arms[arm];
+            let Rollout { lenses, windows, .. } = rollout;
+            let layout = &lenses.of(window.generation).layout;
+            let restored = &mut windows.entry(window).or_default().arms[arm];
             restored.counts = counts;
+            restored.restore_population(layout, population).map_err(|error| unreadable("counts row", error))?;
             restored.stored = true;
         }
         for (key, value) in rows::scan(rows, Key::new(Table::Cells))? {

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use serin_rollout::MetricKind;
 use serin_schemas::{
     ids::{EventTime, Generation},
-    records::{Arm, ArmCounts, Cell, Prediction, Segment},
+    records::{Arm, ArmCounts, Cell, Population, Prediction, Segment},
 };
-use serin_sketches::{Summary, hash::Salt};
+use serin_sketches::{Buckets, Pair, Pairs, Summary, hash::Salt};
 
 use crate::{
-    plan::{Metric, Plan, insert, is_error},
+    plan::{Metric, Plan, Value, insert, is_error},
     segments::Dictionary,
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct WindowKey {
     pub(crate) generation: Generation,
 }
 
-/// Counts of one arm, as in [`ArmCounts`]. Its stored form is version 1 of the counts row.
+/// Counts of one arm, as in [`ArmCounts`]. Its stored form is a part of the counts row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) predictions: i64,
@@ -65,11 +65,14 @@ impl Counts {
     }
 }
 
-/// Where the cells of each metric lie: `all` first, then each dimension's values.
+/// Where the cells of each metric lie: `all` first, then each dimension's values, then the bucket sums where units are
+/// assigned. And where the number of answers of each value of each dimension lies.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     metrics: Vec<Cells>,
     len: usize,
+    /// Per dimension the place of its value 0, and the number of values.
+    populations: Vec<(usize, usize)>,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +81,8 @@ struct Cells {
     len: usize,
     /// Dimension and the place of its value 0, counted from `first`.
     dimensions: Vec<(usize, usize)>,
+    /// The place of the bucket sums, counted from `first`.
+    buckets: Option<usize>,
 }
 
 impl Layout {
@@ -91,10 +96,14 @@ impl Layout {
                 dimensions.push((dimension, len));
                 len += dictionary.slots(dimension);
             }
-            metrics.push(Cells { first, len, dimensions });
+            let buckets = (plan.sticky && metric.pairing.is_none()).then_some(len);
+            len += usize::from(buckets.is_some());
+            metrics.push(Cells { first, len, dimensions, buckets });
             first += len;
         }
-        Self { metrics, len: first }
+        let slots = (0..plan.dimensions.len()).map(|dimension| dictionary.slots(dimension));
+        let populations = slots.scan(0, |first, len| Some((std::mem::replace(first, *first + len), len))).collect();
+        Self { metrics, len: first, populations }
     }
 }
 
@@ -102,6 +111,8 @@ impl Layout {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ArmWindow {
     pub(crate) counts: Counts,
+    /// Compared answers per value of each dimension, by [`Layout`]; empty until the first.
+    pub(crate) population: Vec<u64>,
     /// By [`Layout`]; empty until the first value.
     cells: Vec<Option<Summary>>,
     /// Changed since it was last stored.
@@ -118,7 +129,7 @@ pub(crate) struct Window {
 
 /// Dithers values of means: a number that depends on the request and the metric alone.
 pub(crate) fn dither(request_id: &str, metric: &Metric, buffer: &mut Vec<u8>) -> u64 {
-    if !matches!(metric.kind, MetricKind::Mean { .. } | MetricKind::CappedMean { .. }) {
+    if !matches!(metric.kind, MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Disagreement) {
         return 0;
     }
     buffer.clear();
@@ -127,21 +138,102 @@ pub(crate) fn dither(request_id: &str, metric: &Metric, buffer: &mut Vec<u8>) ->
     Salt::new(b"dither").hash(buffer)
 }
 
+/// The request that a value belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    /// Numbers of its segment values.
+    pub(crate) numbers: &'a [u16],
+    /// Hash of its unit, where units are assigned.
+    pub(crate) unit: Option<u64>,
+}
+
 impl ArmWindow {
-    /// Adds one value of a metric to its cell for all traffic and to those of its segments. `numbers` are the numbers of the
-    /// request's segment values.
-    pub(crate) fn add(&mut self, layout: &Layout, metric: (usize, &Metric), numbers: &[u16], value: f64, dither: u64) {
+    /// Adds one value of a metric to its cell for all traffic and to those of its segments.
+    pub(crate) fn add(
+        &mut self,
+        layout: &Layout,
+        metric: (usize, &Metric),
+        subject: Subject<'_>,
+        value: &Value<'_>,
+        dither: u64,
+    ) {
+        let (index, metric) = metric;
+        let empty = || metric.empty();
+        self.put(layout, index, subject.numbers, empty, |summary| insert(summary, value, dither));
+        let cells = &layout.metrics[index];
+        if let Some((place, unit)) = cells.buckets.zip(subject.unit)
+            && let Summary::Buckets(sums) =
+                self.cells[cells.first + place].get_or_insert_with(|| Summary::Buckets(Buckets::new()))
+        {
+            // Full or not: what sums cannot hold is left out of the design effect only.
+            let _ = sums.insert(unit, metric.position(value), 1);
+        }
+    }
+
+    /// Adds both answers to one mirrored call.
+    pub(crate) fn add_pair(&mut self, layout: &Layout, index: usize, numbers: &[u16], pair: Pair) {
+        self.put(
+            layout,
+            index,
+            numbers,
+            || Summary::Pairs(Pairs::new()),
+            |summary| {
+                if let Summary::Pairs(pairs) = summary {
+                    // A full summary (2^53 pairs) takes no more.
+                    let _ = pairs.insert(pair);
+                }
+            },
+        );
+    }
+
+    fn put(
+        &mut self,
+        layout: &Layout,
+        index: usize,
+        numbers: &[u16],
+        empty: impl Fn() -> Summary,
+        mut insert: impl FnMut(&mut Summary),
+    ) {
         if self.cells.is_empty() {
             self.cells.resize(layout.len, None);
         }
-        let (index, metric) = metric;
         let cells = &layout.metrics[index];
-        let mut put = |at: usize| insert(self.cells[at].get_or_insert_with(|| metric.empty()), value, dither);
-        put(cells.first);
+        insert(self.cells[cells.first].get_or_insert_with(&empty));
         for (dimension, place) in &cells.dimensions {
-            put(cells.first + place + usize::from(numbers[*dimension]));
+            insert(self.cells[cells.first + place + usize::from(numbers[*dimension])].get_or_insert_with(&empty));
         }
         self.dirty = true;
+    }
+
+    /// Counts a compared answer by its segment values.
+    pub(crate) fn count_population(&mut self, layout: &Layout, numbers: &[u16]) {
+        if let (true, Some((first, len))) = (self.population.is_empty(), layout.populations.last()) {
+            self.population.resize(first + len, 0);
+        }
+        for ((first, _), number) in layout.populations.iter().zip(numbers) {
+            self.population[first + usize::from(*number)] += 1;
+        }
+    }
+
+    /// How many compared answers each value of each dimension had, as it is written to `windows`.
+    pub(crate) fn populations(&self, arm: Arm, lens: &Lens, plan: &Plan, into: &mut Vec<Population>) {
+        for (dimension, &(first, len)) in lens.layout.populations.iter().enumerate() {
+            let own = self.population.get(first..first + len).unwrap_or_default();
+            for (number, &predictions) in own.iter().enumerate().filter(|(_, count)| **count > 0) {
+                let segment = lens.dictionary.segment(&plan.dimensions, dimension, number);
+                into.push(Population { arm, segment, predictions: predictions as i64 });
+            }
+        }
+    }
+
+    /// Puts stored numbers back. Another number of values is an error.
+    pub(crate) fn restore_population(&mut self, layout: &Layout, stored: Vec<u64>) -> Result<(), String> {
+        let len = layout.populations.last().map_or(0, |(first, len)| first + len);
+        if !stored.is_empty() && stored.len() != len {
+            return Err(format!("{} segment values of {len}", stored.len()));
+        }
+        self.population = stored;
+        Ok(())
     }
 
     /// The cells of one metric as places, counted from its first, and bytes.
@@ -202,8 +294,9 @@ impl Lens {
     }
 
     fn segment(&self, plan: &Plan, metric: usize, place: usize) -> Segment {
-        let dimensions = &self.layout.metrics[metric].dimensions;
-        match dimensions.iter().rev().find(|(_, first)| place >= *first) {
+        let cells = &self.layout.metrics[metric];
+        let dimensions = cells.dimensions.iter().filter(|_| cells.buckets != Some(place));
+        match dimensions.rev().find(|(_, first)| place >= *first) {
             None => Segment::all(),
             Some((dimension, first)) => self.dictionary.segment(&plan.dimensions, *dimension, place - first),
         }

@@ -14,7 +14,7 @@ use serin_analyzer::{AnalyzerFactory, Config};
 use serin_schemas::{
     codec::{Record as Schema, encode},
     envelope::{self, Envelope},
-    ids::{EventTime, Generation, Span},
+    ids::{EventTime, Generation, ModelName, Span},
     records::{Arm, ArmCounts, Cell, ClosedThrough, Control, Phase, Segment, WindowClosed},
 };
 use serin_sketches::{LinHist, LogHist, Rate, Summary};
@@ -35,10 +35,10 @@ fn main() {
     let rollouts = arguments.next().unwrap_or(1);
     let mut harness = FoldHarness::new(|| AnalyzerFactory::new(Config::default(), 1).fold(0)).unwrap();
     let names: Vec<String> = (0..values).map(|value| format!("v{value}")).collect();
-    let models: Vec<String> = (0..rollouts).map(|rollout| format!("m{rollout}")).collect();
+    let models: Vec<ModelName> = (0..rollouts).map(|rollout| format!("m{rollout}").as_str().into()).collect();
     let frozen = serde_json::json!({"segments": {"country": names}, "warmupEvents": 0}).to_string();
     for model in &models {
-        send(&mut harness, &control(model, &frozen));
+        send(&mut harness, &control(model.as_str(), &frozen));
     }
     let mut times = [const { Vec::new() }; 3];
     for window in 1..=windows {
@@ -142,6 +142,7 @@ fn closed(names: &[String], end: EventTime) -> WindowClosed {
         maturity: Span(0),
         cells,
         arms: [(Arm::Control, 90_000), (Arm::Canary, 10_000)].map(arm).into(),
+        population: Vec::new(),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The evidence on one metric in one segment: the statistics' hypothesis and what the analyzer notes beside it.
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::{Direction, Margin, MetricKind, MetricSpec};
+use serin_rollout::{Direction, Limit, Margin, MetricKind, MetricSpec};
 use serin_schemas::ids::EventTime;
-use serin_sketches::{LinHist, LogHist, Rate, Summary, SummaryKind};
-use serin_statistics::{Against, Hypothesis, HypothesisSpec, Measure, ObserveError, SpecError, Stratum};
+use serin_sketches::{CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary};
+use serin_statistics::{
+    Against, Hypothesis, HypothesisSpec, Measure, ObserveError, SpecError, Stratum, cluster::tempering_of_next_window,
+};
 
 /// Evidence on one hypothesis; a row of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,8 @@ pub(crate) struct Evidence {
     pub(crate) failed_at: Option<EventTime>,
     /// End of the last window with observations of both arms.
     pub(crate) through: Option<EventTime>,
+    /// Where units are assigned: how many answers counted as one in the last window.
+    pub(crate) design_effect: Option<f64>,
 }
 
 impl Evidence {
@@ -27,12 +31,23 @@ impl Evidence {
         let spec = HypothesisSpec {
             measure: measure(&metric.kind)?,
             direction: direction(metric.direction),
-            against: Against::Control(margin(metric.margin_or_default())),
+            against: against(metric),
             horizon,
             interval_alpha,
         };
         let test = Hypothesis::new(spec)?;
-        Ok(Self { test, canary_seen: 0, control_seen: 0, failed_at: None, through: None })
+        Ok(Self { test, canary_seen: 0, control_seen: 0, failed_at: None, through: None, design_effect: None })
+    }
+
+    /// Whether control is not looked at.
+    pub(crate) fn is_one_arm(&self) -> bool {
+        matches!(self.test.spec().against, Against::Limit { .. })
+    }
+
+    /// Lets the next windows count for less: so many answers are as good as one.
+    pub(crate) fn temper(&mut self, design_effect: f64) {
+        self.design_effect = Some(design_effect);
+        self.test.temper(tempering_of_next_window(design_effect));
     }
 
     /// Takes one window: canary and control per generation.
@@ -51,13 +66,26 @@ impl Evidence {
     }
 }
 
-/// A summary without observations.
-pub(crate) fn empty(kind: SummaryKind) -> Summary {
+/// A summary of a metric without observations.
+pub(crate) fn empty(kind: &MetricKind) -> Summary {
     match kind {
-        SummaryKind::Lin => Summary::Lin(LinHist::new()),
-        SummaryKind::Log => Summary::Log(LogHist::new()),
-        // The plan knows these three kinds only (`window::summary_kind`).
-        _ => Summary::Rate(Rate::default()),
+        MetricKind::Rate => Summary::Rate(Rate::default()),
+        MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
+        // A cap that makes no sense has no hypothesis (`Evidence::new`).
+        MetricKind::CappedMean { cap } => {
+            CappedHist::new(*cap).map_or_else(|| Summary::Rate(Rate::default()), Summary::Capped)
+        }
+        MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
+        MetricKind::Classes => Summary::Classes(ClassCounts::default()),
+        MetricKind::Count => Summary::Events(Events::default()),
+        MetricKind::Disagreement => Summary::Pairs(Pairs::new()),
+    }
+}
+
+fn against(metric: &MetricSpec) -> Against {
+    match metric.limit.and_then(Limit::both) {
+        Some((pass, fail)) => Against::Limit { pass, fail },
+        None => Against::Control(margin(metric.margin_or_default())),
     }
 }
 

@@ -18,6 +18,7 @@ use serin_stream::{
 };
 
 use crate::{
+    clusters::Cluster,
     config::Config,
     evidence::Evidence,
     head::Head,
@@ -129,6 +130,10 @@ impl AnalyzerFold {
         match kind {
             // Keys end in the index, and rows come in key order.
             Kind::Hypothesis => rollout.evidence.push(rows::decode::<Evidence>("a hypothesis", value)?),
+            Kind::Cluster => {
+                let (metric, cluster): (u32, Cluster) = rows::decode("clusters", value)?;
+                rollout.clusters.restore(metric as usize, cluster);
+            }
             Kind::WarmUp => {
                 let row: WarmRow = rows::decode("warm-up", value)?;
                 let summary = Summary::decode(&row.summary).map_err(|error| FoldError(error.to_string()))?;
@@ -250,6 +255,13 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
     }
     for index in std::mem::take(&mut rollout.dirty) {
         rows.put(&rows::hypothesis(id, index), rows::encode(&rollout.evidence[index])?);
+    }
+    for metric in std::mem::take(&mut rollout.clusters.dirty) {
+        let key = rows::cluster(id, metric);
+        match rollout.clusters.get(metric) {
+            Some(cluster) => rows.put(&key, rows::encode(&(metric as u32, cluster))?),
+            None => rows.delete(&key),
+        }
     }
     for (metric, segment) in std::mem::take(&mut rollout.warm.dirty) {
         let key = rows::warm_up(id, metric, &segment);

@@ -24,6 +24,11 @@ impl Era {
         Self { phase: control.phase, step: control.step, shares }
     }
 
+    /// Who stands for the version on trial: while it serves nobody, the answers to mirrored calls do.
+    pub(crate) fn trial(self) -> Arm {
+        if self.shares.canary > 0 { Arm::Canary } else { Arm::Shadow }
+    }
+
     /// Whether its windows teach rather than judge.
     pub(crate) fn is_warm_up(self) -> bool {
         matches!(self.phase, Phase::Pending | Phase::Warming)
@@ -67,6 +72,17 @@ pub(crate) struct Head {
     pub(crate) arms: BTreeMap<Arm, ArmCounts>,
     pub(crate) health: Health,
     pub(crate) crossed: Option<Crossing>,
+    /// Parallel to the plan's groups; empty until the first window is judged.
+    pub(crate) groups: Vec<GroupState>,
+}
+
+/// What a group of metrics has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GroupState {
+    /// Largest `ln E` so far.
+    pub(crate) max_ln_e: f64,
+    /// End of the window in which it failed.
+    pub(crate) failed_at: Option<EventTime>,
 }
 
 impl Head {

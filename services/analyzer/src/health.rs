@@ -19,6 +19,7 @@ use serin_statistics::{
 
 use crate::{
     plan::Plan,
+    population::{Mixes, Splits},
     share::{Counted, ShareTest},
     window::Merged,
 };
@@ -58,6 +59,8 @@ impl Shares {
 pub(crate) struct Compared<'a> {
     pub(crate) step: i32,
     pub(crate) shares: Shares,
+    /// The arm that stands for the version on trial.
+    pub(crate) trial: Arm,
     pub(crate) window: &'a Merged,
 }
 
@@ -130,6 +133,8 @@ struct Labels {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Health {
     split: Split,
+    splits: Splits,
+    mixes: Mixes,
     silence: BTreeMap<Arm, Silence>,
     late: Option<ShareTest>,
     labels: BTreeMap<Span, Labels>,
@@ -153,10 +158,15 @@ impl Health {
     /// A window of stream 0 in which the arms are compared: its strata by generation.
     pub(crate) fn compared(&mut self, plan: &Plan, end: EventTime, strata: &[Compared<'_>]) {
         for stratum in strata {
-            let Compared { step, shares, window } = *stratum;
+            let Compared { step, shares, window, .. } = *stratum;
             if split_is_ours(plan) && shares.canary > 0 && shares.control > 0 {
                 self.split.add(step, shares, window, end);
+                self.splits.add(plan, end, stratum);
             }
+        }
+        // Sticky units come with many requests each, so their mixes differ by chance.
+        if !plan.is_sticky() {
+            self.mixes.observe(plan, end, strata);
         }
         for arm in COMPARED {
             if let Some(silence) = self.silence.get_mut(&arm) {
@@ -217,6 +227,7 @@ impl Health {
     pub(crate) fn compare_anew(&mut self, stream: Span) {
         if stream.0 == 0 {
             self.late = None;
+            self.mixes = Mixes::default();
         } else if let Some(labels) = self.labels.get_mut(&stream) {
             labels.share = None;
         }
@@ -225,6 +236,7 @@ impl Health {
     /// The rollout goes on after it was held or paused: whoever resumed it has seen which shares differed.
     pub(crate) fn resume(&mut self) {
         self.late = None;
+        self.mixes = Mixes::default();
         self.labels.values_mut().for_each(|labels| labels.share = None);
     }
 
@@ -242,6 +254,17 @@ impl Health {
         }
         if let Some(at) = self.split.broken_at.filter(|_| self.split.step == step) {
             issues.push(self.split_issue(at, policies));
+        } else if let Some((at, segment, counts)) = self.splits.broken(step) {
+            let text = split_text(shares, counts, at, &format!(" for {segment}"));
+            issues.push(issue(NoDataReason::SampleRatio, policies.sample_ratio, text));
+        }
+        for (dimension, value, canary, control) in self.mixes.different() {
+            let text = format!(
+                "{dimension}={value} is {} of canary's answers and {} of control's: the arms see different populations",
+                percent(canary),
+                percent(control)
+            );
+            issues.push(issue(NoDataReason::SegmentMix, policies.segment_mix, text));
         }
         for (arm, &lost) in self.lost.iter().filter(|&(_, &lost)| lost > 0) {
             let text = if *arm == Arm::Stable {
@@ -291,16 +314,20 @@ impl Health {
     fn split_issue(&self, at: EventTime, policies: &NoDataPolicies) -> HealthIssue {
         let Split { canary, control, shares, .. } = &self.split;
         let shares = shares.unwrap_or(Shares { canary: 0, control: 0 });
-        let wanted = f64::from(shares.canary) / f64::from((shares.canary + shares.control).max(1));
-        let seen = *canary as f64 / (canary + control).max(1) as f64;
-        let text = format!(
-            "canary has {} of the compared answers ({canary} against {control}), not the configured {}; certain since {}",
-            percent(seen),
-            percent(wanted),
-            at.to_rfc3339().unwrap_or_default(),
-        );
+        let text = split_text(shares, [*canary, *control], at, "");
         issue(NoDataReason::SampleRatio, policies.sample_ratio, text)
     }
+}
+
+fn split_text(shares: Shares, [canary, control]: [u64; 2], at: EventTime, place: &str) -> String {
+    let wanted = f64::from(shares.canary) / f64::from((shares.canary + shares.control).max(1));
+    let seen = canary as f64 / (canary + control).max(1) as f64;
+    format!(
+        "canary has {} of the compared answers{place} ({canary} against {control}), not the configured {}; certain since {}",
+        percent(seen),
+        percent(wanted),
+        at.to_rfc3339().unwrap_or_default(),
+    )
 }
 
 impl Labels {
@@ -323,7 +350,9 @@ impl Labels {
 /// Whether a metric of the stream leaves answers without a label out.
 fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
     let metrics = plan.spec.metrics.iter().zip(&plan.metrics);
-    metrics.into_iter().any(|(spec, metric)| metric.maturity == stream && spec.when_missing == WhenMissing::Exclude)
+    metrics.into_iter().any(|(spec, metric)| {
+        metric.maturity == stream && spec.source.needs_label() && spec.when_missing == WhenMissing::Exclude
+    })
 }
 
 /// The split can be tested where Serin draws it for each request; sticky units come with many requests each.

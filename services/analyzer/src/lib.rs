@@ -14,6 +14,7 @@
 //! - What is not judged has neither passed nor failed.
 //! - Bounded: windows leave when they are judged; a rollout's rows go with its last Control record.
 
+mod clusters;
 mod config;
 mod evidence;
 mod fold;
@@ -21,6 +22,7 @@ mod head;
 mod health;
 pub mod metrics;
 mod plan;
+mod population;
 mod progress;
 mod rollout;
 mod rows;

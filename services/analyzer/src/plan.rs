@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, Require, RolloutSpec};
+use serin_rollout::{Frozen, MetricKind, Require, RolloutSpec};
 use serin_schemas::{
     ids::Span,
     records::{Role, Segment},
 };
-use serin_sketches::SummaryKind;
+use serin_sketches::Summary;
 use serin_statistics::{Scope, rollback_weights};
 
-use crate::window::summary_kind;
+use crate::evidence::empty;
 
 /// The segment value that stands for all values that are not judged alone.
 pub(crate) const OTHER: &str = "other";
@@ -24,8 +24,20 @@ const MAX_HORIZON: i64 = 31_536_000;
 pub(crate) struct MetricPlan {
     /// Its stream.
     pub(crate) maturity: Span,
-    /// The kind of its summaries.
-    pub(crate) summary: SummaryKind,
+    /// Of what kind its summaries are, and with which cap.
+    pub(crate) empty: Summary,
+    /// Its summaries are of both answers to mirrored calls.
+    pub(crate) paired: bool,
+}
+
+/// Metrics that count once in the score and share one part of the budget.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct GroupPlan {
+    pub(crate) name: String,
+    /// Weight in the score.
+    pub(crate) score_weight: f64,
+    /// Those of its metrics that decide, with their weight in it.
+    pub(crate) members: Vec<(usize, f64)>,
 }
 
 /// One metric in one segment.
@@ -45,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) spec: RolloutSpec,
     /// Parallel to `spec.metrics`.
     pub(crate) metrics: Vec<MetricPlan>,
+    /// Groups with a metric that decides.
+    pub(crate) groups: Vec<GroupPlan>,
     /// What is tested, in the order of the spec; empty until warm-up has frozen the segments.
     pub(crate) hypotheses: Vec<HypothesisPlan>,
     by_name: BTreeMap<String, usize>,
@@ -60,14 +74,16 @@ impl Plan {
             .metrics
             .iter()
             .map(|metric| MetricPlan {
-                maturity: if metric.source.needs_label() { metric.maturity.0 } else { Span::default() },
-                summary: summary_kind(&metric.kind),
+                maturity: metric.settles_after(spec.window).0,
+                empty: empty(&metric.kind),
+                paired: metric.kind == MetricKind::Disagreement,
             })
             .collect();
         let by_name = spec.metrics.iter().enumerate().map(|(index, metric)| (metric.name.clone(), index)).collect();
         // Stream 0 carries the counts of the arms, so it is always there.
         let streams = metrics.iter().map(|metric| metric.maturity).chain([Span::default()]).collect();
-        Self { spec, metrics, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
+        let groups = groups(&spec);
+        Self { spec, metrics, groups, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
     }
 
     /// Fixes the hypotheses: each metric over all traffic, and in each frozen value and `other` of its dimensions.
@@ -93,14 +109,43 @@ impl Plan {
         self.hypotheses = hypotheses;
     }
 
-    /// Share of the rollback budget before scaling: a gate counts double, `watch` not at all.
+    /// Share of the rollback budget before scaling: a gate counts double, `watch` not at all. A group has the share of its
+    /// strictest member, and divides it by weight.
     fn share(&self, hypothesis: &HypothesisPlan) -> (Scope, f64) {
-        let share = match self.spec.metrics[hypothesis.metric].role {
+        let share_of = |metric: usize| match self.spec.metrics[metric].role {
             Role::Gate => 2.0,
             Role::Score => 1.0,
             Role::Watch => 0.0,
         };
+        let weight_in = |group: &GroupPlan| {
+            let own = group.members.iter().find(|(metric, _)| *metric == hypothesis.metric)?.1;
+            let strictest = group.members.iter().map(|&(metric, _)| share_of(metric)).fold(0.0, f64::max);
+            let all: f64 = group.members.iter().map(|member| member.1).sum();
+            Some(if all > 0.0 { strictest * own / all } else { 0.0 })
+        };
+        let grouped = self.groups.iter().find_map(weight_in);
+        let share = grouped.unwrap_or_else(|| share_of(hypothesis.metric));
         (if hypothesis.segment.is_all() { Scope::Overall } else { Scope::Segment }, share)
+    }
+
+    /// Whether a metric counts in a group rather than for itself.
+    pub(crate) fn is_grouped(&self, metric: usize) -> bool {
+        self.groups.iter().any(|group| group.members.iter().any(|member| member.0 == metric))
+    }
+
+    /// Index of a metric's hypothesis over all traffic.
+    pub(crate) fn overall(&self, metric: usize) -> Option<usize> {
+        self.hypothesis_of(metric, &Segment::all())
+    }
+
+    /// Whether arms are assigned by a key, so that one unit brings many answers.
+    pub(crate) fn is_sticky(&self) -> bool {
+        self.spec.assignment.sticky.is_some()
+    }
+
+    /// The segment values that are judged, in a fixed order: what populations are counted by.
+    pub(crate) fn values(&self) -> BTreeSet<&Segment> {
+        self.hypotheses.iter().map(|hypothesis| &hypothesis.segment).filter(|segment| !segment.is_all()).collect()
     }
 
     /// Whether some metric lives on the stream of windows with this maturity.
@@ -142,4 +187,19 @@ impl Plan {
         let index = usize::try_from(step).unwrap_or(0);
         self.spec.steps.get(index).or(self.spec.steps.last()).map_or(Require::default(), |step| step.require)
     }
+}
+
+/// The groups of a spec, with those of their metrics that decide.
+fn groups(spec: &RolloutSpec) -> Vec<GroupPlan> {
+    let members = |name: &str| {
+        let metrics = spec.metrics.iter().enumerate();
+        let own = metrics.filter(|(_, metric)| metric.group.as_deref() == Some(name) && metric.role != Role::Watch);
+        own.map(|(index, metric)| (index, metric.score_weight)).collect::<Vec<_>>()
+    };
+    let group = |group: &serin_rollout::GroupSpec| GroupPlan {
+        name: group.name.clone(),
+        score_weight: group.weight,
+        members: members(&group.name),
+    };
+    spec.groups.iter().map(group).filter(|group| !group.members.is_empty()).collect()
 }

@@ -5,20 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, Control, Phase, Verdict, WindowClosed},
+    records::{Arm, Control, Phase, Segment, Verdict, WindowClosed},
 };
-use serin_sketches::Summary;
-use serin_statistics::{ln_weighted_average, p_anytime, rejects, weighted_holm};
+use serin_sketches::{Buckets, Summary};
+use serin_statistics::{group_ln_e, ln_weighted_average, p_anytime, rejects, weighted_holm};
 use serin_stream::fold::{FoldError, Poison};
 
 use crate::{
-    evidence::{Evidence, empty},
-    head::{Crossing, Era, Head},
+    clusters::Clusters,
+    evidence::Evidence,
+    head::{Crossing, Era, GroupState, Head},
     health::{Compared, Health},
     plan::Plan,
     verdict,
     warmup::{WarmUp, by_hypothesis},
-    window::{CellKey, Merged, Part, WindowKey, add_counts, no_counts},
+    window::{Merged, Part, WindowKey, add_counts, no_counts},
 };
 
 /// Why a readable window was not taken. It is counted, not a dead letter: replays after a crash bring some.
@@ -38,6 +39,7 @@ pub(crate) struct Rollout {
     pub(crate) plan: Plan,
     /// Parallel to `plan.hypotheses`.
     pub(crate) evidence: Vec<Evidence>,
+    pub(crate) clusters: Clusters,
     pub(crate) warm: WarmUp,
     pub(crate) pending: BTreeMap<WindowKey, Merged>,
     /// Hypotheses whose row is out of date.
@@ -82,6 +84,7 @@ impl Rollout {
             arms: BTreeMap::new(),
             health: Health::default(),
             crossed: None,
+            groups: Vec::new(),
         };
         let mut rollout = Self::restore(head)?;
         rollout.changed = true;
@@ -101,6 +104,7 @@ impl Rollout {
             head,
             plan,
             evidence: Vec::new(),
+            clusters: Clusters::default(),
             warm: WarmUp::default(),
             pending: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -241,7 +245,7 @@ impl Rollout {
             .iter()
             .zip(&eras)
             .filter(|(_, era)| !era.is_warm_up())
-            .map(|((_, window), era)| Compared { step: era.step, shares: era.shares, window })
+            .map(|((_, window), era)| Compared { step: era.step, shares: era.shares, trial: era.trial(), window })
             .collect();
         let judged = !compared.is_empty() && !self.evidence.is_empty();
         if judged {
@@ -251,16 +255,17 @@ impl Rollout {
             }
         }
         self.watch(stream, end, strata, &compared);
-        let mut cells = Vec::new();
+        let mut compared = Vec::new();
         for ((_, window), era) in strata.iter_mut().zip(&eras) {
             if era.is_warm_up() {
                 self.warm_up(stream, window)?;
             } else {
-                cells.push(std::mem::take(&mut window.cells));
+                let (cells, buckets) = (std::mem::take(&mut window.cells), std::mem::take(&mut window.buckets));
+                compared.push((*era, Merged { cells, buckets, ..Merged::default() }));
             }
         }
         if judged {
-            self.compare(stream, end, cells)?;
+            self.compare(stream, end, compared)?;
             self.latch(end);
         }
         Ok(())
@@ -286,6 +291,10 @@ impl Rollout {
         }
         let stable = window.cells.iter().filter(|((arm, _, _), _)| *arm == Arm::Stable);
         let cells: Vec<_> = stable.map(|((_, metric, segment), summary)| (*metric, segment, summary)).collect();
+        for (&(_, metric), buckets) in window.buckets.iter().filter(|((arm, _), _)| *arm == Arm::Stable) {
+            let summary = window.cells.get(&(Arm::Stable, metric, Segment::all()));
+            self.clusters.get_mut(metric).add(Arm::Stable, buckets, summary);
+        }
         let labelled = |metric: usize| self.plan.spec.metrics[metric].source.needs_label();
         self.head.warmup_labels |= cells.iter().any(|(metric, _, summary)| labelled(*metric) && summary.n() > 0);
         if self.evidence.is_empty() {
@@ -309,46 +318,54 @@ impl Rollout {
             self.head.step_canary = 0;
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
-            self.evidence[index].test.reset_pass();
-            self.dirty.insert(index);
+            let metric = self.plan.hypotheses[index].metric;
+            self.clusters.forget(metric);
+            // What mirrored calls have shown holds in steps without any.
+            if !self.plan.metrics[metric].paired {
+                self.evidence[index].test.reset_pass();
+                self.dirty.insert(index);
+            }
         }
     }
 
     fn count(&mut self, compared: &[Compared<'_>]) {
         for stratum in compared {
             for (&arm, counts) in &stratum.window.arms {
+                let arm = if arm == stratum.trial { Arm::Canary } else { arm };
                 add_counts(self.head.arms.entry(arm).or_insert_with(|| no_counts(arm)), counts);
             }
             if self.head.steps.get(&Span::default()) == Some(&stratum.step) {
-                self.head.step_canary += stratum.window.predictions(Arm::Canary);
+                self.head.step_canary += stratum.window.predictions(stratum.trial);
             }
         }
     }
 
-    fn compare(
-        &mut self,
-        stream: Span,
-        end: EventTime,
-        cells: Vec<BTreeMap<CellKey, Summary>>,
-    ) -> Result<(), FoldError> {
-        let mut strata: Vec<[BTreeMap<usize, Summary>; 2]> = Vec::new();
-        for cells in cells {
+    fn compare(&mut self, stream: Span, end: EventTime, strata: Vec<(Era, Merged)>) -> Result<(), FoldError> {
+        let mut sums = Vec::new();
+        let mut by_index: Vec<[BTreeMap<usize, Summary>; 2]> = Vec::new();
+        for (era, window) in strata {
             let mut arms = [Vec::new(), Vec::new()];
-            for ((arm, metric, segment), summary) in cells {
-                match arm {
-                    Arm::Canary => arms[0].push((metric, segment, summary)),
-                    Arm::Control => arms[1].push((metric, segment, summary)),
-                    Arm::Stable | Arm::Shadow => {}
+            for ((arm, metric, segment), summary) in window.cells {
+                let trial = if self.plan.metrics[metric].paired { Arm::Shadow } else { era.trial() };
+                if arm == trial {
+                    arms[0].push((metric, segment, summary));
+                } else if arm == Arm::Control {
+                    arms[1].push((metric, segment, summary));
                 }
             }
-            strata.push(arms.map(|cells| by_hypothesis(&self.plan, cells.into_iter())));
+            by_index.push(arms.map(|cells| by_hypothesis(&self.plan, cells.into_iter())));
+            sums.push(window.buckets);
+        }
+        self.temper(stream);
+        for (arms, sums) in by_index.iter().zip(&sums) {
+            self.learn_clusters(stream, arms, sums);
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
-            let kind = self.plan.metrics[self.plan.hypotheses[index].metric].summary;
-            let pairs = strata.iter_mut().map(|arms| arms.each_mut().map(|arm| arm.remove(&index)));
+            let empty = &self.plan.metrics[self.plan.hypotheses[index].metric].empty;
+            let pairs = by_index.iter_mut().map(|arms| arms.each_mut().map(|arm| arm.remove(&index)));
             let pairs: Vec<(Summary, Summary)> = pairs
                 .filter(|arms| arms.iter().any(Option::is_some))
-                .map(|arms| arms.map(|arm| arm.unwrap_or_else(|| empty(kind))).into())
+                .map(|arms| arms.map(|arm| arm.unwrap_or_else(|| empty.clone())).into())
                 .collect();
             if !pairs.is_empty() {
                 let observed = self.evidence[index].observe(end, &pairs);
@@ -357,6 +374,41 @@ impl Rollout {
             }
         }
         Ok(())
+    }
+
+    /// Where units are assigned: lets this window count for as much as the earlier ones of the step say.
+    fn temper(&mut self, stream: Span) {
+        if !self.plan.is_sticky() {
+            return;
+        }
+        for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
+            let metric = self.plan.hypotheses[index].metric;
+            if !self.plan.metrics[metric].paired {
+                let kind = &self.plan.spec.metrics[metric].kind;
+                let effect = self.clusters.get(metric).map_or(1.0, |cluster| cluster.design_effect(kind));
+                self.evidence[index].temper(effect);
+            }
+        }
+    }
+
+    /// Where units are assigned: what one stratum of the window says of them, for the next window.
+    fn learn_clusters(
+        &mut self,
+        stream: Span,
+        arms: &[BTreeMap<usize, Summary>; 2],
+        sums: &BTreeMap<(Arm, usize), Buckets>,
+    ) {
+        for (&(arm, metric), buckets) in
+            sums.iter().filter(|((_, metric), _)| self.plan.metrics[*metric].maturity == stream)
+        {
+            let place = match arm {
+                Arm::Canary => 0,
+                Arm::Control => 1,
+                Arm::Stable | Arm::Shadow => continue,
+            };
+            let summary = self.plan.overall(metric).and_then(|overall| arms[place].get(&overall));
+            self.clusters.get_mut(metric).add(arm, buckets, summary);
+        }
     }
 
     /// Notes what has failed by now: failures and the crossing stay, whatever comes later.
@@ -373,6 +425,7 @@ impl Rollout {
                 self.dirty.insert(index);
             }
         }
+        self.latch_groups(end);
         let current = self.weighted(|evidence| evidence.test.ln_e_fail());
         if self.head.crossed.is_none() && rejects(ln_weighted_average(&current), alpha) {
             // Finite logarithms of positive numbers; a weight of 0 sorts last.
@@ -381,6 +434,40 @@ impl Rollout {
             let largest = (0..current.len()).max_by(|&a, &b| share(&current[a]).total_cmp(&share(&current[b])));
             self.head.crossed = largest.map(|largest| Crossing { at: end, largest: largest as u32 });
         }
+    }
+
+    /// Which groups have failed by now. A group is the joint claim of its members over all traffic; Holm's procedure over the
+    /// single hypotheses leaves it the budget of those that are rejected: both are shortcuts of one closed test whose local
+    /// tests are weighted averages, so the chance of any false finding, of a metric or a group, stays within the budget.
+    fn latch_groups(&mut self, end: EventTime) {
+        self.head.groups.resize(self.plan.groups.len(), GroupState::default());
+        for place in 0..self.plan.groups.len() {
+            let own = self.group_hypotheses(place);
+            let open = |index: &usize| !own.contains(index) && self.evidence[*index].failed_at.is_none();
+            let others = (0..self.evidence.len()).filter(open).map(|index| self.plan.hypotheses[index].weight);
+            let others: f64 = others.sum();
+            let (weight, ln_e) = self.group_evidence(place);
+            let state = &mut self.head.groups[place];
+            state.max_ln_e = state.max_ln_e.max(ln_e);
+            let p = p_anytime(state.max_ln_e) * (weight + others) / weight;
+            if weight > 0.0 && p <= self.plan.spec.decision.false_rollback && state.failed_at.is_none() {
+                state.failed_at = Some(end);
+            }
+        }
+    }
+
+    fn group_hypotheses(&self, place: usize) -> Vec<usize> {
+        self.plan.groups[place].members.iter().filter_map(|&(metric, _)| self.plan.overall(metric)).collect()
+    }
+
+    /// A group's share of the budget and its `ln E`: the average of its members over all traffic, weighted like the budget.
+    pub(crate) fn group_evidence(&self, place: usize) -> (f64, f64) {
+        let own = self.group_hypotheses(place);
+        let members: Vec<(f64, f64)> = own
+            .iter()
+            .map(|&index| (self.plan.hypotheses[index].weight, self.evidence[index].test.ln_e_fail()))
+            .collect();
+        (members.iter().map(|member| member.0).sum(), group_ln_e(&members))
     }
 
     /// Each hypothesis's weight with something of its evidence.

@@ -1,8 +1,8 @@
 //! Keys and bytes of the analyzer's rows.
 //!
-//! A row of a rollout is keyed `r`, the rollout's id, a zero byte, and then one of: `a` the head, `h` one hypothesis, `w`
-//! one warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together.
-//! Values are a format byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
+//! A row of a rollout is keyed `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
+//! `h` one hypothesis, `w` one warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix
+//! and go together. Values are a format byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -23,6 +23,7 @@ pub(crate) const ROLLOUTS: &[u8] = b"r";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Head,
+    Cluster,
     Hypothesis,
     WarmUp,
     Partial,
@@ -32,6 +33,7 @@ impl Kind {
     fn byte(self) -> u8 {
         match self {
             Self::Head => b'a',
+            Self::Cluster => b'c',
             Self::Hypothesis => b'h',
             Self::WarmUp => b'w',
             Self::Partial => b'z',
@@ -39,7 +41,9 @@ impl Kind {
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Head, Self::Hypothesis, Self::WarmUp, Self::Partial].into_iter().find(|kind| kind.byte() == byte)
+        [Self::Head, Self::Cluster, Self::Hypothesis, Self::WarmUp, Self::Partial]
+            .into_iter()
+            .find(|kind| kind.byte() == byte)
     }
 }
 
@@ -62,6 +66,13 @@ fn of_kind(id: &RolloutId, kind: Kind) -> Vec<u8> {
 /// Key of a rollout's head.
 pub(crate) fn head(id: &RolloutId) -> Vec<u8> {
     of_kind(id, Kind::Head)
+}
+
+/// Key of one metric's clusters.
+pub(crate) fn cluster(id: &RolloutId, metric: usize) -> Vec<u8> {
+    let mut key = of_kind(id, Kind::Cluster);
+    key.extend((metric as u32).to_be_bytes());
+    key
 }
 
 /// Key of one hypothesis of a rollout.

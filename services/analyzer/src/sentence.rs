@@ -1,6 +1,6 @@
 //! Plain sentences about evidence, for the console, the chat and the on-call engineer.
 
-use serin_rollout::{MetricKind, MetricSource, MetricSpec, RolloutSpec};
+use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 use serin_schemas::records::{MetricResult, NoDataReason, Segment};
 use serin_statistics::Effect;
 
@@ -42,7 +42,7 @@ enum Unit {
 
 fn unit(metric: &MetricSpec) -> Unit {
     match (&metric.kind, &metric.source) {
-        (MetricKind::Rate, _) => Unit::Percent,
+        (MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement, _) => Unit::Percent,
         (_, MetricSource::Latency) => Unit::Milliseconds,
         _ => Unit::Plain,
     }
@@ -91,38 +91,105 @@ fn confidence(alpha: f64) -> String {
     format!("{} % confidence", significant(100.0 * (1.0 - alpha), 4))
 }
 
-/// The sentence of one metric in one segment.
-pub(crate) fn of_metric(
-    spec: &RolloutSpec,
-    metric: &MetricSpec,
-    segment: &Segment,
-    result: (MetricResult, Option<NoDataReason>),
-    effect: &Effect,
-) -> String {
-    let place = if segment.is_all() { String::new() } else { format!("for {segment} ") };
-    let noun = noun(metric);
-    let (Some(canary), Some(control)) = (effect.canary.value, effect.control.value) else {
-        let why = result.1.map_or("the evidence is not enough to judge yet", no_data);
-        return format!("{place}canary's {noun} is not judged: {why}");
-    };
-    let unit = unit(metric);
-    let both = format!("{place}canary's {noun} is {} against {}", unit.value(canary), unit.value(control));
-    let margin = effect.margin.unwrap_or(0.0);
-    let tolerance = unit.distance(margin);
-    let rest = match result.0 {
-        MetricResult::Fail if margin > 0.0 => {
-            let sure = confidence(spec.decision.false_rollback);
-            format!("at least {tolerance} worse with {sure} at every look")
+/// Finds the words for one metric in one segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Finder<'a> {
+    pub(crate) spec: &'a RolloutSpec,
+    pub(crate) metric: &'a MetricSpec,
+    pub(crate) segment: &'a Segment,
+    /// What of it the evidence is about, and whether that is new to the canary.
+    pub(crate) culprit: Option<&'a (String, bool)>,
+}
+
+impl Finder<'_> {
+    /// The sentence.
+    pub(crate) fn sentence(&self, (result, why): (MetricResult, Option<NoDataReason>), effect: &Effect) -> String {
+        let Some(facts) = self.facts(effect) else {
+            let why = why.map_or("the evidence is not enough to judge yet", no_data);
+            return format!("{}canary's {} is not judged: {why}", self.place(), noun(self.metric));
+        };
+        let words = match self.metric.limit.and_then(Limit::both) {
+            Some(limits) => self.against_limits(result, limits),
+            None => self.against_control(result, effect),
+        };
+        let rest = match result {
+            MetricResult::NoData => format!("not judged now: {}", why.map_or("no data", no_data)),
+            _ => words,
+        };
+        let better = effect.better && matches!(result, MetricResult::Pass | MetricResult::Undecided);
+        let better = if better { ": it is better" } else { "" };
+        format!("{facts}, {rest}{better}")
+    }
+
+    fn place(&self) -> String {
+        if self.segment.is_all() { String::new() } else { format!("for {} ", self.segment) }
+    }
+
+    /// What was seen in both arms.
+    fn facts(&self, effect: &Effect) -> Option<String> {
+        let (unit, mut noun) = (unit(self.metric), noun(self.metric));
+        let mixed = self.metric.kind == MetricKind::Classes && self.culprit.is_none();
+        if mixed || self.metric.kind == MetricKind::Distribution {
+            let apart = Unit::Percent.distance(effect.difference?);
+            let most = self.culprit.map_or(String::new(), |(level, _)| format!(", most so near {level}"));
+            return Some(format!("{}canary's {noun} is up to {apart} away from control's{most}", self.place()));
         }
-        MetricResult::Fail => format!("worse with {} at every look", confidence(spec.decision.false_rollback)),
-        MetricResult::Pass => {
-            format!("at most {tolerance} worse with {}", confidence(spec.decision.false_promotion))
+        if let (MetricKind::Classes, Some((class, is_new))) = (&self.metric.kind, self.culprit) {
+            noun = format!("{noun}: {class}{}", if *is_new { " (never seen in control)" } else { "" });
         }
-        MetricResult::Undecided if margin > 0.0 => format!("not yet known to be within or beyond {tolerance}"),
-        MetricResult::Undecided => "not known to be worse".to_owned(),
-        MetricResult::NoData => format!("not judged now: {}", result.1.map_or("no data", no_data)),
-    };
-    format!("{both}, {rest}")
+        let canary = unit.value(effect.canary.value?);
+        let control = effect.control.value.map(|value| unit.value(value));
+        Some(match (&self.metric.kind, self.metric.limit, control) {
+            (MetricKind::Disagreement, ..) => format!("{}{noun} is {canary} of mirrored calls", self.place()),
+            (_, Some(_), control) => {
+                let beside = control.map_or(String::new(), |control| format!(" (control's {control})"));
+                format!("{}canary's {noun} is {canary}{beside}", self.place())
+            }
+            (_, None, control) => format!("{}canary's {noun} is {canary} against {}", self.place(), control?),
+        })
+    }
+
+    fn against_control(&self, result: MetricResult, effect: &Effect) -> String {
+        let margin = effect.margin.unwrap_or(0.0);
+        let both_ways = matches!(self.metric.kind, MetricKind::Distribution | MetricKind::Classes);
+        let unit = if both_ways { Unit::Percent } else { unit(self.metric) };
+        let worse = if both_ways { "away" } else { "worse" };
+        let tolerance = unit.distance(margin);
+        match result {
+            MetricResult::Fail => {
+                let sure = confidence(self.spec.decision.false_rollback);
+                if self.culprit.is_some_and(|(_, is_new)| *is_new) {
+                    // A class that control does not have has no margin.
+                    return format!("more than none with {sure} at every look");
+                }
+                let how = if margin > 0.0 { format!("at least {tolerance} {worse}") } else { worse.to_owned() };
+                format!("{how} with {sure} at every look")
+            }
+            MetricResult::Pass => {
+                format!("at most {tolerance} {worse} with {}", confidence(self.spec.decision.false_promotion))
+            }
+            _ if margin > 0.0 => format!("not yet known to be within or beyond {tolerance}"),
+            _ => format!("not known to be {worse}"),
+        }
+    }
+
+    fn against_limits(&self, result: MetricResult, (pass, fail): (f64, f64)) -> String {
+        let unit = unit(self.metric);
+        let lower = self.metric.direction == Direction::LowerIsBetter;
+        let (good, bad) = if lower { ("below", "above") } else { ("above", "below") };
+        let (pass, fail) = (unit.value(pass), unit.value(fail));
+        let decision = &self.spec.decision;
+        match result {
+            MetricResult::Fail => {
+                format!("{bad} the limit of {fail} with {} at every look", confidence(decision.false_rollback))
+            }
+            MetricResult::Pass => {
+                format!("{good} the limit of {pass} with {}", confidence(decision.false_promotion))
+            }
+            _ if pass == fail => format!("not yet known to be {good} or {bad} the limit of {pass}"),
+            _ => format!("not yet known to be {good} {pass} or {bad} {fail}"),
+        }
+    }
 }
 
 /// Why a metric is not judged.
@@ -136,6 +203,8 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::EventsLost => "writers lost events",
         NoDataReason::LateShareDiffers => "one arm's events come late more often than the other's",
         NoDataReason::SampleRatio => "the arms do not hold the configured shares",
+        NoDataReason::SegmentMix => "the arms see different populations",
+        NoDataReason::NoShadowTraffic => "no mirrored call has both answers",
     }
 }
 

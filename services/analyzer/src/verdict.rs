@@ -4,19 +4,27 @@ use serin_rollout::Require;
 use serin_schemas::{
     ids::Span,
     records::{
-        Arm, ArmSummary, Decision, Estimate, HealthIssue, MetricResult, MetricVerdict, NoDataReason, Reason, Role,
-        Segment, Verdict,
+        Arm, ArmSummary, Correction, Decision, Estimate, GroupVerdict, HealthIssue, MetricResult, MetricVerdict,
+        NoDataReason, Reason, Role, Verdict,
     },
 };
 use serin_sketches::hash::hash64;
 use serin_statistics::{
-    ArmEstimate, Finding, Score, ln_weighted_average, p_anytime, rejects, score, weighted_holm_adjusted,
+    About, Against, ArmEstimate, Finding, Score, group_finding, ln_weighted_average, p_anytime, rejects, score,
+    stable_is_out_of_date, weighted_holm_adjusted,
 };
 
-use crate::{head::Era, plan::OTHER, rollout::Rollout, sentence, window::no_counts};
+use crate::{
+    evidence::Evidence,
+    head::Era,
+    plan::OTHER,
+    rollout::Rollout,
+    sentence::{self, Finder},
+    window::no_counts,
+};
 
 /// Part of the policy hash: a build that decides differently from the same evidence gets a new number.
-const POLICY: &str = "serin analyzer policy 1";
+const POLICY: &str = "serin analyzer policy 2";
 
 /// The verdict on a rollout as of its head's `as_of`.
 pub(crate) fn of(rollout: &Rollout) -> Verdict {
@@ -30,7 +38,8 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
         let metrics = metrics(rollout, era, &health);
         (health, metrics)
     };
-    let score = score_of(rollout, &metrics);
+    let groups = groups(rollout, &metrics);
+    let score = score_of(rollout, &metrics, &groups);
     let mut verdict = Verdict {
         id: id(rollout),
         model: head.model.clone(),
@@ -43,7 +52,9 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
         score_low: score.low,
         score_high: score.high,
         ln_e_rollback: ln_weighted_average(&rollout.weighted(|evidence| evidence.test.ln_e_fail())).max(f64::MIN),
+        stable_is_out_of_date: is_stable_out_of_date(&metrics),
         metrics,
+        groups,
         arms: arms(rollout),
         health,
         warmup_events: warming_up.then_some(head.warmup_events as i64),
@@ -98,6 +109,15 @@ fn arms(rollout: &Rollout) -> Vec<ArmSummary> {
     [Arm::Canary, Arm::Control, Arm::Stable].into_iter().map(summary).collect()
 }
 
+/// The canary is better in so many metrics that stable is the one to ask questions about.
+fn is_stable_out_of_date(metrics: &[MetricVerdict]) -> bool {
+    let judged = |metric: &&MetricVerdict| {
+        metric.segment.is_all() && metric.role != Role::Watch && metric.result != MetricResult::NoData
+    };
+    let better = metrics.iter().filter(judged).filter(|metric| metric.better).count();
+    stable_is_out_of_date(better, metrics.iter().filter(judged).count())
+}
+
 /// What is known of each hypothesis, in the order of the plan.
 fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVerdict> {
     let p = weighted_holm_adjusted(&rollout.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())));
@@ -108,9 +128,18 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
             let metric = &spec.metrics[plan.metric];
             // Until a stream has reached the step, nothing has been shown in it.
             let reached = rollout.head.steps.get(&rollout.plan.stream_of(index)) == Some(&era.step);
-            let ln_e_pass = if reached { evidence.test.ln_e_pass() } else { 0.0 };
+            let holds = reached || rollout.plan.metrics[plan.metric].paired;
+            let ln_e_pass = if holds { evidence.test.ln_e_pass() } else { 0.0 };
             let (result, no_data) = result(rollout, index, ln_e_pass, health);
             let effect = evidence.test.effect();
+            let (limit_pass, limit_fail) = match evidence.test.spec().against {
+                Against::Limit { pass, fail } => (Some(pass), Some(fail)),
+                Against::Control(_) => (None, None),
+            };
+            let culprit = culprit(evidence);
+            let p_anytime = p_anytime(evidence.test.max_ln_e_fail());
+            let (correction, p_fail) =
+                if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
             MetricVerdict {
                 metric: metric.name.clone(),
                 segment: plan.segment.clone(),
@@ -123,16 +152,73 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 effect_low: effect.low,
                 effect_high: effect.high,
                 margin: effect.margin,
+                limit_pass,
+                limit_fail,
+                better: effect.better,
+                at_cap: effect.at_cap,
+                culprit_is_new: culprit.as_ref().is_some_and(|(_, new)| *new),
+                design_effect: evidence.design_effect,
                 ln_e_fail: evidence.test.ln_e_fail(),
                 ln_e_pass,
-                p_fail: if plan.weight > 0.0 { p_fail } else { p_anytime(evidence.test.max_ln_e_fail()) },
+                p_anytime,
+                correction,
+                p_fail,
                 weight: plan.weight,
                 failed_at: evidence.failed_at,
                 evidence_through: evidence.through,
-                sentence: sentence::of_metric(spec, metric, &plan.segment, (result, no_data), &effect),
+                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref() }
+                    .sentence((result, no_data), &effect),
+                culprit: culprit.map(|(name, _)| name),
             }
         })
         .collect()
+}
+
+/// What of a metric with parts the evidence is about, and whether that is a class new to the canary.
+fn culprit(evidence: &Evidence) -> Option<(String, bool)> {
+    match evidence.test.worst_part()?.about {
+        About::Class(class) => Some((class.to_owned(), false)),
+        About::NewClass(class) => Some((class.to_owned(), true)),
+        About::Level { level, .. } => Some((format!("p{}", sentence::significant(100.0 * level, 4)), false)),
+        About::Whole | About::OtherClasses => None,
+    }
+}
+
+/// What is known of each group of metrics.
+fn groups(rollout: &Rollout, metrics: &[MetricVerdict]) -> Vec<GroupVerdict> {
+    if metrics.is_empty() {
+        return Vec::new();
+    }
+    let groups = rollout.plan.groups.iter().enumerate();
+    groups
+        .map(|(place, plan)| {
+            let failed_at = rollout.head.groups.get(place).and_then(|state| state.failed_at);
+            let members = plan.members.iter().filter_map(|&(metric, _)| metrics.get(rollout.plan.overall(metric)?));
+            let members: Vec<Finding> = members.map(|member| finding(member.result)).collect();
+            let (weight, ln_e_fail) = rollout.group_evidence(place);
+            let result = match group_finding(failed_at.is_some(), &members) {
+                Finding::Pass => MetricResult::Pass,
+                Finding::Fail => MetricResult::Fail,
+                Finding::Undecided => MetricResult::Undecided,
+            };
+            GroupVerdict {
+                group: plan.name.clone(),
+                result,
+                score_weight: plan.score_weight,
+                weight,
+                ln_e_fail,
+                failed_at,
+            }
+        })
+        .collect()
+}
+
+fn finding(result: MetricResult) -> Finding {
+    match result {
+        MetricResult::Pass => Finding::Pass,
+        MetricResult::Fail => Finding::Fail,
+        MetricResult::Undecided | MetricResult::NoData => Finding::Undecided,
+    }
 }
 
 fn estimate(arm: ArmEstimate) -> Estimate {
@@ -149,7 +235,8 @@ fn result(
     if evidence.failed_at.is_some() {
         return (MetricResult::Fail, None);
     }
-    let labels = rollout.plan.stream_of(index).0 > 0;
+    let metric = rollout.plan.hypotheses[index].metric;
+    let labels = rollout.plan.spec.metrics[metric].source.needs_label();
     let concerns =
         |issue: &&HealthIssue| issue.policy != "warn" && (labels || issue.reason != NoDataReason::LabelsMissing);
     if let Some(issue) = health.iter().find(concerns) {
@@ -167,8 +254,11 @@ fn result(
 /// Why there is nothing to judge by, if so.
 fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
     let (plan, evidence) = (&rollout.plan.hypotheses[index], &rollout.evidence[index]);
-    if evidence.canary_seen > 0 && evidence.control_seen > 0 {
+    if evidence.canary_seen > 0 && (evidence.is_one_arm() || evidence.control_seen > 0) {
         return None;
+    }
+    if rollout.plan.metrics[plan.metric].paired {
+        return Some(NoDataReason::NoShadowTraffic);
     }
     let stream = rollout.plan.stream_of(index);
     if stream.0 > 0 && !rollout.head.steps.contains_key(&stream) {
@@ -184,19 +274,19 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
     let seen = |evidence: &crate::evidence::Evidence| {
         if arm == Arm::Canary { evidence.canary_seen > 0 } else { evidence.control_seen > 0 }
     };
-    let overall = rollout.plan.hypothesis_of(plan.metric, &Segment::all());
+    let overall = rollout.plan.overall(plan.metric);
     if !answered || overall.is_some_and(|overall| seen(&rollout.evidence[overall])) {
         return Some(none);
     }
     Some(if stream.0 > 0 { NoDataReason::LabelsMissing } else { NoDataReason::ValueMissing })
 }
 
-/// The score over metrics that decide; a metric fails with any of its segments.
-fn score_of(rollout: &Rollout, metrics: &[MetricVerdict]) -> Score {
-    let spec = &rollout.plan.spec;
-    let judged = spec.metrics.iter().filter(|metric| metric.role != Role::Watch);
+/// The score over groups, and metrics that decide for themselves; such a metric fails with any of its segments.
+fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict]) -> Score {
+    let spec = rollout.plan.spec.metrics.iter().enumerate();
+    let judged = spec.filter(|&(index, metric)| metric.role != Role::Watch && !rollout.plan.is_grouped(index));
     let findings: Vec<(f64, Finding)> = judged
-        .map(|metric| {
+        .map(|(_, metric)| {
             let own = || metrics.iter().filter(|verdict| verdict.metric == metric.name);
             let overall = own().find(|verdict| verdict.segment.is_all()).map(|verdict| verdict.result);
             let finding = if own().any(|verdict| verdict.result == MetricResult::Fail) {
@@ -208,6 +298,7 @@ fn score_of(rollout: &Rollout, metrics: &[MetricVerdict]) -> Score {
             };
             (metric.score_weight, finding)
         })
+        .chain(groups.iter().map(|group| (group.score_weight, finding(group.result))))
         .collect();
     let Score { low, high } = score(&findings);
     // An empty sum is -0.
@@ -232,11 +323,22 @@ fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
         (Decision::Hold, Vec::new(), format!("hold: {issue}"))
     } else {
         match blocking(rollout, era, verdict) {
-            None => (Decision::Promote, Vec::new(), enough(rollout, era, verdict)),
+            None => (Decision::Promote, Vec::new(), enough(rollout, era, verdict) + &out_of_date(verdict)),
             Some((open, sentence)) => (Decision::Continue, open, format!("keep baking: {sentence}")),
         }
     };
     (verdict.decision, verdict.reasons, verdict.sentence) = (decision, reasons, sentence);
+}
+
+/// Says so when many metrics are better.
+fn out_of_date(verdict: &Verdict) -> String {
+    if !verdict.stable_is_out_of_date {
+        return String::new();
+    }
+    let judged = |metric: &&MetricVerdict| metric.segment.is_all() && metric.role != Role::Watch;
+    let better = verdict.metrics.iter().filter(judged).filter(|metric| metric.better);
+    let names: Vec<&str> = better.map(|metric| metric.metric.as_str()).collect();
+    format!("; stable is out of date: the canary is better in {}", names.join(", "))
 }
 
 fn reason(verdict: &MetricVerdict) -> Reason {

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::MetricKind;
 use serin_schemas::{
     ids::{EventTime, Generation, Span},
     records::{Arm, ArmCounts, Segment, WindowClosed},
 };
-use serin_sketches::{MAX_COUNT, Summary, SummaryKind};
+use serin_sketches::{Buckets, MAX_COUNT, Summary};
 use serin_stream::fold::Poison;
 
 use crate::plan::Plan;
@@ -42,7 +41,9 @@ pub(crate) struct Part {
     pub(crate) key: WindowKey,
     pub(crate) partition: i32,
     cells: Vec<(CellKey, Summary)>,
+    buckets: Vec<((Arm, usize), Buckets)>,
     arms: Vec<ArmCounts>,
+    population: Vec<((Arm, Segment), u64)>,
 }
 
 fn poison(code: &'static str, message: String) -> Poison {
@@ -67,33 +68,57 @@ impl Part {
             ));
         }
         let key = WindowKey::of(&window);
-        let cells = window.cells.into_iter().map(|cell| {
+        let (mut cells, mut buckets) = (Vec::new(), Vec::new());
+        for cell in window.cells {
             let name = &cell.metric;
             let Some(metric) = plan.metric_index(name) else {
                 return Err(poison("unknown_metric", format!("{place}: the spec has no metric {name:?}")));
             };
-            if plan.metrics[metric].maturity != key.maturity {
+            let own = &plan.metrics[metric];
+            if own.maturity != key.maturity {
                 return Err(poison("bad_window", format!("{place}: metric {name:?} has another maturity")));
             }
-            let summary = Summary::decode(&cell.summary)
-                .map_err(|error| poison("bad_summary", format!("{place}, metric {name:?}: {error}")))?;
-            let (expected, found) = (plan.metrics[metric].summary, summary.kind());
-            if expected != found {
-                return Err(poison("bad_summary", format!("{place}, metric {name:?}: a {found}, not a {expected}")));
+            let bad = |cause: String| poison("bad_summary", format!("{place}, metric {name:?}: {cause}"));
+            match Summary::decode(&cell.summary).map_err(|error| bad(error.to_string()))? {
+                Summary::Buckets(sums) if plan.is_sticky() && cell.segment.is_all() => {
+                    buckets.push(((cell.arm, metric), sums));
+                }
+                summary => {
+                    let (expected, found) = (own.empty.kind(), summary.kind());
+                    if expected != found {
+                        return Err(bad(format!("a {found}, not a {expected}")));
+                    }
+                    if cap(&own.empty) != cap(&summary) {
+                        return Err(bad("its cap is not that of the spec".to_owned()));
+                    }
+                    cells.push(((cell.arm, metric, cell.segment), summary));
+                }
             }
-            Ok(((cell.arm, metric, cell.segment), summary))
-        });
-        let cells = cells.collect::<Result<Vec<_>, _>>()?;
+        }
         for arm in &window.arms {
-            if counts(arm).iter().any(|&count| !(0..=MAX_COUNT as i64).contains(&count)) {
+            if counts(arm).iter().any(|&count| !in_range(count)) {
                 return Err(poison(
                     "bad_count",
                     format!("{place}: a count of arm {} is out of range", arm.arm.as_str()),
                 ));
             }
         }
-        Ok(Self { key, partition: window.partition, cells, arms: window.arms })
+        if let Some(bad) = window.population.iter().find(|population| !in_range(population.predictions)) {
+            return Err(poison("bad_count", format!("{place}: the count of {} is out of range", bad.segment)));
+        }
+        let population = window.population.into_iter();
+        let population = population.map(|own| ((own.arm, own.segment), own.predictions as u64)).collect();
+        Ok(Self { key, partition: window.partition, cells, buckets, arms: window.arms, population })
     }
+}
+
+/// The cap of a histogram that has one, as bits: caps are log edges, so equal ones are equal to the bit.
+fn cap(summary: &Summary) -> Option<u64> {
+    if let Summary::Capped(hist) = summary { Some(hist.cap().to_bits()) } else { None }
+}
+
+fn in_range(count: i64) -> bool {
+    (0..=MAX_COUNT as i64).contains(&count)
 }
 
 fn counts(arm: &ArmCounts) -> [i64; 7] {
@@ -123,6 +148,10 @@ pub(crate) struct Merged {
     pub(crate) parts: BTreeSet<i32>,
     /// Their summaries.
     pub(crate) cells: BTreeMap<CellKey, Summary>,
+    /// Their sums per bucket of units, over all traffic.
+    pub(crate) buckets: BTreeMap<(Arm, usize), Buckets>,
+    /// Compared answers by segment value.
+    pub(crate) population: BTreeMap<(Arm, Segment), u64>,
     /// Their counts.
     pub(crate) arms: BTreeMap<Arm, ArmCounts>,
 }
@@ -131,18 +160,31 @@ impl Merged {
     /// Adds a part, or nothing of it.
     pub(crate) fn add(&mut self, part: Part) -> Result<(), Poison> {
         let fits = |(key, summary): &(CellKey, Summary)| {
-            let known = self.cells.get(key).map_or(0, Summary::n);
-            known.checked_add(summary.n()).is_some_and(|n| n <= MAX_COUNT)
+            let sums = |one: u64, two: u64| one.checked_add(two).is_some_and(|sum| sum <= MAX_COUNT);
+            match (self.cells.get(key), summary) {
+                (Some(Summary::Events(known)), Summary::Events(more)) => {
+                    sums(known.k(), more.k()) && sums(known.exposure(), more.exposure())
+                }
+                (known, summary) => sums(known.map_or(0, Summary::n), summary.n()),
+            }
         };
         if !part.cells.iter().all(fits) || has_duplicates(&part.cells) {
             return Err(poison("bad_summary", "a cell is there twice, or its counts exceed 2^53".to_owned()));
         }
         for (key, summary) in part.cells {
             match self.cells.get_mut(&key) {
-                // Kinds agree by the plan and the sum fits: the checks above.
+                // Kinds and caps agree by the plan and the sum fits: the checks above.
                 Some(sum) => sum.merge(&summary).expect("kind and size were checked"),
                 None => drop(self.cells.insert(key, summary)),
             }
+        }
+        for (key, sums) in part.buckets {
+            // Sums that fit no more are left out: only the design effect misses them.
+            let _ = self.buckets.entry(key).or_default().merge(&sums);
+        }
+        for (key, predictions) in part.population {
+            let known = self.population.entry(key).or_default();
+            *known = known.saturating_add(predictions);
         }
         for arm in &part.arms {
             add_counts(self.arms.entry(arm.arm).or_insert_with(|| no_counts(arm.arm)), arm);
@@ -160,17 +202,4 @@ impl Merged {
 fn has_duplicates(cells: &[(CellKey, Summary)]) -> bool {
     let keys: BTreeSet<&CellKey> = cells.iter().map(|(key, _)| key).collect();
     keys.len() < cells.len()
-}
-
-/// The kind of summary a metric's cells have.
-pub(crate) fn summary_kind(kind: &MetricKind) -> SummaryKind {
-    match kind {
-        MetricKind::Rate => SummaryKind::Rate,
-        MetricKind::Mean { .. } => SummaryKind::Lin,
-        MetricKind::CappedMean { .. } => SummaryKind::Capped,
-        MetricKind::Quantile { .. } | MetricKind::Distribution => SummaryKind::Log,
-        MetricKind::Classes => SummaryKind::Classes,
-        MetricKind::Count => SummaryKind::Events,
-        MetricKind::Disagreement => SummaryKind::Pairs,
-    }
 }

@@ -11,7 +11,7 @@ use serin_schemas::{
     codec::encode,
     envelope::{self, Envelope},
     ids::{EventTime, Generation, Span},
-    records::{Arm, Cell, ClosedThrough, Decision, Phase, Segment, WindowClosed},
+    records::{Arm, Cell, ClosedThrough, Decision, Phase, Population, Segment, WindowClosed},
 };
 use serin_stream::{fold::FoldFactory, record::Record, testing::FoldHarness};
 use support::{PARTITIONS, SPEC, WINDOW, World, harness};
@@ -208,6 +208,11 @@ fn what_cannot_be_read_or_makes_no_sense_is_poison_and_changes_nothing() {
     let twice = vec![cell(rate.clone(), "error_rate"), cell(rate.clone(), "error_rate")];
     assert_eq!(code_of(&mut world, &with(twice)), "bad_summary");
     assert_eq!(code_of(&mut world, &with(vec![cell(rate, "no_such_metric")])), "unknown_metric");
+    // Sums per bucket of units come where units are assigned only.
+    let sums = serin_sketches::Summary::Buckets(serin_sketches::Buckets::new()).encode();
+    assert_eq!(code_of(&mut world, &with(vec![cell(sums, "error_rate")])), "bad_summary");
+    let people = Population { arm: Arm::Canary, segment: Segment::of("origin", "LGA"), predictions: -1 };
+    assert_eq!(code_of(&mut world, &WindowClosed { population: vec![people], ..part.clone() }), "bad_count");
     let mut negative = part.clone();
     negative.arms[0].predictions = -1;
     assert_eq!(code_of(&mut world, &negative), "bad_count");

@@ -19,7 +19,17 @@ pub(crate) fn table(verdict: &Verdict, rows: Rows, colour: bool) -> Table {
     if !colour {
         table.force_no_tty();
     }
-    table.set_header(["metric", "segment", "canary", "control", "effect", "interval", "margin", "evidence", "verdict"]);
+    table.set_header([
+        "metric",
+        "segment",
+        "canary",
+        "control",
+        "effect",
+        "interval",
+        "margin or limit",
+        "evidence",
+        "verdict",
+    ]);
     for metric in chosen(verdict, rows) {
         table.add_row(row(metric));
     }
@@ -63,10 +73,20 @@ fn row(metric: &MetricVerdict) -> Vec<Cell> {
         Cell::new(format!("{} (n {})", number(metric.control.value), metric.control.n)),
         Cell::new(metric.effect.map_or_else(|| "-".to_owned(), signed)),
         Cell::new(interval),
-        Cell::new(number(metric.margin)),
+        Cell::new(bound(metric)),
         Cell::new(evidence(metric.ln_e_fail)),
         verdict_cell(metric),
     ]
+}
+
+/// What the canary is held against: the margin, or the limits.
+fn bound(metric: &MetricVerdict) -> String {
+    match (metric.limit_pass, metric.limit_fail, metric.margin) {
+        (Some(pass), Some(fail), _) if pass.total_cmp(&fail).is_eq() => format!("limit {}", short(fail)),
+        (Some(pass), Some(fail), _) => format!("limits {}, {}", short(pass), short(fail)),
+        (.., Some(margin)) => short(margin),
+        _ => "-".to_owned(),
+    }
 }
 
 /// How strongly the data speak against "not worse than the margin": the e-value as odds.
@@ -80,10 +100,13 @@ fn evidence(ln_e: f64) -> String {
 
 fn verdict_cell(metric: &MetricVerdict) -> Cell {
     let watch = if metric.role == Role::Watch { " (watch)" } else { "" };
+    let better = if metric.better { ", better" } else { "" };
+    let new = if metric.culprit_is_new { ", new" } else { "" };
+    let culprit = metric.culprit.as_ref().map_or(String::new(), |culprit| format!(": {culprit}{new}"));
     match metric.result {
-        MetricResult::Pass => Cell::new(format!("pass{watch}")).fg(Color::Green),
-        MetricResult::Fail => Cell::new(format!("FAIL{watch}")).fg(Color::Red),
-        MetricResult::Undecided => Cell::new(format!("undecided{watch}")).fg(Color::Yellow),
+        MetricResult::Pass => Cell::new(format!("pass{better}{watch}")).fg(Color::Green),
+        MetricResult::Fail => Cell::new(format!("FAIL{culprit}{watch}")).fg(Color::Red),
+        MetricResult::Undecided => Cell::new(format!("undecided{better}{watch}")).fg(Color::Yellow),
         MetricResult::NoData => Cell::new(format!("no data: {}{watch}", why(metric.no_data))).fg(Color::DarkGrey),
     }
 }
@@ -99,6 +122,8 @@ pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
         Some(NoDataReason::EventsLost) => "events lost",
         Some(NoDataReason::LateShareDiffers) => "late share differs",
         Some(NoDataReason::SampleRatio) => "sample ratio",
+        Some(NoDataReason::SegmentMix) => "segment mix",
+        Some(NoDataReason::NoShadowTraffic) => "no mirrored calls",
         None => "unknown",
     }
 }

@@ -6,6 +6,8 @@ mod compare;
 mod demo;
 mod evidence;
 mod in_process;
+#[cfg(test)]
+mod in_process_tests;
 mod output;
 mod parallel;
 mod plan;

@@ -96,6 +96,8 @@ impl Driver {
                     score_high: 100.0,
                     ln_e_rollback: 0.0,
                     metrics: Vec::new(),
+                    groups: Vec::new(),
+                    stable_is_out_of_date: false,
                     arms: vec![ArmSummary {
                         arm: Arm::Canary,
                         version: Version::from("v2"),

@@ -47,10 +47,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Label metrics, classes, and both answers to mirrored calls.
+fn more_metrics() -> Vec<serde_json::Value> {
+    let classes = serde_json::json!({"name": "errors", "kind": "classes", "source": "error", "margin": {"absolute": 0.1},
+        "segments": ["origin"]});
+    let pairs = serde_json::json!({"name": "differs", "kind": "disagreement", "source": {"output": "score"},
+        "limit": {"fail": 0.1}, "segments": ["origin"]});
+    vec![wrong_metric(), click_metric(), classes, pairs]
+}
+
 /// Plays steps into records, as two routers and an intake would write them.
 fn play(steps: &[Step], external: bool) -> Vec<EventRecord> {
     const ARMS: [Arm; 4] = [Arm::Stable, Arm::Control, Arm::Canary, Arm::Shadow];
-    let spec = spec_with(&[wrong_metric(), click_metric()], |spec| {
+    let spec = spec_with(&more_metrics(), |spec| {
+        spec["assignment"] = serde_json::json!({"sticky": {"header": "x-user"}});
         if external {
             spec["traffic"] = "external".into();
         }
@@ -88,6 +98,8 @@ fn play(steps: &[Step], external: bool) -> Vec<EventRecord> {
                         ["LGA", "JFK", "EWR", "PHL", "BOS", "SFO"][usize::from(origin)].to_owned(),
                     )]
                     .into(),
+                    version: if arm > 1 { "v2".into() } else { "v1".into() },
+                    unit: (id % 3 > 0).then_some(i64::from(id / 3)),
                     writer,
                     ..prediction(1, ARMS[arm], 0.0)
                 }));
@@ -190,15 +202,19 @@ proptest! {
 
     #[test]
     fn partitions_and_order_change_nothing(
-        seeds in prop::collection::vec((any::<u8>(), 0..3_usize, 0..40_u8, 0..4_u8), 1..120),
+        seeds in prop::collection::vec((any::<u8>(), 0..4_usize, 0..40_u8, 0..4_u8), 1..120),
         order in prop::collection::vec(any::<u32>(), 120),
     ) {
-        const ARMS: [Arm; 3] = [Arm::Stable, Arm::Control, Arm::Canary];
-        let spec = spec_with(&[wrong_metric()], |_| {});
+        const ARMS: [Arm; 4] = [Arm::Stable, Arm::Control, Arm::Canary, Arm::Shadow];
+        let spec = spec_with(&more_metrics(), |spec| spec["assignment"] = serde_json::json!({"sticky": {"header": "x"}}));
         let mut predictions: Vec<Prediction> = seeds
             .iter()
             .enumerate()
             .map(|(n, (score, arm, at, origin))| Prediction {
+                // A mirror, if it is one, is of the call two before.
+                request_id: format!("request-{}", if *arm == 3 { n as i64 - 1 } else { n as i64 + 1 }).into(),
+                version: if *arm > 1 { "v2".into() } else { "v1".into() },
+                unit: Some(i64::from(*score) / 10),
                 outputs: [("score".to_owned(), f64::from(*score) / 100.0)].into(),
                 segments: [("origin".to_owned(), ["LGA", "JFK", "EWR", "BOS"][usize::from(*origin)].to_owned())].into(),
                 ..prediction(n as i64 + 1, ARMS[*arm], f64::from(*at))
@@ -213,10 +229,13 @@ proptest! {
             }
             for prediction in predictions {
                 let label = prediction.writer.seq;
-                let at = label as usize % partitions;
+                // All of one request is in one partition.
+                let at = prediction.request_id.as_str().bytes().map(usize::from).sum::<usize>() % partitions;
                 seqs[at] += 1;
+                let event = P(Prediction { writer: writer("router-0", seqs[at]), ..prediction.clone() });
                 let feedback = feedback(label, seqs[at], 0, "late", f64::from(u8::from(label % 3 == 0)));
-                benches[at].feed([P(Prediction { writer: writer("router-0", seqs[at]), ..prediction.clone() }), F(feedback)]);
+                let feedback = (prediction.arm != Arm::Shadow).then_some(F(feedback));
+                benches[at].feed([event].into_iter().chain(feedback));
             }
             let mut closed = Vec::new();
             for (bench, seq) in benches.iter_mut().zip(seqs) {
@@ -235,21 +254,22 @@ proptest! {
 }
 
 type Merged =
-    (BTreeMap<(EventTime, i64, String, String, Segment), Summary>, BTreeMap<(EventTime, i64, String), ArmCounts>);
+    (BTreeMap<(EventTime, i64, String, String, Segment, bool), Summary>, BTreeMap<(EventTime, i64, String), ArmCounts>);
 
 /// All windows of all partitions, merged as an analyzer does.
 fn merged(windows: &[WindowClosed]) -> Merged {
     let (mut cells, mut arms): Merged = Default::default();
     for window in windows {
         for cell in &window.cells {
+            let summary = Summary::decode(&cell.summary).unwrap();
             let key = (
                 window.end,
                 window.maturity.0,
                 cell.arm.as_str().to_owned(),
                 cell.metric.clone(),
                 cell.segment.clone(),
+                matches!(summary, Summary::Buckets(_)),
             );
-            let summary = Summary::decode(&cell.summary).unwrap();
             cells.entry(key).and_modify(|sum| sum.merge(&summary).unwrap()).or_insert(summary);
         }
         for counts in &window.arms {

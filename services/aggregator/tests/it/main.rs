@@ -4,6 +4,7 @@
 mod bad_input;
 mod common;
 mod intake;
+mod kinds;
 mod labels;
 mod laws;
 mod rows;

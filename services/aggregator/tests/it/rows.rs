@@ -12,14 +12,16 @@ use serin_schemas::{
 use crate::common::*;
 
 /// One line per row: key, space, value, in hex.
-const GOLDEN: &str = include_str!("rows.v1.hex");
+const GOLDEN: &str = include_str!("rows.v2.hex");
 
 /// As text, so that the rows do not change when specs get new members.
 const SPEC: &str = r#"{"apiVersion":"serin.dev/v1","kind":"Rollout","model":"flights","stable":{"version":"v1"},
 "canary":{"version":"v2"},"steps":[{"weight":"5%"}],"segments":[{"name":"origin","source":{"header":"x-origin"}}],
 "metrics":[{"name":"score","kind":{"mean":{"min":0,"max":2}},"source":{"output":"score"},"margin":{"absolute":0.1},
 "segments":["origin"]},{"name":"wrong","kind":"rate","source":{"wrong":{"output":"score","label":"late"}},
-"margin":{"absolute":0.05},"maturity":"60s","segments":["origin"]}]}"#;
+"margin":{"absolute":0.05},"maturity":"60s","segments":["origin"]},{"name":"differs","kind":"disagreement",
+"source":{"output":"score"},"limit":{"fail":0.1}},{"name":"class","kind":"rate","source":{"wrong_class":{"output":"kind",
+"label":"truth"}},"margin":{"absolute":0.05},"maturity":"60s"}],"assignment":{"sticky":{"header":"x-user"}}}"#;
 
 /// Something in every table.
 fn bench() -> Bench {
@@ -34,8 +36,13 @@ fn bench() -> Bench {
         P(Prediction { generation: Generation(1), ..prediction(1, Arm::Stable, 1.0) }),
         control(2, Phase::Baking, 0),
         serin_schemas::event::EventRecord::Heartbeat(first),
-        P(prediction(2, Arm::Canary, 1.0)),
+        P(Prediction {
+            unit: Some(5),
+            classes: [("kind".to_owned(), "cat".to_owned())].into(),
+            ..prediction(2, Arm::Canary, 1.0)
+        }),
         P(Prediction { outputs: [].into(), status: None, ..prediction(4, Arm::Control, 12.0) }),
+        P(Prediction { request_id: "request-4".into(), version: "v2".into(), ..prediction(5, Arm::Shadow, 12.0) }),
         F(feedback(2, 1, 3, "late", 1.0)),
         F(feedback(99, 2, 0, "late", 0.0)),
     ]);
@@ -51,6 +58,10 @@ fn bytes(hex: &str) -> Bytes {
     (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap()).collect()
 }
 
+fn read(golden: &str) -> BTreeMap<Bytes, Bytes> {
+    golden.lines().map(|line| line.split_once(' ').map(|(key, value)| (bytes(key), bytes(value))).unwrap()).collect()
+}
+
 #[test]
 fn rows_are_written_as_they_always_were() {
     let rows = bench().harness.rows();
@@ -58,20 +69,16 @@ fn rows_are_written_as_they_always_were() {
     assert_eq!(tables, (1..=9).collect());
     let found: String = rows.iter().map(|(key, value)| hex(key) + " " + &hex(value) + "\n").collect();
     if found != GOLDEN {
-        let at = std::env::temp_dir().join("rows.v1.hex");
+        let at = std::env::temp_dir().join("rows.v2.hex");
         std::fs::write(&at, &found).unwrap();
         panic!("the rows have changed; give them a new format number, or compare with {}", at.display());
     }
 }
 
 #[test]
-fn rows_of_version_1_are_read() {
-    let rows: BTreeMap<Bytes, Bytes> = GOLDEN
-        .lines()
-        .map(|line| line.split_once(' ').map(|(key, value)| (bytes(key), bytes(value))).unwrap())
-        .collect();
+fn rows_of_format_2_are_read() {
     let mut restored = Bench::new();
-    restored.harness.reset(rows).unwrap();
+    restored.harness.reset(read(GOLDEN)).unwrap();
     let mut original = bench();
     for bench in [&mut restored, &mut original] {
         bench.feed([P(prediction(99, Arm::Canary, 3.0)), beat(99, 100.0)]);
@@ -79,4 +86,11 @@ fn rows_of_version_1_are_read() {
     let windows = restored.windows();
     assert_eq!(windows, original.windows());
     assert_eq!(windows.iter().filter(|window| window.maturity == minute()).count(), 3);
+}
+
+#[test]
+fn rows_of_format_1_are_refused() {
+    let text = Bench::new().harness.reset(read(include_str!("rows.v1.hex"))).unwrap_err().to_string();
+    let start = "a row of the aggregator has format 1, this build reads 2: let the rollouts end under the version that wrote it";
+    assert!(text.starts_with(start), "{text}");
 }

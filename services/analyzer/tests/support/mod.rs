@@ -13,7 +13,8 @@ use serin_schemas::{
     envelope::{self, Envelope},
     ids::{EventTime, Generation, Span},
     records::{
-        Arm, ArmCounts, Cell, ClosedThrough, Control, Decision, MetricVerdict, Phase, Segment, Verdict, WindowClosed,
+        Arm, ArmCounts, Cell, ClosedThrough, Control, Decision, MetricVerdict, Phase, Population, Segment, Verdict,
+        WindowClosed,
     },
 };
 use serin_sketches::{LinHist, LogHist, Rate, Summary};
@@ -106,6 +107,7 @@ type CellKey = (Arm, Segment, &'static str);
 struct Part {
     cells: BTreeMap<CellKey, Summary>,
     arms: BTreeMap<Arm, ArmCounts>,
+    population: BTreeMap<(Arm, Segment), i64>,
 }
 
 fn counts(arm: Arm) -> ArmCounts {
@@ -314,6 +316,8 @@ impl World {
             metric: metric.to_owned(),
             summary: summary.encode(),
         };
+        let population =
+            |((arm, segment), predictions): ((Arm, Segment), i64)| Population { arm, segment, predictions };
         WindowClosed {
             model: self.control.model.clone(),
             rollout: self.control.rollout.clone(),
@@ -324,6 +328,7 @@ impl World {
             maturity,
             cells: part.cells.into_iter().map(cell).collect(),
             arms: part.arms.into_values().collect(),
+            population: part.population.into_iter().map(population).collect(),
         }
     }
 
@@ -366,6 +371,9 @@ impl World {
             return;
         }
         let segment = self.segment(origin);
+        if !warming {
+            *fast[partition].population.entry((arm, segment.clone())).or_default() += 1;
+        }
         let (fast, slow) = (&mut fast[partition], &mut slow[partition]);
         for segment in [Segment::all(), segment] {
             fast.rate((arm, segment.clone(), "error_rate"), error);

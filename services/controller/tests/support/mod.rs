@@ -79,6 +79,8 @@ pub(crate) fn verdict(rollout: &str, generation: i64, secs: i64, decision: Decis
         score_high: 100.0,
         ln_e_rollback: 0.0,
         metrics: Vec::new(),
+        groups: Vec::new(),
+        stable_is_out_of_date: false,
         arms: Vec::new(),
         health: Vec::new(),
         warmup_events: None,

@@ -36,7 +36,7 @@ impl<'a> Metric<'a> {
         let budget = request.spec.decision.false_rollback;
         // What is only watched has no share of the budget and is held against its own e-value.
         let alpha = if spec.role == Role::Watch { budget } else { budget * weight };
-        let maturity = if spec.source.needs_label() { spec.maturity.0.as_secs_f64() } else { 0.0 };
+        let maturity = spec.settles_after(request.spec.window).0.as_secs_f64();
         let mut metric = Self { spec, stable, alpha, regressed: stable, maturity };
         metric.regressed = match own {
             Some(regression) => regression.change.to(stable),

@@ -9,8 +9,9 @@ use serin_schemas::{
     envelope::{self, Envelope},
     event::WindowRecord,
     ids::{EventTime, RolloutId, Span},
-    records::{ClosedThrough, Control, WindowClosed},
+    records::{Cell, ClosedThrough, Control, WindowClosed},
 };
+use serin_sketches::SummaryKind;
 use serin_stream::{
     fold::FoldFactory as _,
     log::Log,
@@ -36,8 +37,7 @@ impl Policy {
     /// The policy of a rollout file.
     pub(crate) fn new(spec: &RolloutSpec) -> anyhow::Result<Self> {
         let spec = spec.normalised();
-        let maturity =
-            |metric: &MetricSpec| if metric.source.needs_label() { metric.maturity.0 } else { Span::default() };
+        let maturity = |metric: &MetricSpec| metric.settles_after(spec.window).0;
         let maturities = spec.metrics.iter().map(maturity).chain([Span::default()]).collect();
         let metrics = spec.metrics.iter().map(|metric| metric.name.clone()).collect();
         Ok(Self { json: serde_json::to_string(&spec)?, metrics, maturities, spec })
@@ -67,7 +67,10 @@ impl Policy {
         if !self.maturities.contains(&window.maturity) {
             return None;
         }
-        window.cells.retain(|cell| self.metrics.contains(&cell.metric));
+        // Sums per bucket of units are of use only where units are assigned; their type byte tells them.
+        let units = self.spec.assignment.sticky.is_some();
+        let is_buckets = |cell: &Cell| cell.summary.get(1) == Some(&(SummaryKind::Buckets as u8));
+        window.cells.retain(|cell| self.metrics.contains(&cell.metric) && (units || !is_buckets(cell)));
         Some(window)
     }
 }

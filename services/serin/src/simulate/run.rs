@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{Outcome, RolloutSpec, RolloutState};
+use serin_rollout::{MetricKind, Outcome, RolloutSpec, RolloutState};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, Cell, ClosedThrough, MetricResult, Phase, RoutingTable, Segment, Verdict, WindowClosed},
@@ -108,8 +108,7 @@ impl<'a> Player<'a> {
         pipeline.apply(spec)?;
         let mut streams = BTreeMap::from([(Span::default(), Vec::new())]);
         for (index, metric) in spec.metrics.iter().enumerate() {
-            let maturity = if metric.source.needs_label() { metric.maturity.0 } else { Span::default() };
-            streams.entry(maturity).or_insert_with(Vec::new).push(index);
+            streams.entry(metric.settles_after(spec.window).0).or_insert_with(Vec::new).push(index);
         }
         let now = BEGINNING.window_end(spec.window.0);
         Ok(Self {
@@ -156,13 +155,17 @@ impl<'a> Player<'a> {
         let table = self.pipeline.table()?;
         let generation = table.generation;
         let shares = [share(table, Arm::Canary), share(table, Arm::Control)];
-        if shares[0] > 0.0 {
+        let mirrored = share(table, Arm::Shadow);
+        if shares[0] > 0.0 || mirrored > 0.0 {
             self.first.get_or_insert(self.now);
         }
         let at = self.first.map_or(Span(0), |first| self.now.since(first));
         let requests = world.requests(spec.window.0, &mut self.dice);
         let split = self.dice.split(requests, shares.into_iter().chain([1.0 - shares[0] - shares[1]]));
-        let arms: Vec<(Arm, u64)> = [Arm::Canary, Arm::Control, Arm::Stable].into_iter().zip(split).collect();
+        let mut arms: Vec<(Arm, u64)> = [Arm::Canary, Arm::Control, Arm::Stable].into_iter().zip(split).collect();
+        if mirrored > 0.0 {
+            arms.push((Arm::Shadow, self.dice.split(requests, [mirrored, 1.0 - mirrored].into_iter())[0]));
+        }
         self.canary_requests += arms[0].1;
         let compares = self.pipeline.state().is_some_and(|state| state.frozen.is_some());
         let sketched: Vec<(Arm, u64)> =
@@ -173,7 +176,11 @@ impl<'a> Player<'a> {
             let mut cells = Vec::new();
             for &(arm, n) in &sketched {
                 for &metric in metrics {
-                    let drawn = world.draw(metric, arm == Arm::Canary, at, n, dice);
+                    // Both answers to one call are there only where the call is mirrored.
+                    if spec.metrics[metric].kind == MetricKind::Disagreement && arm != Arm::Shadow {
+                        continue;
+                    }
+                    let drawn = world.draw(metric, matches!(arm, Arm::Canary | Arm::Shadow), at, n, dice);
                     if let (Arm::Canary, Some((_, Summary::Rate(rate))), Some(base)) =
                         (arm, drawn.first(), world.stable_rate(metric, at))
                     {
@@ -199,6 +206,7 @@ impl<'a> Player<'a> {
                 maturity,
                 cells,
                 arms: counts.collect(),
+                population: Vec::new(),
                 #[cfg(feature = "next-schema")]
                 closed_by: None,
             });

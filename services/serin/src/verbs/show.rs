@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use serin_rollout::{Outcome, RolloutState};
-use serin_schemas::records::{MetricVerdict, Verdict};
+use serin_schemas::records::{Correction, MetricVerdict, Verdict};
 
 use crate::{
     cli::{Explain, Get, Output, Remote},
@@ -185,6 +185,19 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     for metric in &verdict.metrics {
         output::line(explanation(metric, verdict.as_of));
     }
+    for group in &verdict.groups {
+        output::line(format!(
+            "group {}: {} (ln e against it {:.2}, budget share {:.4}, weight {} in the score)",
+            group.group,
+            name_of(group.result),
+            group.ln_e_fail,
+            group.weight,
+            group.score_weight
+        ));
+    }
+    if verdict.stable_is_out_of_date {
+        output::line("stable is out of date: the canary is better in at least half of the judged metrics");
+    }
     for arm in &verdict.arms {
         output::line(format!(
             "{} ({}): {} answers compared, {} left out, {} errors, {} unusable, {} late, {} lost",
@@ -209,17 +222,39 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
 }
 
 fn decision(verdict: &Verdict) -> String {
-    serde_json::to_value(verdict.decision).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    name_of(verdict.decision)
+}
+
+/// The name of a variant, as on the wire.
+fn name_of(variant: impl serde::Serialize) -> String {
+    serde_json::to_value(variant).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// One metric's evidence in a sentence and its numbers.
 fn explanation(metric: &MetricVerdict, as_of: serin_schemas::ids::EventTime) -> String {
     let mut text = format!("{} ({}): {}", metric.metric, metric.segment, metric.sentence);
+    let corrected = match metric.correction {
+        Correction::WeightedHolm => format!("{} after weighted Holm", probability(metric.p_fail)),
+        Correction::None => "not corrected, for it is only watched".to_owned(),
+    };
     let _ = write!(
         text,
-        "\n    ln e against it {:.2}, for it {:.2}, p {:.3}, budget share {:.4}",
-        metric.ln_e_fail, metric.ln_e_pass, metric.p_fail, metric.weight
+        "\n    ln e against it {:.2}, for it {:.2}; anytime p {} ({corrected}); budget share {:.4}",
+        metric.ln_e_fail,
+        metric.ln_e_pass,
+        probability(metric.p_anytime),
+        metric.weight
     );
+    if let Some(effect) = metric.design_effect {
+        let _ = write!(text, ", {} answers count as one (clustered units)", evidence::short(effect));
+    }
+    if let Some(share) = metric.at_cap {
+        let _ = write!(text, ", {:.2} % of the canary's values are at the cap", 100.0 * share);
+    }
+    if let Some(culprit) = &metric.culprit {
+        let new = if metric.culprit_is_new { ", which control never showed" } else { "" };
+        let _ = write!(text, ", most evidence is on {culprit}{new}");
+    }
     if let Some(at) = metric.failed_at {
         let _ = write!(text, ", failed at {} UTC", date(at));
     }
@@ -227,6 +262,15 @@ fn explanation(metric: &MetricVerdict, as_of: serin_schemas::ids::EventTime) -> 
         let _ = write!(text, ", evidence is {} behind", span(as_of.since(through).as_secs_f64()));
     }
     text
+}
+
+/// A probability in two significant digits.
+fn probability(p: f64) -> String {
+    match p {
+        p if p >= 0.001 => format!("{p:.3}"),
+        p if p > 0.0 => format!("{p:.1e}"),
+        _ => "0".to_owned(),
+    }
 }
 
 fn unique(mut names: Vec<String>) -> Vec<String> {

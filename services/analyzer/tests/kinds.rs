@@ -1,0 +1,579 @@
+//! Every kind of metric, from summaries to verdicts: a canary that is equal passes, one that is worse fails, and the sentence
+//! says what was seen.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop here")]
+
+mod support;
+
+use serin_rollout::RolloutSpec;
+use serin_schemas::{
+    ids::Span,
+    records::{
+        Arm, ArmCounts, Cell, Correction, Decision, MetricResult, MetricVerdict, NoDataReason, Phase, Population,
+        Segment, WindowClosed,
+    },
+};
+use serin_sketches::{
+    Buckets, CappedHist, ClassCounts, Events, LinHist, LogHist, Pair, Pairs, Rate, Summary, hash::hash64, log_position,
+};
+use support::{Dice, WINDOW, World};
+
+/// How the version on trial behaves, from 0 (like control) to 1.
+type Draw = fn(&mut Dice, metric: &str, n: u64, harm: f64) -> Summary;
+
+/// A rollout with any metrics, its windows drawn summary by summary.
+struct Lab {
+    world: World,
+    spec: RolloutSpec,
+    draw: Draw,
+    harm: f64,
+    /// Answers per window of the canary; ten times as many of control.
+    n: u64,
+    /// Answers by segment value: canary, control.
+    population: Vec<(&'static str, i64, i64)>,
+    mirror: bool,
+    /// Windows of metrics that settle later.
+    later: Vec<WindowClosed>,
+}
+
+impl Lab {
+    fn new(seed: u64, metrics: &str, more: &str, draw: Draw) -> Self {
+        let text = format!(
+            r#"{{"apiVersion": "serin.dev/v1", "kind": "Rollout", "model": "flights",
+            "stable": {{"version": "v1"}}, "canary": {{"version": "v2"}}, "window": "10s",
+            "warmup": {{"minEvents": 3000}}, "steps": [
+                {{"weight": "5%", "bake": {{"min": "1m", "max": "20m"}}, "require": "pass"}},
+                {{"weight": "25%", "bake": {{"min": "1m", "max": "20m"}}, "require": "pass"}}],
+            {more} "metrics": [{metrics}]}}"#
+        );
+        let spec = serde_json::from_str(&text).unwrap();
+        let mut world = World::with_spec(seed, &text);
+        world.commit_each = false;
+        let population = Vec::new();
+        Self { world, spec, draw, harm: 0.0, n: 500, population, mirror: false, later: Vec::new() }
+    }
+
+    /// Warms up on stable and starts the ramp.
+    fn bake(&mut self) {
+        self.world.turn(Phase::Warming, -1, 0, 0);
+        while self.world.verdicts.last().is_none_or(|verdict| verdict.frozen.is_none()) {
+            assert!(self.world.now.since(support::START) < Span::from_secs(300), "warm-up never ends");
+            self.window();
+        }
+        let frozen = self.world.last().frozen.clone();
+        self.world.control.frozen = frozen;
+        self.step(0);
+    }
+
+    fn step(&mut self, step: i32) {
+        if self.mirror {
+            self.world.turn(Phase::Shadowing, step, 0, 10_000);
+        } else {
+            self.world.turn(Phase::Baking, step, 500, 5000);
+        }
+    }
+
+    /// One window of traffic and its verdict.
+    fn window(&mut self) {
+        self.world.now = self.world.now.plus(WINDOW);
+        let now = self.world.now;
+        let warming = self.world.control.frozen.is_none();
+        let trial = if self.mirror { Arm::Shadow } else { Arm::Canary };
+        let arms = if warming { vec![(Arm::Stable, 11)] } else { vec![(trial, 1), (Arm::Control, 10)] };
+        let mut streams: std::collections::BTreeMap<Span, (Vec<Cell>, Vec<ArmCounts>)> = Default::default();
+        streams.entry(Span(0)).or_default();
+        for metric in &self.spec.metrics {
+            let settles = metric.settles_after(self.spec.window).0;
+            let (cells, _) = streams.entry(settles).or_default();
+            for &(arm, times) in &arms {
+                let paired = metric.kind == serin_rollout::MetricKind::Disagreement;
+                if paired && arm != Arm::Shadow {
+                    continue;
+                }
+                let harm = if arm == trial { self.harm } else { 0.0 };
+                let segments = metric
+                    .segments
+                    .iter()
+                    .flat_map(|dimension| ["a", "b"].map(|value| Segment::of(dimension.as_str(), value)));
+                for segment in std::iter::once(Segment::all()).chain(segments) {
+                    let n = if segment.is_all() { self.n * times } else { self.n * times / 2 };
+                    let summary = (self.draw)(&mut self.world.dice, &metric.name, n, harm);
+                    let cell = |summary: Summary| Cell {
+                        arm,
+                        segment: segment.clone(),
+                        metric: metric.name.clone(),
+                        summary: summary.encode(),
+                    };
+                    if segment.is_all() && self.spec.assignment.sticky.is_some() {
+                        cells.push(cell(buckets(&mut self.world.dice, &summary)));
+                    }
+                    cells.push(cell(summary));
+                }
+            }
+        }
+        for (settles, (cells, _)) in streams {
+            let counts = |&(arm, times): &(Arm, u64)| ArmCounts {
+                arm,
+                predictions: (self.n * times) as i64,
+                excluded: 0,
+                errors: 0,
+                invalid: 0,
+                late: 0,
+                lost: 0,
+                labelled: if settles.0 > 0 { (self.n * times) as i64 } else { 0 },
+            };
+            let people = self.population.iter().flat_map(|&(value, canary, control)| {
+                [(trial, canary), (Arm::Control, control)].map(|(arm, predictions)| Population {
+                    arm,
+                    segment: Segment::of("site", value),
+                    predictions,
+                })
+            });
+            self.later.push(WindowClosed {
+                model: self.world.control.model.clone(),
+                rollout: self.world.control.rollout.clone(),
+                generation: self.world.control.generation,
+                partition: 0,
+                end: now,
+                length: WINDOW,
+                maturity: settles,
+                cells,
+                arms: arms.iter().map(counts).collect(),
+                population: if settles.0 == 0 && !warming { people.collect() } else { Vec::new() },
+            });
+        }
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.later.drain(..).partition(|window| window.end.plus(window.maturity) <= now);
+        self.later = later;
+        for window in due {
+            assert_eq!(self.world.send(&window).poison, None);
+        }
+        self.world.close(now);
+        self.world.commit();
+    }
+
+    /// Runs until the metric's result, for at most so many windows.
+    fn until(&mut self, metric: &str, result: MetricResult, most: usize) -> &MetricVerdict {
+        for _ in 0..most {
+            self.window();
+            if self.of(metric).result == result {
+                return self.of(metric);
+            }
+        }
+        panic!("never {result:?}: {:#?}", self.of(metric))
+    }
+
+    fn of(&self, metric: &str) -> &MetricVerdict {
+        self.world.metric(metric, &Segment::all())
+    }
+}
+
+/// Users that bring ten answers each, all of them alike.
+fn buckets(dice: &mut Dice, summary: &Summary) -> Summary {
+    let mut sums = Buckets::new();
+    match summary {
+        Summary::Rate(rate) => {
+            for user in 0..rate.n() / 10 {
+                let bad = user < rate.k() / 10;
+                sums.insert(hash64(b"user", &(dice.bits() ^ user).to_le_bytes()), if bad { 10.0 } else { 0.0 }, 10)
+                    .unwrap();
+            }
+        }
+        _ => sums.insert(dice.bits(), log_position(1.0), 1).unwrap(),
+    }
+    Summary::Buckets(sums)
+}
+
+fn rate(dice: &mut Dice, n: u64, p: f64) -> Summary {
+    let k = (0..n).filter(|_| dice.chance(p)).count() as u64;
+    Summary::Rate(Rate::new(n, k).unwrap())
+}
+
+fn log(dice: &mut Dice, n: u64, scale: f64) -> Summary {
+    let mut hist = LogHist::new();
+    (0..n).for_each(|_| hist.insert(scale * (0.3 * dice.normal()).exp()).unwrap());
+    Summary::Log(hist)
+}
+
+fn lin(dice: &mut Dice, n: u64, mean: f64) -> Summary {
+    let mut hist = LinHist::new();
+    for _ in 0..n {
+        let (value, hash) = ((mean + 0.1 * dice.normal()).clamp(0.0, 1.0), dice.bits());
+        hist.insert(value, hash).unwrap();
+    }
+    Summary::Lin(hist)
+}
+
+fn capped(dice: &mut Dice, n: u64, scale: f64) -> Summary {
+    let mut hist = CappedHist::new(400.0).unwrap();
+    for _ in 0..n {
+        let (value, hash) = (100.0 * scale * (0.8 * dice.normal()).exp(), dice.bits());
+        hist.insert(value, hash).unwrap();
+    }
+    Summary::Capped(hist)
+}
+
+fn classes(dice: &mut Dice, n: u64, timeouts: f64, fresh: f64) -> Summary {
+    let mut counts = ClassCounts::default();
+    for _ in 0..n {
+        let class = match dice.unit() {
+            u if u < fresh => "gpu_lost",
+            u if u < fresh + timeouts => "timeout",
+            _ => "ok",
+        };
+        counts.insert(class).unwrap();
+    }
+    Summary::Classes(counts)
+}
+
+fn events(dice: &mut Dice, n: u64, p: f64) -> Summary {
+    let k = (0..4 * n).filter(|_| dice.chance(p / 4.0)).count() as u64;
+    Summary::Events(Events::new(k, n).unwrap())
+}
+
+fn pairs(dice: &mut Dice, n: u64, differ: f64) -> Summary {
+    let mut pairs = Pairs::new();
+    (0..n).for_each(|_| pairs.insert(Pair::Same(!dice.chance(differ))).unwrap());
+    Summary::Pairs(pairs)
+}
+
+/// Runs one metric healthy to its pass and harmed to its failure; returns both sentences.
+fn both(metric: &str, draw: Draw) -> (String, String) {
+    let name = "m";
+    let run = |seed, harm, result| {
+        let mut lab = Lab::new(seed, metric, "", draw);
+        lab.bake();
+        lab.harm = harm;
+        let found = lab.until(name, result, 90).clone();
+        let decision = lab.world.last().decision;
+        match result {
+            MetricResult::Pass => assert_eq!((decision, found.failed_at), (Decision::Promote, None)),
+            _ => {
+                assert_eq!((decision, found.failed_at), (Decision::Rollback, Some(lab.world.now)));
+                assert_eq!(lab.world.last().reasons[0].sentence, found.sentence);
+                assert!(found.p_anytime <= found.p_fail && found.p_fail <= 0.01, "{found:#?}");
+            }
+        }
+        assert_eq!(found.correction, Correction::WeightedHolm);
+        assert!(found.evidence_through.is_some());
+        found.sentence
+    };
+    (run(1, 0.0, MetricResult::Pass), run(2, 1.0, MetricResult::Fail))
+}
+
+#[test]
+fn a_rate_against_limits() {
+    let metric = r#"{"name": "m", "kind": "rate", "source": "error", "limit": {"pass": 0.03, "fail": 0.05}}"#;
+    let (pass, fail) = both(metric, |dice, _, n, harm| rate(dice, n, 0.01 + 0.09 * harm));
+    insta::assert_snapshot!(pass, @"canary's error rate is 0.6 % (control's 1.0 %), below the limit of 3.0 % with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's error rate is 9.6 % (control's 1.0 %), above the limit of 5.0 % with 99 % confidence at every look");
+}
+
+#[test]
+fn a_mean_and_a_mean_against_a_limit() {
+    let metric = r#"{"name": "m", "kind": {"mean": {"min": 0, "max": 1}}, "source": {"output": "p"},
+        "direction": "higher_is_better", "margin": {"relative": 0.05}}"#;
+    let (pass, fail) = both(metric, |dice, _, n, harm| lin(dice, n, 0.6 - 0.1 * harm));
+    insta::assert_snapshot!(pass, @"canary's mean p is 0.604 against 0.602, at most 0.03 worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's mean p is 0.495 against 0.601, at least 0.03 worse with 99 % confidence at every look");
+    let metric = metric.replace(r#""margin": {"relative": 0.05}"#, r#""limit": {"fail": 0.55}"#);
+    let (pass, fail) = both(&metric, |dice, _, n, harm| lin(dice, n, 0.6 - 0.1 * harm));
+    insta::assert_snapshot!(pass, @"canary's mean p is 0.604 (control's 0.602), above the limit of 0.55 with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's mean p is 0.495 (control's 0.601), below the limit of 0.55 with 99 % confidence at every look");
+}
+
+#[test]
+fn a_capped_mean_tells_how_much_it_does_not_see() {
+    let metric = r#"{"name": "m", "kind": {"capped_mean": {"cap": 400}}, "source": {"output": "tokens"},
+        "margin": {"relative": 0.1}}"#;
+    let (pass, fail) = both(metric, |dice, _, n, harm| capped(dice, n, 1.0 + 0.5 * harm));
+    insta::assert_snapshot!(pass, @"canary's capped mean tokens is 136 against 133, at most 13 worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's capped mean tokens is 175 against 131, at least 13 worse with 99 % confidence at every look");
+    let mut lab = Lab::new(3, metric, "", |dice, _, n, harm| capped(dice, n, 1.0 + harm));
+    lab.bake();
+    lab.window();
+    let found = lab.of("m");
+    assert!(found.at_cap.is_some_and(|share| (0.01..0.1).contains(&share)), "{found:#?}");
+    // Another cap is no summary of this metric.
+    let mut other = CappedHist::new(500.0).unwrap();
+    other.insert(1.0, 1).unwrap();
+    let cell = Cell {
+        arm: Arm::Canary,
+        segment: Segment::all(),
+        metric: "m".into(),
+        summary: Summary::Capped(other).encode(),
+    };
+    let window = WindowClosed {
+        model: "flights".into(),
+        rollout: lab.world.control.rollout.clone(),
+        generation: lab.world.control.generation,
+        partition: 1,
+        end: lab.world.now.plus(WINDOW),
+        length: WINDOW,
+        maturity: Span(0),
+        cells: vec![cell],
+        arms: Vec::new(),
+        population: Vec::new(),
+    };
+    assert_eq!(lab.world.send(&window).poison.unwrap().code, "bad_summary");
+}
+
+#[test]
+fn a_quantile_against_control_and_against_limits() {
+    let metric =
+        r#"{"name": "m", "kind": {"quantile": {"level": 0.95}}, "source": "latency", "margin": {"relative": 0.2}}"#;
+    let (pass, fail) = both(metric, |dice, _, n, harm| log(dice, n, 50.0 * (1.0 + 0.8 * harm)));
+    insta::assert_snapshot!(pass, @"canary's p95 latency is 83.9 ms against 82.3 ms, at most 16 ms worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's p95 latency is 144 ms against 82.3 ms, at least 16 ms worse with 99 % confidence at every look");
+    let metric = metric.replace(r#""margin": {"relative": 0.2}"#, r#""limit": {"pass": 120, "fail": 150}"#);
+    let (pass, fail) = both(&metric, |dice, _, n, harm| log(dice, n, 50.0 * (1.0 + 3.0 * harm)));
+    insta::assert_snapshot!(pass, @"canary's p95 latency is 83.9 ms (control's 82.3 ms), below the limit of 120 ms with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's p95 latency is 321 ms (control's 82.3 ms), above the limit of 150 ms with 99 % confidence at every look");
+}
+
+#[test]
+fn a_distribution_tells_where_it_differs() {
+    let metric = r#"{"name": "m", "kind": "distribution", "source": {"output": "p"}}"#;
+    let (pass, fail) = both(metric, |dice, _, n, harm| log(dice, n, 1.0 + 0.5 * harm));
+    insta::assert_snapshot!(pass, @"canary's distribution of p is up to 2.5 points away from control's, at most 10 points away with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's distribution of p is up to 50 points away from control's, most so near p80, at least 10 points away with 99 % confidence at every look");
+}
+
+#[test]
+fn a_class_that_grows_is_named_and_a_new_one_is_tested_alone() {
+    let metric = r#"{"name": "m", "kind": "classes", "source": "error"}"#;
+    let (pass, fail) = both(metric, |dice, _, n, harm| classes(dice, n, 0.02 + 0.08 * harm, 0.0));
+    insta::assert_snapshot!(pass, @"canary's mix of errors is up to 0.03 points away from control's, at most 2 points away with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's mix of errors: timeout is 9.0 % against 2.1 %, at least 2 points away with 99 % confidence at every look");
+    // One in a hundred answers: well within the margin of two points, but control never showed it.
+    let mut lab = Lab::new(4, metric, "", |dice, _, n, harm| classes(dice, n, 0.02, 0.01 * harm));
+    lab.bake();
+    lab.harm = 1.0;
+    let found = lab.until("m", MetricResult::Fail, 60).clone();
+    assert_eq!((found.culprit.as_deref(), found.culprit_is_new), (Some("gpu_lost"), true));
+    insta::assert_snapshot!(found.sentence, @"canary's mix of errors: gpu_lost (never seen in control) is 1.0 % against 0.0 %, more than none with 99 % confidence at every look");
+}
+
+#[test]
+fn events_per_answer_by_their_ratio() {
+    let metric = r#"{"name": "m", "kind": "count", "source": {"output": "tool_calls"}, "margin": {"relative": 0.1}}"#;
+    let (pass, fail) = both(metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm));
+    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 2.03 against 1.99, at most 0.2 worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.62 against 1.98, at least 0.2 worse with 99 % confidence at every look");
+    let metric = metric.replace(r#""margin": {"relative": 0.1}"#, r#""limit": {"pass": 2.2, "fail": 2.4}"#);
+    let (pass, fail) = both(&metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm));
+    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 2.03 (control's 1.99), below the limit of 2.2 with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.61 (control's 1.98), above the limit of 2.4 with 99 % confidence at every look");
+}
+
+#[test]
+fn mirrored_calls_are_judged_before_the_canary_serves_anybody() {
+    let metrics = r#"{"name": "m", "kind": "disagreement", "source": {"class": {"output": "label"}}, "limit": {"pass": 0.05, "fail": 0.08}},
+        {"name": "errors", "kind": "rate", "source": "error", "margin": {"absolute": 0.012}}"#;
+    let draw: Draw = |dice, metric, n, harm| match metric {
+        "m" => pairs(dice, n, 0.02 + 0.1 * harm),
+        _ => rate(dice, n, 0.01 + 0.09 * harm),
+    };
+    let start = |seed| {
+        let mut lab = Lab::new(seed, metrics, "", draw);
+        lab.mirror = true;
+        lab.bake();
+        lab
+    };
+    let mut bad = start(5);
+    bad.harm = 1.0;
+    assert_eq!(bad.until("errors", MetricResult::Fail, 20).result, MetricResult::Fail, "mirrors fail too");
+    insta::assert_snapshot!(bad.until("m", MetricResult::Fail, 20).sentence, @"disagreement on label is 12.0 % of mirrored calls, above the limit of 8.0 % with 99 % confidence at every look");
+    assert_eq!(bad.world.last().decision, Decision::Rollback);
+
+    let mut good = start(6);
+    good.window();
+    assert_eq!(good.of("m").no_data, Some(NoDataReason::NoShadowTraffic), "pairs come one window later");
+    assert_eq!(
+        good.of("m").sentence,
+        "canary's disagreement on label is not judged: no mirrored call has both answers"
+    );
+    good.until("m", MetricResult::Pass, 40);
+    insta::assert_snapshot!(good.of("m").sentence, @"disagreement on label is 1.8 % of mirrored calls, below the limit of 5.0 % with 95 % confidence");
+    good.until("errors", MetricResult::Pass, 40);
+    assert_eq!(good.world.last().decision, Decision::Promote);
+    let canary = &good.world.last().arms[0];
+    assert!(canary.arm == Arm::Canary && canary.predictions >= 500, "its mirrored answers are its own: {canary:?}");
+    // What mirrors have shown holds in the next step, which has none; what can be shown anew must be.
+    good.mirror = false;
+    good.step(1);
+    good.window();
+    assert_eq!((good.of("m").result, good.of("errors").result), (MetricResult::Pass, MetricResult::Undecided));
+    good.until("errors", MetricResult::Pass, 40);
+    assert_eq!(good.world.last().decision, Decision::Promote);
+}
+
+#[test]
+fn a_better_canary_is_called_better_and_stable_out_of_date() {
+    let metrics = r#"{"name": "errors", "kind": "rate", "source": "error", "margin": {"absolute": 0.01}},
+        {"name": "slow", "kind": {"quantile": {"level": 0.9}}, "source": "latency", "margin": {"relative": 0.2}},
+        {"name": "score", "kind": {"mean": {"min": 0, "max": 1}}, "source": {"output": "p"},
+         "direction": "higher_is_better", "margin": {"relative": 0.05}, "role": "score"}"#;
+    let mut lab = Lab::new(7, metrics, "", |dice, metric, n, harm| match metric {
+        "errors" => rate(dice, n, 0.05 - 0.04 * harm),
+        "slow" => log(dice, n, 50.0 * (1.0 - 0.4 * harm)),
+        _ => lin(dice, n, 0.6),
+    });
+    lab.bake();
+    lab.harm = 1.0;
+    for name in ["errors", "slow", "score"] {
+        lab.until(name, MetricResult::Pass, 40);
+    }
+    let better = ["errors", "slow", "score"].map(|name| lab.of(name).better);
+    assert_eq!(better, [true, true, false]);
+    assert!(lab.world.last().stable_is_out_of_date);
+    insta::assert_snapshot!(lab.of("errors").sentence, @"canary's error rate is 1.3 % against 5.1 %, at most 1 point worse with 95 % confidence: it is better");
+    insta::assert_snapshot!(lab.world.last().sentence, @"the step's evidence is complete: all 2 gates pass, score 100 to 100; stable is out of date: the canary is better in errors, slow");
+}
+
+#[test]
+fn a_group_counts_once_and_fails_by_its_joint_evidence() {
+    let metric = |name: &str, weight: f64| {
+        format!(
+            r#"{{"name": "{name}", "kind": "rate", "source": {{"class": {{"output": "{name}", "is": "x"}}}},
+               "margin": {{"absolute": 0.01}}, "group": "quality", "scoreWeight": {weight}}}"#
+        )
+    };
+    let metrics = format!(
+        r#"{}, {}, {}, {{"name": "errors", "kind": "rate", "source": "error", "margin": {{"absolute": 0.01}}}}"#,
+        metric("a", 2.0),
+        metric("b", 1.0),
+        metric("c", 1.0)
+    );
+    let more = r#""groups": [{"name": "quality", "weight": 3}],"#;
+    let draw: Draw = |dice, metric, n, harm| rate(dice, n, if metric == "errors" { 0.01 } else { 0.02 + 0.03 * harm });
+    let mut lab = Lab::new(8, &metrics, more, draw);
+    lab.bake();
+    lab.window();
+    let weights = ["a", "b", "c", "errors"].map(|name| lab.of(name).weight);
+    assert_eq!(weights, [0.25, 0.125, 0.125, 0.5], "the group has one gate's share");
+    let group = lab.world.last().groups[0].clone();
+    assert_eq!((group.group.as_str(), group.score_weight, group.weight), ("quality", 3.0, 0.5));
+    assert_eq!(group.result, MetricResult::Undecided);
+    let average = [(0.5, "a"), (0.25, "b"), (0.25, "c")];
+    let e: f64 = average.iter().map(|(weight, name)| weight * lab.of(name).ln_e_fail.exp()).sum();
+    assert!((group.ln_e_fail - e.ln()).abs() < 1e-9);
+    while lab.world.last().groups[0].result != MetricResult::Pass {
+        lab.window();
+    }
+    let passed = ["a", "b", "c"].map(|name| lab.of(name).result);
+    assert_eq!(passed, [MetricResult::Pass; 3]);
+    assert!(lab.world.last().score_low >= 75.0);
+
+    let mut bad = Lab::new(9, &metrics, more, draw);
+    bad.bake();
+    bad.harm = 1.0;
+    while bad.world.last().groups.first().is_none_or(|group| group.result != MetricResult::Fail) {
+        bad.window();
+    }
+    let group = &bad.world.last().groups[0];
+    assert_eq!(group.failed_at, Some(bad.world.now));
+    assert!((bad.world.last().score_high - 25.0).abs() < 1e-9, "the group is three quarters of the score");
+    assert_eq!(bad.world.last().decision, Decision::Rollback);
+}
+
+#[test]
+fn users_who_come_back_count_for_less() {
+    let metrics = r#"{"name": "m", "kind": "rate", "source": "error", "margin": {"absolute": 0.01}}"#;
+    let draw: Draw = |dice, _, n, harm| {
+        // Ten answers of one user are all bad or none is.
+        let bad = (0..n / 10).filter(|_| dice.chance(0.05 + 0.1 * harm)).count() as u64;
+        Summary::Rate(Rate::new(n, 10 * bad).unwrap())
+    };
+    let run = |more: &str| {
+        let mut lab = Lab::new(10, metrics, more, draw);
+        lab.bake();
+        lab.harm = 1.0;
+        (0..6).for_each(|_| lab.window());
+        lab.of("m").clone()
+    };
+    let plain = run("");
+    let sticky = run(r#""assignment": {"sticky": {"header": "x-user"}},"#);
+    assert_eq!(plain.design_effect, None);
+    let effect = sticky.design_effect.unwrap();
+    assert!((6.0..15.0).contains(&effect), "{effect}");
+    assert!(sticky.ln_e_fail < 0.2 * plain.ln_e_fail, "{} {}", sticky.ln_e_fail, plain.ln_e_fail);
+    let width = |metric: &MetricVerdict| metric.effect_high.unwrap_or(1.0) - metric.effect_low.unwrap_or(-1.0);
+    assert!(width(&sticky) > 2.0 * width(&plain));
+}
+
+const SITES: &str = r#""segments": [{"name": "site", "source": {"header": "x-site"}, "top": 2}],"#;
+const BY_SITE: &str =
+    r#"{"name": "m", "kind": "rate", "source": "error", "margin": {"absolute": 0.01}, "segments": ["site"]}"#;
+
+#[test]
+fn one_segment_with_a_wrong_split_holds() {
+    let mut lab = Lab::new(11, BY_SITE, SITES, |dice, _, n, _| rate(dice, n, 0.01));
+    lab.bake();
+    lab.population = vec![("a", 250, 2500), ("b", 250, 2500)];
+    lab.window();
+    assert_eq!(lab.world.last().decision, Decision::Continue);
+    // In all the split is right; site a gets more of the canary, site b less.
+    lab.population = vec![("a", 300, 2500), ("b", 200, 2500)];
+    while lab.world.last().decision != Decision::Hold {
+        lab.window();
+    }
+    // Both checks say so, sooner or later.
+    (0..20).for_each(|_| lab.window());
+    let health = &lab.world.last().health;
+    let split = health.iter().find(|issue| issue.reason == NoDataReason::SampleRatio).unwrap();
+    assert!(split.sentence.contains("of the compared answers for site="), "{}", split.sentence);
+    let mix = lab.world.last().health.iter().find(|issue| issue.reason == NoDataReason::SegmentMix).unwrap();
+    insta::assert_snapshot!(mix.sentence.split(" of canary").next().unwrap(), @"site=a is 60.00 %");
+    // A new step is judged anew.
+    lab.population = vec![("a", 250, 2500), ("b", 250, 2500)];
+    lab.step(1);
+    lab.window();
+    assert_eq!(lab.world.last().decision, Decision::Continue);
+}
+
+#[test]
+fn a_mix_that_is_the_same_is_never_held() {
+    let more = format!(r#""traffic": "external", "noData": {{"segmentMix": "rollback"}}, {SITES}"#);
+    let mut lab = Lab::new(12, BY_SITE, &more, |dice, _, n, _| rate(dice, n, 0.01));
+    lab.bake();
+    for window in 0..40 {
+        lab.population = vec![("a", 250 + window % 7, 2500), ("b", 250, 2500 + window % 11)];
+        lab.window();
+        assert!(lab.world.last().health.is_empty(), "{:?}", lab.world.last().health);
+    }
+    // Somebody else's split gives the canary other people: the spec asks for a rollback.
+    lab.population = vec![("a", 350, 2500), ("b", 150, 2500)];
+    while lab.world.last().decision != Decision::Rollback {
+        lab.window();
+    }
+    assert!(lab.world.last().reasons.is_empty());
+    assert!(lab.world.last().sentence.contains("the arms see different populations"), "{}", lab.world.last().sentence);
+}
+
+#[test]
+fn a_restart_changes_no_verdict() {
+    let metrics = r#"{"name": "m", "kind": "classes", "source": "error"},
+        {"name": "n", "kind": {"capped_mean": {"cap": 400}}, "source": {"output": "p"}, "margin": {"relative": 0.1}, "group": "g"},
+        {"name": "r", "kind": "rate", "source": "error", "limit": {"pass": 0.03, "fail": 0.05}, "segments": ["site"]}"#;
+    let more = format!(r#""assignment": {{"sticky": {{"header": "x-user"}}}}, "groups": [{{"name": "g"}}], {SITES}"#);
+    let draw: Draw = |dice, metric, n, harm| match metric {
+        "m" => classes(dice, n, 0.02, 0.004 * harm),
+        "n" => capped(dice, n, 1.0),
+        _ => rate(dice, n, 0.02),
+    };
+    let run = |crash: bool| {
+        let mut lab = Lab::new(13, metrics, &more, draw);
+        lab.population = vec![("a", 250, 2500), ("b", 250, 2500)];
+        lab.bake();
+        lab.harm = 1.0;
+        for _ in 0..12 {
+            lab.window();
+            if crash {
+                lab.world.harness.crash().unwrap();
+            }
+        }
+        lab.world.verdicts
+    };
+    assert_eq!(run(false), run(true));
+}
