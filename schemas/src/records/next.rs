@@ -22,7 +22,8 @@ impl Record for WindowClosed {
     const VERSION: u32 = 3;
 
     fn codec() -> &'static Codec {
-        static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new("window_closed", &[(1, V1), (2, V2), (3, V3.as_str())]));
+        static CODEC: LazyLock<Codec> =
+            LazyLock::new(|| Codec::new("window_closed", &[(1, V1), (2, V2), (3, V3.as_str())]));
         &CODEC
     }
 }
