@@ -2,7 +2,8 @@
 //!
 //! Traps that this is built around (`rust-rdkafka`, `librdkafka`): a commit with deliveries outstanding costs 100 ms flat, so
 //! they are waited for first; after a timeout the outcome is unknown and the producer must go (no KIP-890); a zombie's calls
-//! fail with a fatal error.
+//! fail with a fatal error; handing over the positions can wait for ever when the group's coordinator moves, whatever timeout it
+//! is given (librdkafka #5456, #5511).
 
 use std::{
     sync::Arc,
@@ -10,9 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossbeam_channel::bounded;
 use rdkafka::{
     Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
+    consumer::ConsumerGroupMetadata,
     error::{KafkaError, RDKafkaErrorCode},
     producer::Producer as _,
 };
@@ -36,6 +39,8 @@ const TRANSACTION: Duration = Duration::from_secs(30);
 const TAKE_OVER: Duration = Duration::from_secs(40);
 /// Between two looks whether librdkafka has let go of the last acknowledgement: it takes microseconds.
 const HANDOVER: Duration = Duration::from_micros(50);
+/// How long the group may take to accept the positions. When its coordinator moves it needs some seconds.
+const POSITIONS: Duration = Duration::from_secs(10);
 /// How long an abort is waited for. Without it the broker does it after [`TRANSACTION`].
 const ABORT: Duration = Duration::from_secs(5);
 
@@ -119,7 +124,7 @@ impl KafkaTransaction {
             for (at, next) in positions {
                 offsets.add_partition_offset(&at.topic, at.partition, Offset::Offset(next.0))?;
             }
-            producer.send_offsets_to_transaction(&offsets, &metadata, TRANSACTION)?;
+            self.send_positions(offsets, metadata)?;
         }
         let in_time = self.deliveries().wait(deadline);
         // The last acknowledgement is still in librdkafka's hands for a moment; a commit that finds it there sleeps 100 ms.
@@ -131,6 +136,20 @@ impl KafkaTransaction {
             None if in_time => Ok(()),
             None => Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)),
         }
+    }
+
+    /// Hands the positions over on a thread of its own: who waits here must not wait for ever. A call that never returns keeps its
+    /// producer, which is fenced when the next one takes over.
+    fn send_positions(&self, offsets: TopicPartitionList, metadata: ConsumerGroupMetadata) -> Result<(), KafkaError> {
+        let failed = |code| KafkaError::ConsumerCommit(code);
+        let producer = self.producer().clone();
+        let (tell, told) = bounded(1);
+        let started = thread::Builder::new().name("serin-positions".into()).spawn(move || {
+            // Nobody waits for an answer that comes too late.
+            let _ = tell.send(producer.send_offsets_to_transaction(&offsets, &metadata, POSITIONS));
+        });
+        started.map_err(|_| failed(RDKafkaErrorCode::CriticalSystemResource))?;
+        told.recv_timeout(2 * POSITIONS).unwrap_or_else(|_| Err(failed(RDKafkaErrorCode::OperationTimedOut)))
     }
 
     /// Queues a record; a full queue empties by itself.
