@@ -58,11 +58,18 @@ impl Hypothesis {
         tested.chain(new).collect()
     }
 
-    /// The part that adds most to the evidence for FAIL, if any part has some.
+    /// The part that adds most to the evidence for FAIL, if any part has some. A new class counts among the others too: where
+    /// those add most, it is the new one that is named.
     pub fn worst_part(&self) -> Option<PartEvidence<'_>> {
         let adds = |part: &PartEvidence<'_>| ln(part.weight) + part.ln_e_fail;
-        let guilty = self.parts().into_iter().filter(|part| part.ln_e_fail > 0.0);
-        guilty.max_by(|one, two| adds(one).total_cmp(&adds(two)))
+        let parts = self.parts();
+        let worst = |of: fn(&About<'_>) -> bool| {
+            let guilty = parts.iter().copied().filter(|part| part.ln_e_fail > 0.0 && of(&part.about));
+            guilty.max_by(|one, two| adds(one).total_cmp(&adds(two)))
+        };
+        let most = worst(|_| true)?;
+        let new = || worst(|about| matches!(about, About::NewClass(_)));
+        Some(if most.about == About::OtherClasses { new().unwrap_or(most) } else { most })
     }
 
     /// For a mix of classes: the class that adds most to the evidence for FAIL, if a single class does.
