@@ -75,9 +75,9 @@ const LANES: usize = 8;
 /// `prod f_i^h_i` is `prod_b (product of the f_i whose h_i has digit b)^(2^b)`: no powers, no logarithm per value. Each product
 /// is taken in fixed lanes, so that it is computed side by side and in the same order everywhere.
 pub(crate) struct Excesses {
-    /// Per binary digit: `2^b` and the end of its excesses.
+    /// Per binary digit: `2^b` and the end of its values.
     digits: Vec<(u64, usize)>,
-    excesses: Vec<f64>,
+    values: Vec<f64>,
     n: f64,
 }
 
@@ -94,14 +94,14 @@ impl Excesses {
             }
             digits.push((digit, end));
         }
-        Self { digits, excesses, n: size(grid) }
+        Self { digits, values: excesses, n: size(grid) }
     }
 
     /// `sum_i h[i] ln(1 + slope (x_i - center))`, all factors positive.
     pub(crate) fn ln_product(&self, slope: f64) -> f64 {
         let (mut sum, mut start) = (0.0, 0);
         for &(digit, end) in &self.digits {
-            let excesses = &self.excesses[start..end];
+            let excesses = &self.values[start..end];
             start = end;
             let ln_factors = if digit < LARGE_COUNT { ln_product(excesses, slope) } else { ln_sum(excesses, slope) };
             sum += digit as f64 * ln_factors;
