@@ -2,8 +2,9 @@
 //!
 //! | writer | reader | outcome |
 //! |---|---|---|
-//! | version 1 | version 1 | read |
-//! | newer | version 1 | [`FormatError`]: the task refuses to open, the state stays as it is |
+//! | version 2 | version 2 | read |
+//! | version 1, which knew no number of partitions | version 2 | [`FormatError`]: the task refuses to open, the state stays as it is |
+//! | newer | version 2 | the same |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serin_schemas::ids::NextOffset;
@@ -12,13 +13,15 @@ use serin_schemas::ids::NextOffset;
 pub const KEY: &[u8] = b"\0ckpt";
 
 /// Version of the layout that this build writes, and the only one it reads.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// A checkpoint of another version, or damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// Another version wrote it.
-    #[error("the checkpoint has format {0}, this build reads {FORMAT}: run the version that wrote it, or a newer one")]
+    #[error(
+        "the checkpoint has format {0}, this build reads {FORMAT}: run the version that wrote it, or one that reads both"
+    )]
     Unknown(u8),
     /// It ends too early.
     #[error("the checkpoint is damaged")]
@@ -27,14 +30,16 @@ pub enum FormatError {
 
 /// A consistent point: the rows are what the inputs before these positions make of them.
 ///
-/// Layout, big endian: format `u8`, `commit_seq` `u64`, `written_at_ms` `i64`, number of inputs `u16`, then for each input
-/// the length of its name `u16`, the name, `next` `i64`.
+/// Layout, big endian: format `u8`, `commit_seq` `u64`, `written_at_ms` `i64`, `partitions` `i32`, number of inputs `u16`, then
+/// for each input the length of its name `u16`, the name, `next` `i64`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Number of this commit; grows by one each time.
     pub commit_seq: u64,
     /// Wall clock of the commit, in milliseconds since the Unix epoch.
     pub written_at_ms: i64,
+    /// How many partitions each input had: with another number keys are elsewhere, and their rows are not.
+    pub partitions: i32,
     /// For each input topic, by its name without prefix, the offset to go on from.
     pub inputs: Vec<(String, NextOffset)>,
 }
@@ -51,6 +56,7 @@ impl Checkpoint {
         bytes.put_u8(FORMAT);
         bytes.put_u64(self.commit_seq);
         bytes.put_i64(self.written_at_ms);
+        bytes.put_i32(self.partitions);
         bytes.put_u16(self.inputs.len() as u16);
         for (name, next) in &self.inputs {
             bytes.put_u16(name.len() as u16);
@@ -69,6 +75,7 @@ impl Checkpoint {
         }
         let commit_seq = bytes.try_get_u64().map_err(damaged)?;
         let written_at_ms = bytes.try_get_i64().map_err(damaged)?;
+        let partitions = bytes.try_get_i32().map_err(damaged)?;
         let count = bytes.try_get_u16().map_err(damaged)?;
         let mut inputs = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
@@ -78,7 +85,11 @@ impl Checkpoint {
             bytes.advance(length);
             inputs.push((name, NextOffset(bytes.try_get_i64().map_err(damaged)?)));
         }
-        if bytes.is_empty() { Ok(Self { commit_seq, written_at_ms, inputs }) } else { Err(FormatError::Damaged) }
+        if bytes.is_empty() {
+            Ok(Self { commit_seq, written_at_ms, partitions, inputs })
+        } else {
+            Err(FormatError::Damaged)
+        }
     }
 }
 
@@ -124,16 +135,16 @@ mod tests {
 
     fn checkpoint() -> Checkpoint {
         let inputs = vec![("events".to_owned(), NextOffset(77)), ("c".to_owned(), NextOffset(0))];
-        Checkpoint { commit_seq: 3, written_at_ms: 1_700_000_000_000, inputs }
+        Checkpoint { commit_seq: 3, written_at_ms: 1_700_000_000_000, partitions: 4, inputs }
     }
 
     #[test]
     fn golden_bytes() {
-        let golden = b"\x01\0\0\0\0\0\0\0\x03\0\0\x01\x8b\xcf\xe5\x68\0\0\x02\0\x06events\0\0\0\0\0\0\0\x4d\0\x01c\0\0\0\0\0\0\0\0";
+        let golden = b"\x02\0\0\0\0\0\0\0\x03\0\0\x01\x8b\xcf\xe5\x68\0\0\0\0\x04\0\x02\0\x06events\0\0\0\0\0\0\0\x4d\0\x01c\0\0\0\0\0\0\0\0";
         assert_eq!(checkpoint().encode(), golden.as_slice());
         assert_eq!(Checkpoint::decode(golden), Ok(checkpoint()));
         let stored = StoredCheckpoint { changelog_next: NextOffset(9), checkpoint: Some(checkpoint()) };
-        let mut golden_stored = b"\x01\0\0\0\0\0\0\0\x09".to_vec();
+        let mut golden_stored = b"\x02\0\0\0\0\0\0\0\x09".to_vec();
         golden_stored.extend(golden);
         assert_eq!(stored.encode(), golden_stored);
         assert_eq!(StoredCheckpoint::decode(&golden_stored), Ok(stored));
@@ -147,9 +158,11 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(Checkpoint::decode(&bytes[..cut]), Err(FormatError::Damaged), "cut at {cut}");
         }
-        bytes[0] = 2;
-        assert_eq!(Checkpoint::decode(&bytes), Err(FormatError::Unknown(2)));
-        assert_eq!(StoredCheckpoint::decode(&bytes), Err(FormatError::Unknown(2)));
+        for other in [1, 3] {
+            bytes[0] = other;
+            assert_eq!(Checkpoint::decode(&bytes), Err(FormatError::Unknown(other)));
+            assert_eq!(StoredCheckpoint::decode(&bytes), Err(FormatError::Unknown(other)));
+        }
     }
 
     #[test]

@@ -6,7 +6,11 @@
 
 use bytes::Bytes;
 
-use crate::record::{Outgoing, Record};
+use crate::{
+    log::LogError,
+    record::{Outgoing, Record},
+    store::StoreError,
+};
 
 /// A record that a fold cannot use. It goes to `dead-letters`, in the same transaction, and the task goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +21,19 @@ pub struct Poison {
     pub message: String,
 }
 
-/// A fold's own state cannot be read or used: the task stops with this.
+/// A fold cannot go on.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct FoldError(pub String);
+pub enum FoldError {
+    /// Its own state cannot be read or used: the task stops with this.
+    #[error("{0}")]
+    State(String),
+    /// The store of the rows failed: the task opens again and restores them from the changelog.
+    #[error("the state store failed while {0}")]
+    Store(#[from] StoreError),
+    /// The log that it asked for something failed: the task opens again.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
 
 /// The rows of a task: what was committed, overlaid with what this batch changed.
 pub trait Rows {

@@ -101,7 +101,7 @@ pub trait Log: Send + Sync + 'static {
     /// What exists of the named topics (names without prefix); a missing one is left out.
     fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError>;
 
-    /// Number of partitions of a topic.
+    /// Number of partitions of a topic, as it is now.
     fn partitions(&self, topic: &str) -> Result<i32, LogError>;
 
     /// First offset and the offset after the last committed record.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     fold::{FoldError, Rows},
-    store::{Changes, Store, StoreError},
+    store::{Changes, Store},
 };
 
 /// First byte of the keys that belong to the task itself. A fold's keys never begin with it.
@@ -44,7 +44,7 @@ impl Overlay {
     /// What changed since the last commit, in key order; an error if the fold used a reserved key.
     pub fn changes(&self) -> Result<Changes, FoldError> {
         match &self.misused {
-            Some(key) => Err(FoldError(format!("row key {key:?} begins with the reserved byte {RESERVED}"))),
+            Some(key) => Err(FoldError::State(format!("row key {key:?} begins with the reserved byte {RESERVED}"))),
             None => Ok(self.dirty.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
         }
     }
@@ -77,12 +77,12 @@ impl Rows for Overlay {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, FoldError> {
         match self.dirty.get(key) {
             Some(value) => Ok(value.clone()),
-            None => self.store.get(key).map_err(|error| unreadable(&error)),
+            None => Ok(self.store.get(key)?),
         }
     }
 
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
-        let stored = self.store.scan(prefix).map_err(|error| unreadable(&error))?;
+        let stored = self.store.scan(prefix)?;
         let dirty = self.dirty.range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
         let mut dirty = dirty.take_while(|(key, _)| key.starts_with(prefix)).peekable();
         if dirty.peek().is_none() && !prefix.is_empty() {
@@ -106,10 +106,6 @@ impl Rows for Overlay {
     fn delete(&mut self, key: &[u8]) {
         self.set(key, None);
     }
-}
-
-fn unreadable(error: &StoreError) -> FoldError {
-    FoldError(error.to_string())
 }
 
 #[cfg(test)]

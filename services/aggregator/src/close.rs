@@ -158,7 +158,7 @@ fn outgoing<R: Record>(
 ) -> Result<Outgoing, FoldError> {
     let source = format!("/aggregator/{partition}");
     let headers = envelope::headers::<R>(&Envelope { id, source: &source, subject: model, time });
-    let value = body.map_err(|error| FoldError(format!("a record for {WINDOWS} cannot be written: {error}")))?;
+    let value = body.map_err(|error| FoldError::State(format!("a record for {WINDOWS} cannot be written: {error}")))?;
     Ok(Outgoing {
         topic: WINDOWS,
         target,

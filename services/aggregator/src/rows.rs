@@ -113,7 +113,7 @@ impl<'a> Parts<'a> {
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], FoldError> {
         let (head, rest) =
-            self.0.split_first_chunk::<N>().ok_or_else(|| FoldError("a key of a row is cut off".into()))?;
+            self.0.split_first_chunk::<N>().ok_or_else(|| FoldError::State("a key of a row is cut off".into()))?;
         self.0 = rest;
         Ok(*head)
     }
@@ -131,7 +131,7 @@ impl<'a> Parts<'a> {
     }
 
     pub(crate) fn text(self) -> Result<&'a str, FoldError> {
-        std::str::from_utf8(self.0).map_err(|_| FoldError("a key of a row is not UTF-8".into()))
+        std::str::from_utf8(self.0).map_err(|_| FoldError::State("a key of a row is not UTF-8".into()))
     }
 
     /// A window and the place of an arm.
@@ -141,7 +141,7 @@ impl<'a> Parts<'a> {
         let (end, generation) = (EventTime(self.i64()?), Generation(self.i64()?));
         let arm = usize::from(self.byte()?);
         if arm >= crate::window::ARMS.len() {
-            return Err(FoldError(format!("a row names arm {arm}")));
+            return Err(FoldError::State(format!("a row names arm {arm}")));
         }
         Ok((WindowKey { stream, end, generation }, arm))
     }
@@ -151,29 +151,30 @@ impl<'a> Parts<'a> {
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
     postcard::to_extend(value, vec![FORMAT])
         .map(Bytes::from)
-        .map_err(|error| FoldError(format!("a row cannot be written: {error}")))
+        .map_err(|error| FoldError::State(format!("a row cannot be written: {error}")))
 }
 
 /// The value of these bytes.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> {
     let way_out = match bytes.split_first() {
         Some((&FORMAT, body)) => {
-            return postcard::from_bytes(body)
-                .map_err(|error| FoldError(format!("a row of the aggregator is unreadable: {error}; {REBUILD}")));
+            return postcard::from_bytes(body).map_err(|error| {
+                FoldError::State(format!("a row of the aggregator is unreadable: {error}; {REBUILD}"))
+            });
         }
         Some((..FORMAT, _)) => "let the rollouts end under the version that wrote it, or",
         Some(_) => "run the version that wrote it, or a newer one; or",
-        None => return Err(FoldError(format!("a row of the aggregator is empty; {REBUILD}"))),
+        None => return Err(FoldError::State(format!("a row of the aggregator is empty; {REBUILD}"))),
     };
-    Err(FoldError(format!(
+    Err(FoldError::State(format!(
         "a row of the aggregator has format {}, this build reads {FORMAT}: {way_out} {REBUILD}",
         bytes[0]
     )))
 }
 
 /// Rows are a cache of `events`: the way out that always works.
-const REBUILD: &str = "delete the topic `aggregator-changelog` and the aggregator's state directory, and it reads `events` anew, \
-                       as far as they are retained";
+const REBUILD: &str = "delete the topic `aggregator-changelog`, the consumer group `aggregator` and the state directory, \
+                       and it reads `events` anew, as far as they are retained";
 
 /// Every row of a table, or of a rollout in it.
 pub(crate) fn scan(rows: &dyn Rows, prefix: Key) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
@@ -213,7 +214,12 @@ mod tests {
         );
         let counts = crate::window::Counts { predictions: 5, errors: 1, ..Default::default() };
         assert_eq!(encode(&counts).unwrap()[..], [2, 10, 0, 2, 0, 0, 0, 0]);
-        assert!(decode::<crate::window::Counts>(&[1, 0]).unwrap_err().0.contains("has format 1, this build reads 2"));
+        assert!(
+            decode::<crate::window::Counts>(&[1, 0])
+                .unwrap_err()
+                .to_string()
+                .contains("has format 1, this build reads 2")
+        );
         assert!(decode::<crate::window::Counts>(&[2, 0]).is_err());
     }
 }

@@ -36,7 +36,7 @@ struct State {
 }
 
 fn unreadable(what: &str, error: impl std::fmt::Display) -> FoldError {
-    FoldError(format!("the aggregator's {what} is unreadable: {error}"))
+    FoldError::State(format!("the aggregator's {what} is unreadable: {error}"))
 }
 
 impl AggregatorFold {

@@ -84,7 +84,8 @@ impl Fold for AnalyzerFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         for (key, value) in rows.scan(rows::PROGRESS)? {
             let partition = key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-            let partition = partition.ok_or_else(|| FoldError(format!("a row of progress has the key {key:02x?}")))?;
+            let partition =
+                partition.ok_or_else(|| FoldError::State(format!("a row of progress has the key {key:02x?}")))?;
             self.progress.restore(partition, rows::decode("progress", &value)?);
         }
         // The head's key is the first of its rollout's, so a rollout is there before its parts.
@@ -95,7 +96,9 @@ impl Fold for AnalyzerFold {
         for (id, rollout) in &self.rollouts {
             let (found, planned) = (rollout.evidence.len(), rollout.plan.hypotheses.len());
             if found != planned {
-                return Err(FoldError(format!("the analyzer has {found} of {planned} hypotheses of rollout {id}")));
+                return Err(FoldError::State(format!(
+                    "the analyzer has {found} of {planned} hypotheses of rollout {id}"
+                )));
             }
         }
         self.metrics.rollouts(self.rollouts.len());
@@ -119,13 +122,13 @@ impl Fold for AnalyzerFold {
 
 impl AnalyzerFold {
     fn restore(&mut self, id: RolloutId, kind: Kind, value: &[u8]) -> Result<(), FoldError> {
-        let bad = |poison: Poison| FoldError(format!("the analyzer's rows of a rollout: {}", poison.message));
+        let bad = |poison: Poison| FoldError::State(format!("the analyzer's rows of a rollout: {}", poison.message));
         if kind == Kind::Head {
             let head: Head = rows::decode("a rollout", value)?;
             self.rollouts.insert(id, Rollout::restore(head).map_err(bad)?);
             return Ok(());
         }
-        let orphan = || FoldError(format!("the analyzer has rows of rollout {id} without its head"));
+        let orphan = || FoldError::State(format!("the analyzer has rows of rollout {id} without its head"));
         let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
         match kind {
             // Keys end in the index, and rows come in key order.
@@ -136,12 +139,14 @@ impl AnalyzerFold {
             }
             Kind::WarmUp => {
                 let row: WarmRow = rows::decode("warm-up", value)?;
-                let summary = Summary::decode(&row.summary).map_err(|error| FoldError(error.to_string()))?;
+                let summary = Summary::decode(&row.summary).map_err(|error| FoldError::State(error.to_string()))?;
                 rollout.warm.restore((row.metric, row.segment), summary);
             }
             Kind::Partial | Kind::Head => {
                 let taken = rollout.take(partial_of(value)?).map_err(bad)?;
-                taken.map_err(|refusal| FoldError(format!("rollout {id} keeps a window it refuses: {refusal:?}")))?;
+                taken.map_err(|refusal| {
+                    FoldError::State(format!("rollout {id} keeps a window it refuses: {refusal:?}"))
+                })?;
             }
         }
         Ok(())
@@ -206,7 +211,7 @@ impl AnalyzerFold {
         if pending <= self.config.max_pending_windows {
             return Ok(());
         }
-        Err(FoldError(format!(
+        Err(FoldError::State(format!(
             "{pending} windows wait for partitions {:?} of `events`; see whether their aggregators run, or raise \
              `analyzer.max_pending_windows`",
             self.progress.blocking()
@@ -279,14 +284,14 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
 
 /// A partial window is kept as it came: the version of its schema, then its body.
 fn partial_row(record: &Record) -> Result<Bytes, FoldError> {
-    let (_, version) = envelope::record_type(&record.headers).map_err(|error| FoldError(error.to_string()))?;
+    let (_, version) = envelope::record_type(&record.headers).map_err(|error| FoldError::State(error.to_string()))?;
     let body = record.value.as_deref().unwrap_or_default();
     Ok([&[rows::FORMAT][..], &version.to_le_bytes(), body].concat().into())
 }
 
 fn partial_of(row: &[u8]) -> Result<WindowClosed, FoldError> {
     let what = "a partial window";
-    let unreadable = |cause: &str| FoldError(format!("the analyzer's row of {what} cannot be read: {cause}"));
+    let unreadable = |cause: &str| FoldError::State(format!("the analyzer's row of {what} cannot be read: {cause}"));
     let (version, body) = rows::body(what, row)?.split_first_chunk().ok_or_else(|| unreadable("it is cut off"))?;
     decode::<WindowClosed>(u32::from_le_bytes(*version), body).map_err(|error| unreadable(&error.to_string()))
 }
@@ -307,7 +312,7 @@ fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
         }
         other => other,
     };
-    let body = body.map_err(|error| FoldError(format!("a verdict cannot be written: {error}")))?;
+    let body = body.map_err(|error| FoldError::State(format!("a verdict cannot be written: {error}")))?;
     let head = Envelope { id: &verdict.id, source, subject: verdict.model.as_str(), time: verdict.as_of };
     Ok(Outgoing {
         topic: serin_topology::VERDICTS,

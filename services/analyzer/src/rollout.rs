@@ -160,7 +160,7 @@ impl Rollout {
     fn learn(&mut self, learned: BTreeMap<usize, Summary>) -> Result<(), FoldError> {
         for (index, summary) in learned {
             let taught = self.evidence[index].test.observe_warmup(&summary);
-            taught.map_err(|error| FoldError(format!("warm-up of rollout {}: {error}", self.head.rollout)))?;
+            taught.map_err(|error| FoldError::State(format!("warm-up of rollout {}: {error}", self.head.rollout)))?;
             self.dirty.insert(index);
         }
         Ok(())
@@ -369,7 +369,7 @@ impl Rollout {
                 .collect();
             if !pairs.is_empty() {
                 let observed = self.evidence[index].observe(end, &pairs);
-                observed.map_err(|error| FoldError(format!("rollout {}: {error}", self.head.rollout)))?;
+                observed.map_err(|error| FoldError::State(format!("rollout {}: {error}", self.head.rollout)))?;
                 self.dirty.insert(index);
             }
         }

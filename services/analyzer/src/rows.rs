@@ -104,7 +104,7 @@ pub(crate) fn partial(id: &RolloutId, window: &WindowKey, partition: i32) -> Vec
 
 /// Takes a rollout's key apart: its id and the kind of row.
 pub(crate) fn parse(key: &[u8]) -> Result<(RolloutId, Kind), FoldError> {
-    let wrong = || FoldError(format!("a row of the analyzer has a key of no known form: {key:02x?}"));
+    let wrong = || FoldError::State(format!("a row of the analyzer has a key of no known form: {key:02x?}"));
     let rest = key.strip_prefix(ROLLOUTS).ok_or_else(wrong)?;
     let end = rest.iter().position(|&byte| byte == 0).ok_or_else(wrong)?;
     let id = std::str::from_utf8(&rest[..end]).map_err(|_| wrong())?;
@@ -115,30 +115,33 @@ pub(crate) fn parse(key: &[u8]) -> Result<(RolloutId, Kind), FoldError> {
 /// The bytes of a row.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
     let bytes = postcard::to_extend(value, vec![FORMAT]);
-    bytes.map(Bytes::from).map_err(|error| FoldError(format!("a row of the analyzer cannot be written: {error}")))
+    bytes
+        .map(Bytes::from)
+        .map_err(|error| FoldError::State(format!("a row of the analyzer cannot be written: {error}")))
 }
 
 /// The value of a row.
 pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, FoldError> {
     let body = body(what, bytes)?;
     postcard::from_bytes(body)
-        .map_err(|error| FoldError(format!("the analyzer's row of {what} cannot be read: {error}; {REBUILD}")))
+        .map_err(|error| FoldError::State(format!("the analyzer's row of {what} cannot be read: {error}; {REBUILD}")))
 }
 
 /// What follows the format byte of a row.
 pub(crate) fn body<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a [u8], FoldError> {
-    let (&format, body) =
-        bytes.split_first().ok_or_else(|| FoldError(format!("the analyzer's row of {what} is empty; {REBUILD}")))?;
+    let (&format, body) = bytes
+        .split_first()
+        .ok_or_else(|| FoldError::State(format!("the analyzer's row of {what} is empty; {REBUILD}")))?;
     let way_out = match format {
         FORMAT => return Ok(body),
         ..FORMAT => "let the rollouts end under the version that wrote it, or",
         _ => "run the version that wrote it, or a newer one; or",
     };
-    Err(FoldError(format!(
+    Err(FoldError::State(format!(
         "the analyzer's row of {what} has format {format}, this build reads {FORMAT}: {way_out} {REBUILD}"
     )))
 }
 
 /// Rows are a cache of `windows`: the way out that always works.
-const REBUILD: &str = "delete the topic `analyzer-changelog` and the analyzer's state directory, and it reads `windows` anew \
-                       (verdicts on what is still retained are written once more, with the same ids)";
+const REBUILD: &str = "delete the topic `analyzer-changelog`, the consumer group `analyzer` and the state directory, and \
+                       it reads `windows` anew (verdicts on what is still retained are written once more, with the same ids)";

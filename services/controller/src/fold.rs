@@ -161,7 +161,7 @@ impl ControllerFold {
             }
         }
         if effects.routers_changed {
-            let row = serde_json::to_vec(self.planner.routers()).map_err(|error| FoldError(error.to_string()))?;
+            let row = serde_json::to_vec(self.planner.routers()).map_err(|error| FoldError::State(error.to_string()))?;
             context.rows.put(ROUTERS_ROW, row.into());
         }
         write(&effects, context.out)?;
@@ -179,16 +179,16 @@ impl ControllerFold {
 impl Fold for ControllerFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         for (_, row) in rows.scan(MODEL_ROW.as_bytes())? {
-            let state = ModelState::from_json(&row).map_err(|error| FoldError(error.to_string()))?;
+            let state = ModelState::from_json(&row).map_err(|error| FoldError::State(error.to_string()))?;
             post(&self.progress, &state);
             self.planner.restore(state);
         }
         if let Some(row) = rows.get(ROUTERS_ROW)? {
             let routers: BTreeMap<String, RouterSeen> =
-                serde_json::from_slice(&row).map_err(|error| FoldError(format!("the row of the routers: {error}")))?;
+                serde_json::from_slice(&row).map_err(|error| FoldError::State(format!("the row of the routers: {error}")))?;
             self.planner.restore_routers(routers);
         }
-        let tables = self.tables.newest(self.partition).map_err(|error| FoldError(error.to_string()))?;
+        let tables = self.tables.newest(self.partition)?;
         for table in tables {
             self.planner.adopt(table);
         }
@@ -266,7 +266,7 @@ fn outgoing<R: codec::Record>(
     time: EventTime,
     record: &R,
 ) -> Result<Outgoing, FoldError> {
-    let body = codec::encode(record).map_err(|error| FoldError(error.to_string()))?;
+    let body = codec::encode(record).map_err(|error| FoldError::State(error.to_string()))?;
     Ok(Outgoing {
         topic,
         target,

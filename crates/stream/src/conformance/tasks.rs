@@ -18,7 +18,7 @@ use crate::{
     record::Target,
     stage::{Stage, StageOptions, StartError},
     store::{MemoryStores, Stores},
-    task::{OpenTask, Pace, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch, changelog_of},
+    task::{OpenTask, Pace, State, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch, changelog_of},
     testing::{Fault, Faults, FaultyLog, FaultyStores},
 };
 
@@ -59,7 +59,7 @@ impl Driver {
 
     fn task(&mut self) -> Result<&mut OpenTask, TaskError> {
         if self.task.is_none() {
-            self.task = Some(OpenTask::open(&self.parts, &self.metrics, &Unwatched)?);
+            self.task = Some(OpenTask::open(&self.parts, &self.metrics, &Unwatched, State::Kept)?);
         }
         Ok(self.task.as_mut().expect("it was opened above"))
     }

@@ -71,7 +71,7 @@ impl Log for KafkaLog {
     }
 
     fn partitions(&self, topic: &str) -> Result<i32, LogError> {
-        self.topics.count(&self.full_name(topic))
+        self.topics.ask(&self.full_name(topic))
     }
 
     fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {

@@ -58,7 +58,7 @@ pub(super) struct Topics {
     prefix: String,
     client: BaseConsumer<LogConsumerContext>,
     admin: AdminClient<Complaints>,
-    /// Partitions by full name. A topic's count never changes while Serin runs on it.
+    /// Partitions by full name. A count is taken once: a stage whose topic gets another one stops.
     counts: Mutex<HashMap<Arc<str>, i32>>,
     /// Whether a thread is looking for new topics.
     looking: AtomicBool,
@@ -132,6 +132,18 @@ impl Topics {
         self.refresh()?;
         let count = lock(&self.counts).get(name).copied();
         count.ok_or_else(|| LogError::UnknownTopic { topic: name.to_owned() })
+    }
+
+    /// Partitions of a topic as the cluster has it now, by its full name. What was known before stays known: records go on
+    /// to the partition they went to.
+    pub(super) fn ask(&self, name: &Arc<str>) -> Result<i32, LogError> {
+        let metadata = self.client.fetch_metadata(Some(name), REQUEST);
+        let metadata = metadata.map_err(|error| self.explain("asking for a topic", &error))?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == &**name && topic.error().is_none());
+        let count = topic.map(|topic| topic.partitions().len() as i32).filter(|count| *count > 0);
+        let count = count.ok_or_else(|| LogError::UnknownTopic { topic: name.to_string() })?;
+        lock(&self.counts).entry(Arc::clone(name)).or_insert(count);
+        Ok(count)
     }
 
     /// First offset and last stable offset.

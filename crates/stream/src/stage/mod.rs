@@ -104,7 +104,7 @@ impl Stage {
         factory: Arc<dyn FoldFactory>,
         options: StageOptions,
     ) -> Result<StageHandle, StartError> {
-        preflight::check(log.as_ref(), factory.as_ref())?;
+        preflight::check(log.as_ref(), factory.as_ref(), &options.task)?;
         let stage = factory.stage();
         let membership = log.join(stage, factory.inputs())?;
         let health = Arc::new(Mutex::new(StageHealth::default()));

@@ -1,12 +1,14 @@
 //! A stage refuses to start on topics that it cannot work with: the tasks of one stage read the same-numbered partitions of
 //! all its topics, and its state needs a compacted changelog.
 
+use std::time::Duration;
+
 use serin_topology::Cleanup;
 
 use crate::{
     fold::FoldFactory,
     log::{Log, LogError},
-    task::{DEAD_LETTERS, changelog_of},
+    task::{DEAD_LETTERS, TaskOptions, changelog_of},
 };
 
 /// Topics are missing or not as a stage needs them.
@@ -26,7 +28,7 @@ pub enum TopologyError {
 }
 
 /// Looks at the topics of a stage and names each problem.
-pub(super) fn check(log: &dyn Log, factory: &dyn FoldFactory) -> Result<(), TopologyError> {
+pub(super) fn check(log: &dyn Log, factory: &dyn FoldFactory, options: &TaskOptions) -> Result<(), TopologyError> {
     let (stage, inputs) = (factory.stage(), factory.inputs());
     let changelog = changelog_of(stage);
     let mut wanted = inputs.to_vec();
@@ -49,6 +51,14 @@ pub(super) fn check(log: &dyn Log, factory: &dyn FoldFactory) -> Result<(), Topo
         }
         if name == changelog && spec.cleanup != Cleanup::Compact {
             problems.push(format!("topic {full:?} must have cleanup.policy=compact, or state is lost with time"));
+        }
+        let kept = spec.settings.iter().find(|(setting, _)| setting == "delete.retention.ms");
+        let kept = kept.and_then(|(_, ms)| ms.parse().ok()).map(Duration::from_millis);
+        if name == changelog && kept.is_some_and(|kept| kept < options.tombstones_kept) {
+            let least = options.tombstones_kept.as_millis();
+            problems.push(format!(
+                "topic {full:?} must have delete.retention.ms of at least {least}, or rows that were deleted come back"
+            ));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(TopologyError::Wrong { stage, problems }) }

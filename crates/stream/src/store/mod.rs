@@ -17,6 +17,8 @@ pub use self::memory::{MemoryStore, MemoryStores};
 pub use self::rocks::{RocksLimits, RocksStores};
 #[cfg(any(feature = "embedded", feature = "store"))]
 pub(crate) use self::rocks_error::in_use_or;
+#[cfg(feature = "store")]
+pub(crate) use self::rocks_error::is_in_use;
 
 /// A store failed: the disk is full, a file is damaged.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -2,13 +2,15 @@
 //!
 //! `Opening -> Restoring -> Running -> Draining -> Closed`. Crash-only: any error that may pass drops everything and goes
 //! back to `Opening` after a pause, through the same code as a restart. Errors that a repetition cannot heal (a fold that
-//! cannot read its state, a hole in the input, too many unusable records) end in `Failed` and wait for a person.
+//! cannot read its state, a hole in the input, another number of partitions, a changelog that is gone or another one, a
+//! checkpoint of another format, too many unusable records) end in `Failed` and wait for a person.
 //!
 //! Invariant: rows, outputs and positions change together, in one transaction of the log. The store gets the rows only
 //! after it, so it never knows more than the log.
 
 mod open;
 mod poison;
+mod retry;
 mod run;
 mod thread;
 
@@ -26,7 +28,9 @@ use crate::{
 #[cfg(feature = "conformance")]
 pub(crate) use self::open::Watch;
 pub(crate) use self::{
+    open::State,
     poison::DEAD_LETTERS,
+    retry::{Next, Retry},
     run::{OpenTask, Pace},
 };
 pub use self::{
@@ -56,8 +60,10 @@ pub struct TaskOptions {
     /// A store whose checkpoint is older than this is restored from the beginning: the changelog may have dropped
     /// tombstones that it never saw. At most `delete.retention.ms` of the changelog.
     pub tombstones_kept: Duration,
-    /// How often the distance to the end of the inputs is measured.
+    /// How often the distance to the end of the inputs is measured, and the number of their partitions looked at.
     pub lag_every: Duration,
+    /// A topic that is missing for longer than this is gone: clusters may forget one for a moment while they restart.
+    pub missing_topic: Duration,
 }
 
 impl Default for TaskOptions {
@@ -74,6 +80,7 @@ impl Default for TaskOptions {
             // Kafka's default for `delete.retention.ms` is 24 h; half of it leaves room for clocks and late cleaning.
             tombstones_kept: Duration::from_hours(12),
             lag_every: Duration::from_secs(10),
+            missing_topic: Duration::from_mins(1),
         }
     }
 }
@@ -157,26 +164,44 @@ pub enum TaskError {
     /// The input does not reach back to where the task stands, or forward to it.
     #[error(
         "{cause}: the input no longer holds what comes next. What is missing cannot be counted; \
-         to go on without it, delete the changelog and the state of this stage"
+         to go on without it, delete the changelog, the consumer group and the state of this stage"
     )]
     Hole {
         /// The position and the bounds.
         cause: LogError,
     },
-    /// The changelog ends before what the store has seen of it.
+    /// The inputs have another number of partitions than before: keys are elsewhere now, and their rows are not.
     #[error(
-        "{topic}[{partition}] ends at {end}, but {wanted} was read before: it was deleted or restored from a backup. \
-         Restore it; or delete the state directory to begin anew, knowing that outputs repeat"
+        "{topic} has {found} partitions, the state was made with {before}: keys go to other partitions now, and their state \
+         stays behind. Give the topic {before} partitions again; or, to begin anew without the state, create the topics anew \
+         and delete the consumer group and the state directory"
     )]
-    ChangelogShrank {
+    OtherPartitions {
+        /// Full name of the input.
+        topic: String,
+        /// How many it has.
+        found: i32,
+        /// How many it had.
+        before: i32,
+    },
+    /// A topic has been missing for too long.
+    #[error("{cause}, although this stage works on it: it was deleted. Restore it, then start this stage again")]
+    TopicGone {
+        /// Which one.
+        cause: LogError,
+    },
+    /// The changelog is not the one that was written before: it ends earlier, is empty, or tells another story.
+    #[error(
+        "{topic}[{partition}] is not the changelog that this stage wrote: {evidence}. It was deleted or restored from a \
+         backup. Restore it; or, to begin anew knowing that outputs repeat, delete the consumer group and the state directory"
+    )]
+    OtherChangelog {
         /// Full name of the changelog.
         topic: String,
         /// Partition.
         partition: i32,
-        /// Its end now.
-        end: i64,
-        /// Where the store stands.
-        wanted: i64,
+        /// What shows it.
+        evidence: String,
     },
     /// Too many unusable records.
     #[error(
@@ -204,6 +229,15 @@ pub enum TaskError {
 }
 
 impl TaskError {
+    /// Why a fold stopped: a log or a store that it needs may be back the next time.
+    fn of_fold(stage: &'static str, cause: FoldError) -> Self {
+        match cause {
+            FoldError::Store(error) => Self::Store(error),
+            FoldError::Log(error) => Self::Log(error),
+            FoldError::State(_) => Self::Fold { stage, cause },
+        }
+    }
+
     /// Whether opening again cannot help.
     fn is_final(&self) -> bool {
         match self {
@@ -211,7 +245,9 @@ impl TaskError {
             Self::Fold { .. }
             | Self::Format { .. }
             | Self::Hole { .. }
-            | Self::ChangelogShrank { .. }
+            | Self::OtherPartitions { .. }
+            | Self::TopicGone { .. }
+            | Self::OtherChangelog { .. }
             | Self::TooMuchPoison { .. }
             | Self::Panicked(_)
             | Self::Stopped => true,

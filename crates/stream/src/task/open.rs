@@ -30,21 +30,79 @@ pub(crate) trait Watch {
     fn stopping(&self) -> bool;
 }
 
+/// What to make of the local rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Build upon them.
+    #[default]
+    Kept,
+    /// Throw them away: the store has failed.
+    Distrusted,
+}
+
 impl OpenTask {
-    /// Opens: R0 to R5 of the design. Each step is safe to repeat.
-    pub(crate) fn open(parts: &TaskParts, metrics: &TaskMetrics, watch: &dyn Watch) -> Result<Self, TaskError> {
+    /// Opens. Each step is safe to repeat:
+    ///
+    /// - R0 the store;
+    /// - R1 take over the transactional id, which fences the owner before and ends its transaction;
+    /// - R2 the local checkpoint, and whether it can be built upon;
+    /// - R3 the changelog from there to its end;
+    /// - R4 the newest checkpoint is the one that was committed last, whatever the owner before believed;
+    /// - R5 the inputs from there.
+    pub(crate) fn open(
+        parts: &TaskParts,
+        metrics: &TaskMetrics,
+        watch: &dyn Watch,
+        state: State,
+    ) -> Result<Self, TaskError> {
         let mut store = parts.stores.open(parts.factory.stage(), parts.partition)?;
+        if state == State::Distrusted {
+            store.clear()?;
+        }
         // First: the previous owner's transaction is ended by this, so the end of the changelog stands still after it.
         let transaction = parts.log.transactional(&parts.transactional_id())?;
         watch.entered(TaskState::Restoring);
         let stored = restore(parts, metrics, watch, store.as_mut())?;
-        let checkpoint = stored.checkpoint.unwrap_or_default();
+        let checkpoint = match stored.checkpoint {
+            Some(checkpoint) => checkpoint,
+            None => first_checkpoint(parts)?,
+        };
+        let checkpoint = check_inputs(parts, checkpoint)?;
         let reader = read_inputs(parts, &checkpoint)?;
         let mut rows = Overlay::new(store);
         let mut fold = parts.factory.fold(parts.partition);
-        fold.open(&mut rows).map_err(|cause| TaskError::Fold { stage: parts.factory.stage(), cause })?;
+        fold.open(&mut rows).map_err(|cause| TaskError::of_fold(parts.factory.stage(), cause))?;
         Ok(Self::new(parts, fold, rows, transaction, reader, &checkpoint))
     }
+}
+
+/// Where a task begins that has never committed; an error if its group says that it has.
+fn first_checkpoint(parts: &TaskParts) -> Result<Checkpoint, TaskError> {
+    for input in parts.factory.inputs().iter().filter(|_| parts.membership.is_some()) {
+        if let Some(next) = parts.log.committed(parts.factory.stage(), &parts.on(input))? {
+            let evidence = format!("it is empty, but the consumer group has committed offset {} of {input}", next.0);
+            return Err(other_changelog(&parts.on(parts.changelog()), evidence));
+        }
+    }
+    Ok(Checkpoint::default())
+}
+
+/// Compares the partitions with those before, and gives an input without a position one: what comes there now must not be
+/// lost if it expires before its first record is committed.
+fn check_inputs(parts: &TaskParts, mut checkpoint: Checkpoint) -> Result<Checkpoint, TaskError> {
+    let before = checkpoint.partitions;
+    for &input in parts.factory.inputs() {
+        let found = parts.log.partitions(input)?;
+        if before != 0 && found != before {
+            return Err(TaskError::OtherPartitions { topic: parts.log.full_name(input).to_string(), found, before });
+        }
+        checkpoint.partitions = found;
+        if checkpoint.next(input).is_none() {
+            let (start, _) = parts.log.bounds(&parts.on(input))?;
+            checkpoint.inputs.push((input.to_owned(), start));
+        }
+    }
+    Ok(checkpoint)
 }
 
 fn read_inputs(parts: &TaskParts, checkpoint: &Checkpoint) -> Result<Box<dyn Reader>, TaskError> {
@@ -54,6 +112,10 @@ fn read_inputs(parts: &TaskParts, checkpoint: &Checkpoint) -> Result<Box<dyn Rea
         cause @ LogError::OutOfRange { .. } => TaskError::Hole { cause },
         other => TaskError::Log(other),
     })
+}
+
+fn other_changelog(changelog: &TopicPartition, evidence: String) -> TaskError {
+    TaskError::OtherChangelog { topic: changelog.topic.to_string(), partition: changelog.partition, evidence }
 }
 
 /// Brings the store to the end of the changelog.
@@ -90,6 +152,8 @@ fn restore(
 
 /// What the store holds already; it is emptied if that cannot be built upon.
 fn usable(parts: &TaskParts, changelog: &TopicPartition, store: &mut dyn Store) -> Result<StoredCheckpoint, TaskError> {
+    // Asks the cluster: it is missed here if it was deleted.
+    parts.log.partitions(parts.changelog())?;
     let (start, end) = parts.log.bounds(changelog)?;
     let stored = match store.get(checkpoint::KEY)?.map(|bytes| StoredCheckpoint::decode(&bytes)) {
         Some(Err(cause @ FormatError::Unknown(_))) => return Err(unreadable("the state store", cause)),
@@ -99,12 +163,8 @@ fn usable(parts: &TaskParts, changelog: &TopicPartition, store: &mut dyn Store) 
     };
     if let Some(stored) = stored {
         if stored.changelog_next > end {
-            return Err(TaskError::ChangelogShrank {
-                topic: changelog.topic.to_string(),
-                partition: changelog.partition,
-                end: end.0,
-                wanted: stored.changelog_next.0,
-            });
+            let evidence = format!("it ends at {}, but was read up to {} before", end.0, stored.changelog_next.0);
+            return Err(other_changelog(changelog, evidence));
         }
         if stored.changelog_next >= start && is_fresh(parts, &stored) {
             return Ok(stored);
@@ -134,7 +194,13 @@ fn replay(
         if record.key == checkpoint::KEY {
             let place = || format!("{}[{}]@{}", changelog.topic, parts.partition, record.offset);
             let bytes = record.value.as_deref().unwrap_or_default();
-            stored.checkpoint = Some(Checkpoint::decode(bytes).map_err(|cause| unreadable(&place(), cause))?);
+            let next = Checkpoint::decode(bytes).map_err(|cause| unreadable(&place(), cause))?;
+            let seen = stored.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.commit_seq);
+            if next.commit_seq <= seen {
+                let evidence = format!("commit {} stands after commit {seen} at {}", next.commit_seq, place());
+                return Err(other_changelog(changelog, evidence));
+            }
+            stored.checkpoint = Some(next);
         } else {
             changes.push((record.key, record.value));
         }

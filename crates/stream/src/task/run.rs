@@ -45,6 +45,8 @@ pub(crate) struct OpenTask {
     reader: Box<dyn Reader>,
     inputs: Vec<Input>,
     commit_seq: u64,
+    /// Of each input, when this was opened.
+    partitions: i32,
     /// When the oldest uncommitted change was made.
     dirty_since: Option<Duration>,
     next_tick: Option<Duration>,
@@ -75,6 +77,7 @@ impl OpenTask {
             reader,
             inputs: inputs.collect(),
             commit_seq: checkpoint.commit_seq,
+            partitions: checkpoint.partitions,
             next_tick: parts.factory.tick_every().map(|_| now),
             next_lag: now,
             breaker: poison::Breaker::new(parts.options.poison),
@@ -119,7 +122,7 @@ impl OpenTask {
         if asked || self.dirty_since.is_some_and(|since| now >= since + self.parts.options.commit_every) {
             self.commit(metrics)?;
         }
-        self.measure_lag(now, metrics);
+        self.look_at_inputs(now, metrics)?;
         Ok(count)
     }
 
@@ -139,7 +142,7 @@ impl OpenTask {
     fn apply(&mut self, record: &Record, metrics: &TaskMetrics) -> Result<bool, TaskError> {
         let stage = self.parts.factory.stage();
         let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
-        let applied = self.fold.apply(record, &mut context).map_err(|cause| TaskError::Fold { stage, cause })?;
+        let applied = self.fold.apply(record, &mut context).map_err(|cause| TaskError::of_fold(stage, cause))?;
         let commit_now = context.commit_now;
         let is_bad_deploy = applied.as_ref().is_err_and(|poison| self.parts.factory.is_bad_deploy(poison.code));
         let too_many = self.breaker.note(is_bad_deploy);
@@ -149,7 +152,8 @@ impl OpenTask {
             let place = format!("{}[{}]", record.at.topic, record.at.partition);
             tracing::warn!(stage, %place, offset = record.offset, code = poison.code, "record put aside");
             let letter = poison::dead_letter(stage, record, &poison);
-            let letter = letter.map_err(|error| TaskError::Fold { stage, cause: FoldError(error.to_string()) })?;
+            let letter =
+                letter.map_err(|error| TaskError::Fold { stage, cause: FoldError::State(error.to_string()) })?;
             self.out.push(letter);
             // A good record among the last ones changes nothing: the breaker speaks when a bad one comes.
             failure = too_many.filter(|_| is_bad_deploy).map(|bad| {
@@ -178,7 +182,7 @@ impl OpenTask {
         let now_ms = self.parts.clock.now_ms();
         let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
         let stage = self.parts.factory.stage();
-        self.fold.tick(now_ms, &mut context).map_err(|cause| TaskError::Fold { stage, cause })?;
+        self.fold.tick(now_ms, &mut context).map_err(|cause| TaskError::of_fold(stage, cause))?;
         let commit_now = context.commit_now;
         if commit_now || !self.out.is_empty() || !self.rows.is_clean() {
             self.dirty_since.get_or_insert(now);
@@ -187,9 +191,12 @@ impl OpenTask {
     }
 
     /// Commits outputs, rows and positions in one transaction, then writes the rows to the store.
+    ///
+    /// S0 is what the fold did until now. S1 to S4 are one call of the log: begin, write, move the group's positions, commit.
+    /// S5 is the store, S6 forgets what is committed. Nothing that is not committed gets into the store.
     pub(crate) fn commit(&mut self, metrics: &TaskMetrics) -> Result<(), TaskError> {
         let stage = self.parts.factory.stage();
-        let fold_error = |cause| TaskError::Fold { stage, cause };
+        let fold_error = |cause| TaskError::of_fold(stage, cause);
         let begun = self.parts.clock.elapsed();
         if self.dirty_since.is_none() {
             return Ok(());
@@ -226,6 +233,7 @@ impl OpenTask {
         Checkpoint {
             commit_seq: self.commit_seq + 1,
             written_at_ms: self.parts.clock.now_ms(),
+            partitions: self.partitions,
             inputs: inputs.collect(),
         }
     }
@@ -245,9 +253,10 @@ impl OpenTask {
         }
     }
 
-    fn measure_lag(&mut self, now: Duration, metrics: &TaskMetrics) {
+    /// Measures the lag, and stops if an input has another number of partitions than before.
+    fn look_at_inputs(&mut self, now: Duration, metrics: &TaskMetrics) -> Result<(), TaskError> {
         if now < self.next_lag {
-            return;
+            return Ok(());
         }
         self.next_lag = now + self.parts.options.lag_every;
         for input in &self.inputs {
@@ -256,6 +265,13 @@ impl OpenTask {
                 let at_end = self.reader.at_end(&input.at);
                 metrics.lag(input.name, if at_end { 0 } else { end.0 - input.next.unwrap_or(start).0 });
             }
+            if let Ok(found) = self.parts.log.partitions(input.name)
+                && found != self.partitions
+            {
+                let (topic, before) = (input.at.topic.to_string(), self.partitions);
+                return Err(TaskError::OtherPartitions { topic, found, before });
+            }
         }
+        Ok(())
     }
 }

@@ -12,8 +12,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{OpenTask, Pace, TaskError, TaskOptions, TaskParts, open::Watch};
-use crate::{local::lock, log::CommitError, metrics::TaskMetrics};
+use super::{Next, OpenTask, Pace, Retry, State, TaskError, TaskParts, open::Watch};
+use crate::{local::lock, metrics::TaskMetrics};
 
 /// Where a task is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,23 +194,31 @@ struct Runner {
 impl Runner {
     fn run(self) {
         let (stage, partition) = (self.parts.factory.stage(), self.parts.partition);
-        let mut backoff = Backoff::new(&self.parts.options);
+        let mut retry = Retry::new(&self.parts.options);
+        let mut state = State::default();
         loop {
-            let error = match self.attempt(&mut backoff) {
+            let error = match self.attempt(&mut retry, state) {
                 Ok(()) | Err(TaskError::Stopped) => return self.shared.entered(TaskState::Closed),
                 Err(error) => error,
             };
-            self.shared.update(|status| status.error = Some(error.to_string()));
-            if error.is_final() {
-                tracing::error!(stage, partition, %error, "task failed");
-                return self.shared.entered(TaskState::Failed);
-            }
+            let text = error.to_string();
+            self.shared.update(|status| status.error = Some(text.clone()));
+            let pause = match retry.after(error, self.parts.clock.elapsed()) {
+                Next::Fail(error) => {
+                    tracing::error!(stage, partition, %error, "task failed");
+                    self.shared.update(|status| status.error = Some(error.to_string()));
+                    return self.shared.entered(TaskState::Failed);
+                }
+                Next::Open(pause, next) => {
+                    state = next;
+                    pause
+                }
+            };
             if self.shared.stopping() {
-                tracing::warn!(stage, partition, %error, "task ended without its last commit");
+                tracing::warn!(stage, partition, error = text, "task ended without its last commit");
                 return self.shared.entered(TaskState::Closed);
             }
-            let pause = backoff.next(&error);
-            tracing::warn!(stage, partition, %error, ?pause, "task opens again");
+            tracing::warn!(stage, partition, error = text, ?pause, "task opens again");
             self.shared.entered(TaskState::Waiting);
             // Either way the loop looks at what was asked.
             let _ = self.interrupted.recv_timeout(pause);
@@ -220,21 +228,21 @@ impl Runner {
     }
 
     /// From opening to the first error or to the end.
-    fn attempt(&self, backoff: &mut Backoff) -> Result<(), TaskError> {
+    fn attempt(&self, retry: &mut Retry, state: State) -> Result<(), TaskError> {
         if self.shared.stopping() {
             return Ok(());
         }
-        catch_unwind(AssertUnwindSafe(|| self.open_and_run(backoff))).unwrap_or_else(|panic| {
+        catch_unwind(AssertUnwindSafe(|| self.open_and_run(retry, state))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             Err(TaskError::Panicked(text.unwrap_or("no message").to_owned()))
         })
     }
 
-    fn open_and_run(&self, backoff: &mut Backoff) -> Result<(), TaskError> {
+    fn open_and_run(&self, retry: &mut Retry, state: State) -> Result<(), TaskError> {
         self.shared.entered(TaskState::Opening);
         let metrics = &self.shared.metrics;
-        let mut task = OpenTask::open(&self.parts, metrics, self.shared.as_ref())?;
+        let mut task = OpenTask::open(&self.parts, metrics, self.shared.as_ref(), state)?;
         let opened_at = task.commit_seq();
         *lock(&self.shared.waker) = Some(task.waker());
         self.shared.update(|status| status.commit_seq = opened_at);
@@ -250,56 +258,10 @@ impl Runner {
             }
             task.step(Pace::Due, metrics)?;
             if task.commit_seq() > opened_at {
-                backoff.reset();
+                retry.reset();
                 let commit_seq = task.commit_seq();
                 self.shared.update(|status| (status.commit_seq, status.error) = (commit_seq, None));
             }
         }
-    }
-}
-
-/// Pauses between attempts: doubled each time, up to a bound.
-struct Backoff {
-    options: TaskOptions,
-    next: Duration,
-}
-
-impl Backoff {
-    fn new(options: &TaskOptions) -> Self {
-        Self { next: options.min_backoff, options: options.clone() }
-    }
-
-    fn reset(&mut self) {
-        self.next = self.options.min_backoff;
-    }
-
-    fn next(&mut self, error: &TaskError) -> Duration {
-        if matches!(error, TaskError::Commit(CommitError::Fenced)) {
-            return self.options.fenced_backoff;
-        }
-        let pause = self.next;
-        self.next = (pause * 2).min(self.options.max_backoff);
-        pause
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_the_bound() {
-        let options = TaskOptions {
-            min_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_millis(350),
-            ..TaskOptions::default()
-        };
-        let mut backoff = Backoff::new(&options);
-        let lost = TaskError::Commit(CommitError::Unknown("gone".into()));
-        let pauses: Vec<u128> = (0..4).map(|_| backoff.next(&lost).as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 350, 350]);
-        backoff.reset();
-        assert_eq!(backoff.next(&TaskError::Commit(CommitError::Fenced)), options.fenced_backoff);
-        assert_eq!(backoff.next(&lost), options.min_backoff);
     }
 }

@@ -78,7 +78,7 @@ impl FoldHarness {
         let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
         self.fold.before_commit(&mut context)?;
         let changes = self.rows.changes()?;
-        self.rows.store().write(changes).map_err(|error| FoldError(error.to_string()))?;
+        self.rows.store().write(changes)?;
         self.rows.committed();
         self.fold.committed();
         Ok(std::mem::take(&mut self.out))
@@ -105,7 +105,7 @@ impl FoldHarness {
     /// Replaces the committed rows and re-opens: for tests of state that older versions wrote.
     pub fn reset(&mut self, rows: BTreeMap<Bytes, Bytes>) -> Result<(), FoldError> {
         let changes = rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        self.store.clear().and_then(|()| self.store.write(changes)).map_err(|error| FoldError(error.to_string()))?;
+        self.store.clear().and_then(|()| self.store.write(changes))?;
         self.crash()
     }
 }

@@ -142,7 +142,8 @@ impl IntakeFold {
         record: &R,
     ) -> Result<Outgoing, FoldError> {
         let source = format!("/intake/{}", self.name);
-        let value = codec::encode(record).map_err(|error| FoldError(format!("relaying to `events`: {error}")))?;
+        let value =
+            codec::encode(record).map_err(|error| FoldError::State(format!("relaying to `events`: {error}")))?;
         Ok(Outgoing {
             topic: "events",
             target: Target::Partition(partition as i32),
@@ -175,7 +176,7 @@ impl Fold for IntakeFold {
         let stored: State = rows::decode(&row)?;
         let partitions = self.state.seqs.len();
         if stored.seqs.len() != partitions {
-            return Err(FoldError(format!(
+            return Err(FoldError::State(format!(
                 "`events` has {partitions} partitions, but intake wrote to {}; a topic's partitions cannot change",
                 stored.seqs.len()
             )));
