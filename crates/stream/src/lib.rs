@@ -2,8 +2,8 @@
 //!
 //! A stage's logic is a [`fold::Fold`]. A [`log::Log`] carries its input, its output and its changelog.
 //!
-//! Features: none gives the traits, the in-memory log and the test harness, all pure Rust. `embedded` and `kafka` add the
-//! logs for production, `store` the persistent rows.
+//! Features: none gives the traits, the log in memory and the test harness, all pure Rust. `embedded` and `kafka` add the
+//! logs for production, `store` the persistent rows, `conformance` the tools of tests: the suite of logs and the simulation.
 
 pub mod checkpoint;
 pub mod clock;
@@ -16,13 +16,15 @@ pub mod fold;
 pub mod kafka;
 pub mod local;
 pub mod log;
-pub mod memory;
 pub mod metrics;
 #[cfg(any(feature = "embedded", feature = "store"))]
 pub mod native;
 mod partition;
 pub mod record;
 pub mod rows;
+pub mod sim;
+#[cfg(feature = "conformance")]
+pub mod simulation;
 pub mod stage;
 pub mod store;
 pub mod task;

@@ -1,6 +1,6 @@
 //! The log, as a trait: what a stage needs from Kafka and no more.
 //!
-//! Implementations: `crate::kafka`, `crate::embedded`, [`crate::memory`]; one conformance suite holds them to the same
+//! Implementations: `crate::kafka`, `crate::embedded`, [`crate::sim`]; one conformance suite holds them to the same
 //! behaviour (`crates/stream/src/conformance`).
 //!
 //! Every call blocks; callers run on threads of their own. Names of topics are given without the prefix; the log adds it.

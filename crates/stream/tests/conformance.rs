@@ -2,16 +2,32 @@
 //! broker.
 #![cfg(feature = "conformance")]
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
-use serin_stream::{conformance::Bench, log::Log, memory::MemoryLog};
+use serin_stream::{conformance::Bench, log::Log, sim::SimLog};
 
-mod memory {
+mod sim {
+    use serin_stream::{
+        conformance::outgoing,
+        log::CommitError,
+        record::Target,
+        sim::{Fate, Step, World},
+    };
+
     use super::*;
 
-    struct Memory(MemoryLog);
+    struct Sim(SimLog);
 
-    impl Bench for Memory {
+    /// Dies before it commits: the transaction stays open.
+    struct DiesBeforeCommit;
+
+    impl World for DiesBeforeCommit {
+        fn at(&self, _: &str, step: Step) -> Fate {
+            if step == Step::Commit { Fate::Dies } else { Fate::Works }
+        }
+    }
+
+    impl Bench for Sim {
         fn log(&self) -> Arc<dyn Log> {
             Arc::new(self.0.clone())
         }
@@ -20,9 +36,18 @@ mod memory {
             self.0.compact();
             true
         }
+
+        fn open_transaction(&self, id: &str, topic: &str, value: &str) -> Option<Box<dyn Any>> {
+            assert_eq!(topic, "t");
+            let log = self.0.seen_by("dying", Arc::new(DiesBeforeCommit));
+            let mut owner = log.transactional(id).expect("the id is ours");
+            let died = owner.commit(&[outgoing("t", Target::Partition(0), "k", value)], &[], None);
+            assert!(matches!(died, Err(CommitError::Unknown(_))), "{died:?}");
+            Some(Box::new(owner))
+        }
     }
 
-    serin_stream::conformance!(Memory(MemoryLog::new()));
+    serin_stream::conformance!(Sim(SimLog::new()));
 }
 
 #[cfg(feature = "embedded")]

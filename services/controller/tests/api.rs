@@ -25,7 +25,7 @@ use serin_schemas::records::{Decision, Verdict};
 use serin_stream::{
     clock::ManualClock,
     log::{Log, LogError, WriteError, Writer},
-    memory::MemoryLog,
+    sim::SimLog,
     record::Outgoing,
     stage::{Stage, StageHandle, StageOptions},
     store::MemoryStores,
@@ -49,7 +49,7 @@ struct World {
 
 impl World {
     fn new(config: Config) -> Self {
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new());
+        let log: Arc<dyn Log> = Arc::new(SimLog::new());
         let topology = Topology { partitions: 3, ..Topology::default() };
         log.create(&topology.topics()).unwrap();
         let factory = ControllerFactory::new(config.settings(), Arc::new(RoutingTopic(Arc::clone(&log))));
@@ -250,7 +250,7 @@ async fn without_tokens_a_web_page_of_another_origin_is_refused() {
 
 #[test]
 fn a_wrong_configuration_is_refused_whole() {
-    let log: Arc<dyn Log> = Arc::new(MemoryLog::new());
+    let log: Arc<dyn Log> = Arc::new(SimLog::new());
     let policies = [("fraud".to_owned(), Policy::default())].into();
     let config = Config { listen: ([0, 0, 0, 0], 1).into(), policies, ..Config::default() };
     let error = open(config, log, clock()).err().unwrap().to_string();

@@ -17,7 +17,7 @@ use serin_schemas::{
 use serin_stream::{
     fold::FoldFactory,
     log::Log,
-    memory::MemoryLog,
+    sim::SimLog,
     record::{Outgoing, Target},
     testing::FoldHarness,
 };
@@ -157,7 +157,7 @@ fn a_router_status_is_kept_without_a_word() {
 
 #[test]
 fn a_lost_state_goes_back_to_stable_above_the_newest_table_on_the_log() {
-    let log = MemoryLog::new();
+    let log = SimLog::new();
     let topics = ["routing"].map(|name| TopicSpec {
         name: name.to_owned(),
         partitions: 1,

@@ -29,7 +29,7 @@ use serin_schemas::{
 };
 use serin_stream::{
     log::{Log, Start, Writer},
-    memory::MemoryLog,
+    sim::SimLog,
     record::{Outgoing, Target, TopicPartition},
 };
 use serin_topology::{Cleanup, TopicSpec};
@@ -40,7 +40,7 @@ const TABLES: i64 = 1000;
 
 #[tokio::main]
 async fn main() {
-    let log = MemoryLog::new();
+    let log = SimLog::new();
     let topics = ["events", "predictions", "routing", "router-status"].map(|name| TopicSpec {
         name: name.to_owned(),
         partitions: 6,
@@ -74,7 +74,7 @@ async fn main() {
 }
 
 /// Writes tables one by one and waits for the status that confirms each.
-fn tables(log: &MemoryLog, writer: &Arc<dyn Writer>, url: &str) -> Vec<Duration> {
+fn tables(log: &SimLog, writer: &Arc<dyn Writer>, url: &str) -> Vec<Duration> {
     let partition = serin_stream::partition_of(b"flights", 6);
     let status = TopicPartition::new(&log.full_name("router-status"), partition);
     let mut reader = log.reader(&[(status, Start::End)]).unwrap();

@@ -1,4 +1,4 @@
-//! What every [`Log`] must do, as tests: the same for memory, embedded and Kafka.
+//! What every [`Log`] must do, as tests: the same for the simulated log, the embedded one and Kafka.
 //!
 //! A test crate calls [`conformance!`](macro@crate::conformance) with a way to make a [`Bench`]; it becomes one test for each case.
 //! No case measures time: each waits for a condition, up to [`PATIENCE`].

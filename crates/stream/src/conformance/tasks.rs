@@ -300,7 +300,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::memory::MemoryLog;
+    use crate::sim::SimLog;
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -338,7 +338,7 @@ mod tests {
         /// Wherever commits, crashes, faults and compactions fall: the outputs are those of an undisturbed run.
         #[test]
         fn outputs_do_not_depend_on_what_breaks(steps in prop::collection::vec(step(), 1..60)) {
-            let log = MemoryLog::new();
+            let log = SimLog::new();
             create_topics(&log, 1).unwrap();
             let stores = Arc::new(MemoryStores::default());
             let mut driver = Driver::new(Arc::new(log.clone()), Arc::clone(&stores) as _, Arc::new(ONE_INPUT));

@@ -62,7 +62,7 @@ impl EmbeddedLog {
     pub fn open(folder: &Path, options: EmbeddedOptions) -> Result<Self, LogError> {
         let (alive, gone) = bounded(0);
         let storage = RocksStorage::open(folder, alive)?;
-        let local = LocalOptions { prefix: options.prefix.clone(), linger: options.linger, markers: false };
+        let local = LocalOptions { prefix: options.prefix.clone(), linger: options.linger };
         let log = Self::over(storage, local, Arc::clone(&options.clock))?;
         keeper::start(log.inner(), options, gone).map_err(|error| failed("starting the log's keeper", &error))?;
         Ok(log)
@@ -73,7 +73,7 @@ impl EmbeddedLog {
     pub fn follow(folder: &Path, scratch: &Path, options: &EmbeddedOptions) -> Result<Self, LogError> {
         let (alive, gone) = bounded(0);
         let storage = RocksStorage::follow(folder, scratch, alive)?;
-        let local = LocalOptions { prefix: options.prefix.clone(), linger: options.linger, markers: false };
+        let local = LocalOptions { prefix: options.prefix.clone(), linger: options.linger };
         let log = Self::over(storage, local, Arc::clone(&options.clock))?;
         follow::start(log.inner(), gone).map_err(|error| failed("following the log", &error))?;
         Ok(log)

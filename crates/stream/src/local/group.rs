@@ -1,6 +1,6 @@
 //! Consumer groups within one process: cooperative, sticky, revoke before assign.
 //!
-//! Invariant: a partition has at most one holder. It passes on only when its holder released it or left.
+//! Invariant: a partition has at most one holder. It passes on only when its holder released it, left, or was expelled.
 
 use std::{
     any::Any,
@@ -44,14 +44,12 @@ impl Groups {
         let group = groups
             .entry(name.to_owned())
             .or_insert_with(|| Group { free: (0..partitions).collect(), ..Group::default() });
-        let member = group.join(events);
-        LocalMembership { groups: Arc::clone(self), group: name.to_owned(), member, events: receiver }
+        let seat = Seat { member: group.join(events), events: receiver };
+        LocalMembership { groups: Arc::clone(self), group: name.to_owned(), seat: Mutex::new(seat) }
     }
 
-    fn with(&self, name: &str, change: impl FnOnce(&mut Group)) {
-        if let Some(group) = lock(&self.groups).get_mut(name) {
-            change(group);
-        }
+    fn with<T>(&self, name: &str, look: impl FnOnce(&mut Group) -> T) -> Option<T> {
+        lock(&self.groups).get_mut(name).map(look)
     }
 }
 
@@ -68,6 +66,27 @@ impl Group {
         if let Some(member) = self.members.remove(&id) {
             self.free.extend(member.owned);
             self.free.extend(member.revoking);
+        }
+        self.balance();
+    }
+
+    /// Takes everything from a member that has not been heard of for too long.
+    fn expel(&mut self, id: u64) {
+        if let Some(member) = self.members.remove(&id) {
+            let lost: BTreeSet<i32> = member.owned.union(&member.revoking).copied().collect();
+            // It hears of it if it lives.
+            let _ = member.events.send(Assignment::Lost(lost.iter().copied().collect()));
+            self.free.extend(lost);
+        }
+        self.balance();
+    }
+
+    /// Tells a member anew what it holds.
+    fn resume(&mut self, id: u64, events: Sender<Assignment>) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.owned.append(&mut member.revoking);
+            let _ = events.send(Assignment::Assigned(member.owned.iter().copied().collect()));
+            member.events = events;
         }
         self.balance();
     }
@@ -126,6 +145,12 @@ impl Member {
 pub struct LocalMembership {
     groups: Arc<Groups>,
     group: String,
+    seat: Mutex<Seat>,
+}
+
+/// What a member has until it is expelled.
+#[derive(Clone, Debug)]
+struct Seat {
     member: u64,
     events: Receiver<Assignment>,
 }
@@ -135,18 +160,56 @@ impl LocalMembership {
     pub(crate) fn group(&self) -> &str {
         &self.group
     }
+
+    /// Whether the group knows it: an expelled member's positions are not taken.
+    pub(crate) fn is_known(&self) -> bool {
+        let member = self.seat().member;
+        self.groups.with(&self.group, |group| group.members.contains_key(&member)).unwrap_or(false)
+    }
+
+    /// Expels it, as after a session timeout. When it polls again it hears that all is lost, and joins anew.
+    pub(crate) fn expel(&self) {
+        let member = self.seat().member;
+        self.groups.with(&self.group, |group| group.expel(member));
+    }
+
+    /// Another process takes the place of this member's.
+    pub(crate) fn resume(&self) {
+        let (events, receiver) = unbounded();
+        let member = self.seat().member;
+        self.groups.with(&self.group, |group| group.resume(member, events));
+        if self.is_known() {
+            lock(&self.seat).events = receiver;
+        }
+    }
+
+    fn seat(&self) -> Seat {
+        lock(&self.seat).clone()
+    }
+
+    fn join_anew(&self) {
+        let (events, receiver) = unbounded();
+        if let Some(member) = self.groups.with(&self.group, |group| group.join(events)) {
+            *lock(&self.seat) = Seat { member, events: receiver };
+        }
+    }
 }
 
 impl Membership for LocalMembership {
     fn poll(&self, wait: Duration) -> Result<Option<Assignment>, LogError> {
-        match self.events.recv_timeout(wait) {
+        match self.seat().events.recv_timeout(wait) {
+            Ok(lost @ Assignment::Lost(_)) => {
+                self.join_anew();
+                Ok(Some(lost))
+            }
             Ok(assignment) => Ok(Some(assignment)),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(None),
         }
     }
 
     fn release(&self, partitions: &[i32]) {
-        self.groups.with(&self.group, |group| group.release(self.member, partitions));
+        let member = self.seat().member;
+        self.groups.with(&self.group, |group| group.release(member, partitions));
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -156,7 +219,8 @@ impl Membership for LocalMembership {
 
 impl Drop for LocalMembership {
     fn drop(&mut self) {
-        self.groups.with(&self.group, |group| group.leave(self.member));
+        let member = self.seat().member;
+        self.groups.with(&self.group, |group| group.leave(member));
     }
 }
 
@@ -179,15 +243,17 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever joins, leaves and is slow to release: nobody holds the same partition twice, and all are held in the end.
+        /// Whatever joins, leaves, is expelled and is slow to release: of those the group knows nobody holds the same partition
+        /// twice, and all are held in the end.
         #[test]
-        fn a_partition_has_one_holder(steps in prop::collection::vec((0_u8..3, 0_usize..4), 1..40)) {
+        fn a_partition_has_one_holder(steps in prop::collection::vec((0_u8..4, 0_usize..4), 1..40)) {
             let groups = Arc::new(Groups::default());
             let mut members: Vec<(LocalMembership, BTreeSet<i32>)> = vec![(groups.join("g", 7), BTreeSet::new())];
             for (step, which) in steps {
                 match step {
                     0 if members.len() < 5 => members.push((groups.join("g", 7), BTreeSet::new())),
                     1 if members.len() > 1 => drop(members.remove(which % members.len())),
+                    3 => members[which % members.len()].0.expel(),
                     _ => {
                         let at = which % members.len();
                         let (member, held) = &mut members[at];
@@ -195,7 +261,7 @@ mod tests {
                     }
                 }
                 let mut seen = BTreeSet::new();
-                for partition in members.iter().flat_map(|(_, held)| held) {
+                for partition in members.iter().filter(|(member, _)| member.is_known()).flat_map(|(_, held)| held) {
                     prop_assert!(seen.insert(*partition), "two hold {partition}");
                 }
             }

@@ -48,10 +48,8 @@ pub(crate) struct Staged {
 }
 
 impl Ledger {
-    /// Adds a submission to what will be written. With `markers`, a transaction leaves a gap of one offset in each
-    /// partition, as Kafka's commit markers do.
-    pub(crate) fn stage(&self, what: Submission, markers: bool, staged: &mut Staged) -> Result<Ends, SubmitError> {
-        let transactional = what.owner.is_some();
+    /// Adds a submission to what will be written.
+    pub(crate) fn stage(&self, what: Submission, staged: &mut Staged) -> Result<Ends, SubmitError> {
         if let Some((id, epoch)) = &what.owner
             && self.epochs.get(id) != Some(epoch)
         {
@@ -63,11 +61,6 @@ impl Ledger {
             staged.changes.push(Change::Append { place, offset: *next, record });
             *next += 1;
             written.insert(place, *next);
-        }
-        if transactional && markers {
-            for place in written.keys() {
-                *staged.ends.get_mut(place).expect("it was staged above") += 1;
-            }
         }
         let positions = what.positions.into_iter();
         staged.changes.extend(positions.map(|(group, place, next)| Change::Position { group, place, next }));

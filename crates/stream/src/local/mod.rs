@@ -1,4 +1,5 @@
-//! A log within this process, whatever keeps its records: [`crate::memory`] or `crate::embedded`.
+//! A log within this process, whatever keeps its records; `crate::embedded` keeps them on disk. Its names, readers, plain
+//! writers and groups are those of [`crate::sim`] too.
 //!
 //! Appending is group commit without a thread of its own: whoever gets the ledger writes what everybody has queued, in one
 //! write of the storage, shows it to the readers and answers the others.
@@ -24,14 +25,12 @@ use crossbeam_channel::{Sender, bounded};
 use serin_schemas::ids::NextOffset;
 use serin_topology::TopicSpec;
 
+pub(crate) use self::{group::Groups, reader::LocalReader, writer::LocalWriter};
 use self::{
-    group::Groups,
     ledger::{Ends, Ledger, Staged, Submission, SubmitError},
-    reader::LocalReader,
-    storage::{Change, Storage},
+    storage::{Change, Place, Storage, StorageError, Stored},
     topics::Topics,
     transaction::LocalTransaction,
-    writer::LocalWriter,
 };
 use crate::{
     clock::Clock,
@@ -48,13 +47,11 @@ pub struct LocalOptions {
     pub prefix: String,
     /// How long a plain writer waits for company before it writes.
     pub linger: Duration,
-    /// Leave a gap after each transaction, as Kafka does.
-    pub markers: bool,
 }
 
 impl Default for LocalOptions {
     fn default() -> Self {
-        Self { prefix: String::new(), linger: Duration::from_millis(1), markers: false }
+        Self { prefix: String::new(), linger: Duration::from_millis(1) }
     }
 }
 
@@ -124,6 +121,62 @@ impl<S: Storage> LocalLog<S> {
     }
 }
 
+/// What readers and plain writers need of a log in this process.
+pub(crate) trait Local: Send + Sync + 'static {
+    /// Names and visible bounds.
+    fn topics(&self) -> &Topics;
+
+    /// The log's time, in milliseconds since the epoch.
+    fn now_ms(&self) -> i64;
+
+    /// How long a plain writer waits for company.
+    fn linger(&self) -> Duration;
+
+    /// Appends records that belong to no transaction, in one piece.
+    fn append(&self, records: Vec<(Place, Stored)>) -> Result<(), StorageError>;
+
+    /// Shows the committed records of `from..until` in order, until `sink` returns false.
+    fn read(
+        &self,
+        place: Place,
+        from: i64,
+        until: i64,
+        sink: &mut dyn FnMut(i64, Stored) -> bool,
+    ) -> Result<(), StorageError>;
+}
+
+impl<S: Storage> Local for Inner<S> {
+    fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    fn linger(&self) -> Duration {
+        self.options.linger
+    }
+
+    fn append(&self, records: Vec<(Place, Stored)>) -> Result<(), StorageError> {
+        match self.submit(Submission { owner: None, records, positions: Vec::new() }) {
+            Ok(_) => Ok(()),
+            Err(SubmitError::Storage(error)) => Err(error),
+            Err(error @ SubmitError::Fenced) => Err(StorageError(error.to_string())),
+        }
+    }
+
+    fn read(
+        &self,
+        place: Place,
+        from: i64,
+        until: i64,
+        sink: &mut dyn FnMut(i64, Stored) -> bool,
+    ) -> Result<(), StorageError> {
+        self.storage.read(place, from, until, sink)
+    }
+}
+
 impl<S: Storage> Inner<S> {
     /// Appends in one piece, together with whatever else is waiting.
     pub(crate) fn submit(&self, what: Submission) -> Result<Ends, SubmitError> {
@@ -142,7 +195,7 @@ impl<S: Storage> Inner<S> {
         let mut staged = Staged::default();
         let mut replies = Vec::with_capacity(queued.len());
         for (submission, reply) in queued {
-            replies.push((ledger.stage(submission, self.options.markers, &mut staged), reply));
+            replies.push((ledger.stage(submission, &mut staged), reply));
         }
         let written = self.write(ledger, staged);
         for (result, reply) in replies {

@@ -8,8 +8,8 @@ use std::{
 use crossbeam_channel::Receiver;
 
 use super::{
-    Inner, failed,
-    storage::{Place, Storage, Stored},
+    Local, failed,
+    storage::{Place, Stored},
     tail::{Tail, Wake},
 };
 use crate::{
@@ -21,8 +21,8 @@ use crate::{
 /// catches up.
 const MAX_POLL_BYTES: usize = 8 << 20;
 
-pub(crate) struct LocalReader<S> {
-    log: Arc<Inner<S>>,
+pub(crate) struct LocalReader<L> {
+    log: Arc<L>,
     sources: Vec<Source>,
     wake: Arc<Wake>,
     woken: Receiver<()>,
@@ -39,12 +39,12 @@ struct Source {
     next: i64,
 }
 
-impl<S: Storage> LocalReader<S> {
-    pub(crate) fn new(log: Arc<Inner<S>>, from: &[(TopicPartition, Start)]) -> Result<Self, LogError> {
+impl<L: Local> LocalReader<L> {
+    pub(crate) fn new(log: Arc<L>, from: &[(TopicPartition, Start)]) -> Result<Self, LogError> {
         let (wake, woken) = Wake::new();
         let mut sources = Vec::with_capacity(from.len());
         for (at, start) in from {
-            let (place, tail) = log.topics.tail(at)?;
+            let (place, tail) = log.topics().tail(at)?;
             tail.watch(&wake);
             let next = match start {
                 Start::Beginning => tail.start(),
@@ -66,7 +66,7 @@ impl<S: Storage> LocalReader<S> {
         for turn in 0..count {
             let source = &mut self.sources[(self.first + turn) % count];
             if into.len() < until && bytes < MAX_POLL_BYTES {
-                source.read(&self.log.storage, until, &mut bytes, into)?;
+                source.read(self.log.as_ref(), until, &mut bytes, into)?;
             }
         }
         self.first = (self.first + 1) % count.max(1);
@@ -84,9 +84,9 @@ impl Source {
         Err(LogError::OutOfRange { topic, partition, wanted: self.next, start, end })
     }
 
-    fn read<S: Storage>(
+    fn read(
         &mut self,
-        storage: &S,
+        log: &impl Local,
         until: usize,
         bytes: &mut usize,
         into: &mut Vec<Record>,
@@ -107,7 +107,7 @@ impl Source {
             full = into.len() >= until || *bytes >= MAX_POLL_BYTES;
             !full
         };
-        let read = storage.read(self.place, from, end, &mut sink);
+        let read = log.read(self.place, from, end, &mut sink);
         read.map_err(|error| failed("reading the log", &error))?;
         if self.tail.start() > from {
             // What was read may have holes: records were removed meanwhile.
@@ -123,7 +123,7 @@ impl Source {
     }
 }
 
-impl<S: Storage> Reader for LocalReader<S> {
+impl<L: Local> Reader for LocalReader<L> {
     fn poll(&mut self, max: usize, wait: Duration, into: &mut Vec<Record>) -> Result<Polled, LogError> {
         let deadline = Instant::now() + wait;
         let before = into.len();

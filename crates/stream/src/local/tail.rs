@@ -30,7 +30,6 @@ impl Tail {
         self.end.load(Ordering::Acquire)
     }
 
-    #[cfg(feature = "embedded")]
     pub(crate) fn trim(&self, start: i64) {
         self.start.store(start, Ordering::Release);
     }

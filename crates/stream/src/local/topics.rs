@@ -86,6 +86,24 @@ impl Topics {
         self.insert(Topic::new(id, spec, tails));
     }
 
+    /// Removes a topic; who reads it goes on with nothing.
+    pub(crate) fn remove(&self, name: &str) {
+        let removed = self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        if let Some(topic) = removed {
+            self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(&topic.id);
+        }
+    }
+
+    /// Adds partitions to a topic.
+    pub(crate) fn grow(&self, name: &str, partitions: i32) -> Result<(), LogError> {
+        let topic = self.find(name)?;
+        let mut tails = topic.tails.clone();
+        tails.resize_with(usize::try_from(partitions).unwrap_or(0).max(tails.len()), Arc::default);
+        let spec = TopicSpec { partitions: tails.len() as i32, ..topic.spec.clone() };
+        self.insert(Topic::new(topic.id, spec, tails));
+        Ok(())
+    }
+
     fn insert(&self, topic: Topic) {
         let topic = Arc::new(topic);
         let name = self.full_name(&topic.spec.name);
@@ -124,6 +142,18 @@ impl Topics {
         }
     }
 
+    /// Shows readers the records of `start..end`.
+    pub(crate) fn show(&self, place: Place, start: i64, end: i64) {
+        if let Some(tail) = self.tail_of(place) {
+            if tail.start() != start {
+                tail.trim(start);
+            }
+            if tail.end() != end {
+                tail.publish(end);
+            }
+        }
+    }
+
     /// Shows readers the records before `end`, if there are any that they have not seen.
     #[cfg(feature = "embedded")]
     pub(crate) fn publish_if_new(&self, place: Place, end: i64) {
@@ -133,14 +163,12 @@ impl Topics {
     }
 
     /// Hides the records before `start`.
-    #[cfg(feature = "embedded")]
     pub(crate) fn trim(&self, place: Place, start: i64) {
         if let Some(tail) = self.tail_of(place) {
             tail.trim(start);
         }
     }
 
-    #[cfg(feature = "embedded")]
     fn tail_of(&self, place: Place) -> Option<Arc<Tail>> {
         let topics = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
         topics.get(&place.topic)?.tails.get(place.partition as usize).cloned()

@@ -12,9 +12,8 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::{
-    Inner, failed,
-    ledger::Submission,
-    storage::{Place, Storage, Stored},
+    Local, failed,
+    storage::{Place, Stored},
     topics::PlaceError,
 };
 use crate::{
@@ -41,16 +40,16 @@ impl Message {
     }
 }
 
-pub(crate) struct LocalWriter<S> {
-    log: Arc<Inner<S>>,
+pub(crate) struct LocalWriter<L> {
+    log: Arc<L>,
     queue: Sender<Message>,
     failed: Arc<AtomicU64>,
     /// Failures that a flush has reported.
     reported: AtomicU64,
 }
 
-impl<S: Storage> LocalWriter<S> {
-    pub(crate) fn start(log: Arc<Inner<S>>, queue: usize) -> Result<Self, LogError> {
+impl<L: Local> LocalWriter<L> {
+    pub(crate) fn start(log: Arc<L>, queue: usize) -> Result<Self, LogError> {
         let (sender, receiver) = bounded(queue.max(1));
         let lost = Arc::new(AtomicU64::new(0));
         let worker = Worker { log: Arc::clone(&log), queue: receiver, failed: Arc::clone(&lost) };
@@ -62,12 +61,12 @@ impl<S: Storage> LocalWriter<S> {
     }
 }
 
-impl<S: Storage> Writer for LocalWriter<S> {
+impl<L: Local> Writer for LocalWriter<L> {
     fn send(&self, record: Outgoing) -> Result<(), WriteError> {
         let copies = if record.target == Target::EveryPartition { 4 } else { 1 };
         let mut resolved = Vec::with_capacity(copies);
-        let now_ms = self.log.clock.now_ms();
-        self.log.topics.resolve(&record, now_ms, &mut resolved).map_err(|error| match error {
+        let now_ms = self.log.now_ms();
+        self.log.topics().resolve(&record, now_ms, &mut resolved).map_err(|error| match error {
             PlaceError::Unknown(_) => WriteError::Closed,
             PlaceError::TooLarge { .. } => WriteError::TooLarge,
         })?;
@@ -95,13 +94,13 @@ impl<S: Storage> Writer for LocalWriter<S> {
 }
 
 /// The thread's side. Ends when the writer is dropped and the queue is empty.
-struct Worker<S> {
-    log: Arc<Inner<S>>,
+struct Worker<L> {
+    log: Arc<L>,
     queue: Receiver<Message>,
     failed: Arc<AtomicU64>,
 }
 
-impl<S: Storage> Worker<S> {
+impl<L: Local> Worker<L> {
     fn run(self) {
         while let Ok(first) = self.queue.recv() {
             let mut records = Vec::new();
@@ -118,7 +117,7 @@ impl<S: Storage> Worker<S> {
 
     /// Waits a moment for more, unless somebody waits for a flush.
     fn gather(&self, records: &mut Vec<(Place, Stored)>, flushes: &mut Vec<Sender<u64>>) {
-        let until = Instant::now() + self.log.options.linger;
+        let until = Instant::now() + self.log.linger();
         while flushes.is_empty() && records.len() < MAX_BATCH {
             match self.queue.recv_deadline(until) {
                 Ok(message) => message.put(records, flushes),
@@ -132,7 +131,7 @@ impl<S: Storage> Worker<S> {
             return;
         }
         let count = records.len() as u64;
-        if let Err(error) = self.log.submit(Submission { owner: None, records, positions: Vec::new() }) {
+        if let Err(error) = self.log.append(records) {
             tracing::error!(%error, count, "records of a plain writer were lost");
             self.failed.fetch_add(count, Ordering::AcqRel);
         }

@@ -28,7 +28,7 @@ use serin_schemas::{
 };
 use serin_stream::{
     log::{Log, Polled, Start},
-    memory::MemoryLog,
+    sim::SimLog,
     record::{self, Outgoing, Target, TopicPartition},
 };
 use serin_topology::{Cleanup, TopicSpec};
@@ -52,8 +52,8 @@ pub(crate) async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Op
 }
 
 /// A log with the topics that a router uses.
-pub(crate) fn log() -> MemoryLog {
-    let log = MemoryLog::new();
+pub(crate) fn log() -> SimLog {
+    let log = SimLog::new();
     log.create(&topics()).unwrap();
     log
 }
@@ -74,7 +74,7 @@ pub(crate) fn topics() -> Vec<TopicSpec> {
 
 /// A router under test.
 pub(crate) struct Bench {
-    pub(crate) log: MemoryLog,
+    pub(crate) log: SimLog,
     pub(crate) router: RouterHandle,
     pub(crate) time: TimeSource,
     pub(crate) client: Client<HttpConnector, Full<Bytes>>,
@@ -125,11 +125,11 @@ impl Bench {
     }
 
     /// A router on this log, with a folder of its own unless the configuration names one.
-    pub(crate) async fn on(log: MemoryLog, config: Config) -> Self {
+    pub(crate) async fn on(log: SimLog, config: Config) -> Self {
         Self::with(log, config, TimeSource::system()).await
     }
 
-    pub(crate) async fn with(log: MemoryLog, mut config: Config, time: TimeSource) -> Self {
+    pub(crate) async fn with(log: SimLog, mut config: Config, time: TimeSource) -> Self {
         let folder = (config.data_dir == Config::default().data_dir).then(|| tempfile::tempdir().unwrap());
         if let Some(folder) = &folder {
             config.data_dir = folder.path().to_owned();
@@ -195,14 +195,14 @@ impl Bench {
 }
 
 /// A routing record on the log.
-pub(crate) fn put(log: &MemoryLog, table: &RoutingTable) {
+pub(crate) fn put(log: &SimLog, table: &RoutingTable) {
     let envelope = Envelope { id: "t", source: "/controller", subject: "", time: EventTime(0) };
     let headers = envelope::headers::<RoutingTable>(&envelope);
     put_raw(log, table.model.as_str(), Some(codec::encode(table).unwrap().into()), headers);
 }
 
 /// Anything on `routing`.
-pub(crate) fn put_raw(log: &MemoryLog, key: &str, value: Option<Bytes>, headers: record::Headers) {
+pub(crate) fn put_raw(log: &SimLog, key: &str, value: Option<Bytes>, headers: record::Headers) {
     let key = Bytes::copy_from_slice(key.as_bytes());
     let writer = log.writer(10).unwrap();
     writer.send(Outgoing { topic: "routing", target: Target::ByKey, key, value, headers, timestamp_ms: None }).unwrap();
@@ -238,7 +238,7 @@ pub(crate) fn table(generation: i64, stable: &str, canary: &str, shares: (i32, i
 pub(crate) struct Events(pub(crate) Vec<Vec<EventRecord>>);
 
 impl Events {
-    pub(crate) fn read(log: &MemoryLog) -> Self {
+    pub(crate) fn read(log: &SimLog) -> Self {
         let mut partitions = vec![Vec::new(); PARTITIONS as usize];
         for record in read(log, "events") {
             let event = EventRecord::decode(&record.headers, record.value.as_ref().unwrap()).unwrap();
@@ -265,12 +265,12 @@ impl Events {
 }
 
 /// All statuses of routers.
-pub(crate) fn statuses(log: &MemoryLog) -> Vec<(i32, RouterStatus)> {
+pub(crate) fn statuses(log: &SimLog) -> Vec<(i32, RouterStatus)> {
     decoded(log, "router-status")
 }
 
 /// All records of one kind on a topic, with their partitions.
-pub(crate) fn decoded<R: Record>(log: &MemoryLog, topic: &str) -> Vec<(i32, R)> {
+pub(crate) fn decoded<R: Record>(log: &SimLog, topic: &str) -> Vec<(i32, R)> {
     let records = read(log, topic).into_iter();
     records
         .map(|record| (record.at.partition, codec::read(&record.headers, record.value.as_ref().unwrap()).unwrap()))
@@ -278,7 +278,7 @@ pub(crate) fn decoded<R: Record>(log: &MemoryLog, topic: &str) -> Vec<(i32, R)> 
 }
 
 /// Everything on a topic.
-pub(crate) fn read(log: &MemoryLog, topic: &str) -> Vec<record::Record> {
+pub(crate) fn read(log: &SimLog, topic: &str) -> Vec<record::Record> {
     let places: Vec<_> = (0..PARTITIONS)
         .map(|partition| (TopicPartition::new(&log.full_name(topic), partition), Start::Beginning))
         .collect();

@@ -13,7 +13,7 @@ use serin_router::{ModelConfig, Router};
 use serin_schemas::ids::NextOffset;
 use serin_stream::{
     log::{Log, LogError, Membership, Reader, Start, Transactional, WriteError, Writer},
-    memory::MemoryLog,
+    sim::SimLog,
     record::{Outgoing, TopicPartition},
 };
 use serin_topology::TopicSpec;
@@ -26,7 +26,7 @@ use crate::{
 
 /// A log that can be away, and whose queue can be full.
 struct Moody {
-    inner: MemoryLog,
+    inner: SimLog,
     away: AtomicBool,
     full: Arc<AtomicBool>,
     refused: Arc<AtomicU64>,

@@ -7,7 +7,7 @@ use serin_schemas::{
     ids::EventTime,
     records::{Arm, Assignment, Heartbeat, Origin, Prediction, Writer},
 };
-use serin_stream::{memory::MemoryLog, record::Outgoing};
+use serin_stream::{record::Outgoing, sim::SimLog};
 
 use super::*;
 use crate::in_process::InProcess;
@@ -85,16 +85,16 @@ fn answer(folds: &InProcess, seq: i64, now: EventTime, errors: f64, dice: &mut C
 }
 
 /// A log with these records.
-fn written(records: &[Outgoing]) -> (MemoryLog, Settings) {
+fn written(records: &[Outgoing]) -> (SimLog, Settings) {
     let mut settings = Settings::default();
     settings.topology.partitions = 1;
-    let log = MemoryLog::new();
+    let log = SimLog::new();
     log.create(&settings.topology.topics()).unwrap();
     log.transactional("test").unwrap().commit(records, &[], None).unwrap();
     (log, settings)
 }
 
-fn what_if(log: &MemoryLog, settings: &Settings, policy: &str, from_events: bool) -> anyhow::Result<Vec<String>> {
+fn what_if(log: &SimLog, settings: &Settings, policy: &str, from_events: bool) -> anyhow::Result<Vec<String>> {
     let spec = serin_rollout::parse_yaml(policy).unwrap();
     let stories = WhatIf { log, settings, from_events }.tell(&spec, None)?;
     Ok(stories.iter().flat_map(|story| super::lines(story, "other")).collect())

@@ -1,0 +1,326 @@
+//! A Kafka in memory, for tests and simulation: transactions with epochs and a last stable offset, groups, compaction,
+//! retention. [`SimLog::new`] is a log like any other. On a clock of its own and with a [`World`] it is a simulation: every
+//! step of every process may fail, and nothing depends on threads or the time of day.
+//!
+//! The same conformance suite holds it to the behaviour of Kafka and of the embedded log. What it models and what not is said
+//! in `broker.rs`.
+
+mod broker;
+mod network;
+mod stores;
+mod transaction;
+mod writer;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serin_schemas::ids::NextOffset;
+use serin_topology::{Cleanup, TopicSpec};
+
+pub(crate) use self::network::Process;
+pub use self::{
+    broker::Flaw,
+    network::{Fate, Step, World},
+    stores::{SimDisk, SimStores},
+};
+use self::{
+    broker::{Broker, Owner},
+    transaction::SimTransaction,
+    writer::SimWriter,
+};
+use crate::{
+    clock::{Clock, ManualClock, SystemClock},
+    local::{
+        Groups, Local, LocalMembership, LocalReader, LocalWriter, failed, lock,
+        storage::{Place, StorageError, Stored},
+        topics::Topics,
+    },
+    log::{Log, LogError, Membership, Polled, Reader, Start, Transactional, Writer},
+    record::{Record, TopicPartition},
+};
+
+/// A log in memory, as one process sees it. Clones are the same process; it is gone with the last of all.
+#[derive(Clone)]
+pub struct SimLog {
+    cluster: Arc<Cluster>,
+    process: Process,
+}
+
+/// What all processes share.
+struct Cluster {
+    clock: Arc<dyn Clock>,
+    /// Set in a simulation: whoever waits moves it.
+    time: Option<Arc<ManualClock>>,
+    topics: Topics,
+    broker: Mutex<Broker>,
+    next_topic: Mutex<u32>,
+    groups: Arc<Groups>,
+}
+
+impl Default for SimLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SimLog {
+    /// An empty log on the machine's clock, to which nothing happens.
+    pub fn new() -> Self {
+        Self::over(Arc::new(SystemClock::default()), None, Flaw::None)
+    }
+
+    /// An empty log in a simulation: nothing waits, and nothing runs on a thread of its own.
+    pub fn simulated(clock: Arc<ManualClock>, flaw: Flaw) -> Self {
+        Self::over(Arc::clone(&clock) as _, Some(clock), flaw)
+    }
+
+    fn over(clock: Arc<dyn Clock>, time: Option<Arc<ManualClock>>, flaw: Flaw) -> Self {
+        let cluster = Cluster {
+            clock,
+            time,
+            topics: Topics::new("", Vec::new(), &[], &[]),
+            broker: Mutex::new(Broker::with(flaw)),
+            next_topic: Mutex::default(),
+            groups: Arc::default(),
+        };
+        Self { cluster: Arc::new(cluster), process: Process::undisturbed() }
+    }
+
+    /// The same log as the process `name` sees it, to which happens what `world` decides.
+    #[must_use]
+    pub fn seen_by(&self, name: &str, world: Arc<dyn World>) -> Self {
+        self.of(Process::new(name, world))
+    }
+
+    #[must_use]
+    pub(crate) fn of(&self, process: Process) -> Self {
+        Self { cluster: Arc::clone(&self.cluster), process }
+    }
+
+    /// Removes all records for whose key there is a newer one, and tombstones older than a day, in topics that are compacted.
+    /// Kafka does it some time later; here tests choose the moment.
+    pub fn compact(&self) {
+        self.cluster.change(Broker::compact);
+    }
+
+    /// Removes all records before `start`, as retention does.
+    pub fn trim(&self, at: &TopicPartition, start: NextOffset) -> Result<(), LogError> {
+        let (place, _) = self.cluster.topics.tail(at)?;
+        self.cluster.change(|broker, _| broker.trim(place, start.0));
+        Ok(())
+    }
+
+    /// Deletes a topic with its records and the positions of groups in it.
+    pub fn delete(&self, topic: &str) -> Result<(), LogError> {
+        let name = self.full_name(topic);
+        let id = self.cluster.topics.find(&name)?.id;
+        self.cluster.topics.remove(&name);
+        self.cluster.change(|broker, _| broker.delete(id));
+        Ok(())
+    }
+
+    /// Adds partitions to a topic.
+    pub fn grow(&self, topic: &str, partitions: i32) -> Result<(), LogError> {
+        let name = self.full_name(topic);
+        self.cluster.topics.grow(&name, partitions)?;
+        let topic = self.cluster.topics.find(&name)?;
+        let compacted = topic.spec.cleanup == Cleanup::Compact;
+        self.cluster.change(|broker, _| broker.created(topic.id, partitions, compacted));
+        Ok(())
+    }
+
+    /// Lets a member's session time out: what it holds goes to the others at once.
+    pub fn expel(&self, member: &dyn Membership) {
+        if let Some(member) = member.as_any().downcast_ref::<LocalMembership>() {
+            member.expel();
+        }
+    }
+
+    /// Gives a member's place to the process that comes after it under the same name, as static membership does: what it holds
+    /// is told again.
+    pub fn resume(&self, member: &dyn Membership) {
+        if let Some(member) = member.as_any().downcast_ref::<LocalMembership>() {
+            member.resume();
+        }
+    }
+
+    /// Lets all requests arrive that are still under way.
+    pub fn deliver_late(&self) {
+        self.cluster.change(|broker, now_ms| broker.deliver_late(u32::MAX, now_ms));
+    }
+
+    /// Whether a question reaches the log and the answer comes back.
+    fn ask(&self, step: Step, doing: &str) -> Result<(), LogError> {
+        let fate = self.process.at(step);
+        if fate.is_heard() { Ok(()) } else { Err(failed(doing, &fate.reason())) }
+    }
+}
+
+impl Cluster {
+    /// Changes what the broker has, and shows readers what they may see now.
+    fn change<T>(&self, change: impl FnOnce(&mut Broker, i64) -> T) -> T {
+        let mut broker = lock(&self.broker);
+        let now_ms = self.clock.now_ms();
+        broker.expire(now_ms);
+        let changed = change(&mut broker, now_ms);
+        for (place, start, end) in broker.bounds() {
+            self.topics.show(place, start, end);
+        }
+        changed
+    }
+}
+
+impl Local for Cluster {
+    fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    fn linger(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn append(&self, records: Vec<(Place, Stored)>) -> Result<(), StorageError> {
+        self.change(|broker, _| records.into_iter().for_each(|(place, record)| broker.append(place, record)));
+        Ok(())
+    }
+
+    fn read(
+        &self,
+        place: Place,
+        from: i64,
+        until: i64,
+        sink: &mut dyn FnMut(i64, Stored) -> bool,
+    ) -> Result<(), StorageError> {
+        if lock(&self.broker).read(place, from..until, sink) {
+            return Ok(());
+        }
+        Err(StorageError("the partition is gone".into()))
+    }
+}
+
+impl Log for SimLog {
+    fn full_name(&self, topic: &str) -> Arc<str> {
+        self.cluster.topics.full_name(topic)
+    }
+
+    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
+        let mut next = lock(&self.cluster.next_topic);
+        for spec in topics {
+            if self.cluster.topics.find(&self.full_name(&spec.name)).is_ok() {
+                continue;
+            }
+            let compacted = spec.cleanup == Cleanup::Compact;
+            self.cluster.topics.add(*next, spec.clone());
+            self.cluster.change(|broker, _| broker.created(*next, spec.partitions, compacted));
+            *next += 1;
+        }
+        Ok(())
+    }
+
+    fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
+        self.ask(Step::Ask, "describing topics")?;
+        let found = topics.iter().filter_map(|topic| self.cluster.topics.find(&self.full_name(topic)).ok());
+        Ok(found.map(|topic| topic.spec.clone()).collect())
+    }
+
+    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
+        self.ask(Step::Ask, "asking for a topic")?;
+        Ok(self.cluster.topics.find(&self.full_name(topic))?.spec.partitions)
+    }
+
+    fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
+        self.ask(Step::Ask, "asking for offsets")?;
+        let (_, tail) = self.cluster.topics.tail(at)?;
+        Ok((NextOffset(tail.start()), NextOffset(tail.end())))
+    }
+
+    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
+        self.ask(Step::Ask, "reading the position of a group")?;
+        let (place, _) = self.cluster.topics.tail(at)?;
+        Ok(lock(&self.cluster.broker).position(group, place).map(NextOffset))
+    }
+
+    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
+        self.ask(Step::Assign, "opening a reader")?;
+        let inner = LocalReader::new(Arc::clone(&self.cluster), from)?;
+        let (cluster, process) = (Arc::clone(&self.cluster), self.process.clone());
+        Ok(Box::new(SimReader { inner, cluster, process, told: false }))
+    }
+
+    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
+        let fate = self.process.at(Step::TakeOver);
+        let epoch = fate.is_done().then(|| self.cluster.change(|broker, _| broker.take_over(id)));
+        if let Some(epoch) = epoch.filter(|_| fate.is_heard()) {
+            let owner = Owner { id: id.to_owned(), epoch };
+            return Ok(Box::new(SimTransaction::new(Arc::clone(&self.cluster), self.process.clone(), owner)));
+        }
+        Err(failed("taking over a transactional id", &fate.reason()))
+    }
+
+    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
+        if self.cluster.time.is_some() {
+            return Ok(Arc::new(SimWriter::new(Arc::clone(&self.cluster), self.process.clone())));
+        }
+        Ok(Arc::new(LocalWriter::start(Arc::clone(&self.cluster), queue)?))
+    }
+
+    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
+        let counts: Result<Vec<i32>, LogError> = topics.iter().map(|topic| self.partitions(topic)).collect();
+        let partitions = counts?.into_iter().max().unwrap_or(0);
+        Ok(Box::new(self.cluster.groups.join(group, partitions)))
+    }
+}
+
+/// Reads as one process.
+struct SimReader {
+    inner: LocalReader<Cluster>,
+    cluster: Arc<Cluster>,
+    process: Process,
+    /// Whether the end was told since the last record: after that a poll waits.
+    told: bool,
+}
+
+impl Reader for SimReader {
+    fn poll(&mut self, max: usize, wait: Duration, into: &mut Vec<Record>) -> Result<Polled, LogError> {
+        match self.process.at(Step::Fetch) {
+            fate if fate.is_heard() => {}
+            Fate::Refused | Fate::Dies | Fate::DiesAfter => return Err(failed("reading", &"no broker answers")),
+            // Clients of Kafka go on trying.
+            _ => {
+                self.pass(wait);
+                return Ok(Polled::Nothing);
+            }
+        }
+        if self.cluster.time.is_none() {
+            return self.inner.poll(max, wait, into);
+        }
+        let polled = self.inner.poll(max, Duration::ZERO, into)?;
+        if std::mem::replace(&mut self.told, polled == Polled::AtEnd) && self.told {
+            self.pass(wait);
+        }
+        Ok(polled)
+    }
+
+    fn at_end(&self, at: &TopicPartition) -> bool {
+        self.inner.at_end(at)
+    }
+
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        self.inner.waker()
+    }
+}
+
+impl SimReader {
+    /// In a simulation waiting is moving the clock.
+    fn pass(&self, wait: Duration) {
+        if let Some(time) = &self.cluster.time {
+            time.advance(wait);
+        }
+    }
+}

@@ -1,0 +1,558 @@
+//! The whole pipeline in one thread, on a simulated cluster and a clock of its own: a router that plays by its rule, and the real
+//! aggregator, analyzer and controller on the real task runtime, on machines that crash, pause, lose disks and networks.
+//!
+//! Afterwards everything is computed again from the log, undisturbed: each window from the events, by code that shares nothing
+//! with the aggregator; each verdict from the windows; each weight from the verdicts. All must be there, once, and equal.
+
+#![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
+
+#[path = "support/oracle.rs"]
+mod oracle;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use serin_analyzer::AnalyzerFactory;
+use serin_controller::{ControllerFactory, NoTables, RoutingTopic};
+use serin_rollout::{Share, planner::Settings};
+use serin_schemas::{
+    codec::{self, Record as _},
+    envelope::{self, Envelope},
+    event::{EventRecord, WindowRecord},
+    ids::{EventTime, NextOffset, RolloutId},
+    records::{
+        Action, Arm, Assignment, Command, Control, Decision, Feedback, Heartbeat, Origin, Phase, Prediction,
+        RoutingTable, Verdict, Writer,
+    },
+};
+use serin_stream::{
+    conformance::read_all,
+    fold::{FoldFactory, Poison},
+    log::{Log as _, Polled, Reader, Start},
+    partition_of,
+    record::{Headers, Outgoing, Record, Target, TopicPartition},
+    sim::{Flaw, SimLog},
+    simulation::{Dice, Program, Rates, Setup, Simulation, each_seed},
+    task::TaskOptions,
+    testing::FoldHarness,
+};
+use serin_topology::{AUDIT, COMMANDS, DEAD_LETTERS, EVENTS, ROUTING, Topology, VERDICTS, WINDOWS};
+
+const MODEL: &str = "shop";
+const PARTITIONS: i32 = 2;
+const MACHINES: usize = 3;
+/// Simulated time in which everything goes wrong.
+const RUN: Duration = Duration::from_hours(1);
+/// Seconds of traffic after that in which nothing goes wrong.
+const PEACE_S: usize = 900;
+/// Calls per second.
+const RATE: i64 = 6;
+
+/// Windows of seconds, and steps that end within minutes.
+const ROLLOUT: &str = "
+apiVersion: serin.dev/v1
+kind: Rollout
+model: shop
+stable: {version: v1}
+canary: {version: v2}
+window: 10s
+warmup: {minEvents: 500}
+steps:
+  - {weight: 20%, bake: {min: 2m, max: 20m}}
+  - {weight: 50%, bake: {min: 2m, max: 20m}}
+segments:
+  - {name: origin, source: {header: x-origin}, top: 2}
+outputs:
+  - {name: probability, source: {tensor: probability}, min: 0, max: 1}
+metrics:
+  - name: error_rate
+    kind: rate
+    source: error
+    margin: {absolute: 0.05}
+    segments: [origin]
+  - name: latency_p90
+    kind: {quantile: {level: 0.9}}
+    source: latency
+    margin: {relative: 1.0}
+  - name: wrong_rate
+    kind: rate
+    source: {wrong: {output: probability, label: late}}
+    margin: {absolute: 0.1}
+    segments: [origin]
+    maturity: 1m
+  - name: brier
+    kind: {mean: {min: 0, max: 1}}
+    source: {squared_error: {output: probability, label: late}}
+    margin: {absolute: 0.1}
+    role: score
+    maturity: 1m
+";
+
+/// The controller renews leases by the clock; what else it does depends on verdicts alone.
+fn settings() -> Settings {
+    Settings { stale_ms: i64::MAX / 2, ..Settings::default() }
+}
+
+/// Everything that a process runs: all three stages.
+fn program() -> Program {
+    Arc::new(|log: &SimLog| {
+        let tables = RoutingTopic(Arc::new(log.clone()));
+        vec![
+            Arc::new(serin_aggregator::AggregatorFactory::new(serin_aggregator::Config::default(), PARTITIONS))
+                as Arc<dyn FoldFactory>,
+            Arc::new(AnalyzerFactory::new(serin_analyzer::Config::default(), PARTITIONS)),
+            Arc::new(ControllerFactory::new(settings(), Arc::new(tables))),
+        ]
+    })
+}
+
+fn encoded<R: codec::Record>(record: &R) -> (Headers, Bytes) {
+    let envelope = Envelope { id: "simulated", source: "/simulation", subject: MODEL, time: EventTime(0) };
+    (envelope::headers::<R>(&envelope), codec::encode(record).unwrap().into())
+}
+
+fn outgoing<R: codec::Record>(topic: &'static str, target: Target, key: &str, record: &R) -> Outgoing {
+    let (headers, body) = encoded(record);
+    Outgoing {
+        topic,
+        target,
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Some(body),
+        headers,
+        timestamp_ms: None,
+    }
+}
+
+fn micros(ms: i64) -> EventTime {
+    EventTime(ms * 1000)
+}
+
+/// A router played by its rule: the canary takes the low end of 10000 buckets, control the next ones.
+struct Router {
+    tables: Box<dyn Reader>,
+    table: Option<RoutingTable>,
+    incarnation: i64,
+    /// Number of the last record, by partition.
+    seq: BTreeMap<i32, i64>,
+    requests: u64,
+    /// Calls and heartbeats were made up to here.
+    made_ms: i64,
+    /// Labels to come: when, for which request, what.
+    labels: BTreeMap<(i64, u64), bool>,
+    /// How often the canary fails, in a thousand.
+    canary_fails: u32,
+    /// Records written that a fold cannot use.
+    poison: usize,
+}
+
+impl Router {
+    fn new(simulation: &Simulation, canary_fails: u32) -> Self {
+        let log = simulation.log();
+        let places: Vec<_> =
+            (0..PARTITIONS).map(|partition| (TopicPartition::new(ROUTING, partition), Start::Beginning)).collect();
+        Self {
+            tables: log.reader(&places).unwrap(),
+            table: None,
+            incarnation: 1,
+            seq: BTreeMap::new(),
+            requests: 0,
+            made_ms: simulation.now_ms(),
+            labels: BTreeMap::new(),
+            canary_fails,
+            poison: 0,
+        }
+    }
+
+    /// Applies new tables: generations, and leases within one, only grow.
+    fn follow(&mut self) {
+        let mut records = Vec::new();
+        self.tables.poll(1000, Duration::ZERO, &mut records).unwrap();
+        for record in records {
+            let table: RoutingTable = codec::read(&record.headers, record.value.as_deref().unwrap()).unwrap();
+            let number = |table: &RoutingTable| (table.generation, table.lease_seq);
+            if let Some(before) = &self.table {
+                assert!(number(&table) > number(before), "{table:?} after {before:?}");
+            }
+            self.table = Some(table);
+        }
+    }
+
+    /// Everything that happened since the last call.
+    fn live(&mut self, simulation: &Simulation) {
+        self.follow();
+        let now = simulation.now_ms();
+        let mut records = Vec::new();
+        if simulation.dice(|dice| dice.per_mille(20)) {
+            // Killed and started again.
+            self.incarnation += 1;
+            self.seq.clear();
+        }
+        while self.made_ms + 1000 / RATE <= now {
+            let second = self.made_ms / 1000;
+            self.made_ms += 1000 / RATE;
+            self.call(simulation, &mut records);
+            self.feed_back(&mut records);
+            if self.made_ms / 1000 > second {
+                for partition in 0..PARTITIONS {
+                    let writer = Writer { seq: self.seq.get(&partition).copied().unwrap_or(0), ..self.writer() };
+                    let low_watermark = micros(self.made_ms);
+                    let heartbeat = Heartbeat { writer, low_watermark, drops: vec![], leaving: false };
+                    records.push(outgoing(EVENTS, Target::Partition(partition), "", &heartbeat));
+                }
+            }
+        }
+        self.disturb(simulation, &mut records);
+        let writer = simulation.log().writer(1).unwrap();
+        for record in records {
+            writer.send(record).unwrap();
+        }
+    }
+
+    fn writer(&self) -> Writer {
+        Writer { name: "router-0".to_owned(), incarnation: self.incarnation, seq: 0 }
+    }
+
+    /// A writer with the next number of the partition of a request.
+    fn next(&mut self, request: &str) -> Writer {
+        let seq = self.seq.entry(partition_of(request.as_bytes(), PARTITIONS)).or_default();
+        *seq += 1;
+        let seq = *seq;
+        Writer { seq, ..self.writer() }
+    }
+
+    fn call(&mut self, simulation: &Simulation, records: &mut Vec<Outgoing>) {
+        self.requests += 1;
+        let request = format!("r{}", self.requests);
+        let (bucket, chance, probability, origin, latency, label_in) = simulation.dice(|dice: &mut Dice| {
+            let latency = (0..4).map(|_| dice.range(500..4000)).sum::<usize>();
+            let origin = dice.one_of(&["north", "north", "south", "south", "east"]);
+            (dice.range(0..10_000), dice.range(0..1000), dice.range(0..1000), origin, latency, dice.range(1000..50_000))
+        });
+        let (arm, version) =
+            self.table.as_ref().map_or((Arm::Stable, "v1".to_owned()), |table| split(table, bucket as i32));
+        let fails = chance < if arm == Arm::Canary { self.canary_fails as usize } else { 10 };
+        let probability = probability as f64 / 1000.0;
+        let writer = self.next(&request);
+        let prediction = Prediction {
+            request_id: request.as_str().into(),
+            model: MODEL.into(),
+            version: version.into(),
+            arm,
+            assignment: Assignment::Random,
+            origin: Origin::Router,
+            rollout: self.table.as_ref().and_then(|table| table.rollout.clone()),
+            generation: self.table.as_ref().map(|table| table.generation).unwrap_or_default(),
+            completed_at: micros(self.made_ms),
+            latency_us: Some(latency as i64),
+            status: Some(if fails { 500 } else { 200 }),
+            error: None,
+            invalid_output: None,
+            unit: None,
+            outputs: if fails { BTreeMap::new() } else { [("probability".to_owned(), probability)].into() },
+            classes: [].into(),
+            segments: [("origin".to_owned(), origin.to_owned())].into(),
+            writer,
+        };
+        let truth = probability + (chance % 100) as f64 / 250.0 >= 0.6;
+        self.labels.insert((self.made_ms + label_in as i64, self.requests), truth);
+        records.push(outgoing(EVENTS, Target::ByKey, &request, &prediction));
+    }
+
+    fn feed_back(&mut self, records: &mut Vec<Outgoing>) {
+        while let Some(entry) = self.labels.first_entry().filter(|entry| entry.key().0 <= self.made_ms) {
+            let ((at, request), late) = entry.remove_entry();
+            let request = format!("r{request}");
+            let feedback = Feedback {
+                request_id: request.as_str().into(),
+                observed_at: micros(at),
+                revision: 0,
+                values: [("late".to_owned(), f64::from(u8::from(late)))].into(),
+                classes: [].into(),
+                writer: self.next(&request),
+            };
+            records.push(outgoing(EVENTS, Target::ByKey, &request, &feedback));
+        }
+    }
+
+    /// What networks and strangers do to the topic: records twice, bytes that are no record, a clock that is wrong by a day.
+    fn disturb(&mut self, simulation: &Simulation, records: &mut Vec<Outgoing>) {
+        let (twice, garbage, future) =
+            simulation.dice(|dice| (dice.per_mille(100), dice.per_mille(30), dice.per_mille(30)));
+        if let Some(last) = records.last().cloned().filter(|_| twice) {
+            records.push(last);
+        }
+        let heard = records.iter().any(|record| record.key.is_empty());
+        if garbage {
+            let garbage =
+                Outgoing { headers: Vec::new(), ..outgoing(EVENTS, Target::Partition(0), "?", &self.alive()) };
+            records.push(garbage);
+            self.poison += 1;
+        }
+        // After a heartbeat of this partition the fold knows the time.
+        if future && heard {
+            let mut feedback = self.alive();
+            feedback.observed_at = micros(self.made_ms + 86_400_000);
+            records.push(outgoing(EVENTS, Target::Partition(0), "rogue", &feedback));
+            self.poison += 1;
+        }
+    }
+
+    /// A record of a writer that never sends a heartbeat.
+    fn alive(&self) -> Feedback {
+        Feedback {
+            request_id: "rogue".into(),
+            observed_at: micros(self.made_ms),
+            revision: 0,
+            values: [].into(),
+            classes: [].into(),
+            writer: Writer { name: ROGUE.to_owned(), incarnation: 1, seq: 1 },
+        }
+    }
+}
+
+/// Name of a writer whose clock is wrong.
+const ROGUE: &str = "rogue";
+
+fn split(table: &RoutingTable, bucket: i32) -> (Arm, String) {
+    let mut low = 0;
+    for arm in [Arm::Canary, Arm::Control] {
+        if let Some(route) = table.routes.iter().find(|route| route.arm == arm) {
+            if (low..low + route.share).contains(&bucket) {
+                return (arm, route.version.as_str().to_owned());
+            }
+            low += route.share;
+        }
+    }
+    let stable = table.routes.iter().find(|route| route.arm == Arm::Stable).unwrap();
+    (Arm::Stable, stable.version.as_str().to_owned())
+}
+
+/// How a rollout ended, and what was compared on the way.
+#[derive(Debug, Default)]
+struct Outcome {
+    rolled_back: bool,
+    /// How much there was of each, by name.
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// One rollout of a canary that fails so often, in a thousand.
+fn play(seed: u64, canary_fails: u32, flaw: Flaw) -> Result<Outcome, String> {
+    let rates = Rates { most_idle: Duration::from_secs(3), ..Rates::wild() };
+    let topics = Topology { partitions: PARTITIONS, ..Topology::default() }.topics();
+    let machines = vec![program(); MACHINES];
+    let simulation = Simulation::new(Setup { seed, topics, machines, task: TaskOptions::default(), rates, flaw });
+    let begun_ms = simulation.now_ms();
+    let spec = serin_rollout::parse_yaml(ROLLOUT).map_err(|problems| format!("{problems:?}"))?.normalised();
+    let apply = Command {
+        id: "apply".to_owned(),
+        action: Action::Apply,
+        model: MODEL.into(),
+        rollout: Some(RolloutId::from("simulated")),
+        spec: Some(serde_json::to_string(&spec).unwrap()),
+        actor: "simulation".to_owned(),
+        reason: String::new(),
+        at: micros(begun_ms),
+    };
+    simulation.log().writer(1).unwrap().send(outgoing(COMMANDS, Target::ByKey, MODEL, &apply)).unwrap();
+    let mut router = Router::new(&simulation, canary_fails);
+    while simulation.now_ms() - begun_ms < RUN.as_millis() as i64 {
+        simulation.run_wild(50, |simulation| router.live(simulation));
+        router.live(&simulation);
+    }
+    simulation.calm();
+    // Whatever was in the way of a decision is over: it comes now.
+    for _ in 0..PEACE_S {
+        simulation.pass(Duration::from_secs(1));
+        router.live(&simulation);
+        (0..MACHINES).for_each(|machine| simulation.turns(machine, 2));
+    }
+    simulation.settle("everything is consumed", |simulation| {
+        let inputs =
+            [("aggregator", EVENTS), ("analyzer", WINDOWS), ("controller", VERDICTS), ("controller", COMMANDS)];
+        inputs.into_iter().all(|(group, topic)| (0..PARTITIONS).all(|n| is_consumed(simulation.log(), group, topic, n)))
+    })?;
+    router.follow();
+    let mut outcome = compare(&simulation, &router, &apply)?;
+    outcome.counts.insert("simulated seconds", ((simulation.now_ms() - begun_ms) / 1000) as u64);
+    outcome.counts.insert("faults", simulation.happened().values().sum());
+    Ok(outcome)
+}
+
+/// Whether a group has committed all records of a partition.
+fn is_consumed(log: &SimLog, group: &str, topic: &str, partition: i32) -> bool {
+    let at = TopicPartition::new(topic, partition);
+    let next = log.committed(group, &at).unwrap().unwrap_or(NextOffset(0));
+    let mut rest = Vec::new();
+    let polled = log.reader(&[(at, Start::At(next))]).unwrap().poll(1, Duration::ZERO, &mut rest).unwrap();
+    polled == Polled::AtEnd
+}
+
+fn records(log: &SimLog, topic: &str, partition: i32) -> Vec<Record> {
+    read_all(log, topic, partition).unwrap()
+}
+
+/// Compares windows, verdicts and weights with what the log says they must be.
+fn compare(simulation: &Simulation, router: &Router, apply: &Command) -> Result<Outcome, String> {
+    let log = simulation.log();
+    let all = |topic: &str| (0..PARTITIONS).flat_map(|partition| records(log, topic, partition)).collect::<Vec<_>>();
+    let events: Vec<Value> = all(EVENTS).iter().filter_map(event).collect();
+    let windows: Vec<Value> = all(WINDOWS).iter().filter_map(window).collect();
+    let report = oracle::compare(&events, &windows).map_err(|error| format!("windows: {error:#}"))?;
+    let letters = all(DEAD_LETTERS).len();
+    if letters != router.poison {
+        return Err(format!("{letters} dead letters instead of {}", router.poison));
+    }
+    let verdicts = verdicts_follow(log)?;
+    let controls = weights_follow(log, apply)?;
+    a_rollback_is_not_lost(log, router, &controls)?;
+    let counts = [
+        ("predictions", report.predictions),
+        ("windows", report.windows),
+        ("cells", report.cells),
+        ("verdicts", verdicts),
+        ("weights", controls.len()),
+        ("dead letters", letters),
+    ];
+    Ok(Outcome {
+        rolled_back: controls.iter().any(|control| control.phase == Phase::RolledBack),
+        counts: counts.into_iter().map(|(name, count)| (name, count as u64)).collect(),
+    })
+}
+
+fn event(record: &Record) -> Option<Value> {
+    let of = |kind: &str, value: Value| Some(json!({"type": kind, "partition": record.at.partition, "value": value}));
+    match EventRecord::decode(&record.headers, record.value.as_deref()?).ok()? {
+        EventRecord::Prediction(prediction) => of("prediction", serde_json::to_value(prediction).unwrap()),
+        EventRecord::Feedback(feedback) if feedback.writer.name == ROGUE => None,
+        EventRecord::Feedback(feedback) => of("feedback", serde_json::to_value(feedback).unwrap()),
+        EventRecord::Heartbeat(heartbeat) => of("heartbeat", serde_json::to_value(heartbeat).unwrap()),
+        EventRecord::Control(control) => of("control", serde_json::to_value(control).unwrap()),
+    }
+}
+
+fn window(record: &Record) -> Option<Value> {
+    match WindowRecord::decode(&record.headers, record.value.as_deref()?).ok()? {
+        WindowRecord::WindowClosed(window) => {
+            Some(json!({"type": "window_closed", "value": serde_json::to_value(window).unwrap()}))
+        }
+        _ => None,
+    }
+}
+
+/// Every verdict is the one that an analyzer writes to which nothing happens, byte by byte.
+fn verdicts_follow(log: &SimLog) -> Result<usize, String> {
+    let mut count = 0;
+    for partition in 0..PARTITIONS {
+        let factory = AnalyzerFactory::new(serin_analyzer::Config::default(), PARTITIONS);
+        let mut analyzer = FoldHarness::new(move || factory.fold(partition)).unwrap();
+        for record in records(log, WINDOWS, partition) {
+            let poison: Option<Poison> = analyzer.apply(&record).unwrap().poison;
+            assert_eq!(poison, None);
+        }
+        let computed: Vec<_> = analyzer.pending().iter().map(|out| (&out.value, &out.headers)).collect();
+        let recorded = records(log, VERDICTS, partition);
+        let recorded: Vec<_> = recorded.iter().map(|record| (&record.value, &record.headers)).collect();
+        if computed != recorded {
+            let place = computed.iter().zip(&recorded).position(|(one, other)| one != other);
+            let (computed, recorded) = (computed.len(), recorded.len());
+            return Err(format!(
+                "verdicts[{partition}]: {recorded}, computed {computed}, first difference at {place:?}"
+            ));
+        }
+        count += computed.len();
+    }
+    Ok(count)
+}
+
+/// Every weight is the one that a controller decides on to which nothing happens, and each partition was told of it once.
+fn weights_follow(log: &SimLog, apply: &Command) -> Result<Vec<Control>, String> {
+    let partition = partition_of(MODEL.as_bytes(), PARTITIONS);
+    let factory = ControllerFactory::new(settings(), Arc::new(NoTables));
+    let mut controller = FoldHarness::new(move || factory.fold(partition)).unwrap();
+    let (headers, body) = encoded(apply);
+    let command = controller.record(COMMANDS, partition, 0, MODEL, headers, Some(body));
+    for record in std::iter::once(command).chain(records(log, VERDICTS, partition)) {
+        assert_eq!(controller.apply(&record).unwrap().poison, None);
+    }
+    let written = controller.pending().iter().filter(|out| out.topic == EVENTS);
+    let computed: Vec<Control> =
+        written.map(|out| codec::read(&out.headers, out.value.as_deref().unwrap()).unwrap()).collect();
+    for (topic, partition) in [EVENTS, WINDOWS].into_iter().flat_map(|topic| (0..PARTITIONS).map(move |n| (topic, n))) {
+        let told: Vec<Control> = records(log, topic, partition).iter().filter_map(control).collect();
+        if told != computed {
+            let brief = |controls: &[Control]| {
+                let one = |c: &Control| (c.generation, c.phase, c.canary_share, c.decided_at);
+                controls.iter().map(one).collect::<Vec<_>>()
+            };
+            return Err(format!(
+                "weights in {topic}[{partition}]: {:?}, computed {:?}",
+                brief(&told),
+                brief(&computed)
+            ));
+        }
+    }
+    if !computed.is_sorted_by(|one, other| one.generation < other.generation) {
+        return Err("generations do not grow".into());
+    }
+    Ok(computed)
+}
+
+fn control(record: &Record) -> Option<Control> {
+    let (name, _) = envelope::record_type(&record.headers).ok()?;
+    (name == Control::NAME).then(|| codec::read(&record.headers, record.value.as_deref().unwrap()).unwrap())
+}
+
+/// A verdict that says so ends the rollout, and the newest table sends everything to stable.
+fn a_rollback_is_not_lost(log: &SimLog, router: &Router, controls: &[Control]) -> Result<(), String> {
+    let verdicts = records(log, VERDICTS, partition_of(MODEL.as_bytes(), PARTITIONS));
+    let decided = verdicts.iter().any(|record| {
+        let verdict: Verdict = codec::read(&record.headers, record.value.as_deref().unwrap()).unwrap();
+        verdict.decision == Decision::Rollback
+    });
+    if !decided {
+        return Ok(());
+    }
+    let ended = controls.last().is_some_and(|control| control.phase == Phase::RolledBack);
+    let table = router.table.as_ref().ok_or("no table")?;
+    let all_stable = table.routes.iter().all(|route| route.arm == Arm::Stable && route.share == Share::ALL.0);
+    let told = (0..PARTITIONS).map(|n| records(log, AUDIT, n).len()).sum::<usize>() > 0;
+    if ended && all_stable && told { Ok(()) } else { Err(format!("a rollback is lost: {table:?}")) }
+}
+
+/// A bad canary and a good one, under everything that can go wrong.
+#[test]
+fn windows_verdicts_and_weights_are_those_of_an_undisturbed_run() {
+    let total = Mutex::new(BTreeMap::new());
+    each_seed("-p serin --test simulation windows_verdicts_and_weights", 12, |seed| {
+        let is_bad = seed % 2 == 0;
+        let outcome = play(seed, if is_bad { 300 } else { 10 }, Flaw::None)?;
+        println!("seed {seed}: {outcome:?}");
+        if outcome.rolled_back != is_bad {
+            return Err(format!("a canary that is {} ended so: {outcome:?}", if is_bad { "bad" } else { "good" }));
+        }
+        let mut total = total.lock().unwrap();
+        for (name, count) in outcome.counts {
+            *total.entry(name).or_insert(0) += count;
+        }
+        Ok(())
+    });
+    println!("{:?}", total.into_inner().unwrap());
+}
+
+/// The comparison notices a cluster with a flaw.
+#[test]
+fn flaws_of_the_cluster_are_noticed() {
+    for flaw in [Flaw::ServesZombies, Flaw::ShowsUncommitted, Flaw::AddsRepeated, Flaw::NoTakeOver] {
+        let caught = (0..10).find_map(|seed| {
+            let played = std::panic::catch_unwind(|| play(seed, 300, flaw).map(drop));
+            played.unwrap_or_else(|_| Err("a panic".into())).err().map(|error| (seed, error))
+        });
+        let (seed, error) = caught.unwrap_or_else(|| panic!("{flaw:?} was not noticed"));
+        println!("{flaw:?}: seed {seed}: {}", error.chars().take(200).collect::<String>());
+    }
+}
