@@ -27,6 +27,7 @@ macro_rules! for_every_record {
         $check::<Command>();
         $check::<RolloutEvent>();
         $check::<DeadLetter>();
+        $check::<Capture>();
     };
 }
 

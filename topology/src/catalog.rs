@@ -5,8 +5,8 @@ use std::fmt;
 use serin_schemas::{
     codec::Record,
     records::{
-        ClosedThrough, Command, Control, DeadLetter, Feedback, Heartbeat, Prediction, RolloutEvent, RouterStatus,
-        RoutingTable, Verdict, WindowClosed,
+        Capture, ClosedThrough, Command, Control, DeadLetter, Feedback, Heartbeat, Prediction, RolloutEvent,
+        RouterStatus, RoutingTable, Verdict, WindowClosed,
     },
 };
 
@@ -30,6 +30,8 @@ pub const ROUTER_STATUS: &str = "router-status";
 pub const COMMANDS: &str = "commands";
 /// What became of it.
 pub const AUDIT: &str = "audit";
+/// Examples of what two versions answered to the same call.
+pub const CAPTURES: &str = "captures";
 /// What could not be used.
 pub const DEAD_LETTERS: &str = "dead-letters";
 
@@ -109,7 +111,7 @@ const fn days(days: i64) -> Cleanup {
 }
 
 /// Every topic but the changelogs, along the flow of data.
-pub const CATALOG: [Entry; 10] = [
+pub const CATALOG: [Entry; 11] = [
     Entry {
         name: PREDICTIONS,
         key: "any",
@@ -193,6 +195,16 @@ pub const CATALOG: [Entry; 10] = [
         large: true,
         writers: &[Role::Controller],
         readers: &[Role::Operators],
+    },
+    Entry {
+        name: CAPTURES,
+        key: "model",
+        records: &[Capture::NAME],
+        // Bodies of calls can be private: they are kept for as long as somebody looks into a rollout, not longer.
+        cleanup: days(2),
+        large: false,
+        writers: &[Role::Router],
+        readers: &[Role::Controller, Role::Operators],
     },
     Entry {
         name: DEAD_LETTERS,

@@ -128,6 +128,7 @@ mod tests {
                 "router-status",
                 "commands",
                 "audit",
+                "captures",
                 "dead-letters",
                 "aggregator-changelog",
                 "analyzer-changelog",

@@ -105,6 +105,12 @@ impl Share {
     /// All of it.
     pub const ALL: Self = Self(10_000);
 
+    /// Whether it is nothing.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this form")]
+    pub fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The share as a fraction of 1.
     pub fn fraction(self) -> f64 {
         f64::from(self.0) / 1e4

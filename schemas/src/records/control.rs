@@ -109,6 +109,9 @@ pub struct RoutingTable {
     pub outputs: String,
     /// Whether a failed canary call may be answered by stable before the first byte.
     pub fallback: bool,
+    /// Targets, mirrors, features, examples and the time to drain, as JSON (`serin_rollout::TrafficPolicy`); empty: none.
+    #[serde(default)]
+    pub policy: String,
     /// Why it was written, for people.
     pub reason: String,
     /// When it was decided, in event time.
@@ -128,6 +131,19 @@ pub struct TableApplied {
     pub apply_us: i64,
 }
 
+/// A version whose servers a router does not call for a while, because they failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shed {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// When the router stopped calling it.
+    pub since: EventTime,
+    /// Why, for people.
+    pub cause: String,
+}
+
 /// A router's report of what it applied (topic `router-status`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouterStatus {
@@ -139,6 +155,9 @@ pub struct RouterStatus {
     pub at: EventTime,
     /// All tables in use of the models of this partition.
     pub applied: Vec<TableApplied>,
+    /// Versions that get no calls now.
+    #[serde(default)]
+    pub shed: Vec<Shed>,
     /// True on a clean shutdown.
     pub leaving: bool,
 }

@@ -3,6 +3,7 @@
 //! Field names and order are the wire contract: they equal the Avro schemas in `schemas/avro/`. A new field gets a
 //! default there and here, a removed one stays reserved.
 
+mod capture;
 mod control;
 mod event;
 #[cfg(feature = "next-schema")]
@@ -11,7 +12,8 @@ mod rollout;
 mod verdict;
 mod window;
 
-pub use control::{Control, Phase, Route, RouterStatus, RoutingTable, TableApplied};
+pub use capture::{Capture, CapturedAnswer};
+pub use control::{Control, Phase, Route, RouterStatus, RoutingTable, Shed, TableApplied};
 pub use event::{ArmDrops, Assignment, Feedback, Heartbeat, Origin, Prediction, Writer};
 pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};
 pub use verdict::{
@@ -70,11 +72,12 @@ records! {
     WindowClosed = "window_closed" { 1, 2 }
     ClosedThrough = "closed_through" { 1 }
     Verdict = "verdict" { 1, 2 }
-    RoutingTable = "routing_table" { 1 }
-    RouterStatus = "router_status" { 1 }
+    RoutingTable = "routing_table" { 1, 2 }
+    RouterStatus = "router_status" { 1, 2 }
     Command = "command" { 1 }
     RolloutEvent = "rollout_event" { 1 }
     DeadLetter = "dead_letter" { 1 }
+    Capture = "capture" { 1 }
 }
 
 /// The part a version plays in a rollout.

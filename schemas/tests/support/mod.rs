@@ -157,6 +157,10 @@ draw_structs! {
     ArmCounts { arm, predictions, excluded, errors, invalid, late, lost, labelled }
     ArmDrops { model, arm, dropped }
     ArmSummary { arm, version, predictions, excluded, errors, invalid, late, lost }
+    Capture {
+        request_id, model, rollout, generation, at, reason, differences, request, request_bytes, live, shadow,
+    }
+    CapturedAnswer { version, arm, status, error, latency_us, body, bytes }
     Cell { arm, segment, metric, summary }
     ClosedThrough { partition, partitions, through }
     Command { id, action, model, rollout, spec, actor, reason, at }
@@ -184,12 +188,13 @@ draw_structs! {
         id, model, rollout, kind, phase, step, canary_share, generation, at, recorded_at, actor, sentence, cause, state,
     }
     Route { version, arm, share, url }
-    RouterStatus { router, incarnation, at, applied, leaving }
+    RouterStatus { router, incarnation, at, applied, shed, leaving }
     RoutingTable {
-        model, generation, lease_seq, lease_ms, rollout, salt, sticky, routes, segments, outputs, fallback, reason,
-        decided_at,
+        model, generation, lease_seq, lease_ms, rollout, salt, sticky, routes, segments, outputs, fallback, policy,
+        reason, decided_at,
     }
     Segment { dimension, value }
+    Shed { model, version, since, cause }
     TableApplied { model, generation, lease_seq, apply_us }
     Verdict {
         id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,

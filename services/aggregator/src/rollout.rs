@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Control, Phase, Prediction},
+    records::{Arm, Assignment, Control, Phase, Prediction},
 };
 use serin_sketches::hash::hash64;
 
@@ -249,6 +249,10 @@ impl Rollout {
             work.tally.duplicate += 1;
             self.fill(prediction, shadow, work);
             return;
+        }
+        if prediction.assignment == Assignment::Fallback {
+            // The caller saw stable's answer: what came of it says nothing about the canary, whose failure is counted.
+            work.joins.remove(&JoinKey { id: id.into(), shadow: false });
         }
         let end = prediction.completed_at.window_end(self.plan.window);
         let missing = self.count(prediction, place, end, work);

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod config;
+mod examples;
 pub mod fold;
 mod metrics;
 pub mod mlflow;

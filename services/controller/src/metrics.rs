@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge},
+    metrics::{Counter, Gauge, Histogram},
 };
 use serin_rollout::Effects;
 use serin_schemas::records::EventKind;
@@ -18,11 +18,20 @@ const WEIGHT: &str = "serin_routing_weight_ratio";
 /// Routing tables written, lease renewals too.
 const TABLES: &str = "serin_routing_tables_total";
 
+/// How long each part of a rollback took, in seconds: label `phase`. Here `decided`: from the end of the deciding window, or the
+/// event time of the command, to the decision. Routers know `applied` and `drained`.
+const ROLLBACK: &str = "serin_rollback_seconds";
+/// Upper bounds of its buckets.
+const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
+/// A longer time says that event time is not that of the wall: recorded traffic is replayed.
+const REPLAYED: f64 = 3600.0;
+
 struct Instruments {
     events: Counter<u64>,
     step: Gauge<i64>,
     weight: Gauge<f64>,
     tables: Counter<u64>,
+    rollback: Histogram<f64>,
 }
 
 fn instruments() -> &'static Instruments {
@@ -36,6 +45,12 @@ fn instruments() -> &'static Instruments {
                 .f64_gauge(WEIGHT)
                 .with_description("Share of the traffic per version and arm, 0 to 1")
                 .build(),
+            rollback: meter
+                .f64_histogram(ROLLBACK)
+                .with_description("How long each part of a rollback took")
+                .with_unit("s")
+                .with_boundaries(ROLLING_BACK.to_vec())
+                .build(),
             tables: meter.u64_counter(TABLES).with_description("Routing tables written, renewals too").build(),
         }
     })
@@ -47,6 +62,10 @@ pub(crate) fn record(effects: &Effects) {
     for event in &effects.events {
         let model = KeyValue::new("model", event.model.0.clone());
         instruments.events.add(1, &[model.clone(), KeyValue::new("kind", kind(event.kind))]);
+        let took = event.recorded_at.since(event.at).as_secs_f64();
+        if event.kind == EventKind::RolledBack && (0.0..REPLAYED).contains(&took) {
+            instruments.rollback.record(took, &[KeyValue::new("phase", "decided")]);
+        }
         if event.state.is_some() {
             instruments.step.record(i64::from(event.step), &[model]);
         }

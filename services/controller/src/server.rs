@@ -88,8 +88,8 @@ pub fn open(config: Config, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<
         return Err(ConfigError(problems).into());
     }
     let writer = log.writer(QUEUE)?;
-    let (follower, view) = Follower::start(log, config.history).map_err(StartError::Thread)?;
-    Ok((ApiState::new(config, policies, writer, view, clock), follower))
+    let (follower, view) = Follower::start(Arc::clone(&log), config.history).map_err(StartError::Thread)?;
+    Ok((ApiState::new(config, policies, writer, view, clock).with_examples(log), follower))
 }
 
 /// The running API, and the factory of the controller's folds.

@@ -119,6 +119,7 @@ fn table(generation: i64, url: &str) -> RoutingTable {
         segments: r#"[{"name":"origin","source":{"input":"origin"}}]"#.into(),
         outputs: r#"[{"name":"p","source":{"tensor":"p"},"min":0,"max":1}]"#.into(),
         fallback: false,
+        policy: String::new(),
         reason: "measure".into(),
         decided_at: EventTime(0),
     }

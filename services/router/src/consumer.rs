@@ -319,6 +319,7 @@ impl Consumer {
                 incarnation: self.incarnation,
                 at: self.shared.clock.now().unwrap_or_default(),
                 applied: applied(&tables, partition, self.status_partitions),
+                shed: Vec::new(),
                 leaving,
             };
             if let Err(error) = self.shared.events.status(partition, &status) {

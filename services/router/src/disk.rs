@@ -151,8 +151,8 @@ mod tests {
         table.routes.truncate(1);
         let file = String::from_utf8(encode(&[&table]).unwrap()).unwrap();
         insta::assert_snapshot!(file, @r#"
-        serin-tables 1 09acb6fa17b651f0
-        [{"model":"flights","generation":7,"lease_seq":0,"lease_ms":60000,"rollout":"r1","salt":"salt","sticky":null,"routes":[{"version":"v1","arm":"stable","share":8900,"url":"http://127.0.0.1:1/v1"}],"segments":"","outputs":"","fallback":false,"reason":"test","decided_at":0}]
+        serin-tables 1 ccd6990c1dbe99b1
+        [{"model":"flights","generation":7,"lease_seq":0,"lease_ms":60000,"rollout":"r1","salt":"salt","sticky":null,"routes":[{"version":"v1","arm":"stable","share":8900,"url":"http://127.0.0.1:1/v1"}],"segments":"","outputs":"","fallback":false,"policy":"","reason":"test","decided_at":0}]
         "#);
         assert_eq!(decode(file.as_bytes()).unwrap(), [table]);
     }

@@ -212,6 +212,8 @@ pub(crate) fn sticky_key(key: &StickyKey, headers: &HeaderMap, body: Option<&Val
         StickyKey::Cookie(name) => cookie(headers, name),
         StickyKey::Json(pointer) => scalar_text(first(body?.pointer(pointer)?)),
         StickyKey::Parameter(name) => scalar_text(body?.get("parameters")?.get(name)?),
+        StickyKey::Session => None,
+        StickyKey::Sequence => scalar_text(body?.get("parameters")?.get("sequence_id")?),
     };
     found.filter(|text| !text.is_empty())
 }

@@ -129,6 +129,7 @@ impl Table {
             segments: serde_json::to_string(&known.segments).map_err(|error| TableError(error.to_string()))?,
             outputs: serde_json::to_string(&known.outputs).map_err(|error| TableError(error.to_string()))?,
             fallback: false,
+            policy: String::new(),
             reason: "from the router's configuration".to_owned(),
             decided_at: serin_schemas::ids::EventTime(0),
         };
@@ -260,6 +261,7 @@ pub(crate) mod tests {
             segments: String::new(),
             outputs: String::new(),
             fallback: false,
+            policy: String::new(),
             reason: "test".into(),
             decided_at: EventTime(0),
         }

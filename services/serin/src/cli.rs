@@ -107,7 +107,7 @@ pub(crate) enum Verb {
     Stop(Stop),
     /// Say why: the evidence behind a rollout's last verdict
     #[command(
-        after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json"
+        after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json\n  serin explain flights --examples 3"
     )]
     Explain(Explain),
     /// Compare two files of predictions for the same inputs, pair by pair
@@ -272,6 +272,9 @@ pub(crate) struct Explain {
     /// Only this metric
     #[arg(long)]
     pub(crate) metric: Option<String>,
+    /// Show so many pairs of a live and a mirrored answer instead (`capture` in the rollout file)
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", conflicts_with = "metric")]
+    pub(crate) examples: Option<usize>,
     #[command(flatten)]
     pub(crate) remote: Remote,
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use serin_rollout::RolloutState;
 use serin_schemas::{
     ids::{EventTime, Generation},
-    records::Verdict,
+    records::{Capture, Verdict},
 };
 
 use crate::cli::Remote;
@@ -125,6 +125,11 @@ impl Api {
     /// The newest verdict on a rollout, with all its evidence.
     pub(crate) async fn verdict(&self, rollout: &str) -> Result<Verdict, ApiError> {
         self.typed(&format!("/v1/rollouts/{rollout}/verdict")).await
+    }
+
+    /// Pairs of answers that routers kept.
+    pub(crate) async fn examples(&self, rollout: &str, limit: usize) -> Result<Vec<Capture>, ApiError> {
+        self.typed(&format!("/v1/rollouts/{rollout}/examples?limit={limit}")).await
     }
 
     async fn typed<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {

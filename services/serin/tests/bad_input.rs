@@ -258,6 +258,7 @@ fn dead_routers_and_old_tables_change_nothing() {
         segments: "[]".to_owned(),
         outputs: "[]".to_owned(),
         fallback: false,
+        policy: String::new(),
         reason: "an old controller".to_owned(),
         decided_at: EventTime(now_us()),
     };

@@ -52,6 +52,7 @@ fn table(generation: i64, url: &str) -> RoutingTable {
         segments: "[]".into(),
         outputs: "[]".into(),
         fallback: false,
+        policy: String::new(),
         reason: "test".into(),
         decided_at: EventTime(0),
     }

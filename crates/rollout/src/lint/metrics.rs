@@ -50,15 +50,17 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
         | MetricSource::Feedback(_) => return,
     };
     let path = format!("{path}.source");
-    match spec.outputs.iter().find(|rule| rule.name == *name) {
+    match spec.reported(name) {
         None => {
-            let known = spec.outputs.iter().map(|output| output.name.as_str());
+            let features = spec.features.iter().map(|feature| feature.name.as_str());
+            let built_in = crate::BUILT_IN_OUTPUTS.iter().map(|(name, _)| *name);
+            let known = spec.outputs.iter().map(|output| output.name.as_str()).chain(features).chain(built_in);
             let way_out =
                 crate::suggest::way_out(name, known, "define it under `outputs`, so that routers find it in answers");
             let message = format!("no output rule is named {name:?}, so the metric never has data");
             found.add(Severity::Error, path, message, way_out, &["outputs[].name"]);
         }
-        Some(rule) if rule.kind != kind => {
+        Some(reported) if reported != kind => {
             let (is, needed) = if kind == OutputKind::Number { ("a class", "number") } else { ("a number", "class") };
             let message = format!("output {name:?} is {is}");
             found.add(Severity::Error, path, message, format!("set `kind: {needed}` on the output"), &["outputs"]);

@@ -9,6 +9,7 @@ mod metrics;
 mod power;
 mod ramp;
 mod sources;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub(crate) fn findings(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Fin
     whole(spec, &mut found);
     ramp::lint(spec, &mut found);
     sources::lint(spec, &mut found);
+    traffic::lint(spec, &mut found);
     metrics::lint(spec, &mut found);
     groups::lint(spec, &mut found);
     decision::lint(spec, &mut found);

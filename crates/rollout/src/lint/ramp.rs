@@ -3,7 +3,7 @@
 use serin_schemas::ids::Span;
 
 use super::Found;
-use crate::{Require, RolloutSpec, Severity, Share, StickyKey, units::Duration};
+use crate::{Require, RolloutSpec, Severity, Share, StickyKey, TrafficSource, units::Duration};
 
 /// Weights above this leave a control arm too small to compare with.
 const CONTROL_NEEDED: Share = Share(9_000);
@@ -56,6 +56,7 @@ fn sticky(spec: &RolloutSpec, found: &mut Found) {
     match key {
         StickyKey::Json(pointer) => found.pointer(path, pointer),
         StickyKey::Header(name) | StickyKey::Cookie(name) | StickyKey::Parameter(name) => found.not_empty(path, name),
+        StickyKey::Session | StickyKey::Sequence => {}
     }
     found.warn(
         path,
@@ -71,6 +72,11 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
     }
     let mut before: Option<Share> = None;
     for (index, step) in spec.steps.iter().enumerate() {
+        if let Some(share) = step.mirror {
+            mirror_step(spec, index, share, before.is_some(), found);
+            bake(spec, index, found);
+            continue;
+        }
         let path = format!("steps[{index}].weight");
         let weight = step.weight;
         if weight == Share(0) {
@@ -98,6 +104,23 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
             "no step requires a pass: the canary can be promoted although nothing was shown",
             "set `require: pass` on the last step",
         );
+    }
+}
+
+fn mirror_step(spec: &RolloutSpec, index: usize, share: Share, after_weight: bool, found: &mut Found) {
+    let path = format!("steps[{index}].mirror");
+    if share == Share(0) {
+        found.error(&path, "with 0% the canary sees nothing, so no check can fail", "mirror 1% or more");
+    } else if spec.steps[index].weight != Share(0) {
+        found.error(&path, "a step has a weight or a mirror share, not both", "make two steps of it");
+    } else if after_weight {
+        found.error(&path, "the canary answers callers before this step: a mirror teaches nothing new", "mirror first");
+    } else if spec.traffic == TrafficSource::External {
+        let message = "only Serin's routers can mirror";
+        found.add(Severity::Error, &path, message, "leave it out, or leave `traffic` out", &["traffic"]);
+    }
+    if index + 1 == spec.steps.len() {
+        found.warn(&path, "promotion follows: the canary takes everything at once", "let a step with a weight follow");
     }
 }
 

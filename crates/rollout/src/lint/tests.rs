@@ -224,3 +224,61 @@ fn a_group_must_mean_something() {
         spec.metrics[0].group = Some("quality".to_owned());
     });
 }
+
+#[test]
+fn mirrors_targets_features_and_examples() {
+    let json = |value: serde_json::Value| serde_json::to_string(&value).unwrap();
+    let mirror = |spec: &mut RolloutSpec, at: usize, share: i32| {
+        let step = Step { weight: Share(0), mirror: Some(Share(share)), ..spec.steps[0].clone() };
+        spec.steps.insert(at, step);
+    };
+    assert_eq!(told(|spec| mirror(spec, 0, 1_000)), Vec::<String>::new());
+    refused("steps[0].mirror", "sees nothing", |spec| mirror(spec, 0, 0));
+    refused("steps[1].mirror", "answers callers before this step", |spec| mirror(spec, 1, 1_000));
+    refused("steps[0].mirror", "not both", |spec| spec.steps[0].mirror = Some(Share(100)));
+    warned("steps[0].mirror", "takes everything at once", |spec| {
+        mirror(spec, 0, 1_000);
+        spec.steps[0].require = crate::Require::Pass;
+        spec.steps.truncate(1);
+        spec.steps[0].bake.max = Duration::from_secs(86_400);
+    });
+    let shadow = |version: &str, share: &str| {
+        serde_json::from_str(&json(serde_json::json!({"version": version, "share": share}))).unwrap()
+    };
+    refused("shadows[0].version", "is an arm of this rollout", |spec| spec.shadows.push(shadow("v2", "1%")));
+    refused("shadows[0].share", "nothing is mirrored", |spec| spec.shadows.push(shadow("v3", "0%")));
+    let target = |is: &[&str]| {
+        let target = serde_json::json!({"name": "staff", "when": {"header": "x-team"}, "is": is});
+        serde_json::from_str(&json(target)).unwrap()
+    };
+    assert_eq!(told(|spec| spec.assignment.targets.push(target(&["ml"]))), Vec::<String>::new());
+    warned("assignment.targets", "matches every request", |spec| spec.assignment.targets.push(target(&[])));
+    let feature = |name: &str| {
+        let feature =
+            serde_json::json!({"name": name, "source": {"json": "/amount"}, "computedAt": {"header": "x-at"}});
+        serde_json::from_str(&json(feature)).unwrap()
+    };
+    refused("features[0].name", "is the name of an output too", |spec| spec.features.push(feature("late")));
+    assert_eq!(told(|spec| spec.features.push(feature("amount"))), Vec::<String>::new());
+    for known in ["amount", "amount.age", "response.bytes", "response.missing"] {
+        let metric = crate::MetricSpec {
+            kind: MetricKind::Mean { min: 0.0, max: 10.0 },
+            role: Role::Watch,
+            ..rate("watched", MetricSource::Output(known.into()))
+        };
+        assert_eq!(
+            told(|spec| {
+                spec.features.push(feature("amount"));
+                spec.metrics.push(metric);
+            }),
+            Vec::<String>::new(),
+            "{known}"
+        );
+    }
+    refused("capture.maxBytes", "cannot be kept", |spec| {
+        mirror(spec, 0, 1_000);
+        spec.capture = Some(serde_json::from_str(r#"{"maxBytes": 0}"#).unwrap());
+    });
+    warned("capture", "nothing is mirrored", |spec| spec.capture = Some(serde_json::from_str("{}").unwrap()));
+    refused("drain", "not rolled back", |spec| spec.drain = Duration::from_secs(100_000));
+}

@@ -270,7 +270,7 @@ impl ModelState {
     ) -> Result<(), Refusal> {
         let sentence = stopped("resumed", command);
         if let Some(pause) = rollout.pause.take() {
-            if matches!(pause.from, Phase::Baking | Phase::Promoted) {
+            if matches!(pause.from, Phase::Baking | Phase::Shadowing | Phase::Promoted) {
                 self.go_on(rollout, sentence, now, turn);
                 return Ok(());
             }

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName},
-    records::{Arm, Command, Control, RolloutEvent, RouterStatus, RoutingTable, Verdict},
+    records::{Arm, Command, Control, RolloutEvent, RouterStatus, RoutingTable, Shed, Verdict},
 };
 
 pub use state::{
@@ -118,7 +118,8 @@ impl Planner {
             return;
         }
         state.generation = table.generation;
-        let has_canary = table.routes.iter().any(|route| route.arm == Arm::Canary && route.share > 0);
+        let has_canary =
+            table.routes.iter().any(|route| matches!(route.arm, Arm::Canary | Arm::Shadow) && route.share > 0);
         if state.active.is_some() || has_canary {
             state.unknown_table = Some(table);
         }
@@ -157,8 +158,41 @@ impl Planner {
             self.routers.remove(&status.router);
             return;
         }
+        let before = self.routers.get(&status.router).cloned().unwrap_or_default();
         let applied = status.applied.iter().map(|table| (table.model.clone(), table.generation)).collect();
-        self.routers.insert(status.router.clone(), RouterSeen { at: status.at, seen_ms: now_ms, applied });
+        let shed = status.shed.iter().map(|shed| (shed.model.clone(), shed.clone())).collect();
+        let seen = RouterSeen { at: status.at, seen_ms: now_ms, applied, shed };
+        self.tell_shed(&status.router, &before.shed, &seen.shed, now_ms, effects);
+        self.routers.insert(status.router.clone(), seen);
+    }
+
+    /// Tells at once that a router calls a version no more, or again.
+    fn tell_shed(
+        &mut self,
+        router: &str,
+        before: &BTreeMap<ModelName, Shed>,
+        now: &BTreeMap<ModelName, Shed>,
+        now_ms: i64,
+        effects: &mut Effects,
+    ) {
+        let begun = now.iter().filter(|(model, shed)| before.get(*model).is_none_or(|old| old.since != shed.since));
+        let begun = begun.map(|(model, shed)| {
+            (model, format!("router {router} does not call {} for a while: {}", shed.version, shed.cause))
+        });
+        let over = before.iter().filter(|(model, _)| !now.contains_key(*model));
+        let over = over.map(|(model, shed)| (model, format!("router {router} calls {} again", shed.version)));
+        for (model, sentence) in begun.chain(over) {
+            let Some(state) = self.models.get_mut(model) else { continue };
+            let mut turn = Turn {
+                now_ms,
+                settings: self.settings,
+                routers: &self.routers,
+                effects,
+                actor: router.to_owned(),
+                cause: None,
+            };
+            state.warn(sentence, &mut turn);
+        }
     }
 
     fn on_verdict(&mut self, verdict: &Verdict, now_ms: i64, effects: &mut Effects) {

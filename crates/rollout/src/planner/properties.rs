@@ -134,6 +134,7 @@ impl Driver {
                     incarnation: 1,
                     at: EventTime::from_secs(self.event_secs),
                     applied: vec![TableApplied { model: "flights".into(), generation, lease_seq: 0, apply_us: 0 }],
+                    shed: Vec::new(),
                     leaving,
                 }))
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Decision, Phase, Reason, RoutingTable, Verdict},
+    records::{Arm, Decision, Phase, Reason, RoutingTable, Shed, Verdict},
 };
 
 use crate::{Frozen, Mode, RolloutSpec, Step, VersionSpec};
@@ -95,6 +95,9 @@ pub struct RolloutState {
     pub generation: Generation,
     /// Share of the canary, in 1/10000.
     pub canary_share: i32,
+    /// Share of the calls that the canary gets a copy of, in 1/10000.
+    #[serde(default)]
+    pub mirror_share: i32,
     /// Share of the control arm, in 1/10000.
     pub control_share: i32,
     /// When it was accepted (or left the queue), in event time.
@@ -298,6 +301,7 @@ impl RolloutState {
             step: -1,
             generation: Generation(0),
             canary_share: 0,
+            mirror_share: 0,
             control_share: 0,
             started_at: now,
             clock: Clock::default(),
@@ -331,9 +335,20 @@ impl RolloutState {
         self.spec.mode == Mode::Act
     }
 
-    /// Whether its routing table has a canary in it, and so a lease.
-    pub fn serves_canary(&self) -> bool {
-        self.acts() && self.canary_share > 0 && !self.phase.is_final()
+    /// Whether its routing table sends anything to the canary, copies of calls among it, and so has a lease.
+    pub fn is_leased(&self) -> bool {
+        self.acts() && (self.canary_share > 0 || self.mirror_share > 0) && !self.phase.is_final()
+    }
+
+    /// The phase of its step while it bakes.
+    pub(super) fn step_phase(&self) -> Phase {
+        if self.promoted {
+            Phase::Promoted
+        } else if self.mirror_share > 0 {
+            Phase::Shadowing
+        } else {
+            Phase::Baking
+        }
     }
 
     pub(super) fn keep(&mut self, verdict: &Verdict, now_ms: i64) {
@@ -356,4 +371,7 @@ pub struct RouterSeen {
     pub seen_ms: i64,
     /// The generation it uses, per model.
     pub applied: BTreeMap<ModelName, Generation>,
+    /// Versions that it does not call for a while, because they failed.
+    #[serde(default)]
+    pub shed: BTreeMap<ModelName, Shed>,
 }

@@ -448,6 +448,7 @@ fn a_router_that_lags_holds_up_a_step_until_its_status_expires() {
             incarnation: 1,
             at: EventTime::from_secs(0),
             applied: vec![applied],
+            shed: Vec::new(),
             leaving: false,
         };
         Input::RouterStatus(Box::new(status))
@@ -485,8 +486,91 @@ fn the_states_json_is_pinned() {
     world.say(5 * MINUTE, Decision::Continue);
     let mut state = serde_json::to_value(world.state()).unwrap();
     state["active"]["spec"] = "(pinned by its own tests)".into();
-    insta::assert_snapshot!(serde_json::to_string(&state).unwrap(), @r#"{"active":{"answers":0,"answersBefore":0,"canaryShare":500,"clock":{"since":0,"spent":0},"controlShare":5000,"ending":null,"frozen":{"segments":{"origin":["LGA"]},"warmupEvents":1200},"generation":2,"hold":null,"id":"r1","pause":null,"phase":"baking","promoted":false,"sentence":"step 1 of 2: 5% to v2 after 1200 answers of v1","spec":"(pinned by its own tests)","staleTold":false,"startedAt":0,"step":0,"told":null,"verdict":{"asOf":300000000,"decision":"continue","id":"verdict-300"},"verdictMs":1000000,"version":1},"asOf":300000000,"commands":["command-1"],"ended":[],"events":2,"generation":2,"lease":{"lengthMs":60000,"renewedMs":1000000,"seq":0},"model":"flights","queue":[],"serving":null,"unknownTable":null,"version":1}"#);
+    insta::assert_snapshot!(serde_json::to_string(&state).unwrap(), @r#"{"active":{"answers":0,"answersBefore":0,"canaryShare":500,"clock":{"since":0,"spent":0},"controlShare":5000,"ending":null,"frozen":{"segments":{"origin":["LGA"]},"warmupEvents":1200},"generation":2,"hold":null,"id":"r1","mirrorShare":0,"pause":null,"phase":"baking","promoted":false,"sentence":"step 1 of 2: 5% to v2 after 1200 answers of v1","spec":"(pinned by its own tests)","staleTold":false,"startedAt":0,"step":0,"told":null,"verdict":{"asOf":300000000,"decision":"continue","id":"verdict-300"},"verdictMs":1000000,"version":1},"asOf":300000000,"commands":["command-1"],"ended":[],"events":2,"generation":2,"lease":{"lengthMs":60000,"renewedMs":1000000,"seq":0},"model":"flights","queue":[],"serving":null,"unknownTable":null,"version":1}"#);
     let newer = serde_json::to_vec(&serde_json::json!({"version": 2})).unwrap();
     assert!(ModelState::from_json(&newer).is_err());
     assert_eq!(ModelState::from_json(&world.state().to_json()).unwrap(), *world.state());
+}
+
+/// A ramp that begins with a mirror.
+fn mirrored() -> RolloutSpec {
+    let mut spec = spec();
+    let mirror = crate::Step { weight: crate::Share(0), mirror: Some(crate::Share(2_000)), ..spec.steps[0].clone() };
+    spec.steps.insert(0, mirror);
+    spec.shadows = vec![
+        serde_json::from_value(serde_json::json!({"version": "v3", "url": "http://localhost:9003", "share": "1%"}))
+            .unwrap(),
+    ];
+    spec
+}
+
+#[test]
+fn a_ramp_begins_with_a_mirror_and_goes_on_with_weights() {
+    let mut world = World::new();
+    let warming = world.apply_spec("r1", &mirrored()).tables.remove(0);
+    assert_eq!(shares(&warming), [(Arm::Stable, "v1", 10_000)]);
+    let effects = world.warm(0);
+    assert_eq!(world.phase(), Phase::Shadowing);
+    let table = &effects.tables[0];
+    let mirror =
+        [(Arm::Stable, "v1", 0), (Arm::Control, "v1", 10_000), (Arm::Shadow, "v2", 2_000), (Arm::Shadow, "v3", 100)];
+    assert_eq!(shares(table), mirror);
+    assert!(table.lease_ms > 0, "a mirror that nobody watches ends too");
+    assert_eq!(effects.events[0].sentence, "step 1 of 3: mirror 20% to v2 after 1200 answers of v1");
+    let policy: crate::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
+    assert_eq!((policy.shadows.len(), policy.drain), (1, crate::units::Duration::from_secs(30)));
+
+    let effects = world.say(HOUR, Decision::Promote);
+    assert_eq!(world.phase(), Phase::Baking);
+    let weights =
+        [(Arm::Stable, "v1", 4_500), (Arm::Control, "v1", 5_000), (Arm::Canary, "v2", 500), (Arm::Shadow, "v3", 100)];
+    assert_eq!(shares(&effects.tables[0]), weights);
+}
+
+#[test]
+fn a_mirror_is_renewed_held_resumed_and_rolled_back_like_any_step() {
+    let mut world = World::new();
+    world.apply_spec("r1", &mirrored());
+    world.warm(0);
+    assert_eq!(world.tick(10_000).tables[0].lease_seq, 1);
+    world.command(Action::Pause);
+    world.command(Action::Resume);
+    assert_eq!(world.phase(), Phase::Shadowing);
+    assert_eq!(world.tick(30_001).events[0].kind, EventKind::Held, "no verdicts");
+    assert_eq!(world.say(HOUR, Decision::Continue).events[0].kind, EventKind::Resumed);
+    assert_eq!(world.phase(), Phase::Shadowing);
+    let effects = world.say(2 * HOUR, Decision::Rollback);
+    assert_eq!(shares(&effects.tables[0]), [(Arm::Stable, "v1", 10_000)]);
+    assert_eq!(effects.tables[0].lease_ms, 0);
+}
+
+#[test]
+fn a_version_that_a_router_does_not_call_is_told_at_once() {
+    let mut world = World::baking();
+    let status = |shed: &[i64]| {
+        let shed = shed.iter().map(|&since| serin_schemas::records::Shed {
+            model: "flights".into(),
+            version: Version::from("v2"),
+            since: EventTime(since),
+            cause: "5 calls in a row failed, the last one: connect".to_owned(),
+        });
+        Input::RouterStatus(Box::new(RouterStatus {
+            router: "router-0".into(),
+            incarnation: 1,
+            at: EventTime::from_secs(0),
+            applied: Vec::new(),
+            shed: shed.collect(),
+            leaving: false,
+        }))
+    };
+    let mut told = |shed: &[i64]| -> Vec<String> {
+        let effects = world.planner.apply(status(shed), world.wall_ms);
+        assert!(effects.tables.is_empty() && effects.controls.is_empty());
+        effects.events.into_iter().map(|event| event.sentence).collect()
+    };
+    let away = "router router-0 does not call v2 for a while: 5 calls in a row failed, the last one: connect";
+    assert_eq!(told(&[7]), [away]);
+    assert_eq!(told(&[7]), Vec::<String>::new(), "it is told once");
+    assert_eq!(told(&[]), ["router router-0 calls v2 again"]);
+    assert_eq!(told(&[9]), [away]);
 }

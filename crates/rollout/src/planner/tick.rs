@@ -26,7 +26,7 @@ impl ModelState {
         }
         let renewable = !stale || rollout.spec.no_data.stale == Policy::Warn;
         let due = turn.now_ms.saturating_sub(self.lease.renewed_ms) >= turn.settings.renew_ms;
-        if rollout.serves_canary() && renewable && due {
+        if rollout.is_leased() && renewable && due {
             self.renew(&rollout, turn);
         }
         self.settle(rollout, turn);
@@ -50,10 +50,10 @@ impl ModelState {
         let sentence = format!("no verdict for {} s: see that the aggregator and the analyzer run", silent_ms / 1000);
         let policy = rollout.spec.no_data.stale;
         match (rollout.phase, policy) {
-            (Phase::Baking, Policy::Hold) if rollout.acts() => {
+            (Phase::Baking | Phase::Shadowing, Policy::Hold) if rollout.acts() => {
                 self.hold(rollout, HoldCause::Stale, sentence, now, turn);
             }
-            (Phase::Baking | Phase::Held | Phase::Promoted, Policy::Rollback) if rollout.acts() => {
+            (Phase::Baking | Phase::Shadowing | Phase::Held | Phase::Promoted, Policy::Rollback) if rollout.acts() => {
                 self.end(rollout, Phase::RolledBack, Outcome::NoData, Vec::new(), sentence, now, turn);
             }
             _ => self.tell(Some(rollout), EventKind::Warned, sentence, now, turn),

@@ -8,7 +8,7 @@ use serin_sketches::hash::hash64;
 use uuid::Builder;
 
 use super::{Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, Turn, state::Lease};
-use crate::{Mode, RolloutSpec, Share, VersionSpec};
+use crate::{Mode, RolloutSpec, Share, Step, VersionSpec};
 
 /// Endings of a model that are kept.
 const ENDED_KEPT: usize = 32;
@@ -42,21 +42,21 @@ impl ModelState {
         now: EventTime,
         turn: &mut Turn<'_>,
     ) {
-        let weight = rollout.spec.steps[step].weight;
-        rollout.phase = Phase::Baking;
+        let planned = &rollout.spec.steps[step];
+        let sentence = format!(
+            "step {} of {}: {planned} to {}{why}",
+            step + 1,
+            rollout.spec.steps.len(),
+            rollout.spec.canary.version
+        );
+        (rollout.canary_share, rollout.mirror_share) = (planned.weight.0, planned.mirror.map_or(0, |share| share.0));
+        rollout.control_share = control_share(planned, rollout.spec.control_ratio);
+        rollout.phase = rollout.step_phase();
         rollout.step = step as i32;
         rollout.hold = None;
         rollout.pause = None;
         rollout.clock = Clock::started(now);
         rollout.answers_before = rollout.answers;
-        rollout.canary_share = weight.0;
-        rollout.control_share = control_share(weight, rollout.spec.control_ratio);
-        let sentence = format!(
-            "step {} of {}: {weight} to {}{why}",
-            step + 1,
-            rollout.spec.steps.len(),
-            rollout.spec.canary.version
-        );
         self.take_turn(rollout, EventKind::Advanced, sentence, now, turn);
     }
 
@@ -84,6 +84,7 @@ impl ModelState {
         rollout.pause = None;
         rollout.clock = Clock::started(now);
         rollout.canary_share = Share::ALL.0 - holdback;
+        rollout.mirror_share = 0;
         rollout.control_share = holdback;
         let sentence = format!(
             "{} serves {}{why}; monitored for {}",
@@ -123,7 +124,7 @@ impl ModelState {
         rollout.pause = None;
         rollout.clock.stop(now);
         rollout.canary_share = if phase == Phase::Completed { Share::ALL.0 } else { 0 };
-        rollout.control_share = 0;
+        (rollout.mirror_share, rollout.control_share) = (0, 0);
         let actor = turn.actor.clone();
         rollout.ending = Some(Ending { outcome, reasons, sentence: sentence.clone(), at: now, actor });
         self.take_turn(rollout, kind, sentence, now, turn);
@@ -146,7 +147,7 @@ impl ModelState {
 
     /// Lets a held or paused step go on.
     pub(super) fn go_on(&mut self, rollout: &mut RolloutState, sentence: String, now: EventTime, turn: &mut Turn<'_>) {
-        rollout.phase = if rollout.promoted { Phase::Promoted } else { Phase::Baking };
+        rollout.phase = rollout.step_phase();
         rollout.hold = None;
         rollout.pause = None;
         rollout.clock.start(now);
@@ -207,7 +208,7 @@ impl ModelState {
     /// A hold for missing verdicts must not lengthen the lease that they would have renewed.
     fn next_lease(&self, rollout: &RolloutState, turn: &Turn<'_>) -> Lease {
         let stale = rollout.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Stale);
-        let length_ms = match (rollout.serves_canary(), stale) {
+        let length_ms = match (rollout.is_leased(), stale) {
             (false, _) => 0,
             (true, false) => turn.settings.lease_ms,
             (true, true) => {
@@ -216,6 +217,14 @@ impl ModelState {
             }
         };
         Lease { seq: 0, renewed_ms: turn.now_ms, length_ms }
+    }
+
+    /// Tells something that changes nothing.
+    pub(super) fn warn(&mut self, sentence: String, turn: &mut Turn<'_>) {
+        let now = self.now(turn, None);
+        let rollout = self.active.take();
+        self.tell(rollout.as_ref(), EventKind::Warned, sentence, now, turn);
+        self.active = rollout;
     }
 
     /// Emits an audit event.
@@ -254,9 +263,23 @@ impl ModelState {
         let canary = if over { 0 } else { rollout.canary_share };
         let base = if rollout.phase == Phase::Completed { &spec.canary } else { &spec.stable };
         let mut routes = vec![route(base, Arm::Stable, Share::ALL.0 - canary - rollout.control_share)];
-        if canary > 0 {
+        if !over && rollout.control_share > 0 {
             routes.push(route(&spec.stable, Arm::Control, rollout.control_share));
+        }
+        if canary > 0 {
             routes.push(route(&spec.canary, Arm::Canary, canary));
+        }
+        if !over && rollout.mirror_share > 0 {
+            routes.push(route(&spec.canary, Arm::Shadow, rollout.mirror_share));
+        }
+        // Further shadows come and go with the lease: a table without one would mirror for ever.
+        if rollout.is_leased() {
+            routes.extend(spec.shadows.iter().map(|shadow| Route {
+                version: shadow.version.clone(),
+                arm: Arm::Shadow,
+                share: shadow.share.0,
+                url: shadow.url.clone(),
+            }));
         }
         RoutingTable {
             model: self.model.clone(),
@@ -270,6 +293,7 @@ impl ModelState {
             segments: to_json(&spec.segments),
             outputs: to_json(&spec.outputs),
             fallback: spec.fallback,
+            policy: to_json(&spec.traffic_policy()),
             reason: rollout.sentence.clone(),
             decided_at: now,
         }
@@ -305,10 +329,13 @@ pub(super) fn wrong_stable(spec: &RolloutSpec, serving: Option<&VersionSpec>) ->
     })
 }
 
-/// The control arm's share: `ratio` times the canary's, or all there is.
-fn control_share(canary: Share, ratio: f64) -> i32 {
-    let wanted = (f64::from(canary.0) * ratio).round();
-    wanted.clamp(0.0, f64::from(Share::ALL.0 - canary.0)) as i32
+/// The control arm's share: `ratio` times the canary's, or all there is. Of mirrored calls every live answer is compared.
+fn control_share(step: &Step, ratio: f64) -> i32 {
+    if step.mirror.is_some() {
+        return Share::ALL.0;
+    }
+    let wanted = (f64::from(step.weight.0) * ratio).round();
+    wanted.clamp(0.0, f64::from(Share::ALL.0 - step.weight.0)) as i32
 }
 
 fn route(version: &VersionSpec, arm: Arm, share: i32) -> Route {

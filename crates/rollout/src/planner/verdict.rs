@@ -6,7 +6,7 @@ use serin_schemas::{
 };
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn};
-use crate::{Frozen, Share, WayOut, units::Duration};
+use crate::{Frozen, WayOut, units::Duration};
 
 impl ModelState {
     pub(super) fn on_verdict(&mut self, verdict: &Verdict, turn: &mut Turn<'_>) {
@@ -27,7 +27,7 @@ impl ModelState {
         } else if verdict.generation == rollout.generation {
             match rollout.phase {
                 Phase::Warming => self.warm(&mut rollout, verdict, turn),
-                Phase::Baking => self.judge(&mut rollout, verdict, turn),
+                Phase::Baking | Phase::Shadowing => self.judge(&mut rollout, verdict, turn),
                 Phase::Held => self.judge_held(&mut rollout, verdict, turn),
                 Phase::Promoted => self.monitor(&mut rollout, verdict, turn),
                 _ => {}
@@ -180,7 +180,7 @@ fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTi
         return Some(format!("{answers} answers of the canary, {} are needed", step.bake.min_events));
     }
     let late = turn.unconfirmed(&verdict.model, rollout.generation)?;
-    Some(format!("router {late} has not applied generation {} ({})", rollout.generation, Share(rollout.canary_share)))
+    Some(format!("router {late} has not applied generation {} ({step})", rollout.generation))
 }
 
 fn health_sentence(verdict: &Verdict) -> String {

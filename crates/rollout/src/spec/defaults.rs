@@ -56,3 +56,18 @@ pub(super) fn hold() -> Policy {
 pub(super) fn warn() -> Policy {
     Policy::Warn
 }
+pub(super) fn drain() -> Duration {
+    Duration::from_secs(30)
+}
+pub(super) fn mirror_in_flight() -> u32 {
+    64
+}
+pub(super) fn mirror_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+pub(super) fn captures_per_minute() -> u32 {
+    60
+}
+pub(super) fn capture_bytes() -> u32 {
+    4096
+}

@@ -8,12 +8,17 @@ mod metric;
 mod ramp;
 mod source;
 mod sources;
+mod traffic;
 
 pub use decision::{DecisionSpec, NoDataPolicies, Policy, WayOut};
 pub use metric::{Direction, Limit, Margin, MetricKind, MetricSpec, WhenMissing};
 pub use ramp::{AssignmentSpec, Bake, Require, Step, StickyKey, Warmup};
 pub use source::MetricSource;
 pub use sources::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec};
+pub use traffic::{
+    BUILT_IN_OUTPUTS, CaptureSpec, FeatureSpec, MirrorSpec, RequestSource, ShadowSpec, TargetArm, TargetSpec,
+    TrafficPolicy,
+};
 
 use std::collections::BTreeMap;
 
@@ -67,6 +72,9 @@ pub struct RolloutSpec {
     /// How outputs are found in answers.
     #[serde(default)]
     pub outputs: Vec<OutputRule>,
+    /// What is found in requests and reported like an output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<FeatureSpec>,
     /// What is judged. `invalid_output` and `error_rate` are added as gates when they are not named here.
     pub metrics: Vec<MetricSpec>,
     /// Groups of metrics. A group counts once in the score, and shares one part of the error budget.
@@ -81,6 +89,18 @@ pub struct RolloutSpec {
     /// Whether a failed canary call may be answered by stable before the first byte. It still counts as the canary's failure.
     #[serde(default)]
     pub fallback: bool,
+    /// How long calls in flight on a version that gets no more traffic may go on; then they are cut. Default 30 s.
+    #[serde(default = "defaults::drain")]
+    pub drain: Duration,
+    /// Limits of the mirror of the canary, in steps with a mirror share.
+    #[serde(default)]
+    pub mirror: MirrorSpec,
+    /// Further versions that get copies of calls from the first step to the end of the rollout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<ShadowSpec>,
+    /// Which pairs of a live and a mirrored answer are kept as examples. Left out: none, for bodies can be private.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureSpec>,
     /// What happens after promotion.
     #[serde(default)]
     pub promotion: PromotionSpec,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::defaults;
+use super::{TargetSpec, defaults};
 use crate::units::{Duration, Share};
 
 /// How a request finds its arm.
@@ -13,6 +13,9 @@ pub struct AssignmentSpec {
     /// Key whose salted hash decides. Left out: by chance, per request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<StickyKey>,
+    /// Who is sent to an arm before the split; the first that matches counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetSpec>,
 }
 
 /// Where the sticky key of a request is found. A request without it is split by chance.
@@ -27,6 +30,11 @@ pub enum StickyKey {
     Json(String),
     /// A parameter of an Open Inference Protocol request.
     Parameter(String),
+    /// The session or conversation: the headers `x-session-id`, `mcp-session-id`, `x-conversation-id`, then in the body
+    /// `conversation` (or its `id`), `conversation_id`, `session_id`, the same under `metadata`, `previous_response_id`.
+    Session,
+    /// The sequence of a stateful model, as Triton names it: the parameter `sequence_id`.
+    Sequence,
 }
 
 /// What is learned from stable traffic before the first canary request.
@@ -49,7 +57,11 @@ impl Default for Warmup {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Step {
     /// The canary's share of the traffic.
+    #[serde(default, skip_serializing_if = "Share::is_none")]
     pub weight: Share,
+    /// Instead of a weight: share of the calls that the canary gets a copy of. Callers see stable's answers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Share>,
     /// How long it stays.
     #[serde(default)]
     pub bake: Bake,

@@ -45,7 +45,7 @@ canary:
 window: 10 seconds
 controlRatio: ten
 assignment:
-  sticky: {session: user}
+  sticky: {tenant: user}
 steps:
   - weight: 5
     bake: {min: 2h, max: 1h}
@@ -78,7 +78,7 @@ fallback: yes
     8:3: error: canary.verison: the key "verison" is unknown; did you mean "version"?
     9:9: error: window: a span of time is expected here, this is "10 seconds"; write for example 500ms, 10s, 5m, 6h, 2d or 1h30m
     10:15: error: controlRatio: a number is expected here, this is "ten"; write for example 0.01
-    12:11: error: assignment.sticky: "session" is not known here; use one of: {header: ...}, {cookie: ...}, {json: ...}, {parameter: ...}
+    12:11: error: assignment.sticky: "tenant" is not known here; use one of: {header: ...}, {cookie: ...}, {json: ...}, {parameter: ...}, session, sequence
     14:13: error: steps[0].weight: a share of the traffic is expected here, this is "5"; write for example 5% or 0.25%, in steps of 0.01%, up to 100%
     15:5: error: steps[0].bake: bake.min (2h) is longer than bake.max (1h): the step never ends well; set max to at least min
     17:14: error: steps[1].require: "passed" is not known here; did you mean "pass"?
@@ -106,7 +106,7 @@ fn text_that_is_no_yaml_says_where() {
     insta::assert_snapshot!(told(""), @r#"1:1: error: the text is empty; see docs/rollout-spec.md for an example"#);
     insta::assert_snapshot!(told("a: 1\n---\nb: 2"), @r#"2:1: error: there is a second document; put each rollout into a file of its own"#);
     insta::assert_snapshot!(told("steps: &a\n  - *a"), @r#"2:5: error: aliases (*name) are not read; write the value out"#);
-    insta::assert_snapshot!(told("- a list"), @r#"1:1: error: a map of keys is expected here, this is a list; known here: apiVersion, assignment, canary, concurrency, controlRatio, decision, fallback, grace, groups, kind, metrics, mode, model, noData, outputs, plan, promotion, segments, stable, steps, traffic, warmup, window"#);
+    insta::assert_snapshot!(told("- a list"), @r#"1:1: error: a map of keys is expected here, this is a list; known here: apiVersion, assignment, canary, capture, concurrency, controlRatio, decision, drain, fallback, features, grace, groups, kind, metrics, mirror, mode, model, noData, outputs, plan, promotion, segments, shadows, stable, steps, traffic, warmup, window"#);
     insta::assert_snapshot!(told(&format!("a: {}", "[".repeat(40))), @r#"1:36: error: this is nested too deeply; a rollout spec has a few levels"#);
     assert!(told(&"x".repeat(2_000_000)).contains("longer than 1 MiB"));
 }

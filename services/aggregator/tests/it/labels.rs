@@ -54,6 +54,39 @@ fn labels_join_by_request_id_within_their_maturity() {
 }
 
 #[test]
+fn what_came_of_a_call_that_stable_answered_says_nothing_about_the_canary() {
+    let clicked = serde_json::json!({"name": "clicked", "kind": "rate", "source": {"feedback": "click"},
+        "margin": {"absolute": 0.1}, "direction": "higher_is_better", "maturity": "60s"});
+    let spec = spec_with(&[clicked], |_| {});
+    let mut bench = Bench::new();
+    let failed = |n| Prediction {
+        status: None,
+        error: Some("connect".into()),
+        outputs: [].into(),
+        ..prediction(n, Arm::Canary, 1.0)
+    };
+    bench.feed([
+        baking(&spec),
+        P(failed(1)),
+        P(Prediction {
+            request_id: "request-1".into(),
+            assignment: Assignment::Fallback,
+            ..prediction(2, Arm::Stable, 1.5)
+        }),
+        P(prediction(3, Arm::Canary, 2.0)),
+        beat(3, 10.0),
+        F(feedback(1, 1, 0, "click", 1.0)),
+        F(feedback(3, 2, 0, "click", 0.0)),
+        beat(3, 80.0),
+    ]);
+    let (windows, _) = bench.out();
+    let [window] = of(&windows, minute())[..] else { panic!("{windows:?}") };
+    assert_eq!(cell(window, Arm::Canary, "clicked", &Segment::all()), (0, 1), "the click was for stable's answer");
+    let [counted] = of(&windows, serin_schemas::ids::Span(0))[..] else { panic!("{windows:?}") };
+    assert_eq!(arm(counted, Arm::Canary).errors, 1, "the failure is the canary's");
+}
+
+#[test]
 fn a_later_revision_replaces_an_earlier_one_and_twice_is_once() {
     let spec = spec_with(&[wrong_metric()], |_| {});
     let mut bench = Bench::new();

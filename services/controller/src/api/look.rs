@@ -10,7 +10,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_rollout::RolloutState;
-use serin_schemas::records::Verdict;
+use serin_schemas::records::{Capture, Verdict};
 
 use super::{ApiState, Failure};
 use crate::{
@@ -62,6 +62,40 @@ pub(super) async fn events(
     let view = state.wait_until(Duration::from_millis(news.wait_ms).min(WAIT_MAX), is_new).await;
     let (events, next) = find(&view, &id)?.after(news.after);
     Ok(Json(json!({"events": events, "next": next})))
+}
+
+/// `?limit=`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Few {
+    limit: usize,
+}
+
+impl Default for Few {
+    fn default() -> Self {
+        Self { limit: 10 }
+    }
+}
+
+/// Most examples of one answer.
+const EXAMPLES_MAX: usize = 100;
+
+/// Pairs of answers that routers kept, newest first.
+pub(super) async fn examples(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(few): Query<Few>,
+) -> Result<Json<Vec<Capture>>, Failure> {
+    let known = find(&state.view(), &id)?.state.clone().ok_or_else(|| unknown(&id))?;
+    let found = tokio::task::spawn_blocking(move || match state.0.examples.get() {
+        Some(examples) => examples.newest(&known.spec.model, &known.id, few.limit.min(EXAMPLES_MAX)),
+        None => Ok(Vec::new()),
+    });
+    match found.await {
+        Ok(Ok(found)) => Ok(Json(found)),
+        Ok(Err(error)) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
+        Err(error) => Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
 }
 
 /// How far the model's partition is planned; only the process that owns it knows.

@@ -7,7 +7,7 @@ mod act;
 mod auth;
 mod look;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Json, Router,
@@ -18,10 +18,13 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::json;
-use serin_stream::{clock::Clock, log::Writer};
+use serin_stream::{
+    clock::Clock,
+    log::{Log, Writer},
+};
 use tokio::sync::watch;
 
-use crate::{config::Config, mlflow, mlflow::Policies, progress::ProgressBoard, view::View};
+use crate::{config::Config, examples::Examples, mlflow, mlflow::Policies, progress::ProgressBoard, view::View};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -34,6 +37,7 @@ struct Shared {
     view: watch::Receiver<Arc<View>>,
     clock: Arc<dyn Clock>,
     progress: ProgressBoard,
+    examples: OnceLock<Examples>,
 }
 
 impl ApiState {
@@ -45,7 +49,16 @@ impl ApiState {
         view: watch::Receiver<Arc<View>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self(Arc::new(Shared { config, policies, writer, view, clock, progress: ProgressBoard::default() }))
+        let (progress, examples) = (ProgressBoard::default(), OnceLock::new());
+        Self(Arc::new(Shared { config, policies, writer, view, clock, progress, examples }))
+    }
+
+    /// The same with examples from this log.
+    #[must_use]
+    pub(crate) fn with_examples(self, log: Arc<dyn Log>) -> Self {
+        // Only the first log counts; there is one.
+        let _ = self.0.examples.set(Examples::new(log));
+        self
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -79,6 +92,7 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/rollouts/{id}", get(look::state))
         .route("/v1/rollouts/{id}/verdict", get(look::verdict))
         .route("/v1/rollouts/{id}/events", get(look::events))
+        .route("/v1/rollouts/{id}/examples", get(look::examples))
         .route("/v1/rollouts/{id}/progress", get(look::progress))
         .route("/v1/rollouts/{id}/{verb}", post(act::act))
         .route("/v1/stop-all", post(act::stop_all))

@@ -229,6 +229,7 @@ pub(crate) fn table(generation: i64, stable: &str, canary: &str, shares: (i32, i
         segments: r#"[{"name":"origin","source":{"input":"origin"}}]"#.into(),
         outputs: r#"[{"name":"p","source":{"tensor":"p"},"min":0,"max":1}]"#.into(),
         fallback: false,
+        policy: String::new(),
         reason: "test".into(),
         decided_at: EventTime(0),
     }

@@ -168,7 +168,7 @@ fn ramp(state: &RolloutState) -> String {
             _ if index == state.step => '●',
             _ => '○',
         };
-        let _ = write!(line, " {mark} {} ", step.weight);
+        let _ = write!(line, " {mark} {step} ");
         line.push_str("──");
     }
     let done = if state.is_promoted() { '✔' } else { '○' };

@@ -73,9 +73,10 @@ impl Ramp<'_> {
     fn step(&self, index: usize) -> anyhow::Result<StepForecast> {
         let spec = &self.request.spec;
         let step = &spec.steps[index];
-        let weight = step.weight.fraction();
-        // The control arm is a multiple of the canary, or all there is.
-        let control_ratio = (spec.control_ratio * weight).min(1.0 - weight) / weight;
+        let weight = step.share().fraction();
+        // The control arm is a multiple of the canary, or all there is; every live answer is control while calls are mirrored.
+        let control = if step.mirror.is_some() { 1.0 } else { (spec.control_ratio * weight).min(1.0 - weight) };
+        let control_ratio = control / weight;
         let canary = self.canary(weight);
         let metrics = self.metrics.iter().map(|metric| {
             let name = &metric.spec.name;
@@ -234,7 +235,7 @@ fn cost(request: &Request, healthy: &Course) -> Cost {
     let spec = &request.spec;
     let steps: Option<Vec<StepCost>> = spec.canary.replica.map(|replica| {
         let of = |(step, seconds): (&Step, &f64)| {
-            let needed = request.per_second * step.weight.fraction() / replica.requests_per_second.max(1e-9);
+            let needed = request.per_second * step.share().fraction() / replica.requests_per_second.max(1e-9);
             let replicas = needed.ceil().max(1.0) as u64;
             let hours = seconds / 3600.0;
             StepCost {

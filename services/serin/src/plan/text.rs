@@ -1,7 +1,7 @@
 //! A forecast for people.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use serin_rollout::{RolloutSpec, Share};
+use serin_rollout::RolloutSpec;
 
 use super::{Course, Forecast, MetricStep, Reach, StepForecast};
 use crate::{evidence::short, output, time::span};
@@ -30,7 +30,7 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
         lines.push(format!(
             "step {}: {} for {} to {}, requires {}; {} canary answers/s, {} of control for each",
             step.step + 1,
-            spec.steps[step.step].weight,
+            spec.steps[step.step],
             bake.min,
             bake.max,
             require.as_str().unwrap_or_default(),
@@ -107,8 +107,11 @@ fn row(metric: &MetricStep) -> Vec<String> {
 
 fn course(spec: &RolloutSpec, course: &Course) -> String {
     let waits = course.waits.last().cloned().flatten().map_or_else(String::new, |wait| format!(", waiting for {wait}"));
-    let place =
-        format!("step {} ({})", course.step + 1, spec.steps.get(course.step).map_or(Share(0), |step| step.weight));
+    let place = format!(
+        "step {} ({})",
+        course.step + 1,
+        spec.steps.get(course.step).map_or_else(String::new, ToString::to_string)
+    );
     let requests = format!("{} requests to the canary", count(course.canary_requests));
     match course.end {
         "promoted" => format!("promoted after {}, {requests}", span(course.seconds)),

@@ -171,7 +171,8 @@ impl Judge {
 fn bakes(controls: &[Control]) -> impl Iterator<Item = (&Control, Option<&Control>)> {
     let begins = |place: usize| {
         let (control, before) = (&controls[place], place.checked_sub(1).map(|place| &controls[place]));
-        control.phase == Phase::Baking && before.is_none_or(|before| before.step != control.step)
+        matches!(control.phase, Phase::Baking | Phase::Shadowing)
+            && before.is_none_or(|before| before.step != control.step)
     };
     (0..controls.len()).filter(move |&place| begins(place)).map(|place| {
         let control = &controls[place];

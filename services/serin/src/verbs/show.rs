@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use serin_rollout::{Outcome, RolloutState};
-use serin_schemas::records::{Correction, MetricVerdict, Verdict};
+use serin_schemas::records::{Capture, Correction, MetricVerdict, Verdict};
 
 use crate::{
     cli::{Explain, Get, Output, Remote},
@@ -135,7 +135,7 @@ fn ramp(state: &RolloutState) -> String {
             _ if index == state.step => '●',
             _ => '○',
         };
-        format!("{mark} {}", step.weight)
+        format!("{mark} {step}")
     });
     marks.chain([format!("{} 100%", if promoted { '✔' } else { '○' })]).collect::<Vec<_>>().join("  ")
 }
@@ -155,6 +155,9 @@ fn weight(state: &RolloutState) -> String {
 /// `serin explain`.
 pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     let api = Api::new(&args.remote)?;
+    if let Some(limit) = args.examples {
+        return examples(&api, args, limit).await;
+    }
     let mut verdict = api.verdict(&args.rollout).await?;
     if let Some(metric) = &args.metric {
         let names: Vec<String> = verdict.metrics.iter().map(|known| known.metric.clone()).collect();
@@ -219,6 +222,43 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         verdict.ln_e_rollback, verdict.score_low, verdict.score_high
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// `serin explain --examples`.
+async fn examples(api: &Api, args: &Explain, limit: usize) -> anyhow::Result<ExitCode> {
+    let found = api.examples(&args.rollout, limit).await?;
+    if args.remote.output == Output::Json {
+        output::json(&found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if found.is_empty() {
+        output::line(
+            "no examples: nothing is mirrored, `capture` is not in the rollout file, or all pairs agree so far",
+        );
+    }
+    for example in &found {
+        output::line(example_text(example));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One pair of answers for people.
+fn example_text(example: &Capture) -> String {
+    let mut text = format!("{} UTC  request {}  ({})", date(example.at), example.request_id, example.reason);
+    for difference in &example.differences {
+        let _ = write!(text, "\n  {difference}");
+    }
+    let body = |body: &Option<String>, bytes: i64| body.clone().unwrap_or_else(|| format!("({bytes} bytes, not kept)"));
+    let _ = write!(text, "\n  request  {}", body(&example.request, example.request_bytes));
+    for answer in [&example.live, &example.shadow] {
+        let status =
+            answer.status.map_or_else(|| answer.error.clone().unwrap_or_default(), |status| status.to_string());
+        let took = answer.latency_us.map_or(0.0, |micros| micros as f64 / 1e3);
+        let (arm, version) = (answer.arm.as_str(), &answer.version);
+        let _ = write!(text, "\n  {arm:<8} {version} {status} in {took:.1} ms  {}", body(&answer.body, answer.bytes));
+    }
+    text.push('\n');
+    text
 }
 
 fn decision(verdict: &Verdict) -> String {

@@ -1,0 +1,55 @@
+//! Examples of what two versions answered to the same call, read from the log when somebody asks for them.
+
+use std::{sync::Arc, time::Duration};
+
+use serin_schemas::{
+    codec,
+    ids::{ModelName, NextOffset, RolloutId},
+    records::Capture,
+};
+use serin_stream::{
+    log::{Log, LogError, Start},
+    partition_of,
+    record::TopicPartition,
+};
+
+/// Newest records of a partition that are looked through; the topic is bounded per minute, and this by time and memory.
+const NEWEST: i64 = 2000;
+/// Records taken at a time.
+const BATCH: usize = 500;
+/// Longest wait for one batch.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// The topic `captures`.
+pub(crate) struct Examples(Arc<dyn Log>);
+
+impl Examples {
+    pub(crate) fn new(log: Arc<dyn Log>) -> Self {
+        Self(log)
+    }
+
+    /// The newest examples of a rollout, newest first, those that disagree before those drawn by lot. It blocks.
+    pub(crate) fn newest(&self, model: &ModelName, rollout: &RolloutId, most: usize) -> Result<Vec<Capture>, LogError> {
+        let partition = partition_of(model.as_str().as_bytes(), self.0.partitions("captures")?);
+        let place = TopicPartition { topic: self.0.full_name("captures"), partition };
+        let (first, next) = self.0.bounds(&place)?;
+        let from = NextOffset(first.0.max(next.0 - NEWEST));
+        let mut reader = self.0.reader(&[(place.clone(), Start::At(from))])?;
+        let (mut found, mut records) = (Vec::new(), Vec::new());
+        loop {
+            reader.poll(BATCH, WAIT, &mut records)?;
+            let quiet = records.is_empty();
+            // What cannot be read is no example.
+            let read =
+                records.drain(..).filter_map(|record| codec::read::<Capture>(&record.headers, &record.value?).ok());
+            found.extend(read.filter(|capture| capture.rollout.as_ref() == Some(rollout)));
+            if quiet || reader.at_end(&place) {
+                break;
+            }
+        }
+        found.reverse();
+        found.sort_by_key(|capture| capture.differences.is_empty());
+        found.truncate(most);
+        Ok(found)
+    }
+}
