@@ -1,13 +1,14 @@
-//! Answers that the router gives itself: each error names what is wrong and the way out, as JSON with `error` like the Open
-//! Inference Protocol's.
+//! Answers that the router gives itself: each error names what is wrong and the way out, as the caller's protocol writes errors:
+//! JSON with a text `error` like the Open Inference Protocol's, an object `error` like `OpenAI`'s, or a gRPC status.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use serin_schemas::ids::RequestId;
 
 use crate::{
     body::{AnswerBody, BodyError},
     call::{ARM, Failed, LONGEST_ID, PREDICTION_ID, VERSION},
+    protocol::{Wire, grpc},
     table::{Route, Table},
     upstream::Cause,
 };
@@ -15,8 +16,8 @@ use crate::{
 /// Why the router turns a request away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("no model is named; use /v2/models/<model>/infer, /v1/models/<model>:predict, or the header x-serin-model")]
-    NoModel,
+    #[error("no model is named; {}", way_to_name(*.0))]
+    NoModel(Wire),
     #[error(
         "model {0:?} is not known here: it has no routing table, and no entry under `models` of the router's configuration"
     )]
@@ -42,7 +43,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoModel | Self::UnknownModel(_) | Self::UnknownVersion { .. } => StatusCode::NOT_FOUND,
+            Self::NoModel(_) | Self::UnknownModel(_) | Self::UnknownVersion { .. } => StatusCode::NOT_FOUND,
             Self::BadId | Self::BadTime | Self::Broken => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
@@ -53,7 +54,7 @@ impl Refusal {
     /// The word for it in metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::NoModel => "no_model",
+            Self::NoModel(_) => "no_model",
             Self::UnknownModel(_) => "unknown_model",
             Self::UnknownVersion { .. } => "unknown_version",
             Self::BadId => "bad_id",
@@ -66,14 +67,28 @@ impl Refusal {
         }
     }
 
-    /// The answer.
-    pub(crate) fn answer(&self) -> Response<AnswerBody> {
-        let mut response = error(self.status(), &self.to_string());
+    /// The answer in a protocol.
+    pub(crate) fn answer(&self, wire: Wire) -> Response<AnswerBody> {
+        let mut response = refused(wire, self.status(), self.reason(), &self.to_string(), Map::new());
         if matches!(self, Self::TooLarge | Self::Slow | Self::Broken) {
             // The rest of the body is not read.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// How a protocol names the model.
+fn way_to_name(wire: Wire) -> &'static str {
+    match wire {
+        Wire::OpenAi => "put `model` near the beginning of the JSON body, or send the header x-serin-model",
+        Wire::Grpc => {
+            "send an uncompressed message of inference.GRPCInferenceService with its model_name, or the metadata x-serin-model"
+        }
+        Wire::V1 | Wire::V2 | Wire::Plain => {
+            "use /v2/models/<model>/infer, /v1/models/<model>:predict, the header x-serin-model, or a path that the \
+             router's configuration gives to a model"
+        }
     }
 }
 
@@ -100,19 +115,68 @@ pub(crate) fn error(status: StatusCode, text: &str) -> Response<AnswerBody> {
     json(status, &json!({ "error": text }))
 }
 
+/// An error in a protocol, with what else there is to say about it.
+fn refused(
+    wire: Wire,
+    status: StatusCode,
+    code: &str,
+    text: &str,
+    mut details: Map<String, Value>,
+) -> Response<AnswerBody> {
+    match wire {
+        Wire::Grpc => return grpc_status(grpc::code(status), text),
+        Wire::OpenAi => {
+            let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
+            let error = json!({"message": text, "type": kind, "param": null, "code": code});
+            details.insert("error".to_owned(), error);
+        }
+        Wire::V1 | Wire::V2 | Wire::Plain => drop(details.insert("error".to_owned(), text.into())),
+    }
+    json(status, &Value::Object(details))
+}
+
+/// An answer that is nothing but a gRPC status.
+fn grpc_status(code: u16, text: &str) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Whole(None));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+    headers.insert(grpc::STATUS, code.into());
+    headers.insert(grpc::MESSAGE, grpc::message(text));
+    response
+}
+
+/// A good gRPC answer with one message.
+pub(crate) fn grpc_message(message: &[u8]) -> Response<AnswerBody> {
+    let trailers = HeaderMap::from_iter([(grpc::STATUS, HeaderValue::from_static("0"))]);
+    let mut response = Response::new(AnswerBody::WithTrailers(Some(grpc::framed(message)), Some(Box::new(trailers))));
+    response.headers_mut().insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+    response
+}
+
 /// No version could answer: 504 for a timeout, else 502.
-pub(crate) fn upstream_failed(table: &Table, route: &Route, id: &RequestId, failed: Failed) -> Response<AnswerBody> {
+pub(crate) fn upstream_failed(
+    wire: Wire,
+    table: &Table,
+    route: &Route,
+    id: &RequestId,
+    failed: Failed,
+) -> Response<AnswerBody> {
     let (cause, sentence, status) = match failed {
         Failed::Cause(Cause::Timeout) => ("timeout".to_owned(), Cause::Timeout.sentence(), StatusCode::GATEWAY_TIMEOUT),
         Failed::Cause(cause) => (cause.as_str().to_owned(), cause.sentence(), StatusCode::BAD_GATEWAY),
         Failed::Status(status) => (format!("status_{}", status.as_u16()), "its server failed", StatusCode::BAD_GATEWAY),
     };
     let (model, version) = (&table.record.model, &route.version);
-    let body = json!({
-        "error": format!("version {version} of model {model}: {sentence}"),
-        "model": model, "version": version, "arm": route.arm.as_str(), "cause": cause, "prediction_id": id,
-    });
-    let mut response = json(status, &body);
+    let details = [
+        ("model", json!(model)),
+        ("version", json!(version)),
+        ("arm", json!(route.arm.as_str())),
+        ("cause", json!(cause)),
+        ("prediction_id", json!(id)),
+    ];
+    let details = details.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+    let text = format!("version {version} of model {model}: {sentence}");
+    let mut response = refused(wire, status, &cause, &text, details);
     mark(response.headers_mut(), route, id);
     response
 }

@@ -3,11 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
-};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use serde_json::Value;
 use serin_schemas::{
@@ -17,15 +13,16 @@ use serin_schemas::{
 
 use crate::{
     answer::{self, Refusal},
-    body::{self, AnswerBody, RequestBody, Taken, Taking, Upload},
+    body::{AnswerBody, Arriving, Listening, RequestBody, Taken, Taking},
     config::span,
     guard::{Called, Guard},
     outputs,
-    path::Target,
+    protocol::{Target, Wire, asks_first, decode::Encoding, grpc, openai},
+    serve::Peer,
     split::{self, Choice, Wanted},
     state::Shared,
     table::{Route, Table},
-    upstream::{self, Cause},
+    upstream::Cause,
 };
 
 /// Names the model where the path does not.
@@ -38,56 +35,96 @@ pub(crate) const ARM: HeaderName = HeaderName::from_static("x-model-arm");
 pub(crate) const PREDICTION_ID: HeaderName = HeaderName::from_static("x-prediction-id");
 /// Event time of a replayed request.
 pub(crate) const EVENT_TIME: HeaderName = HeaderName::from_static("x-serin-event-time");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The caller's own id of the request.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest prediction id that is taken from a caller.
 pub(crate) const LONGEST_ID: usize = 128;
 
+/// The model's name must stand within so many bytes of a body that names it, or within what is kept of bodies.
+const MODEL_WITHIN: usize = 16 << 10;
+
 /// A request that is on its way to a model.
-struct Call<'a> {
-    shared: &'a Arc<Shared>,
-    table: Arc<Table>,
-    method: Method,
-    target: Target<'a>,
-    query: Option<&'a str>,
-    headers: HeaderMap,
-    pin: Option<String>,
-    id: RequestId,
+pub(crate) struct Call<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) method: Method,
+    pub(crate) target: Target<'a>,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) headers: HeaderMap,
+    /// Whether it came over TLS.
+    pub(crate) secure: bool,
+    /// What the first message of a gRPC request says about its model.
+    pub(crate) named: Option<grpc::Named>,
+    pub(crate) pin: Option<String>,
+    pub(crate) id: RequestId,
 }
 
 /// Answers a request that is not for the router itself.
 pub(crate) async fn call(
     shared: &Arc<Shared>,
-    peer: SocketAddr,
+    peer: Peer,
     parts: Parts,
     body: Incoming,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let target = Target::parse(parts.uri.path());
+    let target = Target::parse(parts.uri.path(), &parts.headers, &shared.paths);
     let text = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let model = target.model.or_else(|| text(&MODEL)).ok_or(Refusal::NoModel)?;
+    let mut body = Arriving::new(body);
+    let (body_model, named) = in_body(shared, &target, &mut body).await?;
+    let model = match target.wire {
+        Wire::V1 | Wire::V2 => target.model,
+        Wire::OpenAi | Wire::Grpc | Wire::Plain => text(&MODEL).or(body_model.as_deref()).or(target.model),
+    };
+    let model = model.ok_or(Refusal::NoModel(target.wire))?;
     let table = shared.table(model).ok_or_else(|| Refusal::UnknownModel(model.to_owned()))?;
-    let infers = parts.method == Method::POST && (target.infers || target.model.is_none());
-    let pin = target.version.or_else(|| text(&VERSION)).map(str::to_owned);
+    let infers = parts.method == Method::POST && target.infers;
+    let in_message = named.as_ref().and_then(|named| named.version.as_deref());
+    let pin = target.version.or_else(|| text(&VERSION)).or(in_message).map(str::to_owned);
     let id = prediction_id(&parts.headers)?;
     let stated = stated_time(shared, &parts.headers)?;
+    let mut headers = parts.headers.clone();
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(host) = authority.as_str().parse()
+    {
+        // HTTP/2 has no such header.
+        headers.entry(http::header::HOST).or_insert(host);
+    }
     let mut call = Call {
         shared,
         table,
         method: parts.method.clone(),
         target,
         query: parts.uri.query(),
-        headers: parts.headers.clone(),
+        headers,
+        secure: peer.secure,
+        named,
         pin,
         id,
     };
     if infers {
         let arrived = stated.or_else(|| shared.clock.now()).ok_or(Refusal::NoClock)?;
-        call.infer(peer, body, arrived, stated).await
+        call.infer(peer.address, body, arrived, stated).await
     } else {
-        call.pass(peer, body).await
+        call.pass(peer.address, body).await
     }
+}
+
+/// What the beginning of a body says about its model, if that is where its protocol has it.
+async fn in_body(
+    shared: &Shared,
+    target: &Target<'_>,
+    body: &mut Arriving,
+) -> Result<(Option<String>, Option<grpc::Named>), Refusal> {
+    if !target.model_in_body {
+        return Ok((None, None));
+    }
+    let (most, patience) = (shared.config.limits.keep_body.max(MODEL_WITHIN), span(shared.config.timeouts.request));
+    if target.wire == Wire::Grpc {
+        let named = body.look(most, patience, grpc::named).await?;
+        return Ok((named.as_ref().map(|named| named.model.clone()), named));
+    }
+    Ok((body.look(most, patience, openai::model).await?, None))
 }
 
 /// The prediction id: the caller's own if it sends one, else a new one.
@@ -111,17 +148,22 @@ impl Call<'_> {
     async fn infer(
         &mut self,
         peer: SocketAddr,
-        body: Incoming,
+        body: Arriving,
         arrived: EventTime,
         stated: Option<EventTime>,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let slot = Arc::new(self.shared.slot(arrived).ok_or(Refusal::Overloaded)?);
+        let arrival = self.shared.arrive(arrived);
         let wanted = self.table.reads_request || self.table.record.fallback;
+        let mut body = body;
+        let json = self.read(&mut body).await?;
         let taken = self.take(body, wanted).await?;
-        let json = taken.kept.as_ref().filter(|_| self.table.reads_request).and_then(|kept| outputs::parse(kept));
+        // Only now: a caller who is slow to send must not take the place of one who is not.
+        let slot = Arc::new(arrival.enter().ok_or(Refusal::Overloaded)?);
+        let json = json.or_else(|| self.read_kept(taken.kept.as_ref()?));
         let choice = self.choose(json.as_ref())?;
         let segments = outputs::segments(&self.table.segments, &self.headers, json.as_ref());
-        let called = Called { request_id: self.id.clone(), arrived, stated, segments, _slot: slot };
+        let request = taken.kept.clone().filter(|_| self.target.may_chat());
+        let called = Called { request_id: self.id.clone(), arrived, stated, segments, request, _slot: slot };
         self.prepare(peer);
         let spare = taken.kept.clone().filter(|_| split::may_fall_back(&self.table, &choice));
         let id = self.id.0.clone();
@@ -130,7 +172,7 @@ impl Call<'_> {
             Attempt::Failed(cause) => cause,
         };
         let Some(kept) = spare else {
-            return Ok(answer::upstream_failed(&self.table, &choice.route, &self.id, failed));
+            return Ok(self.failed(&choice.route, failed));
         };
         tracing::debug!(model = %self.table.record.model, version = %choice.route.version, ?failed, "fallback to stable");
         self.fall_back(&called, kept).await
@@ -143,12 +185,12 @@ impl Call<'_> {
         let id = format!("{}.fallback", self.id);
         match self.attempt(called, &choice, taken, id, false).await? {
             Attempt::Answered(answer) => Ok(answer),
-            Attempt::Failed(failed) => Ok(answer::upstream_failed(&self.table, &choice.route, &self.id, failed)),
+            Attempt::Failed(failed) => Ok(self.failed(&choice.route, failed)),
         }
     }
 
     /// Anything else about a model: to stable, or the version asked for; nothing is reported.
-    async fn pass(&mut self, peer: SocketAddr, body: Incoming) -> Result<Response<AnswerBody>, Refusal> {
+    async fn pass(&mut self, peer: SocketAddr, body: Arriving) -> Result<Response<AnswerBody>, Refusal> {
         let route = match &self.pin {
             Some(pin) => self.table.find(pin).ok_or_else(|| self.unknown(pin))?.clone(),
             None => self.table.stable.clone(),
@@ -159,24 +201,52 @@ impl Call<'_> {
         match self.send(&route, taken.body, upload.as_deref()).await {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
-                let body = AnswerBody::passing(incoming, None, false, 0, span(self.shared.config.timeouts.idle));
+                let body = AnswerBody::passing(incoming, None, Listening::default(), self.pause());
                 Ok(self.finish(head, &route, body))
             }
-            Err(_) if upload.as_ref().is_some_and(|upload| upload.too_large()) => Err(Refusal::TooLarge),
-            Err(cause) => Ok(answer::upstream_failed(&self.table, &route, &self.id, Failed::Cause(cause))),
+            Err(cause) => match upload.and_then(|upload| upload.fault()) {
+                Some(fault) => Err(fault.into()),
+                None => Ok(self.failed(&route, Failed::Cause(cause))),
+            },
         }
     }
 
-    async fn take(&self, body: Incoming, wanted: bool) -> Result<Taken, Refusal> {
-        let config = &self.shared.config;
+    /// Reads what can only be read before the body is taken: the first message of a gRPC stream, for segments and keys.
+    async fn read(&self, body: &mut Arriving) -> Result<Option<Value>, Refusal> {
+        if !self.table.reads_request || self.target.wire != Wire::Grpc {
+            return Ok(None);
+        }
+        let (most, patience) = (self.shared.config.limits.keep_body, span(self.shared.config.timeouts.request));
+        let whole = body.look(most, patience, grpc::whole_message).await?;
+        Ok(whole.and_then(|()| Encoding::Grpc.read(body.head())))
+    }
+
+    /// Reads a body that was kept.
+    fn read_kept(&self, kept: &Bytes) -> Option<Value> {
+        if !self.table.reads_request || self.target.wire == Wire::Grpc {
+            return None;
+        }
+        Encoding::of(&self.headers)?.read(kept)
+    }
+
+    async fn take(&self, body: Arriving, wanted: bool) -> Result<Taken, Refusal> {
+        let (limits, timeouts) = (&self.shared.config.limits, &self.shared.config.timeouts);
+        let streams = self.target.both_stream;
         let taking = Taking {
-            limit: config.limits.body,
-            keep: config.limits.keep_body,
-            wanted,
-            pause: span(config.timeouts.request),
-            asks_first: self.headers.contains_key(header::EXPECT),
+            limit: if streams { u64::MAX } else { limits.body },
+            keep: limits.keep_body,
+            wanted: wanted && !streams,
+            whole: span(timeouts.request),
+            pause: if streams { span(timeouts.stream) } else { span(timeouts.request) },
+            upload: (!streams).then(|| span(timeouts.upload)),
+            asks_first: asks_first(&self.headers),
         };
-        body::take(body, taking).await.map_err(Refusal::from)
+        body.take(taking).await.map_err(Refusal::from)
+    }
+
+    /// The answer when a version gave none.
+    fn failed(&self, route: &Route, failed: Failed) -> Response<AnswerBody> {
+        answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed)
     }
 
     fn choose(&self, json: Option<&Value>) -> Result<Choice, Refusal> {
@@ -207,33 +277,6 @@ impl Call<'_> {
         }
     }
 
-    /// The request's headers as an upstream gets them.
-    fn prepare(&mut self, peer: SocketAddr) {
-        let headers = &mut self.headers;
-        upstream::strip_hop_by_hop(headers);
-        for name in [MODEL, VERSION, EVENT_TIME] {
-            headers.remove(name);
-        }
-        if let Some(host) = headers.remove(header::HOST) {
-            headers.entry(FORWARDED_HOST).or_insert(host);
-        }
-        let forwarded = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
-            Some(before) => format!("{before}, {}", peer.ip()),
-            None => peer.ip().to_string(),
-        };
-        if let Ok(value) = HeaderValue::from_str(&forwarded) {
-            headers.insert(FORWARDED_FOR, value);
-        }
-        if let Ok(value) = HeaderValue::from_str(self.id.as_str()) {
-            headers.entry(REQUEST_ID).or_insert_with(|| value.clone());
-            headers.insert(PREDICTION_ID, value);
-        }
-        if self.table.reads_answer() {
-            // Output rules read plain JSON only.
-            headers.remove(header::ACCEPT_ENCODING);
-        }
-    }
-
     /// Calls one version and reports it.
     async fn attempt(
         &self,
@@ -249,11 +292,11 @@ impl Call<'_> {
         }
         let response = match self.send(&choice.route, taken.body, taken.upload.as_deref()).await {
             Ok(response) => response,
-            Err(_) if taken.upload.as_ref().is_some_and(|upload| upload.too_large()) => {
-                guard.abandon();
-                return Err(Refusal::TooLarge);
-            }
             Err(cause) => {
+                if let Some(fault) = taken.upload.and_then(|upload| upload.fault()) {
+                    guard.abandon();
+                    return Err(fault.into());
+                }
                 guard.fail(cause);
                 return Ok(Attempt::Failed(Failed::Cause(cause)));
             }
@@ -265,81 +308,10 @@ impl Call<'_> {
         }
         self.receive(response, guard, &choice.route).await
     }
-
-    /// The answer: whole if it is small, else passing through.
-    async fn receive(&self, response: Response<Incoming>, mut guard: Guard, route: &Route) -> Result<Attempt, Refusal> {
-        let (head, mut incoming) = response.into_parts();
-        let keep = self.shared.config.limits.keep_body;
-        let pause = span(self.shared.config.timeouts.idle);
-        let readable = outputs::readable(&head.headers);
-        let Some(size) = incoming.size_hint().exact().filter(|&size| size <= keep as u64) else {
-            let wanted = readable && self.table.reads_answer();
-            let body = AnswerBody::passing(incoming, Some(guard), wanted, keep, pause);
-            return Ok(Attempt::Answered(self.finish(head, route, body)));
-        };
-        let mut whole = Whole::default();
-        while whole.len < size {
-            let cause = match tokio::time::timeout(pause, incoming.frame()).await {
-                Ok(Some(Ok(frame))) => {
-                    whole.push(frame.into_data().unwrap_or_default());
-                    continue;
-                }
-                Ok(None) => break,
-                Ok(Some(Err(_))) => Cause::Truncated,
-                Err(_) => Cause::Timeout,
-            };
-            guard.fail(cause);
-            return Ok(Attempt::Failed(Failed::Cause(cause)));
-        }
-        let whole = whole.join();
-        guard.complete(readable.then_some(&whole));
-        Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
-    }
-
-    /// Sends the request to a version and waits for the head of its answer.
-    async fn send(
-        &self,
-        route: &Route,
-        body: RequestBody,
-        upload: Option<&Upload>,
-    ) -> Result<Response<Incoming>, Cause> {
-        let version = Some(route.version.as_str()).filter(|_| self.table.versioned_paths);
-        let uri = route.base.join(&self.target.upstream(version, self.query)).map_err(|_| Cause::Connect)?;
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
-        *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = self.headers.clone();
-        if let Ok(version) = HeaderValue::from_str(route.version.as_str()) {
-            request.headers_mut().insert(VERSION, version);
-        }
-        let patience = span(self.shared.config.timeouts.first_byte);
-        let mut response = self.shared.upstreams.request(request);
-        loop {
-            match tokio::time::timeout(patience, &mut response).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(_)) if upload.is_some_and(Upload::failed) => return Err(Cause::ClientClosed),
-                Ok(Err(error)) => return Err(Cause::of(&error)),
-                // The caller still sends, within its own limits of time.
-                Err(_) if upload.is_some_and(|upload| upload.ended().is_none()) => {}
-                Err(_) => return Err(Cause::Timeout),
-            }
-        }
-    }
-
-    /// The answer's head as the caller gets it.
-    fn finish(&self, mut head: http::response::Parts, route: &Route, body: AnswerBody) -> Response<AnswerBody> {
-        upstream::strip_hop_by_hop(&mut head.headers);
-        head.version = Version::HTTP_11;
-        head.extensions.clear();
-        let mut response = Response::from_parts(head, body);
-        answer::mark(response.headers_mut(), route, &self.id);
-        response
-    }
 }
 
 /// How a call of a version ended.
-enum Attempt {
+pub(crate) enum Attempt {
     Answered(Response<AnswerBody>),
     Failed(Failed),
 }
@@ -349,26 +321,4 @@ enum Attempt {
 pub(crate) enum Failed {
     Cause(Cause),
     Status(StatusCode),
-}
-
-/// Pieces of a body; a single one is not copied.
-#[derive(Default)]
-struct Whole {
-    pieces: Vec<Bytes>,
-    len: u64,
-}
-
-impl Whole {
-    fn push(&mut self, piece: Bytes) {
-        self.len += piece.len() as u64;
-        self.pieces.push(piece);
-    }
-
-    fn join(mut self) -> Bytes {
-        match self.pieces.len() {
-            0 => Bytes::new(),
-            1 => self.pieces.remove(0),
-            _ => self.pieces.concat().into(),
-        }
-    }
 }

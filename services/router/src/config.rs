@@ -14,6 +14,10 @@ use crate::upstream::Base;
 pub struct Config {
     /// Where callers connect.
     pub listen: SocketAddr,
+    /// The same over TLS. Left out: not at all.
+    pub tls: Option<TlsConfig>,
+    /// PEM file with the certificates that upstreams' (`https://`) are checked against. Left out: those the system trusts.
+    pub upstream_ca: Option<PathBuf>,
     /// Where operators connect. Beyond loopback it needs `admin_token`.
     pub admin_listen: SocketAddr,
     /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
@@ -46,6 +50,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8000).into(),
+            tls: None,
+            upstream_ca: None,
             admin_listen: ([127, 0, 0, 1], 8001).into(),
             admin_token: String::new(),
             name: "router-0".to_owned(),
@@ -79,17 +85,96 @@ pub enum ClockKind {
 pub struct ModelConfig {
     /// The version that serves while there is no routing table.
     pub stable: Version,
-    /// Base URL of the servers of each version. A URL in a routing table goes first.
-    pub versions: BTreeMap<String, String>,
-    /// Whether the servers want `/versions/<v>` in the path. `KServe`'s do not; Triton's may.
+    /// Where the servers of each version are: a base URL, or more about them. A URL in a routing table goes first.
+    pub versions: BTreeMap<String, VersionServers>,
+    /// Whether the servers want `/versions/<v>` in the path, with the name that the version has here. `KServe`'s do not; Triton's
+    /// may. `path_version` of a version goes first.
     #[serde(default)]
     pub versioned_paths: bool,
+    /// Plain HTTP paths that this model answers, with all below them. The longest path of all models that fits wins.
+    #[serde(default)]
+    pub paths: Vec<String>,
     /// Where segments are found while there is no routing table.
     #[serde(default)]
     pub segments: Vec<SegmentSpec>,
     /// How outputs are found while there is no routing table.
     #[serde(default)]
     pub outputs: Vec<OutputRule>,
+}
+
+/// Where the servers of a version are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VersionServers {
+    /// A base URL.
+    Url(String),
+    /// More about them.
+    Full(ServersConfig),
+}
+
+/// What can be said of the servers of a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServersConfig {
+    /// Base URL: `http://`, `https://`, or `h2c://` for HTTP/2 without TLS.
+    pub url: String,
+    /// Base URL for gRPC, if it has a port of its own.
+    #[serde(default)]
+    pub grpc_url: Option<String>,
+    /// The name that the servers have for the version. Left out: they want none in the path.
+    #[serde(default)]
+    pub path_version: Option<String>,
+}
+
+impl VersionServers {
+    /// The base URL.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Url(url) => url,
+            Self::Full(servers) => &servers.url,
+        }
+    }
+
+    /// The base URL for gRPC, if it is another one.
+    pub fn grpc_url(&self) -> Option<&str> {
+        match self {
+            Self::Url(_) => None,
+            Self::Full(servers) => servers.grpc_url.as_deref(),
+        }
+    }
+
+    /// The name that the servers have for the version, if they want it.
+    pub fn path_version(&self) -> Option<&str> {
+        match self {
+            Self::Url(_) => None,
+            Self::Full(servers) => servers.path_version.as_deref(),
+        }
+    }
+}
+
+impl From<&str> for VersionServers {
+    fn from(url: &str) -> Self {
+        Self::Url(url.to_owned())
+    }
+}
+
+/// The callers' port over TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Where callers connect over TLS.
+    pub listen: SocketAddr,
+    /// PEM file with the certificate, and those between it and the root.
+    pub certificate: PathBuf,
+    /// PEM file with its key.
+    pub key: PathBuf,
+    /// How often both files are looked at. When they changed, new connections get the new certificate.
+    #[serde(default = "reload_every")]
+    pub reload_every: Duration,
+}
+
+fn reload_every() -> Duration {
+    Duration::from_secs(10)
 }
 
 /// Limits of what is taken and kept.
@@ -107,6 +192,8 @@ pub struct Limits {
     pub headers: usize,
     /// Connections of callers at a time; more wait.
     pub connections: usize,
+    /// Requests at a time of one HTTP/2 connection.
+    pub streams: u32,
     /// Inference calls at a time; more are answered 503.
     pub in_flight: usize,
     /// Idle connections kept per upstream.
@@ -125,6 +212,7 @@ impl Default for Limits {
             head: 64 << 10,
             headers: 100,
             connections: 10_000,
+            streams: 200,
             in_flight: 4096,
             idle_per_upstream: 256,
             intake_body: 1 << 20,
@@ -143,8 +231,18 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,
-    /// Until the head of a request, and then each piece of its body, has arrived.
+    /// Until the head of a request has arrived; until a TLS connection stands.
+    pub header: Duration,
+    /// Until a request's body that is kept has arrived, and between two pieces of a larger one.
     pub request: Duration,
+    /// Until all of a larger body has arrived. Not for gRPC streams.
+    pub upload: Duration,
+    /// Between two messages of a gRPC stream, in either direction.
+    pub stream: Duration,
+    /// How long a caller may leave an answer unread; then its connection is cut.
+    pub send: Duration,
+    /// How long a caller's connection is kept with nothing to do.
+    pub keep_alive: Duration,
     /// How long an idle connection to an upstream is kept. Less than the upstream keeps it (uvicorn: 5 s), so that it is never
     /// used while it is being closed.
     pub pool_idle: Duration,
@@ -162,7 +260,12 @@ impl Default for Timeouts {
             connect: Duration::from_secs(1),
             first_byte: Duration::from_secs(30),
             idle: Duration::from_secs(30),
+            header: Duration::from_secs(10),
             request: Duration::from_secs(30),
+            upload: Duration::from_secs(600),
+            stream: Duration::from_secs(600),
+            send: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(75),
             pool_idle: Duration::from_secs(4),
             flush: Duration::from_secs(5),
             settle: Duration::from_secs(60),
@@ -207,6 +310,15 @@ impl Config {
                 problems.push(format!("{name}: must be longer than 0"));
             }
         }
+        if self.tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
+            problems.push("tls.reload_every: must be longer than 0".to_owned());
+        }
+        let mut paths = BTreeMap::new();
+        for (model, path) in self.paths() {
+            if let Some(other) = paths.insert(path.trim_end_matches('/'), model) {
+                problems.push(format!("models.{model}.paths: {path:?} belongs to {other} already"));
+            }
+        }
         self.limits.check(&mut problems);
         self.timeouts.check(&mut problems);
         if self.event_queue == 0 {
@@ -216,16 +328,28 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The models with their plain paths.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.models.iter().flat_map(|(model, known)| known.paths.iter().map(|path| (model.as_str(), path.as_str())))
+    }
+}
+
 impl ModelConfig {
     fn check(&self, model: &str, problems: &mut Vec<String>) {
         if !self.versions.contains_key(self.stable.as_str()) {
             problems
                 .push(format!("models.{model}.stable: version {:?} has no URL under versions", self.stable.as_str()));
         }
-        for (version, url) in &self.versions {
-            if let Err(cause) = Base::parse(url) {
-                problems.push(format!("models.{model}.versions.{version}: {cause}"));
+        for (version, servers) in &self.versions {
+            for url in [Some(servers.url()), servers.grpc_url()].into_iter().flatten() {
+                if let Err(cause) = Base::parse(url) {
+                    problems.push(format!("models.{model}.versions.{version}: {cause}"));
+                }
             }
+        }
+        for path in self.paths.iter().filter(|path| !path.starts_with('/')) {
+            problems.push(format!("models.{model}.paths: {path:?} must start with a slash"));
         }
     }
 }
@@ -235,6 +359,7 @@ impl Limits {
         let counts = [
             ("headers", self.headers),
             ("connections", self.connections),
+            ("streams", self.streams as usize),
             ("in_flight", self.in_flight),
             ("intake_body", self.intake_body),
             ("intake_batch", self.intake_batch),
@@ -256,7 +381,12 @@ impl Timeouts {
             ("connect", self.connect),
             ("first_byte", self.first_byte),
             ("idle", self.idle),
+            ("header", self.header),
             ("request", self.request),
+            ("upload", self.upload),
+            ("stream", self.stream),
+            ("send", self.send),
+            ("keep_alive", self.keep_alive),
             ("pool_idle", self.pool_idle),
             ("flush", self.flush),
         ];
@@ -290,7 +420,7 @@ mod tests {
           - admin_listen: 0.0.0.0:8001 is not loopback; set admin_token, or listen on 127.0.0.1
           - name: must have 1 to 200 characters, and differ between routers
           - models.flights.stable: version "v9" has no URL under versions
-          - models.flights.versions.v1: "ftp://nowhere" is not the base URL of an upstream (the scheme must be http); write http://host:port
+          - models.flights.versions.v1: "ftp://nowhere" is not the base URL of an upstream (the scheme must be http, https or h2c); write http://host:port
           - heartbeat_every: must be longer than 0
           - limits.head: must be at least 8192
           - timeouts.connect: must be longer than 0

@@ -1,7 +1,12 @@
 //! One event per call and version, whatever happens: the guard is dropped in the end, and reports if nobody did before.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serin_schemas::{
     ids::{EventTime, RequestId},
@@ -11,7 +16,9 @@ use serin_schemas::{
 use crate::{
     body::Upload,
     events::About,
+    llm::Reply,
     outputs,
+    protocol::{decode::Encoding, grpc},
     split::Choice,
     state::{Shared, Slot},
     table::Table,
@@ -28,6 +35,8 @@ pub(crate) struct Called {
     pub(crate) stated: Option<EventTime>,
     /// Values of the segment dimensions.
     pub(crate) segments: BTreeMap<String, String>,
+    /// Body of the request, if it was kept and the answer is held against it.
+    pub(crate) request: Option<Bytes>,
     /// Holds the call's place among those in flight.
     pub(crate) _slot: Arc<Slot>,
 }
@@ -44,6 +53,7 @@ pub(crate) struct Guard {
     started: Instant,
     upload: Option<Arc<Upload>>,
     headers: HeaderMap,
+    reply: Option<Reply>,
 }
 
 impl Guard {
@@ -84,6 +94,7 @@ impl Guard {
             started: Instant::now(),
             upload: None,
             headers: HeaderMap::new(),
+            reply: None,
         }
     }
 
@@ -97,9 +108,39 @@ impl Guard {
         if let Some(prediction) = &mut self.prediction {
             prediction.status = Some(i32::from(status.as_u16()));
         }
-        if !self.table.outputs.is_empty() {
+        if !self.table.outputs.is_empty() || self.called.request.is_some() {
             self.headers = headers.clone();
         }
+        // An answer that is nothing but a status has it here, not behind its body.
+        if grpc::is(headers)
+            && let Some(code) = grpc::status(headers)
+        {
+            self.grpc_status(code);
+        }
+    }
+
+    /// gRPC tells how a call ended behind the answer; HTTP's status says nothing.
+    pub(crate) fn grpc_status(&mut self, code: u16) {
+        if let Some(prediction) = &mut self.prediction {
+            let status = grpc::http_status(code);
+            prediction.status = Some(i32::from(status));
+            prediction.error = (status >= 500).then(|| format!("grpc_{}", grpc::name(code)));
+        }
+    }
+
+    /// What a language model's answer was like.
+    pub(crate) fn heard(&mut self, reply: Reply) {
+        self.reply = Some(reply);
+    }
+
+    /// Body of the request, if it was kept and the answer is held against it.
+    pub(crate) fn request(&self) -> Option<&[u8]> {
+        self.called.request.as_deref()
+    }
+
+    /// Time since the end of the request.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.upload.as_ref().and_then(|upload| upload.ended()).unwrap_or(self.started).elapsed()
     }
 
     /// The answer is complete. `body` is what was kept of it: all or nothing.
@@ -107,12 +148,19 @@ impl Guard {
         let Some(mut prediction) = self.prediction.take() else { return };
         let status = prediction.status.unwrap_or_default();
         if status >= 500 {
-            prediction.error = Some(format!("status_{status}"));
+            prediction.error.get_or_insert_with(|| format!("status_{status}"));
         } else if (200..300).contains(&status) {
+            if self.reply.is_none() && self.called.request.is_some() {
+                let answer = body.and_then(|body| Encoding::of(&self.headers)?.read(body));
+                self.reply = answer.as_ref().map(Reply::of_json);
+            }
             let found = outputs::read(&self.table.outputs, &self.headers, body);
             prediction.outputs = found.numbers;
             prediction.classes = found.classes;
             prediction.invalid_output = found.invalid.map(str::to_owned);
+            if let Some(Err(broken)) = self.reply.as_ref().map(Reply::check) {
+                prediction.error = Some(broken.as_str().to_owned());
+            }
         }
         self.report(prediction);
     }
@@ -130,9 +178,20 @@ impl Guard {
     }
 
     fn report(&self, mut prediction: Prediction) {
-        let start = self.upload.as_ref().and_then(|upload| upload.ended()).unwrap_or(self.started);
-        let took = start.elapsed();
+        let took = self.elapsed();
         prediction.latency_us = Some(crate::clock::micros(took));
+        if let Some(reply) = &self.reply {
+            reply.outputs(
+                self.request(),
+                |name, number| {
+                    prediction.outputs.insert(name.to_owned(), number);
+                },
+                |name, class| {
+                    prediction.classes.insert(name.to_owned(), class.to_owned());
+                },
+            );
+            self.shared.metrics.heard(&prediction, reply);
+        }
         self.shared.metrics.answered(&prediction, took);
         let about =
             About { id: &self.event_id, subject: self.table.record.model.as_str(), arrived: self.called.arrived };

@@ -1,11 +1,11 @@
-//! The router: an HTTP data plane in front of model servers.
+//! The router: an HTTP and gRPC data plane in front of model servers.
 //!
 //! It splits the calls of a model between versions as the newest routing table says, passes requests and answers through,
 //! and writes one event per call and version to the log, off the hot path. When the log, the controller or an upstream
 //! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
 //!
-//! The parts: [`Config`]; tables and the split, pure (`table`, `split`, `outputs`, `path`); the call (`serve`, `call`, `body`,
-//! `guard`, `upstream`); what goes to the log (`events`, `intake`); what comes from it (`consumer`, `disk`); operators (`admin`,
+//! The parts: [`Config`]; tables and the split, pure (`table`, `split`, `outputs`); what requests and answers say, pure
+//! (`protocol`, `llm`); the call (`serve`, `call`, `exchange`, `body`, `guard`, `upstream`); what goes to the log (`events`, `intake`); what comes from it (`consumer`, `disk`); operators (`admin`,
 //! `switch`).
 //!
 //! Invariants:
@@ -23,11 +23,13 @@ mod config;
 mod consumer;
 mod disk;
 mod events;
+mod exchange;
 mod guard;
 mod intake;
+mod llm;
 pub mod metrics;
 mod outputs;
-mod path;
+mod protocol;
 mod router;
 mod serve;
 mod split;
@@ -37,6 +39,10 @@ mod table;
 mod upstream;
 
 pub use clock::TimeSource;
-pub use config::{ClockKind, Config, ConfigError, Limits, ModelConfig, Timeouts};
+pub use config::{
+    ClockKind, Config, ConfigError, Limits, ModelConfig, ServersConfig, Timeouts, TlsConfig, VersionServers,
+};
 pub use router::{Router, RouterHandle, Seams, StartError};
+pub use serve::tls::CertificateError;
 pub use state::Chance;
+pub use upstream::RootsError;

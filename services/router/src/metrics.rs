@@ -8,6 +8,8 @@ use opentelemetry::{
 };
 use serin_schemas::records::{Arm, Prediction};
 
+use crate::llm::Reply;
+
 /// Answers of versions: labels `model`, `version`, `arm`, `code_class` (`2xx` ..., or `none`).
 pub const REQUESTS: &str = "serin_router_requests_total";
 /// From the last byte of a request to the last byte of its answer, in seconds: labels `model`, `version`, `arm`.
@@ -28,11 +30,24 @@ pub const APPLY: &str = "serin_router_apply_seconds";
 pub const TABLES: &str = "serin_router_tables_total";
 /// Feedback and events taken over HTTP: labels `door` (`feedback`, `events`) and `outcome` (`accepted`, `refused`, `failed`).
 pub const INTAKE: &str = "serin_router_intake_total";
+/// From the end of a request to the first chunk of a language model's stream, in seconds: labels `model`, `version`, `arm`.
+pub const FIRST_CHUNK: &str = "serin_router_time_to_first_chunk_seconds";
+/// Mean time between two chunks of such a stream, in seconds: labels `model`, `version`, `arm`.
+pub const PER_CHUNK: &str = "serin_router_time_per_output_chunk_seconds";
+/// Tokens of such an answer: labels `model`, `version`, `arm`.
+pub const OUTPUT_TOKENS: &str = "serin_router_output_tokens";
+/// Looks at a changed certificate of the TLS port: label `outcome` (`loaded`, `unusable`).
+pub const CERTIFICATES: &str = "serin_router_certificates_total";
 
 /// Upper bounds of latency buckets, in seconds.
 const LATENCY: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Upper bounds of the buckets of [`APPLY`], in seconds; the target is 10 ms.
 const APPLYING: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0];
+
+/// Upper bounds of the buckets of [`PER_CHUNK`], in seconds.
+const CHUNKS: [f64; 10] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 2.0];
+/// Upper bounds of the buckets of [`OUTPUT_TOKENS`].
+const TOKENS: [f64; 10] = [1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0];
 
 /// The instruments.
 #[derive(Debug)]
@@ -47,6 +62,10 @@ pub(crate) struct Metrics {
     apply: Histogram<f64>,
     tables: Counter<u64>,
     intake: Counter<u64>,
+    first_chunk: Histogram<f64>,
+    per_chunk: Histogram<f64>,
+    output_tokens: Histogram<f64>,
+    certificates: Counter<u64>,
 }
 
 impl Metrics {
@@ -67,6 +86,14 @@ impl Metrics {
             apply: histogram(APPLY, "From a routing record on the log to its use", &APPLYING),
             tables: counter(TABLES, "Routing records by outcome"),
             intake: counter(INTAKE, "Feedback and events taken over HTTP"),
+            first_chunk: histogram(FIRST_CHUNK, "From the end of a request to the first chunk of a stream", &LATENCY),
+            per_chunk: histogram(PER_CHUNK, "Mean time between two chunks of a stream", &CHUNKS),
+            output_tokens: meter
+                .f64_histogram(OUTPUT_TOKENS)
+                .with_description("Tokens of an answer of a language model")
+                .with_boundaries(TOKENS.to_vec())
+                .build(),
+            certificates: counter(CERTIFICATES, "Looks at a changed certificate by outcome"),
         }
     }
 
@@ -88,6 +115,29 @@ impl Metrics {
         self.dropped.add(0, &[model.clone(), arm.clone()]);
         let class = KeyValue::new("code_class", code_class(prediction.status));
         self.requests.add(1, &[model, version, arm, class]);
+    }
+
+    /// An answer of a language model.
+    pub(crate) fn heard(&self, prediction: &Prediction, reply: &Reply) {
+        let labels = [
+            KeyValue::new("model", prediction.model.0.clone()),
+            KeyValue::new("version", prediction.version.0.clone()),
+            KeyValue::new("arm", prediction.arm.as_str()),
+        ];
+        if let Some(first) = reply.time_to_first_chunk() {
+            self.first_chunk.record(first.as_secs_f64(), &labels);
+        }
+        if let Some(gap) = reply.time_per_chunk() {
+            self.per_chunk.record(gap.as_secs_f64(), &labels);
+        }
+        if let Some(tokens) = reply.output_tokens() {
+            self.output_tokens.record(tokens as f64, &labels);
+        }
+    }
+
+    /// A changed certificate was looked at.
+    pub(crate) fn certificate(&self, outcome: &'static str) {
+        self.certificates.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
     /// The router turned a request away.

@@ -8,6 +8,8 @@ use http::{HeaderMap, header};
 use serde_json::Value;
 use serin_rollout::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec, StickyKey};
 
+use crate::protocol::decode::Encoding;
+
 /// Longest class, segment value or key that is kept, in bytes.
 const LONGEST: usize = 128;
 
@@ -18,56 +20,6 @@ pub(crate) struct Outputs {
     pub(crate) classes: BTreeMap<String, String>,
     /// Why nobody can use the answer; the first reason in the order of the rules.
     pub(crate) invalid: Option<&'static str>,
-}
-
-/// A JSON body, read tolerantly: Python servers write `NaN`, which is no JSON but says exactly what is wrong.
-pub(crate) fn parse(body: &[u8]) -> Option<Value> {
-    match serde_json::from_slice(body) {
-        Ok(value) => Some(value),
-        Err(_) => serde_json::from_slice(&quote_non_numbers(body)?).ok(),
-    }
-}
-
-/// Puts quotes around `NaN`, `Infinity` and `-Infinity` outside of texts; `None` if there are none.
-fn quote_non_numbers(body: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(body.len() + 16);
-    let (mut at, mut in_text, mut changed) = (0, false, false);
-    while at < body.len() {
-        let rest = &body[at..];
-        let word = [b"NaN".as_slice(), b"-Infinity", b"Infinity"].into_iter().find(|word| rest.starts_with(word));
-        match (in_text, word) {
-            (false, Some(word)) => {
-                out.push(b'"');
-                out.extend_from_slice(word);
-                out.push(b'"');
-                at += word.len();
-                changed = true;
-                continue;
-            }
-            (true, _) if rest[0] == b'\\' && rest.len() > 1 => {
-                out.extend_from_slice(&rest[..2]);
-                at += 2;
-                continue;
-            }
-            _ => {}
-        }
-        if rest[0] == b'"' {
-            in_text = !in_text;
-        }
-        out.push(rest[0]);
-        at += 1;
-    }
-    changed.then_some(out)
-}
-
-/// Whether an answer's body can be read for outputs: JSON, not compressed, not a stream of events.
-pub(crate) fn readable(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let json = text(header::CONTENT_TYPE).is_none_or(|kind| {
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json")
-    });
-    json && text(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"))
 }
 
 /// Applies output rules to a good answer. `body` is `None` when it was not kept: rules that need it are then left out,
@@ -84,7 +36,7 @@ pub(crate) fn read(rules: &[OutputRule], headers: &HeaderMap, body: Option<&[u8]
         read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
         return outputs;
     }
-    if let Some(answer) = parse(body) {
+    if let Some(answer) = Encoding::of(headers).and_then(|encoding| encoding.read(body)) {
         read_rules(&mut outputs, rules.iter(), headers, &answer);
     } else {
         outputs.invalid = Some("unparsable");
@@ -298,12 +250,6 @@ mod tests {
         let long = format!(r#"{{"predictions":[{{"label":"{}"}}]}}"#, "é".repeat(500));
         let outputs = read(&rules, &headers, Some(long.as_bytes()));
         assert_eq!(outputs.classes["score"].len(), LONGEST);
-    }
-
-    #[test]
-    fn non_numbers_inside_of_texts_stay() {
-        let value = parse(br#"{"a":"NaN \" Infinity","b":NaN}"#).unwrap();
-        assert_eq!(value, json!({"a": "NaN \" Infinity", "b": "NaN"}));
     }
 
     #[test]

@@ -30,11 +30,15 @@ use crate::{
     disk,
     events::Events,
     metrics::Metrics,
-    serve,
+    protocol::Paths,
+    serve::{
+        self, Door,
+        tls::{Certificate, CertificateError},
+    },
     state::{Chance, Flying, Shared},
     switch::Switch,
     table::{Lease, Table, Tables},
-    upstream,
+    upstream::{RootsError, Upstreams},
 };
 
 /// A router could not start.
@@ -53,6 +57,12 @@ pub enum StartError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The certificate of the TLS port cannot be used.
+    #[error("{0}")]
+    Certificate(#[from] CertificateError),
+    /// Upstreams' certificates could not be checked.
+    #[error("upstream_ca: {0}")]
+    Roots(#[from] RootsError),
     /// The folder for tables and switch cannot be used.
     #[error("data_dir: {folder} cannot be created ({cause}); set a folder this process may write")]
     Folder {
@@ -92,6 +102,7 @@ pub struct Router;
 pub struct RouterHandle {
     shared: Arc<Shared>,
     data_addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
     admin_addr: SocketAddr,
     stop_serving: watch::Sender<Option<Duration>>,
     serving: JoinHandle<()>,
@@ -112,9 +123,15 @@ impl Router {
         fs::create_dir_all(&config.data_dir)
             .map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
         let data = bind("listen", config.listen).await?;
+        let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
+        let tls = match &config.tls {
+            Some(tls) => Some(bind("tls.listen", tls.listen).await?),
+            None => None,
+        };
+        let tls_addr = tls.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = bind("admin_listen", config.admin_listen).await?;
         let incarnation = seams.time.wall().0;
-        let shared = Arc::new(shared(config, seams, incarnation));
+        let shared = Arc::new(shared(config, seams, incarnation)?);
         let (data_addr, admin_addr) =
             (address(&data, shared.config.listen), address(&admin, shared.config.admin_listen));
 
@@ -130,19 +147,36 @@ impl Router {
         }
 
         let (stop_serving, stop) = watch::channel(None);
-        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), data, stop));
+        let mut doors = vec![Door { listener: data, tls: None }];
+        if let (Some(listener), Some(certificate)) = (tls, &certificate) {
+            doors.push(Door { listener, tls: Some(Arc::clone(&certificate.current)) });
+        }
+        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), doors, stop));
         let routes = admin::routes(Arc::clone(&shared));
         let mut background = vec![tokio::spawn(async move {
             if let Err(error) = axum::serve(admin, routes).await {
                 tracing::error!(%error, "the admin port stopped");
             }
         })];
+        if let (Some(certificate), Some(config)) = (certificate, shared.config.tls.clone()) {
+            background.push(tokio::spawn(certificate.watch(config, Arc::clone(&shared.metrics))));
+        }
         if !shared.clock.is_replay() {
             background.push(tokio::spawn(heartbeats(Arc::clone(&shared))));
         }
         tracing::info!(%data_addr, %admin_addr, name = %shared.config.name, "router started");
         let consumer = Some(consumer);
-        Ok(RouterHandle { shared, data_addr, admin_addr, stop_serving, serving, background, stop_consumer, consumer })
+        Ok(RouterHandle {
+            shared,
+            data_addr,
+            tls_addr,
+            admin_addr,
+            stop_serving,
+            serving,
+            background,
+            stop_consumer,
+            consumer,
+        })
     }
 }
 
@@ -155,15 +189,17 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-fn shared(config: Config, seams: Seams, incarnation: i64) -> Shared {
+fn shared(config: Config, seams: Seams, incarnation: i64) -> Result<Shared, StartError> {
     let started = seams.time.steady();
     let clock = Arc::new(Clock::new(seams.time, config.clock == ClockKind::Replay));
     let metrics = Arc::new(Metrics::new());
-    Shared {
+    let upstreams = Upstreams::new(&config)?;
+    Ok(Shared {
         tables: ArcSwap::from_pointee(first_tables(&config)),
         events: Events::new(&config.name, incarnation, Arc::clone(&clock), Arc::clone(&metrics)),
         switch: Switch::open(&config.data_dir),
-        upstreams: upstream::client(&config),
+        upstreams,
+        paths: Paths::new(config.paths().map(|(model, path)| (path, model))),
         calls: Arc::new(Semaphore::new(config.limits.in_flight)),
         chance: seams.chance,
         flying: Arc::new(Flying::default()),
@@ -173,7 +209,7 @@ fn shared(config: Config, seams: Seams, incarnation: i64) -> Shared {
         clock,
         metrics,
         config,
-    }
+    })
 }
 
 /// What is known before the log is: the configuration, and over it what is on disk, unconfirmed.
@@ -211,6 +247,11 @@ impl RouterHandle {
     /// Where callers connect.
     pub fn data_addr(&self) -> SocketAddr {
         self.data_addr
+    }
+
+    /// Where callers connect over TLS.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
     }
 
     /// Where operators connect.

@@ -18,6 +18,7 @@ use crate::{
     config::{Config, ModelConfig},
     events::Events,
     metrics::Metrics,
+    protocol::Paths,
     switch::Switch,
     table::{Table, Tables},
     upstream::Upstreams,
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) switch: Switch,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) upstreams: Upstreams,
+    /// The models of plain paths.
+    pub(crate) paths: Paths,
     pub(crate) chance: Chance,
     pub(crate) calls: Arc<Semaphore>,
     pub(crate) flying: Arc<Flying>,
@@ -75,21 +78,44 @@ impl Shared {
         Err("the routing log has not been read to its end yet".to_owned())
     }
 
-    /// A place among the calls in flight; `None` when there are too many.
-    pub(crate) fn slot(self: &Arc<Self>, at: EventTime) -> Option<Slot> {
-        let permit = Arc::clone(&self.calls).try_acquire_owned().ok()?;
+    /// A call has arrived: in replay mode the clock waits for it from now on.
+    pub(crate) fn arrive(self: &Arc<Self>, at: EventTime) -> Arrival {
         let flying = self.clock.is_replay().then(|| {
             self.flying.start(at);
-            (Arc::clone(&self.flying), at)
+            InFlight(Arc::clone(&self.flying), at)
         });
+        Arrival { flying, metrics: Arc::clone(&self.metrics), calls: Arc::clone(&self.calls) }
+    }
+}
+
+/// A call that has arrived, and has no place among those in flight yet.
+pub(crate) struct Arrival {
+    flying: Option<InFlight>,
+    metrics: Arc<Metrics>,
+    calls: Arc<Semaphore>,
+}
+
+impl Arrival {
+    /// A place among the calls in flight; `None` when there are too many.
+    pub(crate) fn enter(self) -> Option<Slot> {
+        let permit = self.calls.try_acquire_owned().ok()?;
         self.metrics.in_flight.add(1, &[]);
-        Some(Slot { flying, metrics: Arc::clone(&self.metrics), _permit: permit })
+        Some(Slot { _flying: self.flying, metrics: self.metrics, _permit: permit })
+    }
+}
+
+/// A call that the replay clock waits for.
+struct InFlight(Arc<Flying>, EventTime);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.end(self.1);
     }
 }
 
 /// The place of one call among those in flight.
 pub(crate) struct Slot {
-    flying: Option<(Arc<Flying>, EventTime)>,
+    _flying: Option<InFlight>,
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
@@ -97,9 +123,6 @@ pub(crate) struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.metrics.in_flight.add(-1, &[]);
-        if let Some((flying, at)) = &self.flying {
-            flying.end(*at);
-        }
     }
 }
 

@@ -12,7 +12,10 @@ use serin_schemas::{
 };
 use serin_sketches::hash::{BUCKETS, Salt};
 
-use crate::{config::ModelConfig, upstream::Base};
+use crate::{
+    config::{ModelConfig, VersionServers},
+    upstream::Base,
+};
 
 /// A routing table cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +50,25 @@ pub(crate) struct Route {
     pub(crate) version: Version,
     pub(crate) arm: Arm,
     pub(crate) base: Base,
+    /// Where its servers speak gRPC, if not there.
+    pub(crate) grpc: Option<Base>,
+    /// The name that its servers have for the version, if they want it in paths and gRPC messages.
+    pub(crate) path_version: Option<String>,
+}
+
+impl Route {
+    /// The route of a version that is served at `url`, with what the configuration knows of its servers.
+    fn at(version: &Version, arm: Arm, url: &str, known: Option<&ModelConfig>) -> Result<Self, String> {
+        let servers = known.and_then(|known| known.versions.get(version.as_str()));
+        let named = known.filter(|known| known.versioned_paths).map(|_| version.0.clone());
+        Ok(Self {
+            version: version.clone(),
+            arm,
+            base: Base::parse(url)?,
+            grpc: servers.and_then(VersionServers::grpc_url).map(Base::parse).transpose()?,
+            path_version: servers.and_then(VersionServers::path_version).map(str::to_owned).or(named),
+        })
+    }
 }
 
 /// How the traffic of one model is split.
@@ -68,7 +90,6 @@ pub(crate) struct Table {
     pub(crate) outputs: Vec<OutputRule>,
     /// Versions that can be asked for besides those of the routes.
     pub(crate) others: Vec<Route>,
-    pub(crate) versioned_paths: bool,
     /// Whether segments or the sticky key are in request bodies.
     pub(crate) reads_request: bool,
     /// Microseconds from the log to its use.
@@ -95,7 +116,6 @@ impl Table {
             salt: Salt::new(record.salt.as_bytes()),
             reads_request: reads_request(sticky.as_ref(), &segments),
             others: others(known),
-            versioned_paths: known.is_some_and(|known| known.versioned_paths),
             canary_end: routes.canary_share,
             control_end: routes.canary_share + routes.control_share,
             stable: routes.stable,
@@ -180,9 +200,7 @@ fn reads_request(sticky: Option<&StickyKey>, segments: &[SegmentSpec]) -> bool {
 fn others(known: Option<&ModelConfig>) -> Vec<Route> {
     let versions = known.into_iter().flat_map(|known| &known.versions);
     versions
-        .filter_map(|(version, url)| {
-            Some(Route { version: version.as_str().into(), arm: Arm::Stable, base: Base::parse(url).ok()? })
-        })
+        .filter_map(|(version, servers)| Route::at(&version.as_str().into(), Arm::Stable, servers.url(), known).ok())
         .collect()
 }
 
@@ -204,7 +222,7 @@ impl Routes {
             let share = u16::try_from(route.share).ok().filter(|&share| share <= BUCKETS);
             let share = share.ok_or_else(|| TableError(format!("a share of {} is not in 0..=10000", route.share)))?;
             total += i64::from(share);
-            let compiled = Route { version: route.version.clone(), arm: route.arm, base: base(route, known)? };
+            let compiled = compile_route(route, known)?;
             if arms.insert(route.arm, (compiled, share)).is_some() {
                 return Err(TableError(format!("it has two routes for the {} arm", route.arm.as_str())));
             }
@@ -220,16 +238,16 @@ impl Routes {
     }
 }
 
-/// Where a route's version is served: by the table, else by the configuration.
-fn base(route: &serin_schemas::records::Route, known: Option<&ModelConfig>) -> Result<Base, TableError> {
-    let configured = known.and_then(|known| known.versions.get(route.version.as_str()));
-    let url = route.url.as_ref().or(configured).ok_or_else(|| {
+/// A route, whose version is served where the table says, else where the configuration says.
+fn compile_route(route: &serin_schemas::records::Route, known: Option<&ModelConfig>) -> Result<Route, TableError> {
+    let configured = known.and_then(|known| known.versions.get(route.version.as_str())).map(VersionServers::url);
+    let url = route.url.as_deref().or(configured).ok_or_else(|| {
         TableError(format!(
             "version {:?} has no URL, neither in the table nor under `models` of the router's configuration",
             route.version.as_str()
         ))
     })?;
-    Base::parse(url).map_err(TableError)
+    Route::at(&route.version, route.arm, url, known).map_err(TableError)
 }
 
 #[cfg(test)]

@@ -66,3 +66,22 @@ async fn events_of_model_servers_go_through_intake() {
     let bad = bench.post("/v1/events", &[], r#"{"prediction_id":"x","model":"flights"}"#).await;
     assert_eq!(bad.json()["problems"][0], "[0]: missing field `version`");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seldon_s_feedback_is_on_the_log_too() {
+    let bench = Bench::start(config()).await;
+    let one = r#"{"request":{"data":{"ndarray":[[1,2]]}},"response":{"meta":{"puid":"s1"}},"reward":1.0,
+        "truth":{"data":{"names":["delay"],"ndarray":[[12.5]]}}}"#;
+    for path in ["/api/v1.0/feedback", "/seldon/models/flights/api/v1.0/feedback"] {
+        let got = bench.post(path, &[], one).await;
+        assert_eq!((got.status, got.json()["accepted"].clone()), (StatusCode::ACCEPTED, 1.into()));
+    }
+    let batch = r#"[{"response":{"meta":{"puid":"s2"}},"truth":{"strData":"late"}},{"response":{"meta":{"puid":"s3"}},"reward":0}]"#;
+    assert_eq!(bench.post("/api/v1.0/feedback", &[], batch).await.status, StatusCode::ACCEPTED);
+    let found = Events::read(&bench.log).feedback();
+    let of = |id: &str| found.iter().find(|found| found.request_id.as_str() == id).unwrap();
+    assert_eq!((found.len(), of("s1").values["reward"], of("s1").values["delay"]), (4, 1.0, 12.5));
+    assert_eq!((of("s2").classes["label"].as_str(), of("s3").values["reward"]), ("late", 0.0));
+    let got = bench.post("/api/v1.0/feedback", &[], r#"{"response":{"meta":{"puid":"s4"}}}"#).await;
+    assert_eq!(got.status, StatusCode::BAD_REQUEST, "it says nothing");
+}

@@ -110,9 +110,15 @@ fn moody(away: bool) -> Arc<Moody> {
 fn known(server: &Server) -> (serin_router::Config, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = serin_router::Config { data_dir: folder.path().to_owned(), ..config() };
-    let versions = [("v1".to_owned(), server.url())].into();
-    let model =
-        ModelConfig { stable: "v1".into(), versions, versioned_paths: false, segments: vec![], outputs: vec![] };
+    let versions = [("v1".to_owned(), server.url().as_str().into())].into();
+    let model = ModelConfig {
+        stable: "v1".into(),
+        versions,
+        versioned_paths: false,
+        paths: vec![],
+        segments: vec![],
+        outputs: vec![],
+    };
     config.models.insert("flights".into(), model);
     (config, folder)
 }

@@ -17,9 +17,15 @@ async fn two() -> (Server, Server) {
 
 fn known(stable: &Server) -> Config {
     let mut config = config();
-    let versions = [("v1".to_owned(), stable.url())].into();
-    let model =
-        ModelConfig { stable: "v1".into(), versions, versioned_paths: false, segments: vec![], outputs: vec![] };
+    let versions = [("v1".to_owned(), stable.url().as_str().into())].into();
+    let model = ModelConfig {
+        stable: "v1".into(),
+        versions,
+        versioned_paths: false,
+        paths: vec![],
+        segments: vec![],
+        outputs: vec![],
+    };
     config.models.insert("flights".into(), model);
     config
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 pub(crate) use futures_body::ChannelBody;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, Version};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -25,6 +25,7 @@ use tokio::{
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) path: String,
+    pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -42,11 +43,18 @@ pub(crate) struct Says {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
     pub(crate) delay: Duration,
+    pub(crate) headers: HeaderMap,
 }
 
 impl Says {
     pub(crate) fn ok(body: impl Into<Bytes>) -> Self {
-        Self { status: 200, body: body.into(), delay: Duration::ZERO }
+        Self { status: 200, body: body.into(), delay: Duration::ZERO, headers: HeaderMap::new() }
+    }
+
+    /// The same with a header.
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+        self
     }
 
     /// An Open Inference Protocol answer with one probability.
@@ -95,12 +103,65 @@ async fn answer(says: &Says, seen: &Mutex<Vec<Seen>>, request: Request<Incoming>
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let path = parts.uri.path_and_query().unwrap().to_string();
-    seen.lock().unwrap().push(Seen { path, headers: parts.headers, body });
+    seen.lock().unwrap().push(Seen { path, version: parts.version, headers: parts.headers, body });
     tokio::time::sleep(says.delay).await;
     let mut response = Response::new(Full::new(says.body.clone()));
     *response.status_mut() = http::StatusCode::from_u16(says.status).unwrap();
     response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response.headers_mut().extend(says.headers.clone());
     response
+}
+
+/// A server over TLS, with the certificate and key of this folder; it answers `{}`.
+pub(crate) async fn tls_server(folder: &std::path::Path) -> SocketAddr {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+    let chain = vec![CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust it leaves.
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = service_fn(|_: Request<Incoming>| async {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}"))))
+                });
+                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+/// A server that writes these bytes after the head of a request, waits until they are read, and resets the connection.
+pub(crate) async fn reset_after(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut request = vec![0; 65536];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                stream.set_zero_linger().unwrap();
+            });
+        }
+    });
+    address
 }
 
 /// A bad model server: after the head of a request it writes these bytes, then hangs or closes.

@@ -3,6 +3,8 @@
 //! Entries are checked all at once and taken all or none; a caller that gets no 202 sends the same again, which is safe: the
 //! same revision of feedback replaces itself, and intake drops a model server's event that it already has.
 
+mod seldon;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use http::{Response, StatusCode};
@@ -13,6 +15,8 @@ use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RequestId, RolloutId, Span, Version},
     records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
 };
+
+use seldon::SeldonIn;
 
 use crate::{
     answer,
@@ -143,17 +147,25 @@ enum Batch<T> {
 /// `POST /v1/feedback`.
 pub(crate) async fn feedback(shared: &Arc<Shared>, body: Incoming) -> Response<AnswerBody> {
     let now = Now::of(&shared.clock);
+    door(shared, body, "feedback", move |entry: FeedbackIn| entry.check(now), send_feedback).await
+}
+
+/// `POST /api/v1.0/feedback`: Seldon's format.
+pub(crate) async fn seldon_feedback(shared: &Arc<Shared>, body: Incoming) -> Response<AnswerBody> {
+    let now = Now::of(&shared.clock);
     door(
         shared,
         body,
         "feedback",
-        move |entry: FeedbackIn| entry.check(now),
-        |events, feedback: &Feedback| {
-            let id = uuid::Uuid::now_v7().to_string();
-            events.feedback(feedback.clone(), &About { id: &id, subject: "", arrived: feedback.observed_at })
-        },
+        move |entry: SeldonIn| entry.into_ours().and_then(|entry| entry.check(now)),
+        send_feedback,
     )
     .await
+}
+
+fn send_feedback(events: &crate::events::Events, feedback: &Feedback) -> Result<(), SendError> {
+    let id = uuid::Uuid::now_v7().to_string();
+    events.feedback(feedback.clone(), &About { id: &id, subject: "", arrived: feedback.observed_at })
 }
 
 /// `POST /v1/events`.

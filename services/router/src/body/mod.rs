@@ -1,0 +1,50 @@
+//! Bodies on their way through.
+
+mod answer;
+mod request;
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::time::Sleep;
+
+pub(crate) use answer::{AnswerBody, Listening};
+pub(crate) use request::{Arriving, BodyError, RequestBody, Taken, Taking, Upload, collect};
+
+/// A deadline that each piece of a body pushes on, up to a last one. The timer is made only when a piece lets one wait.
+pub(crate) struct Pause {
+    span: Duration,
+    last: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    running: bool,
+}
+
+impl Pause {
+    pub(crate) fn new(span: Duration) -> Self {
+        Self { span, last: None, timer: None, running: false }
+    }
+
+    /// The same, but all pieces together within `most` from now.
+    pub(crate) fn within(self, most: Option<Duration>) -> Self {
+        Self { last: most.map(|most| Instant::now() + most), ..self }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.running = false;
+    }
+
+    /// Ready once the wait has lasted too long.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.span)));
+        if !self.running {
+            let next = Instant::now() + self.span;
+            timer.as_mut().reset(self.last.map_or(next, |last| next.min(last)).into());
+            self.running = true;
+        }
+        timer.as_mut().poll(cx)
+    }
+}

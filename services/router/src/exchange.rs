@@ -1,0 +1,193 @@
+//! The exchange of one call with one version: what its servers are sent, and how their answer comes back.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, Version, header, response::Parts};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use crate::{
+    answer,
+    body::{AnswerBody, Listening, RequestBody, Upload},
+    call::{Attempt, Call, EVENT_TIME, Failed, MODEL, PREDICTION_ID, REQUEST_ID, VERSION},
+    config::span,
+    guard::Guard,
+    llm::Tap,
+    protocol::{Wire, decode::Encoding, grpc},
+    table::Route,
+    upstream::{self, Cause},
+};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+impl Call<'_> {
+    /// The request's headers as an upstream gets them.
+    pub(crate) fn prepare(&mut self, peer: SocketAddr) {
+        let (headers, is_grpc) = (&mut self.headers, self.target.wire == Wire::Grpc);
+        upstream::strip_hop_by_hop(headers);
+        for name in [MODEL, VERSION, EVENT_TIME] {
+            headers.remove(name);
+        }
+        if let Some(host) = headers.remove(header::HOST) {
+            headers.entry(FORWARDED_HOST).or_insert(host);
+        }
+        let scheme = HeaderValue::from_static(if self.secure { "https" } else { "http" });
+        headers.entry(FORWARDED_PROTO).or_insert(scheme);
+        let forwarded = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
+            Some(before) => format!("{before}, {}", peer.ip()),
+            None => peer.ip().to_string(),
+        };
+        if let Ok(value) = HeaderValue::from_str(&forwarded) {
+            headers.insert(FORWARDED_FOR, value);
+        }
+        if let Ok(value) = HeaderValue::from_str(self.id.as_str()) {
+            headers.entry(REQUEST_ID).or_insert_with(|| value.clone());
+            headers.insert(PREDICTION_ID, value);
+        }
+        if is_grpc {
+            upstream::offer_trailers(headers);
+        }
+        if self.table.reads_answer() {
+            // Output rules read what is not compressed only.
+            headers.remove(header::ACCEPT_ENCODING);
+            headers.remove(GRPC_ACCEPT_ENCODING);
+        }
+    }
+
+    /// Sends the request to a version and waits for the head of its answer.
+    pub(crate) async fn send(
+        &self,
+        route: &Route,
+        body: RequestBody,
+        upload: Option<&Upload>,
+    ) -> Result<Response<Incoming>, Cause> {
+        let is_grpc = self.target.wire == Wire::Grpc;
+        let base = route.grpc.as_ref().filter(|_| is_grpc).unwrap_or(&route.base);
+        let path_version = route.path_version.as_deref();
+        let uri = base.join(&self.target.upstream(path_version, self.query)).map_err(|_| Cause::Connect)?;
+        let mut request = Request::new(match &self.named {
+            Some(named) => body.change(|head| grpc::with_version(&head, named, path_version)),
+            None => body,
+        });
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers.clone();
+        if is_grpc {
+            // The first message may have another length now, and gRPC needs none.
+            request.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        if let Ok(version) = HeaderValue::from_str(route.version.as_str()) {
+            request.headers_mut().insert(VERSION, version);
+        }
+        let timeouts = &self.shared.config.timeouts;
+        let patience = if self.target.both_stream { span(timeouts.stream) } else { span(timeouts.first_byte) };
+        let response = self.shared.upstreams.request(request, is_grpc || base.is_h2c());
+        tokio::pin!(response);
+        loop {
+            match tokio::time::timeout(patience, &mut response).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(_)) if upload.is_some_and(|upload| upload.fault().is_some()) => return Err(Cause::ClientClosed),
+                Ok(Err(error)) => return Err(Cause::of(&error)),
+                // The caller still sends, within its own limits of time.
+                Err(_) if upload.is_some_and(|upload| upload.ended().is_none()) && !self.target.both_stream => {}
+                Err(_) => return Err(Cause::Timeout),
+            }
+        }
+    }
+
+    /// Longest wait for a piece of the answer.
+    pub(crate) fn pause(&self) -> Duration {
+        let timeouts = &self.shared.config.timeouts;
+        span(if self.target.both_stream { timeouts.stream } else { timeouts.idle })
+    }
+
+    /// The answer: whole if it is small, else passing through.
+    pub(crate) async fn receive(
+        &self,
+        response: Response<Incoming>,
+        mut guard: Guard,
+        route: &Route,
+    ) -> Result<Attempt, answer::Refusal> {
+        let (head, mut incoming) = response.into_parts();
+        let keep = self.shared.config.limits.keep_body;
+        let pause = self.pause();
+        let encoding = Encoding::of(&head.headers).filter(|_| self.reads_answer());
+        // gRPC has its status behind the body.
+        let whole = (self.target.wire != Wire::Grpc).then(|| incoming.size_hint().exact()).flatten();
+        let Some(size) = whole.filter(|&size| size <= keep as u64) else {
+            let listening = Listening { keep: encoding.map(|_| keep), tap: self.tap(&head, &guard) };
+            let body = AnswerBody::passing(incoming, Some(guard), listening, pause);
+            return Ok(Attempt::Answered(self.finish(head, route, body)));
+        };
+        let mut whole = Whole::default();
+        while whole.len < size {
+            let cause = match tokio::time::timeout(pause, incoming.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    whole.push(frame.into_data().unwrap_or_default());
+                    continue;
+                }
+                Ok(None) => break,
+                Ok(Some(Err(_))) => Cause::Truncated,
+                Err(_) => Cause::Timeout,
+            };
+            guard.fail(cause);
+            return Ok(Attempt::Failed(Failed::Cause(cause)));
+        }
+        let whole = whole.join();
+        guard.complete(encoding.map(|_| &*whole));
+        Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
+    }
+
+    /// Whether anything is read from the answer. The messages of a gRPC stream are not: each is an answer of its own.
+    fn reads_answer(&self) -> bool {
+        !self.target.both_stream && (self.table.reads_answer() || self.target.may_chat())
+    }
+
+    /// Listens to the answer if it is a stream of events.
+    fn tap(&self, head: &Parts, guard: &Guard) -> Option<Tap> {
+        let kind = head.headers.get(header::CONTENT_TYPE)?.as_bytes();
+        let streams = head.status.is_success() && kind.starts_with(b"text/event-stream");
+        let plain = !head.headers.contains_key(header::CONTENT_ENCODING);
+        (streams && plain).then(|| Tap::new(self.target.may_chat(), guard.request()))
+    }
+
+    /// The answer's head as the caller gets it.
+    pub(crate) fn finish(&self, mut head: Parts, route: &Route, body: AnswerBody) -> Response<AnswerBody> {
+        upstream::strip_hop_by_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        head.extensions.clear();
+        let mut response = Response::from_parts(head, body);
+        answer::mark(response.headers_mut(), route, &self.id);
+        if let Some(id) = self.headers.get(&REQUEST_ID) {
+            response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
+        }
+        response
+    }
+}
+
+/// Pieces of a body; a single one is not copied.
+#[derive(Default)]
+struct Whole {
+    pieces: Vec<Bytes>,
+    len: u64,
+}
+
+impl Whole {
+    fn push(&mut self, piece: Bytes) {
+        self.len += piece.len() as u64;
+        self.pieces.push(piece);
+    }
+
+    fn join(mut self) -> Bytes {
+        match self.pieces.len() {
+            0 => Bytes::new(),
+            1 => self.pieces.remove(0),
+            _ => self.pieces.concat().into(),
+        }
+    }
+}

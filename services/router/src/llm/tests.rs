@@ -1,0 +1,185 @@
+#![expect(clippy::float_cmp, reason = "counts and whole milliseconds")]
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Feeds one event after the other, 10 ms apart, and gives the reply.
+fn stream(events: &[&str]) -> Reply {
+    let mut tap = Tap::new(true, Some(br#"{"response_format":{}}"#));
+    for (n, event) in events.iter().enumerate() {
+        tap.feed(format!("data: {event}\n\n").as_bytes(), MS * 10 * (n as u32 + 1));
+    }
+    tap.into_reply()
+}
+
+fn outputs(reply: &Reply, request: &str) -> (BTreeMap<&'static str, f64>, Option<String>) {
+    let (mut numbers, mut reason) = (BTreeMap::new(), None);
+    reply.outputs(
+        Some(request.as_bytes()),
+        |name, value| {
+            numbers.insert(name, value);
+        },
+        |name, value| {
+            assert_eq!(name, "llm.finish_reason");
+            reason = Some(value.to_owned());
+        },
+    );
+    (numbers, reason)
+}
+
+#[test]
+fn a_chat_stream_is_timed_and_counted() {
+    let reply = stream(&[
+        r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"content":"Hé"}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"content":"llo"}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"content":"!"}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12}}"#,
+        "[DONE]",
+    ]);
+    assert_eq!(reply.check(), Ok(()));
+    let (numbers, reason) = outputs(&reply, "{}");
+    assert_eq!(reason.as_deref(), Some("length"));
+    let expected = [
+        ("llm.time_to_first_chunk", 20.0),
+        ("llm.time_per_chunk", 10.0),
+        ("llm.chunks", 3.0),
+        ("llm.input_tokens", 7.0),
+        ("llm.output_tokens", 5.0),
+        ("llm.characters", 6.0),
+        ("llm.refusal", 0.0),
+        ("llm.tool_calls", 0.0),
+    ];
+    assert_eq!(numbers, expected.into());
+}
+
+#[test]
+fn tokens_without_usage_are_chunks() {
+    let reply = stream(&[
+        r#"{"choices":[{"text":"a","finish_reason":null}]}"#,
+        r#"{"choices":[{"text":"b","finish_reason":"stop"}]}"#,
+    ]);
+    assert_eq!((reply.check(), outputs(&reply, "").0["llm.output_tokens"]), (Ok(()), 2.0));
+}
+
+#[test]
+fn streams_that_are_not_whole() {
+    let chunk = r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#;
+    assert_eq!(stream(&[chunk]).check(), Err(Broken::Truncated));
+    assert_eq!(stream(&[]).check(), Err(Broken::Truncated));
+    assert_eq!(stream(&[chunk, "[DONE]"]).check(), Ok(()));
+    let error = r#"{"error":{"message":"CUDA out of memory","type":"server_error","code":500}}"#;
+    assert_eq!(stream(&[chunk, error, "[DONE]"]).check(), Err(Broken::ErrorFrame));
+    assert_eq!(stream(&[chunk, r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"error":null}"#]).check(), Ok(()));
+    let mut foreign = Tap::new(false, None);
+    foreign.feed(b"data: {\"text_output\":\"a\"}\n\n", MS);
+    assert_eq!(foreign.into_reply().check(), Ok(()), "only OpenAI-compatible streams say how they end");
+}
+
+#[test]
+fn refusals() {
+    for chunk in [
+        r#"{"choices":[{"delta":{"refusal":"I can't"},"finish_reason":"stop"}]}"#,
+        r#"{"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#,
+    ] {
+        assert_eq!(outputs(&stream(&[chunk]), "").0["llm.refusal"], 1.0, "{chunk}");
+    }
+}
+
+const TOOLS: &str = r#"{"tools":[{"type":"function","function":{"name":"weather",
+    "parameters":{"type":"object","required":["city"],"properties":{"city":{"type":"string"}}}}}]}"#;
+
+fn tool_call(name: &str, arguments: &[&str]) -> f64 {
+    let mut events = vec![
+        json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": name, "arguments": ""}}]}}]}),
+    ];
+    for part in arguments {
+        events.push(json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": part}}]}}]}));
+    }
+    events.push(json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}));
+    let events: Vec<String> = events.iter().map(Value::to_string).collect();
+    let reply = stream(&events.iter().map(String::as_str).collect::<Vec<_>>());
+    let (numbers, reason) = outputs(&reply, TOOLS);
+    assert_eq!((numbers["llm.tool_calls"], reason.as_deref()), (1.0, Some("tool_calls")));
+    assert_eq!(numbers["llm.chunks"], 1.0 + arguments.len() as f64);
+    numbers["llm.tool_calls_valid"]
+}
+
+#[test]
+fn tool_calls_are_checked() {
+    assert_eq!(tool_call("weather", &["{\"city\":", "\"Oslo\"}"]), 1.0);
+    assert_eq!(tool_call("weather", &["{\"city\":"]), 0.0, "no JSON");
+    assert_eq!(tool_call("weather", &["{\"town\":\"Oslo\"}"]), 0.0, "a needed argument is missing");
+    assert_eq!(tool_call("wether", &["{\"city\":\"Oslo\"}"]), 0.0, "no such tool");
+    assert_eq!(tool_call("weather", &["[]"]), 0.0, "no object");
+}
+
+#[test]
+fn json_that_was_asked_for() {
+    let request = r#"{"response_format":{"type":"json_object"}}"#;
+    let say = |text: &str| {
+        let chunk = json!({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]}).to_string();
+        outputs(&stream(&[&chunk]), request).0["llm.json_valid"]
+    };
+    assert_eq!((say(r#"{"a":1}"#), say("Sure! {")), (1.0, 0.0));
+}
+
+#[test]
+fn a_whole_answer() {
+    let reply = Reply::of_json(&json!({"object": "chat.completion", "choices": [{"index": 0, "finish_reason": "stop",
+        "message": {"role": "assistant", "content": "Hello", "refusal": null}}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}));
+    let (numbers, reason) = outputs(&reply, "{}");
+    assert_eq!((reply.check(), reason.as_deref()), (Ok(()), Some("stop")));
+    assert_eq!((numbers["llm.output_tokens"], numbers["llm.characters"]), (1.0, 5.0));
+    assert!(!numbers.contains_key("llm.time_to_first_chunk") && !numbers.contains_key("llm.chunks"));
+    let embedding =
+        Reply::of_json(&json!({"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 4, "total_tokens": 4}}));
+    assert_eq!(outputs(&embedding, "{}").0, [("llm.input_tokens", 4.0)].into());
+}
+
+#[test]
+fn streams_of_responses() {
+    let end = r#"{"type":"response.completed","response":{"object":"response","status":"completed","usage":{"input_tokens":2,"output_tokens":9},
+        "output":[{"type":"message","content":[{"type":"output_text","text":"Hi"}]},
+                  {"type":"function_call","name":"weather","arguments":"{\"city\":\"Oslo\"}"}]}}"#;
+    let end = end.replace('\n', " ");
+    let reply = stream(&[r#"{"type":"response.output_text.delta","delta":"Hi"}"#, &end]);
+    let request = r#"{"tools":[{"type":"function","name":"weather","parameters":{"required":["city"]}}]}"#;
+    let (numbers, reason) = outputs(&reply, request);
+    assert_eq!((reply.check(), reason.as_deref()), (Ok(()), Some("stop")));
+    assert_eq!(
+        (numbers["llm.characters"], numbers["llm.output_tokens"], numbers["llm.tool_calls_valid"]),
+        (2.0, 9.0, 1.0)
+    );
+    assert_eq!(stream(&[r#"{"type":"response.failed","response":{}}"#]).check(), Err(Broken::ErrorFrame));
+    assert_eq!(stream(&[r#"{"type":"response.created","response":{}}"#]).check(), Err(Broken::Truncated));
+    let whole = Reply::of_json(
+        &json!({"object": "response", "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
+        "output": [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}], "usage": {"output_tokens": 1}}),
+    );
+    let (numbers, reason) = outputs(&whole, "{}");
+    assert_eq!((numbers["llm.refusal"], reason.as_deref()), (1.0, Some("length")));
+}
+
+#[test]
+fn an_answer_without_end_stays_small() {
+    let mut tap = Tap::new(true, Some(br#"{"response_format":{}}"#));
+    let calls: Vec<Value> =
+        (0..100).map(|n| json!({"index": n, "function": {"arguments": "y".repeat(1000)}})).collect();
+    let chunk = json!({"choices": [{"delta": {"content": "x".repeat(10_000), "tool_calls": calls}}]});
+    let event = format!("data: {chunk}\n\n");
+    for _ in 0..100 {
+        tap.feed(event.as_bytes(), MS);
+    }
+    let reply = tap.into_reply();
+    assert!(reply.text.unwrap().len() <= LONGEST_TEXT && reply.calls.len() <= MOST_CALLS);
+    let mut plain = Tap::new(true, Some(b"{}"));
+    plain.feed(event.as_bytes(), MS);
+    assert_eq!(plain.into_reply().text, None, "the text is kept only for those who asked for JSON");
+}

@@ -1,0 +1,88 @@
+//! Whether an answer keeps to what was asked: calls of tools that exist with arguments that they need, JSON where it was asked for.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// A call of a tool, as far as it has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Call {
+    name: String,
+    arguments: String,
+}
+
+impl Call {
+    /// A further piece of it, as long as it has at most `most` bytes.
+    pub(super) fn add(&mut self, name: &str, arguments: &str, most: usize) {
+        if self.name.len() + self.arguments.len() + name.len() + arguments.len() <= most {
+            self.name.push_str(name);
+            self.arguments.push_str(arguments);
+        }
+    }
+}
+
+/// Whether a request may ask for a text that is JSON.
+pub(super) fn may_ask_for_json(request: Option<&[u8]>) -> bool {
+    let key = b"\"response_format\"";
+    request.is_some_and(|body| body.windows(key.len()).any(|part| part == key))
+}
+
+/// What a request asked for.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// The arguments that each tool needs; `None` when the tools are not known.
+    tools: Option<BTreeMap<String, Vec<String>>>,
+    /// Whether the text must be JSON.
+    pub(super) json: bool,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    #[serde(default)]
+    tools: Vec<Tool>,
+    response_format: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Tool {
+    /// As in chat completions; `/v1/responses` has its parts in the tool itself.
+    function: Option<Function>,
+    #[serde(flatten)]
+    itself: Option<Function>,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    name: String,
+    #[serde(default)]
+    parameters: Map<String, Value>,
+}
+
+impl Asked {
+    /// Reads a request's body.
+    pub(super) fn of(request: Option<&[u8]>) -> Self {
+        let Some(request) = request.and_then(|body| serde_json::from_slice::<Request>(body).ok()) else {
+            return Self::default();
+        };
+        let needs = |function: &Function| {
+            let required = function.parameters.get("required").and_then(Value::as_array).into_iter().flatten();
+            required.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let functions = request.tools.iter().filter_map(|tool| tool.function.as_ref().or(tool.itself.as_ref()));
+        let tools = functions.map(|function| (function.name.clone(), needs(function))).collect();
+        let format = request.response_format.as_ref().and_then(|format| format.get("type")).and_then(Value::as_str);
+        Self { tools: Some(tools), json: matches!(format, Some("json_object" | "json_schema")) }
+    }
+
+    /// Whether a call names a tool that there is, with arguments that are an object and have what the tool needs.
+    pub(super) fn is_valid(&self, call: &Call) -> bool {
+        let Ok(arguments) = serde_json::from_str::<Map<String, Value>>(&call.arguments) else { return false };
+        match &self.tools {
+            None => !call.name.is_empty(),
+            Some(tools) => {
+                tools.get(&call.name).is_some_and(|needs| needs.iter().all(|need| arguments.contains_key(need)))
+            }
+        }
+    }
+}

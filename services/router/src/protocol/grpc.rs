@@ -1,0 +1,356 @@
+//! gRPC on its way through: which model the first message names, its version put in or taken out, and what a status means.
+//!
+//! Messages pass through as bytes. Only a few top-level fields of the first one are looked at, by their numbers in
+//! `grpc_predict_v2.proto`, which every server of the Open Inference Protocol shares.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::Scan;
+
+/// The service of the Open Inference Protocol, with the slash before it.
+pub(crate) const SERVICE: &str = "/inference.GRPCInferenceService";
+/// The header and trailer with the status of a call.
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The header and trailer with its text.
+pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// The content type of what the router answers itself.
+pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+/// Bytes before a message: whether it is compressed, and its length.
+pub(crate) const PREFIX: usize = 5;
+
+/// Whether a request or an answer is gRPC.
+pub(crate) fn is(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Methods whose first field is the model's name and whose second is its version.
+pub(super) fn names_model(method: &str) -> bool {
+    matches!(
+        method,
+        "ModelInfer" | "ModelStreamInfer" | "ModelReady" | "ModelMetadata" | "ModelConfig" | "ModelStatistics"
+    )
+}
+
+/// Length of the first message with its prefix, once the prefix is there.
+pub(crate) fn first_message(body: &[u8]) -> Option<usize> {
+    let length = body.get(1..PREFIX)?;
+    Some(PREFIX + u32::from_be_bytes(length.try_into().ok()?) as usize)
+}
+
+/// Whether the first message is there, whole.
+pub(crate) fn whole_message(body: &[u8]) -> Scan<()> {
+    match first_message(body) {
+        Some(length) if body.len() >= length => Scan::Found(()),
+        _ => Scan::More,
+    }
+}
+
+/// What the first message says about its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The model.
+    pub(crate) model: String,
+    /// The version that it asks for.
+    pub(crate) version: Option<String>,
+    /// Where the version's field is in the body.
+    field: Option<Range<usize>>,
+    /// Where the look at the body ended, between two fields.
+    end: usize,
+}
+
+/// Finds the model in the beginning of a body.
+pub(crate) fn named(body: &[u8]) -> Scan<Named> {
+    let Some(length) = first_message(body) else { return Scan::More };
+    if body[0] != 0 {
+        // Compressed.
+        return Scan::Missing;
+    }
+    let whole = body.len() >= length;
+    let message = &body[..length.min(body.len())];
+    let (mut model, mut version, mut range) = (None, None, None);
+    let mut at = PREFIX;
+    // Fields come in the order of their numbers, as every serializer writes them: after the second there is no need to look on.
+    let more = loop {
+        if at == message.len() {
+            break !whole;
+        }
+        let Some(found) = field(message, at) else { break true };
+        match (found.number, &found.value) {
+            (1, FieldValue::Bytes(text)) => model = std::str::from_utf8(text).ok().map(str::to_owned),
+            (2, FieldValue::Bytes(text)) => {
+                version = std::str::from_utf8(text).ok().map(str::to_owned);
+                range = Some(at..found.end);
+            }
+            _ => break false,
+        }
+        at = found.end;
+    };
+    match model {
+        Some(model) if !more => {
+            let version = version.filter(|version| !version.is_empty());
+            Scan::Found(Named { model, version, field: range, end: at })
+        }
+        _ if more && !whole => Scan::More,
+        _ => Scan::Missing,
+    }
+}
+
+/// The beginning of a body with another version in its first message, or with none.
+pub(crate) fn with_version(body: &Bytes, named: &Named, version: Option<&str>) -> Bytes {
+    if named.field.is_none() && version.is_none() {
+        return body.clone();
+    }
+    let field = named.field.clone().unwrap_or(named.end..named.end);
+    let mut put = Vec::new();
+    if let Some(version) = version {
+        put.push(2 << 3 | 2);
+        varint(version.len() as u64, &mut put);
+        put.extend_from_slice(version.as_bytes());
+    }
+    let length = first_message(body).unwrap_or(PREFIX) - PREFIX - field.len() + put.len();
+    let mut changed = BytesMut::with_capacity(body.len() + put.len());
+    changed.extend_from_slice(&body[..1]);
+    changed.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    changed.extend_from_slice(&body[PREFIX..field.start]);
+    changed.extend_from_slice(&put);
+    changed.extend_from_slice(&body[field.end..]);
+    changed.freeze()
+}
+
+/// A field of a Protocol Buffers message.
+pub(super) struct Field<'a> {
+    pub(super) number: u64,
+    pub(super) value: FieldValue<'a>,
+    /// Where the next field begins.
+    pub(super) end: usize,
+}
+
+/// Its value.
+pub(super) enum FieldValue<'a> {
+    Varint(u64),
+    Fixed64([u8; 8]),
+    Fixed32([u8; 4]),
+    Bytes(&'a [u8]),
+}
+
+/// The field at a place; `None` if it is not whole or no field.
+pub(super) fn field(message: &[u8], at: usize) -> Option<Field<'_>> {
+    let (tag, at) = read_varint(message, at)?;
+    let (value, end) = match tag & 7 {
+        0 => {
+            let (value, end) = read_varint(message, at)?;
+            (FieldValue::Varint(value), end)
+        }
+        1 => (FieldValue::Fixed64(message.get(at..at + 8)?.try_into().ok()?), at + 8),
+        2 => {
+            let (length, start) = read_varint(message, at)?;
+            let end = start.checked_add(usize::try_from(length).ok()?)?;
+            (FieldValue::Bytes(message.get(start..end)?), end)
+        }
+        5 => (FieldValue::Fixed32(message.get(at..at + 4)?.try_into().ok()?), at + 4),
+        _ => return None,
+    };
+    Some(Field { number: tag >> 3, value, end })
+}
+
+pub(super) fn read_varint(message: &[u8], mut at: usize) -> Option<(u64, usize)> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = *message.get(at)?;
+        at += 1;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value, at));
+        }
+    }
+    None
+}
+
+fn varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// The status of a call, from its trailers or from headers that are all there is.
+pub(crate) fn status(headers: &HeaderMap) -> Option<u16> {
+    headers.get(&STATUS)?.to_str().ok()?.parse().ok()
+}
+
+/// The names of the codes, from 0.
+const NAMES: [&str; 17] = [
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
+];
+
+/// The name of a code.
+pub(crate) fn name(code: u16) -> &'static str {
+    NAMES.get(usize::from(code)).copied().unwrap_or("unknown")
+}
+
+/// The HTTP status that says the same as a code (as in `google/rpc/code.proto`), so that both count alike.
+pub(crate) fn http_status(code: u16) -> u16 {
+    match code {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
+/// The code for an answer that the router gives itself.
+pub(crate) fn code(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        200..=299 => 0,
+        400 => 3,
+        401 => 16,
+        403 => 7,
+        404 => 5,
+        408 | 504 => 4,
+        413 | 429 | 431 => 8,
+        500 => 13,
+        501 => 12,
+        _ => 14,
+    }
+}
+
+/// A text as it may stand in [`MESSAGE`]: percent-encoded.
+pub(crate) fn message(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | 0..=31 | 127.. => {
+                encoded.push('%');
+                encoded.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])));
+            }
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A message with its prefix.
+pub(crate) fn framed(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
+    frame.extend_from_slice(&[0]);
+    frame.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    frame.extend_from_slice(message);
+    frame.freeze()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) fn text(number: u8, text: &[u8], out: &mut Vec<u8>) {
+        out.push(number << 3 | 2);
+        varint(text.len() as u64, out);
+        out.extend_from_slice(text);
+    }
+
+    fn request(version: Option<&str>) -> Vec<u8> {
+        let mut message = Vec::new();
+        text(1, b"flights", &mut message);
+        if let Some(version) = version {
+            text(2, version.as_bytes(), &mut message);
+        }
+        text(3, b"id-1", &mut message);
+        text(5, &[7; 300], &mut message);
+        framed(&message).to_vec()
+    }
+
+    fn found(body: &[u8]) -> Named {
+        match named(body) {
+            Scan::Found(named) => named,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_model_and_version_are_found_early() {
+        let body = request(Some("2"));
+        let all = found(&body);
+        assert_eq!((all.model.as_str(), all.version.as_deref()), ("flights", Some("2")));
+        assert_eq!(found(&body[..30]).model, "flights", "the tensors need not be there");
+        for cut in 0..17 {
+            assert_eq!(named(&body[..cut]), Scan::More, "{cut}");
+        }
+        let mut only_name = Vec::new();
+        text(1, b"m", &mut only_name);
+        assert_eq!(found(&framed(&only_name)).model, "m");
+        assert_eq!(named(&framed(b"")), Scan::Missing);
+        assert_eq!(named(&framed(&[0xff; 20])), Scan::Missing);
+        assert_eq!(named(&[1, 0, 0, 0, 1, 0]), Scan::Missing, "compressed");
+    }
+
+    #[test]
+    fn the_version_is_taken_out_or_put_in() {
+        for asked in [None, Some("7")] {
+            for wanted in [None, Some("12")] {
+                // The second message is not touched.
+                let body = Bytes::from([request(asked), request(Some("x"))].concat());
+                let changed = with_version(&body, &found(&body), wanted);
+                assert_eq!(
+                    changed,
+                    Bytes::from([request(wanted), request(Some("x"))].concat()),
+                    "{asked:?} {wanted:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn statuses() {
+        assert_eq!((name(14), http_status(14), name(99), http_status(99)), ("unavailable", 503, "unknown", 500));
+        assert_eq!((http_status(3), http_status(0), code(StatusCode::BAD_GATEWAY)), (400, 200, 14));
+        assert_eq!(message("50 % é"), "50 %25 %C3%A9");
+        let mut headers = HeaderMap::new();
+        assert!(!is(&headers));
+        for (kind, yes) in
+            [("application/grpc", true), ("application/grpc+proto", true), ("application/grpc-web", false)]
+        {
+            headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
+            assert_eq!(is(&headers), yes, "{kind}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_can_be_scanned(body in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Scan::Found(named) = named(&body) {
+                let _ = with_version(&Bytes::from(body), &named, Some("v"));
+            }
+        }
+    }
+}

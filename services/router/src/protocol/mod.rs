@@ -1,0 +1,57 @@
+//! What a request wants: the protocol it speaks, the model it is for, and what of it an upstream gets. Pure.
+//!
+//! Five protocols: the Open Inference Protocol V2 and `KServe`'s V1 name the model in the path; V2 over gRPC and the
+//! OpenAI-compatible paths name it in the body; anything else is routed by header or by a path of the configuration.
+
+pub(crate) mod decode;
+pub(crate) mod grpc;
+pub(crate) mod openai;
+mod path;
+mod tensors;
+
+use http::HeaderMap;
+
+pub(crate) use path::{Paths, Target, asks_first};
+
+/// The protocol of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// The Open Inference Protocol V2 over HTTP.
+    V2,
+    /// `KServe`'s V1.
+    V1,
+    /// OpenAI-compatible: chat, completions, embeddings, responses.
+    OpenAi,
+    /// Any gRPC service; what the Open Inference Protocol's is asked can be read.
+    Grpc,
+    /// Anything else.
+    Plain,
+}
+
+impl Wire {
+    /// The protocol that a request's path and headers show.
+    pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
+        if grpc::is(headers) {
+            Self::Grpc
+        } else if path.starts_with("/v2/") {
+            Self::V2
+        } else if openai::infers(path) {
+            Self::OpenAi
+        } else if path.starts_with("/v1/models/") {
+            Self::V1
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+/// What a look at the beginning of a body found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scan<T> {
+    /// It is there.
+    Found(T),
+    /// More of the body is needed.
+    More,
+    /// It is not there, or nobody can read the body.
+    Missing,
+}

@@ -1,0 +1,298 @@
+//! Tensors that are not JSON, as the JSON that says the same, so that one set of rules reads all encodings.
+//!
+//! The binary tensor extension puts raw values behind the JSON part; gRPC has typed lists or raw values. Both become
+//! `{"inputs": [{"name", "datatype", "shape", "data"}]}`. What cannot be read is left out: a rule then finds nothing there.
+
+use serde_json::{Map, Value, json};
+
+use super::grpc::{FieldValue, PREFIX, field, first_message, read_varint};
+
+/// The value of a body of the binary tensor extension, whose first `json` bytes are JSON.
+pub(super) fn of_binary(body: &[u8], json: usize, parse: impl Fn(&[u8]) -> Option<Value>) -> Option<Value> {
+    let (head, mut rest) = body.split_at_checked(json)?;
+    let mut value = parse(head)?;
+    for list in ["inputs", "outputs"] {
+        let Some(Value::Array(tensors)) = value.get_mut(list) else { continue };
+        for tensor in tensors {
+            // An output that a request asks for has no data.
+            let Some(size) = tensor.pointer("/parameters/binary_data_size").and_then(Value::as_u64) else { continue };
+            let (raw, left) = rest.split_at_checked(usize::try_from(size).ok()?)?;
+            rest = left;
+            let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default().to_owned();
+            tensor["data"] = raw_values(&datatype, raw);
+        }
+    }
+    Some(value)
+}
+
+/// The value of the first message of a gRPC body: a `ModelInferRequest` or a `ModelInferResponse`.
+pub(super) fn of_grpc(body: &[u8]) -> Option<Value> {
+    let message = body.get(PREFIX..first_message(body)?).filter(|_| body[0] == 0)?;
+    infer_message(message)
+}
+
+/// A request or an answer: both have the tensors in field 5; raw values are in field 7 of a request, 6 of an answer. Which one it
+/// is, is told by field 6: the requested outputs of a request are messages with a name. Both lists are therefore given, under
+/// `inputs` and `outputs`.
+fn infer_message(message: &[u8]) -> Option<Value> {
+    let (mut tensors, mut raw_of_answer, mut raw_of_request) = (Vec::new(), Vec::new(), Vec::new());
+    let mut value = Map::new();
+    let mut parameters = Map::new();
+    let mut at = 0;
+    while at < message.len() {
+        let found = field(message, at)?;
+        at = found.end;
+        let FieldValue::Bytes(bytes) = found.value else { continue };
+        match found.number {
+            1 => drop(value.insert("model_name".to_owned(), text(bytes))),
+            2 => drop(value.insert("model_version".to_owned(), text(bytes))),
+            3 => drop(value.insert("id".to_owned(), text(bytes))),
+            4 => drop(parameter(bytes).map(|(name, found)| parameters.insert(name, found))),
+            5 => tensors.push(tensor(bytes)?),
+            6 => raw_of_answer.push(bytes),
+            7 => raw_of_request.push(bytes),
+            _ => {}
+        }
+    }
+    let raw = if raw_of_request.is_empty() { raw_of_answer } else { raw_of_request };
+    if raw.len() == tensors.len() {
+        for (tensor, raw) in tensors.iter_mut().zip(raw) {
+            let datatype = tensor["datatype"].as_str().unwrap_or_default().to_owned();
+            tensor["data"] = raw_values(&datatype, raw);
+        }
+    }
+    if !parameters.is_empty() {
+        value.insert("parameters".to_owned(), Value::Object(parameters));
+    }
+    value.insert("inputs".to_owned(), Value::Array(tensors.clone()));
+    value.insert("outputs".to_owned(), Value::Array(tensors));
+    Some(Value::Object(value))
+}
+
+fn text(bytes: &[u8]) -> Value {
+    Value::String(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// An entry of a map of parameters.
+fn parameter(entry: &[u8]) -> Option<(String, Value)> {
+    let (mut name, mut found, mut at) = (None, None, 0);
+    while at < entry.len() {
+        let part = field(entry, at)?;
+        at = part.end;
+        match (part.number, part.value) {
+            (1, FieldValue::Bytes(bytes)) => name = String::from_utf8(bytes.to_vec()).ok(),
+            (2, FieldValue::Bytes(bytes)) => found = field(bytes, 0),
+            _ => {}
+        }
+    }
+    let found = found?;
+    let value = match (found.number, found.value) {
+        (1, FieldValue::Varint(yes)) => Value::Bool(yes != 0),
+        (2, FieldValue::Varint(number)) => json!(number as i64),
+        (5, FieldValue::Varint(number)) => json!(number),
+        (3, FieldValue::Bytes(bytes)) => text(bytes),
+        (4, FieldValue::Fixed64(bytes)) => json!(f64::from_le_bytes(bytes)),
+        _ => return None,
+    };
+    Some((name?, value))
+}
+
+/// A tensor: name 1, datatype 2, shape 3, contents 5.
+fn tensor(bytes: &[u8]) -> Option<Value> {
+    let (mut name, mut datatype, mut shape, mut data) = (Value::Null, Value::Null, Vec::new(), Vec::new());
+    let mut at = 0;
+    while at < bytes.len() {
+        let found = field(bytes, at)?;
+        at = found.end;
+        match (found.number, found.value) {
+            (1, FieldValue::Bytes(bytes)) => name = text(bytes),
+            (2, FieldValue::Bytes(bytes)) => datatype = text(bytes),
+            (3, FieldValue::Bytes(packed)) => packed_varints(packed, |number| shape.push(json!(number as i64))),
+            (3, FieldValue::Varint(number)) => shape.push(json!(number as i64)),
+            (5, FieldValue::Bytes(bytes)) => contents(bytes, &mut data)?,
+            _ => {}
+        }
+    }
+    Some(json!({"name": name, "datatype": datatype, "shape": shape, "data": data}))
+}
+
+/// Typed values: bool 1, int 2 and 3, uint 4 and 5, fp32 6, fp64 7, bytes 8.
+fn contents(bytes: &[u8], data: &mut Vec<Value>) -> Option<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let found = field(bytes, at)?;
+        at = found.end;
+        let varint = |number: u64| match found.number {
+            1 => Value::Bool(number != 0),
+            2 | 3 => json!(number as i64),
+            _ => json!(number),
+        };
+        match (found.number, found.value) {
+            (1..=5, FieldValue::Varint(number)) => data.push(varint(number)),
+            (1..=5, FieldValue::Bytes(packed)) => packed_varints(packed, |number| data.push(varint(number))),
+            (6, FieldValue::Fixed32(bytes)) => data.push(float(f64::from(f32::from_le_bytes(bytes)))),
+            (7, FieldValue::Fixed64(bytes)) => data.push(float(f64::from_le_bytes(bytes))),
+            (6, FieldValue::Bytes(packed)) => {
+                data.extend(numbers(packed, |bytes| float(f64::from(f32::from_le_bytes(bytes)))));
+            }
+            (7, FieldValue::Bytes(packed)) => data.extend(numbers(packed, |bytes| float(f64::from_le_bytes(bytes)))),
+            (8, FieldValue::Bytes(bytes)) => data.push(text(bytes)),
+            _ => {}
+        }
+    }
+    Some(())
+}
+
+fn packed_varints(packed: &[u8], mut each: impl FnMut(u64)) {
+    let mut at = 0;
+    while let Some((number, next)) = read_varint(packed, at) {
+        each(number);
+        at = next;
+    }
+}
+
+/// Raw values as the protocol lays them out: little-endian, without gaps; texts with their length before them.
+fn raw_values(datatype: &str, raw: &[u8]) -> Value {
+    let values: Vec<Value> = match datatype {
+        "BOOL" => raw.iter().map(|&byte| Value::Bool(byte != 0)).collect(),
+        "UINT8" => raw.iter().map(|&byte| json!(byte)).collect(),
+        "INT8" => raw.iter().map(|&byte| json!(byte as i8)).collect(),
+        "UINT16" => numbers(raw, |bytes| json!(u16::from_le_bytes(bytes))).collect(),
+        "INT16" => numbers(raw, |bytes| json!(i16::from_le_bytes(bytes))).collect(),
+        "UINT32" => numbers(raw, |bytes| json!(u32::from_le_bytes(bytes))).collect(),
+        "INT32" => numbers(raw, |bytes| json!(i32::from_le_bytes(bytes))).collect(),
+        "UINT64" => numbers(raw, |bytes| json!(u64::from_le_bytes(bytes))).collect(),
+        "INT64" => numbers(raw, |bytes| json!(i64::from_le_bytes(bytes))).collect(),
+        "FP16" => numbers(raw, |bytes| float(half(u16::from_le_bytes(bytes)))).collect(),
+        "BF16" => {
+            numbers(raw, |bytes: [u8; 2]| float(f64::from(f32::from_le_bytes([0, 0, bytes[0], bytes[1]])))).collect()
+        }
+        "FP32" => numbers(raw, |bytes| float(f64::from(f32::from_le_bytes(bytes)))).collect(),
+        "FP64" => numbers(raw, |bytes| float(f64::from_le_bytes(bytes))).collect(),
+        "BYTES" => texts(raw),
+        _ => Vec::new(),
+    };
+    Value::Array(values)
+}
+
+fn numbers<const N: usize>(raw: &[u8], read: impl Fn([u8; N]) -> Value) -> impl Iterator<Item = Value> {
+    raw.as_chunks::<N>().0.iter().map(move |bytes| read(*bytes))
+}
+
+/// A number; one that JSON has no word for is a text, as `decode` makes it of such words in JSON.
+fn float(number: f64) -> Value {
+    serde_json::Number::from_f64(number).map_or_else(|| Value::String(number.to_string()), Value::Number)
+}
+
+/// An IEEE 754 half-precision number.
+fn half(bits: u16) -> f64 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let fraction = f64::from(bits & 0x3ff) / 1024.0;
+    match (bits >> 10) & 0x1f {
+        0 => sign * fraction * 2_f64.powi(-14),
+        31 if fraction == 0.0 => sign * f64::INFINITY,
+        31 => f64::NAN,
+        exponent => sign * (1.0 + fraction) * 2_f64.powi(i32::from(exponent) - 15),
+    }
+}
+
+fn texts(mut raw: &[u8]) -> Vec<Value> {
+    let mut found = Vec::new();
+    while let Some((length, rest)) = raw.split_first_chunk::<4>() {
+        let Some((bytes, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize) else { break };
+        found.push(text(bytes));
+        raw = rest;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::grpc::{framed, tests::text as put};
+    use proptest::prelude::*;
+
+    #[test]
+    fn raw_values_of_every_datatype() {
+        for (datatype, raw, expected) in [
+            ("BOOL", vec![1, 0], json!([true, false])),
+            ("UINT8", vec![255], json!([255])),
+            ("INT8", vec![255], json!([-1])),
+            ("INT16", vec![0xfe, 0xff], json!([-2])),
+            ("UINT16", vec![1, 1], json!([257])),
+            ("INT32", (-3_i32).to_le_bytes().to_vec(), json!([-3])),
+            ("UINT32", 7_u32.to_le_bytes().to_vec(), json!([7])),
+            ("INT64", (-4_i64).to_le_bytes().to_vec(), json!([-4])),
+            ("UINT64", 8_u64.to_le_bytes().to_vec(), json!([8])),
+            ("FP16", vec![0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00], json!([1.0, -2.0, 2_f64.powi(-24)])),
+            ("BF16", vec![0x80, 0x3f], json!([1.0])),
+            ("FP32", [0.5_f32, f32::NAN].iter().flat_map(|number| number.to_le_bytes()).collect(), json!([0.5, "NaN"])),
+            ("FP64", 0.25_f64.to_le_bytes().to_vec(), json!([0.25])),
+            ("BYTES", b"\x03\0\0\0LGA\x01\0\0\0x\xff".to_vec(), json!(["LGA", "x"])),
+            ("ODD", vec![1], json!([])),
+        ] {
+            assert_eq!(raw_values(datatype, &raw), expected, "{datatype}");
+        }
+        assert_eq!((half(0x7c00), half(0xfc00)), (f64::INFINITY, f64::NEG_INFINITY));
+        assert!(half(0x7e00).is_nan());
+    }
+
+    #[test]
+    fn the_binary_extension() {
+        let head = br#"{"outputs":[{"name":"a","datatype":"FP32","shape":[1],"data":[1]},
+            {"name":"p","datatype":"FP64","shape":[2],"parameters":{"binary_data_size":16}}]}"#;
+        let mut body = head.to_vec();
+        body.extend_from_slice(&0.5_f64.to_le_bytes());
+        body.extend_from_slice(&0.75_f64.to_le_bytes());
+        let read = |body: &[u8], json| of_binary(body, json, |bytes| serde_json::from_slice(bytes).ok());
+        let value = read(&body, head.len()).unwrap();
+        assert_eq!(value.pointer("/outputs/1/data"), Some(&json!([0.5, 0.75])));
+        assert_eq!(value.pointer("/outputs/0/data"), Some(&json!([1])));
+        assert_eq!(read(&body, 9999), None);
+        assert_eq!(read(&body[..body.len() - 1], head.len()), None);
+    }
+
+    fn tensor_message(name: &str, contents: Option<&[u8]>) -> Vec<u8> {
+        let mut message = Vec::new();
+        put(1, name.as_bytes(), &mut message);
+        put(2, b"FP64", &mut message);
+        put(3, &[2], &mut message);
+        if let Some(contents) = contents {
+            put(5, contents, &mut message);
+        }
+        message
+    }
+
+    #[test]
+    fn grpc_messages_with_typed_and_raw_values() {
+        let mut contents = Vec::new();
+        put(7, &[0.5_f64, 0.75].map(f64::to_le_bytes).concat(), &mut contents);
+        let mut answer = Vec::new();
+        put(1, b"flights", &mut answer);
+        put(4, &[&[0x0a, 4], b"tier".as_slice(), &[0x12, 6, 0x1a, 4], b"gold"].concat(), &mut answer);
+        put(5, &tensor_message("p", Some(&contents)), &mut answer);
+        let value = of_grpc(&framed(&answer)).unwrap();
+        assert_eq!(value.pointer("/outputs/0/data"), Some(&json!([0.5, 0.75])));
+        assert_eq!((&value["model_name"], &value["parameters"]["tier"]), (&json!("flights"), &json!("gold")));
+
+        for raw_field in [6, 7] {
+            let mut message = Vec::new();
+            put(5, &tensor_message("x", None), &mut message);
+            put(raw_field, &0.125_f64.to_le_bytes(), &mut message);
+            let value = of_grpc(&framed(&message)).unwrap();
+            assert_eq!(value["inputs"], json!([{"name": "x", "datatype": "FP64", "shape": [2], "data": [0.125]}]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..120), json in 0_usize..130) {
+            let _ = of_grpc(&framed(&bytes));
+            let _ = of_grpc(&bytes);
+            let _ = of_binary(&bytes, json, |bytes| serde_json::from_slice(bytes).ok());
+            for datatype in ["BYTES", "FP16", "INT64"] {
+                let _ = raw_values(datatype, &bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! One connection of a caller: HTTP/1.1 or HTTP/2, plain or over TLS, watched so that nobody holds it for nothing.
+
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Peer,
+    activity::{Activity, Patience, Seen, Watched},
+    answer,
+};
+use crate::{
+    config::{Config, span},
+    state::Shared,
+    upstream::{LARGEST_WINDOW, STREAM_WINDOW},
+};
+
+pub(super) type Builder = auto::Builder<TokioExecutor>;
+
+/// What connections speak, with the limits of the configuration.
+pub(super) fn builder(config: &Config) -> Builder {
+    let limits = &config.limits;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // `Activity` tells a slow head from a connection that is merely idle; hyper's timer does not.
+        .header_read_timeout(None)
+        .max_buf_size(limits.head)
+        .max_headers(limits.headers);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        // Room for every stream: an upload that no upstream reads holds up no other one.
+        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.streams).min(LARGEST_WINDOW))
+        .keep_alive_interval(Duration::from_secs(20));
+    builder
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    builder: Builder,
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    peer: Peer,
+    stop: watch::Receiver<Option<Duration>>,
+) {
+    // Latency is worth more than packets; a socket that refuses is used as it is.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return speak(shared, builder, stream, peer, stop).await };
+    let patience = span(shared.config.timeouts.header);
+    match tokio::time::timeout(patience, TlsAcceptor::from(tls).accept(stream)).await {
+        Ok(Ok(stream)) => speak(shared, builder, stream, peer, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, peer = %peer.address, "a TLS connection could not be made"),
+        Err(_) => tracing::debug!(peer = %peer.address, "a TLS connection was not made in time"),
+    }
+}
+
+async fn speak(
+    shared: Arc<Shared>,
+    builder: Builder,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    mut stop: watch::Receiver<Option<Duration>>,
+) {
+    let timeouts = &shared.config.timeouts;
+    let patience =
+        Patience { header: span(timeouts.header), keep_alive: span(timeouts.keep_alive), send: span(timeouts.send) };
+    let activity = Arc::new(Activity::new(Instant::now()));
+    let service = service_fn({
+        let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+        move |request: Request<Incoming>| {
+            let (shared, busy) = (Arc::clone(&shared), activity.begin(request.version()));
+            async move { Ok::<_, Infallible>(Box::pin(answer(&shared, peer, request)).await.map(|body| busy.with(body))) }
+        }
+    });
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let (mut stopping, mut next) = (false, patience.look_again(Duration::MAX));
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, peer = %peer.address, "a connection ended early");
+                }
+                return;
+            }
+            _ = stop.wait_for(Option::is_some), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(next) => match activity.look(Instant::now(), &patience) {
+                Seen::Fine(within) => next = patience.look_again(within),
+                Seen::Idle if !stopping => {
+                    stopping = true;
+                    next = patience.header;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Seen::Idle => return,
+                Seen::Held(why) => {
+                    tracing::debug!(peer = %peer.address, why, "a connection is cut");
+                    return;
+                }
+            },
+        }
+    }
+}

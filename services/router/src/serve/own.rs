@@ -1,0 +1,124 @@
+//! What the router answers itself: feedback and events, its health and metadata, over HTTP and gRPC.
+
+use std::sync::Arc;
+
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use crate::{
+    answer,
+    body::AnswerBody,
+    intake,
+    protocol::{Wire, grpc},
+    state::Shared,
+};
+
+/// A path of the router's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    Feedback,
+    SeldonFeedback,
+    Events,
+    Live,
+    Ready,
+    Metadata,
+    Models,
+    GrpcLive,
+    GrpcReady,
+    GrpcMetadata,
+    GrpcHealth,
+}
+
+/// Whether a request is for the router itself.
+pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Own> {
+    if wire == Wire::Grpc {
+        return match path.strip_prefix(grpc::SERVICE) {
+            Some("/ServerLive") => Some(Own::GrpcLive),
+            Some("/ServerReady") => Some(Own::GrpcReady),
+            Some("/ServerMetadata") => Some(Own::GrpcMetadata),
+            _ => (path == "/grpc.health.v1.Health/Check").then_some(Own::GrpcHealth),
+        };
+    }
+    match (method, path) {
+        (&Method::POST, "/v1/feedback") => Some(Own::Feedback),
+        (&Method::POST, "/v1/events") => Some(Own::Events),
+        (&Method::POST, path) if is_seldon_feedback(path) => Some(Own::SeldonFeedback),
+        (&Method::GET, "/v2/health/live") => Some(Own::Live),
+        (&Method::GET, "/v2/health/ready") => Some(Own::Ready),
+        (&Method::GET, "/v2" | "/v2/") => Some(Own::Metadata),
+        (&Method::GET, "/v1/models" | "/v2/models" | "/openai/v1/models") => Some(Own::Models),
+        _ => None,
+    }
+}
+
+/// `/api/v1.0/feedback`, alone or below `/seldon/<namespace>/<deployment>`.
+fn is_seldon_feedback(path: &str) -> bool {
+    let Some(rest) = path.strip_suffix("/api/v1.0/feedback").or_else(|| path.strip_suffix("/api/v0.1/feedback")) else {
+        return false;
+    };
+    rest.is_empty() || rest.strip_prefix("/seldon/").is_some_and(|rest| rest.split('/').count() == 2)
+}
+
+/// Answers it.
+pub(super) async fn answer(shared: &Arc<Shared>, own: Own, body: Incoming) -> Response<AnswerBody> {
+    match own {
+        Own::Feedback => intake::feedback(shared, body).await,
+        Own::SeldonFeedback => intake::seldon_feedback(shared, body).await,
+        Own::Events => intake::events(shared, body).await,
+        Own::Live => answer::json(StatusCode::OK, &json!({"live": true})),
+        Own::Ready => match shared.ready() {
+            Ok(()) => answer::json(StatusCode::OK, &json!({"ready": true})),
+            Err(why) => answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"ready": false, "error": why})),
+        },
+        Own::Metadata => answer::json(
+            StatusCode::OK,
+            &json!({"name": "serin-router", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data"]}),
+        ),
+        Own::Models => answer::json(StatusCode::OK, &models(shared)),
+        Own::GrpcLive => answer::grpc_message(&[0x08, 1]),
+        Own::GrpcReady => answer::grpc_message(if shared.ready().is_ok() { &[0x08, 1] } else { &[] }),
+        // Fields 1 and 2 of `ServerMetadataResponse`.
+        Own::GrpcMetadata => {
+            let (name, version) = ("serin-router", env!("CARGO_PKG_VERSION"));
+            let mut message = vec![0x0a, name.len() as u8];
+            message.extend_from_slice(name.as_bytes());
+            message.extend_from_slice(&[0x12, version.len() as u8]);
+            message.extend_from_slice(version.as_bytes());
+            answer::grpc_message(&message)
+        }
+        // SERVING is 1, NOT_SERVING 2.
+        Own::GrpcHealth => answer::grpc_message(&[0x08, if shared.ready().is_ok() { 1 } else { 2 }]),
+    }
+}
+
+/// The models that the router knows, as `KServe`'s protocols list them (`models`) and as `OpenAI`'s does (`data`): one path is both's.
+fn models(shared: &Shared) -> serde_json::Value {
+    let tables = shared.tables.load();
+    let mut names: Vec<&str> = tables.0.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let data: Vec<_> =
+        names.iter().map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "serin"})).collect();
+    json!({"models": names, "object": "list", "data": data})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_its_own() {
+        let post = |path| find(&Method::POST, path, Wire::Plain);
+        for path in ["/api/v1.0/feedback", "/seldon/ns/iris/api/v1.0/feedback", "/api/v0.1/feedback"] {
+            assert_eq!(post(path), Some(Own::SeldonFeedback), "{path}");
+        }
+        for path in ["/x/api/v1.0/feedback", "/seldon/ns/api/v1.0/feedback", "/v2/models/m/infer", "/v1/models"] {
+            assert_eq!(post(path), None, "{path}");
+        }
+        assert_eq!(find(&Method::GET, "/openai/v1/models", Wire::Plain), Some(Own::Models));
+        let grpc = |path| find(&Method::POST, path, Wire::Grpc);
+        assert_eq!(grpc("/inference.GRPCInferenceService/ServerLive"), Some(Own::GrpcLive));
+        assert_eq!(grpc("/inference.GRPCInferenceService/ModelInfer"), None);
+        assert_eq!(grpc("/v1/feedback"), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! The way to model servers: pooled clients, and the names of what goes wrong.
+
+mod base;
+mod headers;
+
+use std::{io, sync::Arc, time::Duration};
+
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, Error, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+
+pub(crate) use base::Base;
+pub(crate) use headers::{offer_trailers, strip_hop_by_hop};
+
+use crate::{
+    body::RequestBody,
+    config::{Config, span},
+};
+
+type Pool = Client<HttpsConnector<HttpConnector>, RequestBody>;
+
+/// Window of one HTTP/2 stream. That of a connection has room for every stream, so that an answer that nobody reads holds up no other.
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
+/// Largest window that HTTP/2 knows.
+pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+
+/// The pooled clients of all upstreams.
+pub(crate) struct Upstreams {
+    /// HTTP/1.1, or over TLS what the server prefers.
+    any: Pool,
+    /// HTTP/2 only, without asking first: gRPC and `h2c://`.
+    http2: Pool,
+}
+
+/// The certificates of upstreams cannot be checked.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {cause}")]
+pub struct RootsError {
+    path: String,
+    cause: String,
+}
+
+impl Upstreams {
+    /// Clients with the timeouts and limits of the configuration.
+    pub(crate) fn new(config: &Config) -> Result<Self, RootsError> {
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| RootsError { path: "TLS".to_owned(), cause: error.to_string() })?
+            .with_root_certificates(roots(config)?)
+            .with_no_client_auth();
+        let connector = |http2_only: bool| {
+            let mut tcp = HttpConnector::new();
+            tcp.enforce_http(false);
+            tcp.set_nodelay(true);
+            tcp.set_connect_timeout(Some(span(config.timeouts.connect)));
+            // A host that vanished must not take calls until TCP gives up, which is minutes.
+            tcp.set_keepalive(Some(Duration::from_secs(15)));
+            #[cfg(target_os = "linux")]
+            tcp.set_tcp_user_timeout(Some(Duration::from_secs(30)));
+            let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+            if http2_only {
+                builder.enable_http2().wrap_connector(tcp)
+            } else {
+                builder.enable_all_versions().wrap_connector(tcp)
+            }
+        };
+        let streams = u32::try_from(config.limits.in_flight).unwrap_or(u32::MAX);
+        let client = |http2_only: bool| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .timer(TokioTimer::new())
+                .pool_idle_timeout(span(config.timeouts.pool_idle))
+                .pool_max_idle_per_host(config.limits.idle_per_upstream)
+                .http2_only(http2_only)
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams).min(LARGEST_WINDOW))
+                .build(connector(http2_only))
+        };
+        Ok(Self { any: client(false), http2: client(true) })
+    }
+
+    /// Sends a request.
+    pub(crate) async fn request(
+        &self,
+        mut request: Request<RequestBody>,
+        http2: bool,
+    ) -> Result<Response<Incoming>, Error> {
+        let pool = if http2 {
+            *request.version_mut() = Version::HTTP_2;
+            &self.http2
+        } else {
+            *request.version_mut() = Version::HTTP_11;
+            &self.any
+        };
+        pool.request(request).await
+    }
+}
+
+/// Whom upstreams' certificates are checked against: a file of the configuration, else what the system trusts.
+fn roots(config: &Config) -> Result<RootCertStore, RootsError> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = &config.upstream_ca else {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::debug!(%error, "a certificate of the system cannot be read");
+        }
+        roots.add_parsable_certificates(found.certs);
+        return Ok(roots);
+    };
+    let wrong = |cause: String| RootsError { path: path.display().to_string(), cause };
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
+    for certificate in found.map_err(|error| wrong(error.to_string()))? {
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("there is no certificate in it".to_owned()));
+    }
+    Ok(roots)
+}
+
+/// Why a version gave no whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// No connection: refused, or no such host.
+    Connect,
+    /// Neither connected nor answered in time, or the answer stopped.
+    Timeout,
+    /// The connection broke before the head of an answer.
+    Reset,
+    /// The answer ended before its end.
+    Truncated,
+    /// The caller left before the end of the answer.
+    ClientClosed,
+}
+
+impl Cause {
+    /// The word for it in events and errors.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Truncated => "truncated",
+            Self::ClientClosed => "client_closed",
+        }
+    }
+
+    /// A sentence for callers.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Connect => "its server could not be connected",
+            Self::Timeout => "its server did not answer in time",
+            Self::Reset => "its server closed the connection without an answer",
+            Self::Truncated => "its server's answer broke off",
+            Self::ClientClosed => "the caller left",
+        }
+    }
+
+    /// What a client error means.
+    pub(crate) fn of(error: &Error) -> Self {
+        if timed_out(error) {
+            Self::Timeout
+        } else if error.is_connect() {
+            Self::Connect
+        } else {
+            Self::Reset
+        }
+    }
+}
+
+/// Whether a timeout is among the sources of an error.
+fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

@@ -1,0 +1,50 @@
+"""A gRPC server of the Open Inference Protocol that answers with metadata and trailers of its own, on the port of the first
+argument. The model's name says what it does: `fails` ends in INTERNAL, `refuses` in INVALID_ARGUMENT."""
+
+import sys
+from concurrent import futures
+
+import grpc
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+
+SERVICE = "inference.GRPCInferenceService"
+
+
+def answer(request, context):
+    tier = dict(context.invocation_metadata()).get("x-tier", "none")
+    context.send_initial_metadata([("x-server", "grpcio")])
+    context.set_trailing_metadata([("x-cost", "7"), ("x-detail-bin", b"\x00\xff"), ("x-tier", tier)])
+    if request.model_name == "fails":
+        context.abort(grpc.StatusCode.INTERNAL, "the model broke: 50 %")
+    if request.model_name == "refuses":
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the shape is wrong")
+    response = messages.ModelInferResponse(
+        model_name=request.model_name, model_version=request.model_version or "none", id=request.id
+    )
+    output = response.outputs.add(name="p", datatype="FP64", shape=[1])
+    output.contents.fp64_contents.append(0.25)
+    return response
+
+
+def infer(request, context):
+    return answer(request, context)
+
+
+def stream_infer(requests, context):
+    for request in requests:
+        yield messages.ModelInferResponse(model_name=request.model_name, id=request.id)
+
+
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+methods = {
+    "ModelInfer": grpc.unary_unary_rpc_method_handler(
+        infer, messages.ModelInferRequest.FromString, messages.ModelInferResponse.SerializeToString
+    ),
+    "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
+        stream_infer, messages.ModelInferRequest.FromString, messages.ModelInferResponse.SerializeToString
+    ),
+}
+server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
+server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+server.start()
+server.wait_for_termination()

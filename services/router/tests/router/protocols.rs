@@ -1,0 +1,280 @@
+//! Protocols: HTTP/2 and TLS on both sides, gRPC, streams of language models, tensors that are not JSON.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+use serde_json::json;
+use serin_router::{Config, ModelConfig, TlsConfig};
+use serin_schemas::records::Prediction;
+
+use crate::{
+    harness::{Bench, Got, config, eventually, table},
+    upstreams::{Says, Server, nobody, streaming, tls_server},
+};
+
+/// A client that speaks HTTP/2 only.
+fn http2() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+async fn got(response: Response<Incoming>) -> (Got, Option<HeaderMap>) {
+    let (head, body) = response.into_parts();
+    let collected = body.collect().await.unwrap();
+    let trailers = collected.trailers().cloned();
+    (Got { status: head.status, headers: head.headers, body: collected.to_bytes() }, trailers)
+}
+
+/// A router whose model `flights` is at this URL.
+async fn router_to(url: &str, change: impl FnOnce(&mut Config)) -> Bench {
+    let mut config = config();
+    let model: ModelConfig = serde_json::from_value(json!({"stable": "v1", "versions": {"v1": url}})).unwrap();
+    config.models.insert("flights".into(), model);
+    change(&mut config);
+    Bench::start(config).await
+}
+
+fn infer(at: &str) -> Request<Full<Bytes>> {
+    let uri = format!("{at}/v2/models/flights/infer");
+    Request::post(uri).header("content-type", "application/json").body(Full::from("{}")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_comes_in_and_goes_out_without_tls() {
+    let server = Server::start(Says::ok("{}")).await;
+    let bench = router_to(&format!("h2c://{}", server.address), |_| {}).await;
+    let response = http2().request(infer(&format!("http://{}", bench.router.data_addr()))).await.unwrap();
+    assert_eq!(response.version(), Version::HTTP_2);
+    assert_eq!(got(response).await.0.status, StatusCode::OK);
+    let seen = &server.seen()[0];
+    assert_eq!((seen.version, seen.path.as_str()), (Version::HTTP_2, "/v2/models/flights/infer"));
+    assert_eq!(seen.headers["x-forwarded-host"], bench.router.data_addr().to_string());
+    assert_eq!(bench.infer(&[]).await.status, StatusCode::OK, "and HTTP/1.1 at the same port");
+}
+
+/// A certificate for localhost, written to files.
+fn certificate(folder: &std::path::Path) -> CertificateDer<'static> {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("cert.pem"), own.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), own.signing_key.serialize_pem()).unwrap();
+    own.cert.der().clone()
+}
+
+/// One request over a new TLS connection that trusts this certificate only.
+async fn over_tls(bench: &Bench, trusted: &CertificateDer<'static>) -> Result<Version, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_all_versions().build();
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+    let at = format!("https://localhost:{}", bench.router.tls_addr().unwrap().port());
+    let response = client.request(infer(&at)).await.map_err(|error| format!("{error:?}"))?;
+    assert_eq!(response.status(), StatusCode::OK);
+    Ok(response.version())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_certificate_is_used_without_a_restart() {
+    let files = tempfile::tempdir().unwrap();
+    let first = certificate(files.path());
+    let server = Server::start(Says::ok("{}")).await;
+    let bench = router_to(&server.url(), |config| {
+        config.tls = Some(TlsConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            certificate: files.path().join("cert.pem"),
+            key: files.path().join("key.pem"),
+            reload_every: serin_rollout::units::Duration::parse("10ms").unwrap(),
+        });
+    })
+    .await;
+    assert_eq!(over_tls(&bench, &first).await, Ok(Version::HTTP_2));
+    assert_eq!(server.seen()[0].headers["x-forwarded-proto"], "https");
+
+    // A file that cannot be used changes nothing.
+    let key = std::fs::read(files.path().join("key.pem")).unwrap();
+    std::fs::write(files.path().join("key.pem"), "nonsense").unwrap();
+    for _ in 0..20 {
+        assert_eq!(over_tls(&bench, &first).await, Ok(Version::HTTP_2));
+    }
+    std::fs::write(files.path().join("key.pem"), key).unwrap();
+
+    let second = certificate(files.path());
+    eventually("the new certificate", async || over_tls(&bench, &second).await.ok()).await;
+    let error = over_tls(&bench, &first).await.unwrap_err();
+    assert!(error.contains("InvalidCertificate"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
+    let files = tempfile::tempdir().unwrap();
+    certificate(files.path());
+    std::fs::write(files.path().join("key.pem"), "nonsense").unwrap();
+    let config = Config {
+        tls: Some(TlsConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            certificate: files.path().join("cert.pem"),
+            key: files.path().join("key.pem"),
+            reload_every: serin_rollout::units::Duration::from_secs(1),
+        }),
+        data_dir: files.path().to_owned(),
+        ..config()
+    };
+    let started = serin_router::Router::start(config, Arc::new(crate::harness::log())).await;
+    let error = started.err().unwrap().to_string();
+    assert!(error.starts_with("tls.key: ") && error.contains("no private key"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_over_tls_are_checked_against_the_configured_roots() {
+    let files = tempfile::tempdir().unwrap();
+    certificate(files.path());
+    let server = tls_server(files.path()).await;
+    let url = format!("https://localhost:{}", server.port());
+    let trusting = router_to(&url, |config| config.upstream_ca = Some(files.path().join("cert.pem"))).await;
+    assert_eq!(trusting.infer(&[]).await.status, StatusCode::OK);
+    // Whoever the system trusts has not signed it.
+    let doubting = router_to(&url, |_| {}).await;
+    let answer = doubting.infer(&[]).await;
+    assert_eq!((answer.status, &answer.json()["cause"]), (StatusCode::BAD_GATEWAY, &json!("connect")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_call_that_nobody_can_answer_ends_in_a_grpc_status() {
+    let bench = router_to(&format!("http://{}", nobody().await), |_| {}).await;
+    let at = format!("http://{}/inference.GRPCInferenceService", bench.router.data_addr());
+    let call = async |method: &str, message: &'static [u8]| {
+        let request = Request::post(format!("{at}/{method}")).header("content-type", "application/grpc");
+        got(http2().request(request.body(Full::from(message)).unwrap()).await.unwrap()).await
+    };
+    let (down, _) = call("ModelInfer", b"\0\0\0\0\x09\x0a\x07flights").await;
+    assert_eq!(
+        (down.status, down.header("grpc-status"), down.header("content-type")),
+        (StatusCode::OK, "14", "application/grpc")
+    );
+    assert_eq!(down.header("grpc-message"), "version v1 of model flights: its server could not be connected");
+    assert_eq!(bench.predictions(1).await[0].error.as_deref(), Some("connect"));
+    let (nameless, _) = call("ModelInfer", b"\0\0\0\0\0").await;
+    assert_eq!((nameless.header("grpc-status"), nameless.body.len()), ("5", 0));
+    let (live, trailers) = call("ServerLive", b"\0\0\0\0\0").await;
+    assert_eq!(
+        (&live.body[..], trailers.unwrap()["grpc-status"].as_bytes()),
+        (&b"\0\0\0\0\x02\x08\x01"[..], &b"0"[..])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn binary_tensors_pass_untouched_and_are_read() {
+    let head = br#"{"outputs":[{"name":"p","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}"#;
+    let answer = [head.as_slice(), &0.25_f32.to_le_bytes()].concat();
+    let length = head.len().to_string();
+    let server = Server::start(Says::ok(answer.clone()).with("inference-header-content-length", &length)).await;
+    let bench = Bench::start(config()).await;
+    bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
+    let json = br#"{"inputs":[{"name":"origin","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":7}}]}"#;
+    let request = [json.as_slice(), b"\x03\0\0\0LGA"].concat();
+    let length = json.len().to_string();
+    let headers = [("inference-header-content-length", length.as_str())];
+    let got = bench.post("/v2/models/flights/infer", &headers, request.clone()).await;
+    assert_eq!((got.status, &got.body[..], &server.seen()[0].body[..]), (StatusCode::OK, &answer[..], &request[..]));
+    let found = &bench.predictions(1).await[0];
+    assert_eq!((found.outputs["p"], found.segments["origin"].as_str()), (0.25, "LGA"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_and_traces_are_kept() {
+    let server = Server::start(Says::ok("{}")).await;
+    let bench = router_to(&server.url(), |_| {}).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let own = bench.infer(&[("traceparent", trace), ("tracestate", "a=b"), ("x-request-id", "r1")]).await;
+    assert_eq!(own.header("x-request-id"), "r1");
+    let made = bench.infer(&[]).await;
+    assert_eq!(made.header("x-request-id"), made.header("x-prediction-id"));
+    let seen = server.seen();
+    assert_eq!(
+        (&seen[0].headers["traceparent"], &seen[0].headers["tracestate"]),
+        (&trace.parse().unwrap(), &"a=b".parse().unwrap())
+    );
+    assert_eq!(
+        (&seen[0].headers["x-request-id"], seen[1].headers["x-request-id"].to_str().unwrap()),
+        (&"r1".parse().unwrap(), made.header("x-prediction-id"))
+    );
+}
+
+/// A chat of `flights` whose server sends these events and then ends the stream in good order.
+async fn chat(events: &[&'static str]) -> Prediction {
+    let (address, send) = streaming().await;
+    let bench = router_to(&format!("http://{address}"), |_| {}).await;
+    let uri = format!("http://{}/v1/chat/completions", bench.router.data_addr());
+    let body = r#"{"model":"flights","stream":true,"messages":[]}"#;
+    let mut response = bench.client.request(Request::post(uri).body(Full::from(body)).unwrap()).await.unwrap();
+    let mut passed = Vec::new();
+    for event in events {
+        send.send(Bytes::from_static(event.as_bytes())).unwrap();
+        // It must pass before the next one is sent.
+        let frame = response.frame().await.unwrap().unwrap();
+        passed.extend_from_slice(&frame.into_data().unwrap());
+        assert!(bench.predictions(0).await.is_empty());
+    }
+    drop(send);
+    assert!(response.frame().await.is_none());
+    assert_eq!(String::from_utf8(passed).unwrap(), events.concat(), "the stream passes as it is");
+    bench.predictions(1).await.remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_chunk_of_a_stream_passes_before_the_next_and_is_measured() {
+    let found = chat(&[
+        ": keep-alive\n\n",
+        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"conte",
+        "nt\":\"Hello\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"!\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n",
+        "data: [DONE]\n\n",
+    ])
+    .await;
+    assert_eq!((found.status, &found.error), (Some(200), &None));
+    assert_eq!((found.outputs["llm.chunks"], found.classes["llm.finish_reason"].as_str()), (2.0, "length"));
+    assert!(found.outputs["llm.time_to_first_chunk"] <= found.latency_us.unwrap() as f64 / 1e3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_not_whole_is_an_error_under_status_200() {
+    let chunk = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+    let cut = chat(&[chunk]).await;
+    assert_eq!((cut.status, cut.error.as_deref()), (Some(200), Some("truncated")));
+    assert_eq!(cut.outputs.get("llm.chunks"), Some(&1.0), "what came is told");
+    let failed = chat(&[chunk, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n", "data: [DONE]\n\n"]).await;
+    assert_eq!((failed.status, failed.error.as_deref()), (Some(200), Some("error_frame")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openai_answers_are_read_and_errors_are_openai_s() {
+    let answer = r#"{"object":"chat.completion","choices":[{"index":0,"finish_reason":"tool_calls","message":{"tool_calls":[
+        {"function":{"name":"weather","arguments":"{\"town\":1}"}}]}}],"usage":{"prompt_tokens":9,"completion_tokens":5}}"#;
+    let server = Server::start(Says::ok(answer)).await;
+    let bench = router_to(&server.url(), |_| {}).await;
+    let request = r#"{"tools":[{"function":{"name":"weather","parameters":{"required":["city"]}}}],"model":"flights"}"#;
+    for path in ["/v1/chat/completions", "/openai/v1/chat/completions"] {
+        assert_eq!(bench.post(path, &[], request).await.status, StatusCode::OK);
+    }
+    for found in bench.predictions(2).await {
+        assert_eq!((found.outputs["llm.tool_calls_valid"], found.outputs["llm.output_tokens"]), (0.0, 5.0));
+    }
+    let late = format!(r#"{{"messages":"{}","model":"flights"}}"#, "x".repeat(400_000));
+    let got = bench.post("/v1/chat/completions", &[], late.clone()).await;
+    assert_eq!((got.status, &got.json()["error"]["code"]), (StatusCode::NOT_FOUND, &json!("no_model")));
+    let got = bench.post("/v1/chat/completions", &[("x-serin-model", "flights")], late).await;
+    assert_eq!(got.status, StatusCode::OK, "the header names it for bodies that name it late");
+}
