@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets of the byte decoders, each for FUZZ_SECONDS, from the golden files: libFuzzer without cargo-fuzz,
+# Runs the fuzz targets of the byte decoders and of what routers read of strangers, each for FUZZ_SECONDS, from the golden files: libFuzzer without cargo-fuzz,
 # so that the usual compiler is enough.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,11 +15,12 @@ done
 # With a target given, build scripts stay as they are.
 RUSTFLAGS="$flags" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$folder"
 
-for target in sketches records; do
+for target in sketches records outputs; do
     seeds=schemas/tests/golden
     [ "$target" = sketches ] && seeds=crates/sketches/tests/golden
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
-    for file in "$seeds"/*.hex; do
+    [ "$target" = outputs ] && cp fuzz/seeds/outputs/* fuzz/corpus/outputs/ && seeds=
+    for file in ${seeds:+"$seeds"/*.hex}; do
         perl -ne 's/\s//g; print pack("H*", $_)' "$file" >"fuzz/corpus/$target/$(basename "$file" .hex)"
     done
     # One allocation may take the 8 MiB that a record may have.

@@ -1,4 +1,4 @@
-//! The rollout files that the pages of `docs/` show are accepted.
+//! The rollout files that the pages of `docs/` and `examples/` show are accepted.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -11,4 +11,12 @@ fn every_kind_of_metric_is_written_as_the_statistics_page_says() {
     let checked = check(text, None);
     assert!(!checked.has_errors(), "{:#?}", checked.problems);
     assert!(checked.spec.unwrap().metrics.len() >= 10);
+}
+
+#[test]
+fn the_example_that_begins_in_the_shadow_is_accepted() {
+    let checked = check(include_str!("../../../examples/shadow.yaml"), None);
+    assert!(!checked.has_errors(), "{:#?}", checked.problems);
+    let spec = checked.spec.unwrap();
+    assert_eq!((spec.steps[0].to_string(), spec.steps[1].to_string()), ("mirror 20%".to_owned(), "5%".to_owned()));
 }

@@ -46,7 +46,7 @@ fn main() {
         let mut part = closed(&names, end);
         let mut read = Duration::ZERO;
         for model in &models {
-            part.model.clone_from(model);
+            part.model = model.as_str().into();
             read += timed(|| send(&mut harness, &part));
         }
         times[0].push(read);

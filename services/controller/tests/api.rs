@@ -21,7 +21,7 @@ use serin_controller::{
     open,
     view::View,
 };
-use serin_schemas::records::{Decision, Verdict};
+use serin_schemas::records::{Capture, Decision, Verdict};
 use serin_stream::{
     clock::ManualClock,
     log::{Log, LogError, WriteError, Writer},
@@ -138,6 +138,31 @@ async fn a_rollout_is_started_looked_at_and_acted_on() {
     );
     let (status, _) = world.post(&format!("/v1/rollouts/{id}/abort{wait}"), "").await;
     assert_eq!(status, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn examples_are_those_of_the_rollout_and_disagreements_come_first() {
+    let world = World::new(Config::default());
+    let id = world.apply(SPEC).await;
+    let examples = format!("/v1/rollouts/{id}/examples");
+    assert_eq!(world.get(&examples).await, (StatusCode::OK, json!([])));
+    let capture = |request: &str, rollout: &str, differences: &[&str]| {
+        let answer = |arm| json!({"version": "v1", "arm": arm, "status": 200, "error": null, "latency_us": 7, "body": "{}", "bytes": 2});
+        let capture: Capture = serde_json::from_value(json!({
+            "request_id": request, "model": "flights", "rollout": rollout, "generation": 2, "at": 5, "reason": "sample",
+            "differences": differences, "request": null, "request_bytes": 9, "live": answer("control"), "shadow": answer("shadow"),
+        }))
+        .unwrap();
+        world.write(outgoing("captures", &capture));
+    };
+    capture("a", &id, &["p: 1 against 2"]);
+    capture("b", "another", &["p: 1 against 3"]);
+    capture("c", &id, &[]);
+    capture("d", &id, &["p: 1 against 4"]);
+    let ids = |found: Value| found.as_array().unwrap().iter().map(|one| one["request_id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(world.get(&examples).await.1), ["d", "a", "c"]);
+    assert_eq!(ids(world.get(&format!("{examples}?limit=1")).await.1), ["d"]);
+    assert_eq!(world.get("/v1/rollouts/nobody/examples").await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

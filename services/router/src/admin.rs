@@ -48,7 +48,8 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
 
 /// Asks for the bearer token, if one is set.
 async fn authorise(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let token = admin.shared.config.admin_token.as_bytes();
+    let config = admin.shared.config();
+    let token = config.admin_token.as_bytes();
     let given = request.headers().get(header::AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
     let given = given.strip_prefix(b"Bearer ").unwrap_or_default();
     if token.is_empty() || bool::from(token.ct_eq(given)) {
@@ -63,9 +64,11 @@ fn problem(status: StatusCode, text: &str) -> Response {
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    let details = admin.shared.details().into_iter();
+    let details: String = details.map(|(good, text)| format!("{} {text}\n", if good { '+' } else { '-' })).collect();
     match admin.shared.ready() {
-        Ok(()) => (StatusCode::OK, "ready\n").into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("router: {why}\n")).into_response(),
+        Ok(()) => (StatusCode::OK, format!("ready\n{details}")).into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("router: {why}\n{details}")).into_response(),
     }
 }
 
@@ -124,7 +127,7 @@ async fn set_clock(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
         let status = if error == SetError::NotReplay { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
         return problem(status, &error.to_string());
     }
-    let settled = tokio::time::timeout(span(shared.config.timeouts.settle), shared.flying.settled(to)).await;
+    let settled = tokio::time::timeout(span(shared.config().timeouts.settle), shared.flying.settled(to)).await;
     if settled.is_err() {
         tracing::warn!(now_us = to.0, "calls from before the new time are still in flight; they will count as of it");
     }
@@ -170,7 +173,7 @@ async fn tables(State(admin): State<Arc<Admin>>) -> Response {
     let mut list: Vec<&Arc<Table>> = tables.0.values().collect();
     list.sort_by(|a, b| a.record.model.cmp(&b.record.model));
     let list: Vec<TableOut<'_>> = list.into_iter().map(|table| describe(table, now)).collect();
-    let in_flight = shared.config.limits.in_flight - shared.calls.available_permits();
+    let in_flight = shared.config().limits.in_flight - shared.calls.available_permits();
     Json(json!({"all_stable": shared.switch.is_on(), "in_flight": in_flight, "drops": shared.events.drops(),
         "tables": list}))
     .into_response()

@@ -153,7 +153,7 @@ pub(crate) fn grpc_message(message: &[u8]) -> Response<AnswerBody> {
     response
 }
 
-/// No version could answer: 504 for a timeout, else 502.
+/// No version could answer: 504 for a timeout, 503 when it was not called, else 502.
 pub(crate) fn upstream_failed(
     wire: Wire,
     table: &Table,
@@ -162,6 +162,9 @@ pub(crate) fn upstream_failed(
     failed: Failed,
 ) -> Response<AnswerBody> {
     let (cause, sentence, status) = match failed {
+        Failed::Cause(cause @ (Cause::Shed | Cause::Full)) => {
+            (cause.as_str().to_owned(), cause.sentence(), StatusCode::SERVICE_UNAVAILABLE)
+        }
         Failed::Cause(Cause::Timeout) => ("timeout".to_owned(), Cause::Timeout.sentence(), StatusCode::GATEWAY_TIMEOUT),
         Failed::Cause(cause) => (cause.as_str().to_owned(), cause.sentence(), StatusCode::BAD_GATEWAY),
         Failed::Status(status) => (format!("status_{}", status.as_u16()), "its server failed", StatusCode::BAD_GATEWAY),

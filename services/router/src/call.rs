@@ -15,13 +15,15 @@ use crate::{
     answer::{self, Refusal},
     body::{AnswerBody, Arriving, Listening, RequestBody, Taken, Taking},
     config::span,
-    guard::{Called, Guard},
-    outputs,
+    exchange::Cutter,
+    guard::{Called, Guard, is_last_resort},
+    mirror::{self, Pair},
     protocol::{Target, Wire, asks_first, decode::Encoding, grpc, openai},
+    request::Seen,
     serve::Peer,
     split::{self, Choice, Wanted},
     state::Shared,
-    table::{Route, Table},
+    table::{Route, Shadow, Table},
     upstream::Cause,
 };
 
@@ -68,7 +70,8 @@ pub(crate) async fn call(
     parts: Parts,
     body: Incoming,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let target = Target::parse(parts.uri.path(), &parts.headers, &shared.paths);
+    let paths = shared.paths.load_full();
+    let target = Target::parse(parts.uri.path(), &parts.headers, &paths);
     let text = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let mut body = Arriving::new(body);
     let (body_model, named) = in_body(shared, &target, &mut body).await?;
@@ -119,7 +122,7 @@ async fn in_body(
     if !target.model_in_body {
         return Ok((None, None));
     }
-    let (most, patience) = (shared.config.limits.keep_body.max(MODEL_WITHIN), span(shared.config.timeouts.request));
+    let (most, patience) = (shared.config().limits.keep_body.max(MODEL_WITHIN), span(shared.config().timeouts.request));
     if target.wire == Wire::Grpc {
         let named = body.look(most, patience, grpc::named).await?;
         return Ok((named.as_ref().map(|named| named.model.clone()), named));
@@ -153,21 +156,31 @@ impl Call<'_> {
         stated: Option<EventTime>,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let arrival = self.shared.arrive(arrived);
-        let wanted = self.table.reads_request || self.table.record.fallback;
+        let wanted = self.table.reads_request || self.table.record.fallback || !self.table.shadows.is_empty();
         let mut body = body;
         let json = self.read(&mut body).await?;
         let taken = self.take(body, wanted).await?;
         // Only now: a caller who is slow to send must not take the place of one who is not.
         let slot = Arc::new(arrival.enter().ok_or(Refusal::Overloaded)?);
         let json = json.or_else(|| self.read_kept(taken.kept.as_ref()?));
-        let choice = self.choose(json.as_ref())?;
-        let segments = outputs::segments(&self.table.segments, &self.headers, json.as_ref());
-        let request = taken.kept.clone().filter(|_| self.target.may_chat());
-        let called = Called { request_id: self.id.clone(), arrived, stated, segments, request, _slot: slot };
+        let seen = Seen { headers: &self.headers, body: json.as_ref() };
+        let choice = self.choose(seen)?;
+        let called = Called {
+            request_id: self.id.clone(),
+            arrived,
+            stated,
+            segments: seen.segments(&self.table.segments),
+            features: seen.features(&self.table.policy.features, arrived),
+            promised: self.target.promised(),
+            request: taken.kept.clone().filter(|_| self.target.may_chat()),
+            _slot: slot,
+        };
         self.prepare(peer);
+        let copy = |shadow: &Shadow, body| self.outgoing(&shadow.route, body);
+        let pairs = mirror::send(self.shared, &self.table, &called, &choice, taken.kept.as_ref(), copy);
         let spare = taken.kept.clone().filter(|_| split::may_fall_back(&self.table, &choice));
         let id = self.id.0.clone();
-        let failed = match self.attempt(&called, &choice, taken, id, spare.is_some()).await? {
+        let failed = match self.attempt(&called, &choice, taken, Event { id, pairs }, spare.is_some()).await? {
             Attempt::Answered(answer) => return Ok(answer),
             Attempt::Failed(cause) => cause,
         };
@@ -180,10 +193,10 @@ impl Call<'_> {
 
     /// Stable answers in the canary's place.
     async fn fall_back(&self, called: &Called, kept: Bytes) -> Result<Response<AnswerBody>, Refusal> {
-        let choice = Choice { route: self.table.stable.clone(), assignment: Assignment::Fallback, unit: None };
+        let choice = Choice { route: Arc::clone(&self.table.stable), assignment: Assignment::Fallback, unit: None };
         let taken = Taken { body: RequestBody::Kept(Some(kept)), kept: None, upload: None };
-        let id = format!("{}.fallback", self.id);
-        match self.attempt(called, &choice, taken, id, false).await? {
+        let event = Event { id: format!("{}.fallback", self.id), pairs: Vec::new() };
+        match self.attempt(called, &choice, taken, event, false).await? {
             Attempt::Answered(answer) => Ok(answer),
             Attempt::Failed(failed) => Ok(self.failed(&choice.route, failed)),
         }
@@ -198,10 +211,15 @@ impl Call<'_> {
         let taken = self.take(body, false).await?;
         self.prepare(peer);
         let upload = taken.upload.clone();
-        match self.send(&route, taken.body, upload.as_deref()).await {
+        let place = route.servers.pick(&self.shared.server_rules(true), self.shared.clock.source());
+        let answered = match &place {
+            Ok(place) => self.send(&route, &place.server().base, taken.body, upload.as_deref()).await,
+            Err(cause) => Err(*cause),
+        };
+        match answered {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
-                let body = AnswerBody::passing(incoming, None, Listening::default(), self.pause());
+                let body = AnswerBody::passing(incoming, None, Listening::default(), self.pause(), None);
                 Ok(self.finish(head, &route, body))
             }
             Err(cause) => match upload.and_then(|upload| upload.fault()) {
@@ -216,7 +234,7 @@ impl Call<'_> {
         if !self.table.reads_request || self.target.wire != Wire::Grpc {
             return Ok(None);
         }
-        let (most, patience) = (self.shared.config.limits.keep_body, span(self.shared.config.timeouts.request));
+        let (most, patience) = (self.shared.config().limits.keep_body, span(self.shared.config().timeouts.request));
         let whole = body.look(most, patience, grpc::whole_message).await?;
         Ok(whole.and_then(|()| Encoding::Grpc.read(body.head())))
     }
@@ -230,7 +248,8 @@ impl Call<'_> {
     }
 
     async fn take(&self, body: Arriving, wanted: bool) -> Result<Taken, Refusal> {
-        let (limits, timeouts) = (&self.shared.config.limits, &self.shared.config.timeouts);
+        let config = self.shared.config();
+        let (limits, timeouts) = (&config.limits, &config.timeouts);
         let streams = self.target.both_stream;
         let taking = Taking {
             limit: if streams { u64::MAX } else { limits.body },
@@ -249,11 +268,11 @@ impl Call<'_> {
         answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed)
     }
 
-    fn choose(&self, json: Option<&Value>) -> Result<Choice, Refusal> {
-        let sticky = self.table.sticky.as_ref();
-        let key = sticky.and_then(|key| outputs::sticky_key(key, &self.headers, json));
+    fn choose(&self, seen: Seen<'_>) -> Result<Choice, Refusal> {
+        let key = self.table.sticky.as_ref().and_then(|key| seen.sticky_key(key));
         let wanted = Wanted {
             pin: self.pin.as_deref(),
+            target: seen.target(&self.table.policy.targets).map(|target| target.arm),
             key: key.as_deref(),
             chance: self.chance(),
             all_stable: self.shared.switch.is_on(),
@@ -263,7 +282,7 @@ impl Call<'_> {
     }
 
     fn chance(&self) -> u64 {
-        match self.shared.config.random_seed {
+        match self.shared.config().random_seed {
             Some(seed) => serin_sketches::hash::hash64(&seed.to_be_bytes(), self.id.as_str().as_bytes()),
             None => (self.shared.chance)(),
         }
@@ -283,14 +302,30 @@ impl Call<'_> {
         called: &Called,
         choice: &Choice,
         taken: Taken,
-        event_id: String,
+        event: Event,
         spare: bool,
     ) -> Result<Attempt, Refusal> {
-        let mut guard = Guard::new(self.shared, &self.table, called, choice, event_id);
+        let route = &*choice.route;
+        // Without a bound there is always room.
+        let flight = route.flights.enter(usize::MAX).ok_or(Refusal::Overloaded)?;
+        let mut cutter = Cutter::of(route, &flight);
+        let mut guard = Guard::new(self.shared, &self.table, called, choice, event.id, flight);
+        guard.pair(event.pairs);
+        let rules = self.shared.server_rules(is_last_resort(&self.table, route));
+        let place = match route.servers.pick(&rules, self.shared.clock.source()) {
+            Ok(place) => place,
+            Err(cause) => {
+                guard.fail(cause);
+                return Ok(Attempt::Failed(Failed::Cause(cause)));
+            }
+        };
+        let server = place.server().base.clone();
+        guard.at(place);
         if let Some(upload) = &taken.upload {
             guard.follow(Arc::clone(upload));
         }
-        let response = match self.send(&choice.route, taken.body, taken.upload.as_deref()).await {
+        let sent = self.send(route, &server, taken.body, taken.upload.as_deref());
+        let response = match cutter.unless(sent).await {
             Ok(response) => response,
             Err(cause) => {
                 if let Some(fault) = taken.upload.and_then(|upload| upload.fault()) {
@@ -306,8 +341,14 @@ impl Call<'_> {
             guard.complete(None);
             return Ok(Attempt::Failed(Failed::Status(response.status())));
         }
-        self.receive(response, guard, &choice.route).await
+        self.receive(response, guard, route, cutter).await
     }
+}
+
+/// The event of a call: its unique id, and the pairs that its answer is a half of.
+struct Event {
+    id: String,
+    pairs: Vec<Arc<Pair>>,
 }
 
 /// How a call of a version ended.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
 use serin_schemas::ids::Version;
 
-use crate::upstream::Base;
+use crate::{servers::Servers, upstream::Base};
 
 /// What can be set. Spans are written `30s`, sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// When a server gets nothing for a while, because it failed.
+    pub ejection: Ejection,
     /// Events that may wait for the log. When there are more, events are dropped and counted, never requests.
     pub event_queue: usize,
     /// How often a heartbeat goes to every partition of `events` (wall clock only).
@@ -61,6 +63,7 @@ impl Default for Config {
             models: BTreeMap::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            ejection: Ejection::default(),
             event_queue: 100_000,
             heartbeat_every: Duration::from_secs(1),
             status_every: Duration::from_secs(3),
@@ -85,8 +88,12 @@ pub enum ClockKind {
 pub struct ModelConfig {
     /// The version that serves while there is no routing table.
     pub stable: Version,
-    /// Where the servers of each version are: a base URL, or more about them. A URL in a routing table goes first.
+    /// Where the servers of each version are: a base URL, or several with commas between them, or more about them. URLs in a
+    /// routing table go first.
     pub versions: BTreeMap<String, VersionServers>,
+    /// The zone of each server, by its `host:port`; predictions name it.
+    #[serde(default)]
+    pub zones: BTreeMap<String, String>,
     /// Whether the servers want `/versions/<v>` in the path, with the name that the version has here. `KServe`'s do not; Triton's
     /// may. `path_version` of a version goes first.
     #[serde(default)]
@@ -196,6 +203,8 @@ pub struct Limits {
     pub streams: u32,
     /// Inference calls at a time; more are answered 503.
     pub in_flight: usize,
+    /// Calls at a time per server of a version, mirrored ones among them; more are failures of the version (`full`).
+    pub per_server: u32,
     /// Idle connections kept per upstream.
     pub idle_per_upstream: usize,
     /// Largest body of `POST /v1/feedback` and `POST /v1/events`.
@@ -214,10 +223,30 @@ impl Default for Limits {
             connections: 10_000,
             streams: 200,
             in_flight: 4096,
+            per_server: 1024,
             idle_per_upstream: 256,
             intake_body: 1 << 20,
             intake_batch: 1000,
         }
+    }
+}
+
+/// When a server gets nothing for a while, because it failed: no connection, no answer in time, a broken connection, or 502,
+/// 503, 504.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ejection {
+    /// After so many failures in a row; 0: never.
+    pub failures: u32,
+    /// For so long the first time, and twice as long after each failed try.
+    pub base: Duration,
+    /// But never longer than this.
+    pub max: Duration,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self { failures: 5, base: Duration::from_secs(1), max: Duration::from_secs(30) }
     }
 }
 
@@ -250,7 +279,8 @@ pub struct Timeouts {
     pub flush: Duration,
     /// How long a replay clock waits for calls in flight that belong before the new time.
     pub settle: Duration,
-    /// How long a router that shuts down still takes requests while its readiness is already gone.
+    /// How long a router that shuts down still takes requests while its readiness is already gone; less when nobody is
+    /// connected any more.
     pub lame_duck: Duration,
 }
 
@@ -269,7 +299,7 @@ impl Default for Timeouts {
             pool_idle: Duration::from_secs(4),
             flush: Duration::from_secs(5),
             settle: Duration::from_secs(60),
-            lame_duck: Duration::from_secs(0),
+            lame_duck: Duration::from_secs(2),
         }
     }
 }
@@ -284,12 +314,61 @@ pub(crate) fn span(duration: Duration) -> StdDuration {
     StdDuration::from_micros(duration.0.0.max(0).unsigned_abs())
 }
 
+/// The values of a configuration by their keys, down to the second level.
+fn keys(config: &Config) -> BTreeMap<String, serde_json::Value> {
+    let mut keys = BTreeMap::new();
+    let Ok(serde_json::Value::Object(sections)) = serde_json::to_value(config) else { return keys };
+    for (name, value) in sections {
+        match value {
+            serde_json::Value::Object(inner) => {
+                keys.extend(inner.into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
+            }
+            value => drop(keys.insert(name, value)),
+        }
+    }
+    keys
+}
+
 /// Every problem of a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the router's configuration cannot be used:\n  - {}", .0.join("\n  - "))]
 pub struct ConfigError(pub Vec<String>);
 
 impl Config {
+    /// Finds every changed key that a running router cannot take over.
+    pub(crate) fn check_reload(&self, new: &Self) -> Result<(), ConfigError> {
+        let taken_over = Self {
+            admin_token: new.admin_token.clone(),
+            models: new.models.clone(),
+            limits: Limits {
+                body: new.limits.body,
+                keep_body: new.limits.keep_body,
+                per_server: new.limits.per_server,
+                intake_body: new.limits.intake_body,
+                intake_batch: new.limits.intake_batch,
+                ..self.limits.clone()
+            },
+            timeouts: Timeouts {
+                first_byte: new.timeouts.first_byte,
+                idle: new.timeouts.idle,
+                request: new.timeouts.request,
+                upload: new.timeouts.upload,
+                stream: new.timeouts.stream,
+                settle: new.timeouts.settle,
+                lame_duck: new.timeouts.lame_duck,
+                ..self.timeouts.clone()
+            },
+            ejection: new.ejection,
+            status_every: new.status_every,
+            ..self.clone()
+        };
+        let (old, new) = (keys(&taken_over), keys(new));
+        let names = old.keys().chain(new.keys()).collect::<std::collections::BTreeSet<_>>();
+        let changed = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+        let problems: Vec<String> = changed.map(|name| format!("{name}: needs a restart")).collect();
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+    }
+
     /// Finds every problem at once.
     pub fn check(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
@@ -321,6 +400,9 @@ impl Config {
         }
         self.limits.check(&mut problems);
         self.timeouts.check(&mut problems);
+        if self.ejection.failures > 0 && (self.ejection.base.is_zero() || self.ejection.max < self.ejection.base) {
+            problems.push("ejection: base must be longer than 0, and max at least base".to_owned());
+        }
         if self.event_queue == 0 {
             problems.push("event_queue: must be at least 1".to_owned());
         }
@@ -342,10 +424,10 @@ impl ModelConfig {
                 .push(format!("models.{model}.stable: version {:?} has no URL under versions", self.stable.as_str()));
         }
         for (version, servers) in &self.versions {
-            for url in [Some(servers.url()), servers.grpc_url()].into_iter().flatten() {
-                if let Err(cause) = Base::parse(url) {
-                    problems.push(format!("models.{model}.versions.{version}: {cause}"));
-                }
+            let urls = Servers::parse(version.as_str().into(), servers.url()).map(drop);
+            let grpc = servers.grpc_url().map_or(Ok(()), |url| Base::parse(url).map(drop));
+            for cause in [urls, grpc].into_iter().filter_map(Result::err) {
+                problems.push(format!("models.{model}.versions.{version}: {cause}"));
             }
         }
         for path in self.paths.iter().filter(|path| !path.starts_with('/')) {
@@ -363,6 +445,7 @@ impl Limits {
             ("in_flight", self.in_flight),
             ("intake_body", self.intake_body),
             ("intake_batch", self.intake_batch),
+            ("per_server", self.per_server as usize),
         ];
         for (name, value) in counts {
             if value == 0 {

@@ -8,13 +8,13 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{Arc, atomic::Ordering, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serin_schemas::{
     codec,
-    ids::{EventTime, Generation, ModelName},
-    records::{RouterStatus, RoutingTable, TableApplied},
+    ids::{EventTime, ModelName},
+    records::RoutingTable,
 };
 use serin_stream::{
     log::{Log, LogError, Polled, Reader, Start},
@@ -26,7 +26,8 @@ use crate::{
     config::span,
     disk::Keeper,
     state::Shared,
-    table::{Lease, Table, Tables},
+    status,
+    table::{Lease, Route, Table},
 };
 
 /// Longest wait of one poll: how late a stop or a status can be. A new record ends it at once.
@@ -44,7 +45,6 @@ pub(crate) struct Consumer {
     stop: mpsc::Receiver<()>,
     /// Told once the log is connected for the first time.
     connected: Option<tokio::sync::oneshot::Sender<()>>,
-    status_partitions: i32,
     status_due: Duration,
     /// The router's clock at the last report to all partitions.
     reported_at: Option<EventTime>,
@@ -92,7 +92,6 @@ impl Consumer {
             incarnation,
             stop,
             connected: Some(connected),
-            status_partitions: 0,
             status_due: Duration::ZERO,
             reported_at: None,
             behind: HashMap::new(),
@@ -106,23 +105,25 @@ impl Consumer {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::warn!(%error, "the routing log is away; the tables hold until their leases end");
+                    self.shared.log_is_away(Some(error.to_string()));
                 }
             }
             if !matches!(self.stop.recv_timeout(RETRY), Err(mpsc::RecvTimeoutError::Timeout)) {
                 break;
             }
         }
-        self.report(0..self.status_partitions, true);
+        self.report(0..self.shared.status_partitions(), true);
         self.keeper.stop();
     }
 
     /// Connects: the writer the first time, a reader every time.
     fn open(&mut self) -> Result<Box<dyn Reader>, LogError> {
         if !self.shared.events.is_attached() {
-            self.status_partitions = self.log.partitions("router-status")?;
+            let partitions = self.log.partitions("router-status")?;
+            self.shared.status_partitions.store(partitions, Ordering::Relaxed);
             let partitions = self.log.partitions("events")?;
-            let writer = self.log.writer(self.shared.config.event_queue)?;
-            self.shared.events.attach(writer, partitions, span(self.shared.config.timeouts.flush));
+            let writer = self.log.writer(self.shared.config().event_queue)?;
+            self.shared.events.attach(writer, partitions, span(self.shared.config().timeouts.flush));
         }
         let topic = self.log.full_name("routing");
         let places: Vec<_> = (0..self.log.partitions("routing")?)
@@ -144,6 +145,7 @@ impl Consumer {
                 return Ok(());
             }
             let polled = reader.poll(BATCH, POLL, &mut records)?;
+            self.shared.log_is_away(None);
             self.apply(&records);
             records.clear();
             if polled == Polled::AtEnd && !at_end {
@@ -181,7 +183,7 @@ impl Consumer {
             self.shared.metrics.table(outcome.as_str());
             keep |= matches!(outcome, Outcome::Applied | Outcome::Removed | Outcome::Unusable);
             if !matches!(outcome, Outcome::Older | Outcome::Garbage) {
-                changed.push(partition_of(model.as_str().as_bytes(), self.status_partitions.max(1)));
+                changed.push(partition_of(model.as_str().as_bytes(), self.shared.status_partitions().max(1)));
             }
         }
         changed.sort_unstable();
@@ -254,11 +256,18 @@ impl Consumer {
                 out: the log is late, or the controller's clock and this one differ; all is on stable");
         }
         let known = self.shared.known(model.as_str());
-        match Table::compile(record, lease, known, apply_us) {
+        match Table::compile(record, lease, known.as_ref(), apply_us) {
             Ok(table) => {
-                self.publish(|tables| {
+                let before = self.shared.table(model.as_str());
+                let table = match &before {
+                    Some(before) => table.after(before),
+                    None => table,
+                };
+                let ended = before.map(|before| before.ended(Some(&table))).unwrap_or_default();
+                self.shared.publish(|tables| {
                     tables.0.insert(model.0.clone(), Arc::new(table));
                 });
+                self.drain(&model, ended, Some(apply_us));
                 if self.shared.caught_up.load(Ordering::Relaxed) {
                     self.shared.metrics.applied(apply_us);
                 }
@@ -275,9 +284,9 @@ impl Consumer {
     /// Takes the lease from a model's table: its successor is unusable, so nobody stands for its canary.
     fn demote(&self, model: &ModelName) {
         let Some(current) = self.shared.table(model.as_str()) else { return };
-        match current.demoted(self.shared.known(model.as_str())) {
-            Ok(table) => self.publish(|tables| {
-                tables.0.insert(model.0.clone(), Arc::new(table));
+        match current.demoted(self.shared.known(model.as_str()).as_ref()) {
+            Ok(table) => self.shared.publish(|tables| {
+                tables.0.insert(model.0.clone(), Arc::new(table.after(&current)));
             }),
             Err(error) => tracing::error!(%model, %error, "a table in use cannot be compiled again"),
         }
@@ -285,47 +294,49 @@ impl Consumer {
 
     /// A tombstone: the model goes back to what the configuration knows, or is gone.
     fn remove(&mut self, model: &ModelName) -> Outcome {
-        let configured = self.shared.known(model.as_str()).map(|known| Table::configured(model.as_str(), known));
+        let configured = self.shared.known(model.as_str()).map(|known| Table::configured(model.as_str(), &known));
         self.behind.remove(model);
-        self.publish(|tables| {
+        let ended = self.shared.table(model.as_str()).map(|before| before.ended(None)).unwrap_or_default();
+        self.shared.publish(|tables| {
             match configured {
                 Some(Ok(table)) => tables.0.insert(model.0.clone(), Arc::new(table)),
                 _ => tables.0.remove(model.as_str()),
             };
         });
+        self.drain(model, ended, None);
         Outcome::Removed
     }
 
-    /// Swaps the tables as a whole: every request sees all of a change or nothing of it.
-    fn publish(&self, change: impl FnOnce(&mut Tables)) {
-        let mut tables = Tables::clone(&self.shared.tables.load());
-        change(&mut tables);
-        self.shared.tables.store(Arc::new(tables));
+    /// Lets the calls in flight on versions that get nothing any more end, and cuts what is left after the time to drain.
+    fn drain(&self, model: &ModelName, ended: Vec<Arc<Route>>, apply_us: Option<i64>) {
+        for route in ended {
+            if let Some(apply_us) = apply_us {
+                self.shared.metrics.rolled_back("applied", Duration::from_micros(apply_us.unsigned_abs()));
+            }
+            self.shared.metrics.shed(model.as_str(), route.version.as_str(), false);
+            let (shared, model) = (Arc::clone(&self.shared), model.clone());
+            let patience = route.drain;
+            self.shared.runtime.spawn(async move {
+                let begun = Instant::now();
+                let cut = route.flights.drain(patience).await;
+                shared.metrics.rolled_back("drained", begun.elapsed());
+                shared.metrics.cut(model.as_str(), route.version.as_str(), cut);
+                if cut > 0 {
+                    tracing::warn!(%model, version = %route.version, cut, "calls in flight were cut: their version was rolled back");
+                }
+            });
+        }
     }
 
     /// Reports to every partition of `router-status`: this router is alive.
     fn report_all(&mut self) {
-        self.status_due = self.shared.clock.source().steady() + span(self.shared.config.status_every);
+        self.status_due = self.shared.clock.source().steady() + span(self.shared.config().status_every);
         self.reported_at = self.shared.clock.now();
-        self.report(0..self.status_partitions, false);
+        self.report(0..self.shared.status_partitions(), false);
     }
 
-    /// Reports the tables in use to partitions of `router-status`.
     fn report(&self, partitions: Range<i32>, leaving: bool) {
-        let tables = self.shared.tables.load();
-        for partition in partitions {
-            let status = RouterStatus {
-                router: self.shared.config.name.clone(),
-                incarnation: self.incarnation,
-                at: self.shared.clock.now().unwrap_or_default(),
-                applied: applied(&tables, partition, self.status_partitions),
-                shed: Vec::new(),
-                leaving,
-            };
-            if let Err(error) = self.shared.events.status(partition, &status) {
-                tracing::warn!(%error, partition, "a status could not be written");
-            }
-        }
+        status::report(&self.shared, partitions, self.shared.status_partitions(), leaving);
     }
 }
 
@@ -340,26 +351,4 @@ fn lease(record: &RoutingTable, steady: Duration, age_us: i64) -> Lease {
 
 fn place(record: &Record) -> String {
     format!("{}[{}]@{}", record.at.topic, record.at.partition, record.offset)
-}
-
-/// The tables in use of the models of one of `of` partitions.
-fn applied(tables: &Tables, partition: i32, of: i32) -> Vec<TableApplied> {
-    let here = |table: &&Arc<Table>| {
-        table.record.generation > Generation(0)
-            && table.lease != Lease::Unconfirmed
-            && partition_of(table.record.model.as_str().as_bytes(), of) == partition
-    };
-    let mut applied: Vec<TableApplied> = tables
-        .0
-        .values()
-        .filter(here)
-        .map(|table| TableApplied {
-            model: table.record.model.clone(),
-            generation: table.record.generation,
-            lease_seq: table.record.lease_seq,
-            apply_us: table.apply_us,
-        })
-        .collect();
-    applied.sort_by(|a, b| a.model.cmp(&b.model));
-    applied
 }

@@ -135,7 +135,7 @@ fn keep(shared: &Shared) {
     let known = tables.0.values().filter(|table| table.record.generation > Generation(0));
     let by_name: BTreeMap<_, _> = known.map(|table| (&table.record.model, &table.record)).collect();
     let records: Vec<&RoutingTable> = by_name.into_values().collect();
-    if let Err(error) = store(&shared.config.data_dir, &records) {
+    if let Err(error) = store(&shared.config().data_dir, &records) {
         tracing::warn!(%error, "the routing tables could not be kept on disk; a restart without the log would not know them");
     }
 }

@@ -20,7 +20,7 @@ use serin_schemas::{
     codec::{self, Record},
     envelope::{self, Envelope},
     ids::{EventTime, ModelName},
-    records::{Arm, ArmDrops, Feedback, Heartbeat, Prediction, RouterStatus, Writer as WriterId},
+    records::{Arm, ArmDrops, Capture, Feedback, Heartbeat, Prediction, RouterStatus, Writer as WriterId},
 };
 use serin_stream::{
     log::{self, WriteError},
@@ -146,6 +146,21 @@ impl Events {
         let key = Bytes::copy_from_slice(prediction.request_id.as_str().as_bytes());
         attached.writer.send(self.outgoing("predictions", Target::ByKey, key, prediction, about)?)?;
         Ok(())
+    }
+
+    /// Queues an example on `captures`.
+    pub(crate) fn capture(&self, capture: &Capture) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        let id = format!("{}.{}", capture.request_id, capture.shadow.version);
+        let about = About { id: &id, subject: capture.model.as_str(), arrived: capture.at };
+        let key = Bytes::copy_from_slice(capture.model.as_str().as_bytes());
+        attached.writer.send(self.outgoing("captures", Target::ByKey, key, capture, &about)?)?;
+        Ok(())
+    }
+
+    /// The incarnation of this writer.
+    pub(crate) fn incarnation(&self) -> i64 {
+        self.incarnation
     }
 
     /// Queues a status for one partition of `router-status`.

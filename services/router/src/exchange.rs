@@ -3,21 +3,23 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, Version, header, response::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header, response::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::{
     answer,
-    body::{AnswerBody, Listening, RequestBody, Upload},
+    body::{AnswerBody, Cut, Listening, RequestBody, Upload},
     call::{Attempt, Call, EVENT_TIME, Failed, MODEL, PREDICTION_ID, REQUEST_ID, VERSION},
     config::span,
+    flights::Flight,
     guard::Guard,
     llm::Tap,
+    outputs::says_json,
     protocol::{Wire, decode::Encoding, grpc},
     table::Route,
-    upstream::{self, Cause},
+    upstream::{self, Base, Cause},
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -63,30 +65,15 @@ impl Call<'_> {
     pub(crate) async fn send(
         &self,
         route: &Route,
+        server: &Base,
         body: RequestBody,
         upload: Option<&Upload>,
     ) -> Result<Response<Incoming>, Cause> {
-        let is_grpc = self.target.wire == Wire::Grpc;
-        let base = route.grpc.as_ref().filter(|_| is_grpc).unwrap_or(&route.base);
-        let path_version = route.path_version.as_deref();
-        let uri = base.join(&self.target.upstream(path_version, self.query)).map_err(|_| Cause::Connect)?;
-        let mut request = Request::new(match &self.named {
-            Some(named) => body.change(|head| grpc::with_version(&head, named, path_version)),
-            None => body,
-        });
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
-        *request.headers_mut() = self.headers.clone();
-        if is_grpc {
-            // The first message may have another length now, and gRPC needs none.
-            request.headers_mut().remove(header::CONTENT_LENGTH);
-        }
-        if let Ok(version) = HeaderValue::from_str(route.version.as_str()) {
-            request.headers_mut().insert(VERSION, version);
-        }
-        let timeouts = &self.shared.config.timeouts;
+        let (request, http2) = self.outgoing(route, body).to(server)?;
+        let config = self.shared.config();
+        let timeouts = &config.timeouts;
         let patience = if self.target.both_stream { span(timeouts.stream) } else { span(timeouts.first_byte) };
-        let response = self.shared.upstreams.request(request, is_grpc || base.is_h2c());
+        let response = self.shared.upstreams.request(request, http2);
         tokio::pin!(response);
         loop {
             match tokio::time::timeout(patience, &mut response).await {
@@ -100,9 +87,31 @@ impl Call<'_> {
         }
     }
 
+    /// The request as servers of a version get it.
+    pub(crate) fn outgoing(&self, route: &Route, body: RequestBody) -> Outgoing {
+        let is_grpc = self.target.wire == Wire::Grpc;
+        let path_version = route.path_version.as_deref();
+        let mut request = Request::new(match &self.named {
+            Some(named) => body.change(|head| grpc::with_version(&head, named, path_version)),
+            None => body,
+        });
+        *request.method_mut() = self.method.clone();
+        *request.headers_mut() = self.headers.clone();
+        if is_grpc {
+            // The first message may have another length now, and gRPC needs none.
+            request.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        if let Ok(version) = HeaderValue::from_str(route.version.as_str()) {
+            request.headers_mut().insert(VERSION, version);
+        }
+        let grpc = route.grpc.clone().filter(|_| is_grpc);
+        Outgoing { request, path: self.target.upstream(path_version, self.query), grpc, is_grpc }
+    }
+
     /// Longest wait for a piece of the answer.
     pub(crate) fn pause(&self) -> Duration {
-        let timeouts = &self.shared.config.timeouts;
+        let config = self.shared.config();
+        let timeouts = &config.timeouts;
         span(if self.target.both_stream { timeouts.stream } else { timeouts.idle })
     }
 
@@ -112,40 +121,44 @@ impl Call<'_> {
         response: Response<Incoming>,
         mut guard: Guard,
         route: &Route,
+        mut cutter: Cutter,
     ) -> Result<Attempt, answer::Refusal> {
         let (head, mut incoming) = response.into_parts();
-        let keep = self.shared.config.limits.keep_body;
+        let keep = self.shared.config().limits.keep_body;
         let pause = self.pause();
-        let encoding = Encoding::of(&head.headers).filter(|_| self.reads_answer());
+        let encoding = Encoding::of(&head.headers).filter(|_| self.reads_answer(&head, &guard));
         // gRPC has its status behind the body.
         let whole = (self.target.wire != Wire::Grpc).then(|| incoming.size_hint().exact()).flatten();
         let Some(size) = whole.filter(|&size| size <= keep as u64) else {
             let listening = Listening { keep: encoding.map(|_| keep), tap: self.tap(&head, &guard) };
-            let body = AnswerBody::passing(incoming, Some(guard), listening, pause);
+            let body = AnswerBody::passing(incoming, Some(guard), listening, pause, cutter.0);
             return Ok(Attempt::Answered(self.finish(head, route, body)));
         };
         let mut whole = Whole::default();
         while whole.len < size {
-            let cause = match tokio::time::timeout(pause, incoming.frame()).await {
+            let frame = async { tokio::time::timeout(pause, incoming.frame()).await.map_err(|_| Cause::Timeout) };
+            let cause = match cutter.unless(frame).await {
                 Ok(Some(Ok(frame))) => {
                     whole.push(frame.into_data().unwrap_or_default());
                     continue;
                 }
                 Ok(None) => break,
                 Ok(Some(Err(_))) => Cause::Truncated,
-                Err(_) => Cause::Timeout,
+                Err(cause) => cause,
             };
             guard.fail(cause);
             return Ok(Attempt::Failed(Failed::Cause(cause)));
         }
         let whole = whole.join();
+        guard.passed(whole.len());
         guard.complete(encoding.map(|_| &*whole));
         Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
     }
 
     /// Whether anything is read from the answer. The messages of a gRPC stream are not: each is an answer of its own.
-    fn reads_answer(&self) -> bool {
-        !self.target.both_stream && (self.table.reads_answer() || self.target.may_chat())
+    fn reads_answer(&self, head: &Parts, guard: &Guard) -> bool {
+        let wanted = self.table.reads_answer() || self.target.may_chat() || guard.is_paired();
+        !self.target.both_stream && (wanted || says_json(&head.headers))
     }
 
     /// Listens to the answer if it is a stream of events.
@@ -167,6 +180,46 @@ impl Call<'_> {
             response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
         }
         response
+    }
+}
+
+/// A request that has no server yet.
+pub(crate) struct Outgoing {
+    request: Request<RequestBody>,
+    path: String,
+    /// Where the version's servers speak gRPC, if it is asked for and not there where they speak HTTP.
+    grpc: Option<Base>,
+    is_grpc: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.request.headers_mut()
+    }
+
+    /// The request for one server, and whether that is spoken to in HTTP/2 without asking first.
+    pub(crate) fn to(mut self, server: &Base) -> Result<(Request<RequestBody>, bool), Cause> {
+        let base = self.grpc.as_ref().unwrap_or(server);
+        *self.request.uri_mut() = base.join(&self.path).map_err(|_| Cause::Connect)?;
+        Ok((self.request, self.is_grpc || base.is_h2c()))
+    }
+}
+
+/// Cuts a call on a version that was rolled back; nothing for other calls.
+pub(crate) struct Cutter(Option<Cut>);
+
+impl Cutter {
+    pub(crate) fn of(route: &Route, flight: &Flight) -> Self {
+        Self(route.drains().then(|| Box::pin(flight.cut()) as Cut))
+    }
+
+    /// Waits for `what`, unless the call is cut first.
+    pub(crate) async fn unless<T>(&mut self, what: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
+        let Some(cut) = &mut self.0 else { return what.await };
+        tokio::select! {
+            done = what => done,
+            () = cut => Err(Cause::Cut),
+        }
     }
 }
 

@@ -4,9 +4,10 @@
 //! and writes one event per call and version to the log, off the hot path. When the log, the controller or an upstream
 //! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
 //!
-//! The parts: [`Config`]; tables and the split, pure (`table`, `split`, `outputs`); what requests and answers say, pure
-//! (`protocol`, `llm`); the call (`serve`, `call`, `exchange`, `body`, `guard`, `upstream`); what goes to the log (`events`, `intake`); what comes from it (`consumer`, `disk`); operators (`admin`,
-//! `switch`).
+//! The parts: [`Config`]; tables and the split, pure (`table`, `split`); what requests and answers say, pure (`protocol`, `llm`,
+//! `request`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
+//! `upstream`); how servers stand and what is in flight (`servers`, `flights`); what goes to the log (`events`, `intake`, `status`);
+//! what comes from it (`consumer`, `disk`); operators (`admin`, `switch`).
 //!
 //! Invariants:
 //! - a request takes one snapshot of its table and uses it to its end;
@@ -18,29 +19,38 @@ mod admin;
 mod answer;
 mod body;
 mod call;
+mod census;
 mod clock;
 mod config;
 mod consumer;
 mod disk;
 mod events;
+mod examples;
 mod exchange;
+mod flights;
 mod guard;
 mod intake;
 mod llm;
 pub mod metrics;
+mod mirror;
 mod outputs;
 mod protocol;
+mod request;
 mod router;
 mod serve;
+mod servers;
 mod split;
 mod state;
+mod status;
 mod switch;
 mod table;
+pub mod untrusted;
 mod upstream;
+mod values;
 
 pub use clock::TimeSource;
 pub use config::{
-    ClockKind, Config, ConfigError, Limits, ModelConfig, ServersConfig, Timeouts, TlsConfig, VersionServers,
+    ClockKind, Config, ConfigError, Ejection, Limits, ModelConfig, ServersConfig, Timeouts, TlsConfig, VersionServers,
 };
 pub use router::{Router, RouterHandle, Seams, StartError};
 pub use serve::tls::CertificateError;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, UpDownCounter},
+    metrics::{Counter, Gauge, Histogram, UpDownCounter},
 };
 use serin_schemas::records::{Arm, Prediction};
 
@@ -26,6 +26,18 @@ pub const IN_FLIGHT: &str = "serin_router_in_flight";
 pub const EVENTS_DROPPED: &str = "serin_router_events_dropped_total";
 /// From a routing record on the log to its use, in seconds.
 pub const APPLY: &str = "serin_router_apply_seconds";
+/// Copies of calls for shadows: labels `model`, `version`, `outcome` (`sent`, `capped`: too many in flight, `too_large`: the body was
+/// not kept).
+pub const MIRRORED: &str = "serin_router_mirrored_total";
+/// Pairs of answers kept as examples: labels `model`, `reason` (`disagreement`, `sample`, `over_budget`: not kept, `lost`: not kept).
+pub const EXAMPLES: &str = "serin_router_examples_total";
+/// Calls that were cut as their version was rolled back: labels `model`, `version`.
+pub const CUT: &str = "serin_router_cut_total";
+/// 1 while a router does not call a version, because its servers failed: labels `model`, `version`.
+pub const SHED: &str = "serin_router_shed";
+/// How long each part of a rollback took, in seconds: label `phase` (`applied`: from the routing record on the log to its use;
+/// `drained`: from there until no call is in flight on the version. The controller knows `decided`).
+pub const ROLLBACK: &str = "serin_rollback_seconds";
 /// Routing records: label `outcome` (`applied`, `renewed`, `removed`, `older`, `garbage`, `unusable`).
 pub const TABLES: &str = "serin_router_tables_total";
 /// Feedback and events taken over HTTP: labels `door` (`feedback`, `events`) and `outcome` (`accepted`, `refused`, `failed`).
@@ -48,6 +60,8 @@ const APPLYING: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
 const CHUNKS: [f64; 10] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 2.0];
 /// Upper bounds of the buckets of [`OUTPUT_TOKENS`].
 const TOKENS: [f64; 10] = [1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0];
+/// Upper bounds of the buckets of [`ROLLBACK`], in seconds.
+const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 
 /// The instruments.
 #[derive(Debug)]
@@ -66,6 +80,11 @@ pub(crate) struct Metrics {
     per_chunk: Histogram<f64>,
     output_tokens: Histogram<f64>,
     certificates: Counter<u64>,
+    mirrored: Counter<u64>,
+    examples: Counter<u64>,
+    cut: Counter<u64>,
+    shed: Gauge<u64>,
+    rollback: Histogram<f64>,
 }
 
 impl Metrics {
@@ -94,6 +113,11 @@ impl Metrics {
                 .with_boundaries(TOKENS.to_vec())
                 .build(),
             certificates: counter(CERTIFICATES, "Looks at a changed certificate by outcome"),
+            mirrored: counter(MIRRORED, "Copies of calls for shadows"),
+            examples: counter(EXAMPLES, "Pairs of answers kept as examples"),
+            cut: counter(CUT, "Calls cut as their version was rolled back"),
+            shed: meter.u64_gauge(SHED).with_description("Whether a version is not called, because it failed").build(),
+            rollback: histogram(ROLLBACK, "How long each part of a rollback took", &ROLLING_BACK),
         }
     }
 
@@ -160,10 +184,40 @@ impl Metrics {
         self.apply.record(micros as f64 / 1e6, &[]);
     }
 
+    /// A copy of a call for a shadow.
+    pub(crate) fn mirrored(&self, model: &str, version: &str, outcome: &'static str) {
+        let version = KeyValue::new("version", version.to_owned());
+        self.mirrored.add(1, &[model_label(model), version, KeyValue::new("outcome", outcome)]);
+    }
+
+    /// A pair of answers was kept as an example, or not.
+    pub(crate) fn example(&self, model: &str, reason: &'static str) {
+        self.examples.add(1, &[model_label(model), KeyValue::new("reason", reason)]);
+    }
+
+    /// A version is called no more, or again.
+    pub(crate) fn shed(&self, model: &str, version: &str, shed: bool) {
+        self.shed.record(u64::from(shed), &[model_label(model), KeyValue::new("version", version.to_owned())]);
+    }
+
+    /// A part of a rollback took so long.
+    pub(crate) fn rolled_back(&self, phase: &'static str, took: Duration) {
+        self.rollback.record(took.as_secs_f64(), &[KeyValue::new("phase", phase)]);
+    }
+
+    /// Calls on a version were cut.
+    pub(crate) fn cut(&self, model: &str, version: &str, calls: usize) {
+        self.cut.add(calls as u64, &[model_label(model), KeyValue::new("version", version.to_owned())]);
+    }
+
     /// Entries that came through a door over HTTP.
     pub(crate) fn intake(&self, door: &'static str, outcome: &'static str, entries: usize) {
         self.intake.add(entries as u64, &[KeyValue::new("door", door), KeyValue::new("outcome", outcome)]);
     }
+}
+
+fn model_label(model: &str) -> KeyValue {
+    KeyValue::new("model", model.to_owned())
 }
 
 fn assignment_name(prediction: &Prediction) -> &'static str {

@@ -1,17 +1,18 @@
-//! What a prediction event says about a call: outputs and whether anybody can use them, segments, the sticky key. Pure.
+//! What a prediction event says about an answer: outputs, and whether anybody can use them. Pure.
 //!
 //! Bodies come from others: whatever they hold, this must not panic, and what it keeps is bounded.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use http::{HeaderMap, header};
 use serde_json::Value;
-use serin_rollout::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec, StickyKey};
+use serin_rollout::{OutputKind, OutputRule, OutputSource};
 
-use crate::protocol::decode::Encoding;
-
-/// Longest class, segment value or key that is kept, in bytes.
-const LONGEST: usize = 128;
+use crate::{
+    census::Census,
+    protocol::decode::Encoding,
+    values::{first, first_of_tensor, header_text, number, scalar_text},
+};
 
 /// What output rules found in an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,26 +21,47 @@ pub(crate) struct Outputs {
     pub(crate) classes: BTreeMap<String, String>,
     /// Why nobody can use the answer; the first reason in the order of the rules.
     pub(crate) invalid: Option<&'static str>,
+    /// Share of the answer's values that are missing, if it could be read and has any.
+    pub(crate) missing_share: Option<f64>,
 }
 
-/// Applies output rules to a good answer. `body` is `None` when it was not kept: rules that need it are then left out,
-/// and the answer is not called invalid.
-pub(crate) fn read(rules: &[OutputRule], headers: &HeaderMap, body: Option<&[u8]>) -> Outputs {
+/// What is known of an answer without any rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Promised {
+    /// The answer says that it is JSON.
+    pub(crate) json: bool,
+    /// The list that its protocol promises: `outputs` or `predictions`.
+    pub(crate) list: Option<&'static str>,
+}
+
+/// Whether an answer says that it is JSON.
+pub(crate) fn says_json(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_TYPE) && Encoding::of(headers) == Some(Encoding::Json)
+}
+
+/// Applies output rules to a good answer, and counts what it says without any. `body` is `None` when it was not kept: rules
+/// that need it are then left out, and the answer is not called invalid.
+pub(crate) fn read(rules: &[OutputRule], headers: &HeaderMap, body: Option<&[u8]>, promised: Promised) -> Outputs {
     let mut outputs = Outputs::default();
     let Some(body) = body else {
         read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
         return outputs;
     };
     if body.is_empty() {
-        // An empty answer is wrong for every rule that looks into it.
-        outputs.invalid = rules.iter().any(|rule| !in_header(rule)).then_some("empty");
+        // An empty answer is wrong for every rule that looks into it, and where a protocol promises something.
+        let looked_into = promised.list.is_some() || rules.iter().any(|rule| !in_header(rule));
+        outputs.invalid = looked_into.then_some("empty");
         read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
         return outputs;
     }
     if let Some(answer) = Encoding::of(headers).and_then(|encoding| encoding.read(body)) {
         read_rules(&mut outputs, rules.iter(), headers, &answer);
+        let census = Census::of(&answer, promised.list);
+        outputs.invalid = outputs.invalid.or(census.invalid);
+        outputs.missing_share = census.missing_share();
     } else {
-        outputs.invalid = Some("unparsable");
+        let looked_into = promised.json || promised.list.is_some() || rules.iter().any(|rule| !in_header(rule));
+        outputs.invalid = looked_into.then_some("unparsable");
         read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
     }
     outputs
@@ -94,98 +116,11 @@ fn keep(outputs: &mut Outputs, rule: &OutputRule, value: &Value) -> Result<(), &
     Ok(())
 }
 
-/// The first scalar of nested arrays; an empty array stays one.
-fn first(mut value: &Value) -> &Value {
-    while let Value::Array(items) = value {
-        match items.first() {
-            Some(item) => value = item,
-            None => return value,
-        }
-    }
-    value
-}
-
-fn number(value: &Value) -> Result<f64, &'static str> {
-    let number = match value {
-        Value::Number(number) => number.as_f64().ok_or("unparsable")?,
-        Value::Bool(yes) => f64::from(u8::from(*yes)),
-        Value::String(text) => text.trim().parse::<f64>().map_err(|_| "unparsable")?,
-        _ => return Err("unparsable"),
-    };
-    if number.is_finite() { Ok(number) } else { Err("nan") }
-}
-
-/// A scalar as text, cut at [`LONGEST`].
-fn scalar_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(cut(text).to_owned()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(yes) => Some(yes.to_string()),
-        _ => None,
-    }
-}
-
-/// A text cut at [`LONGEST`] bytes, between characters.
-fn cut(text: &str) -> &str {
-    if text.len() <= LONGEST {
-        return text;
-    }
-    let end = (0..=LONGEST).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    &text[..end]
-}
-
-/// First value of a named tensor; an empty tensor is an empty array.
-fn first_of_tensor(body: &Value, list: &str, name: &str) -> Option<Value> {
-    let tensors = body.get(list)?.as_array()?;
-    let tensor = tensors.iter().find(|tensor| tensor.get("name").and_then(Value::as_str) == Some(name))?;
-    Some(first(tensor.get("data")?).clone())
-}
-
-fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
-    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
-}
-
-/// The value of each segment dimension that a request has.
-pub(crate) fn segments(specs: &[SegmentSpec], headers: &HeaderMap, body: Option<&Value>) -> BTreeMap<String, String> {
-    let value = |spec: &SegmentSpec| match &spec.source {
-        SegmentSource::Header(name) => header_text(headers, name).map(|text| cut(&text).to_owned()),
-        SegmentSource::Json(pointer) => scalar_text(first(body?.pointer(pointer)?)),
-        SegmentSource::Input(name) => scalar_text(&first_of_tensor(body?, "inputs", name)?),
-        SegmentSource::Parameter(name) => scalar_text(body?.get("parameters")?.get(name)?),
-        SegmentSource::Event(_) => None,
-    };
-    specs.iter().filter_map(|spec| Some((spec.name.clone(), value(spec).filter(|text| !text.is_empty())?))).collect()
-}
-
-/// The sticky key of a request.
-pub(crate) fn sticky_key(key: &StickyKey, headers: &HeaderMap, body: Option<&Value>) -> Option<String> {
-    let found = match key {
-        StickyKey::Header(name) => header_text(headers, name).map(Cow::into_owned),
-        StickyKey::Cookie(name) => cookie(headers, name),
-        StickyKey::Json(pointer) => scalar_text(first(body?.pointer(pointer)?)),
-        StickyKey::Parameter(name) => scalar_text(body?.get("parameters")?.get(name)?),
-        StickyKey::Session => None,
-        StickyKey::Sequence => scalar_text(body?.get("parameters")?.get("sequence_id")?),
-    };
-    found.filter(|text| !text.is_empty())
-}
-
-fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::LONGEST;
     use proptest::prelude::*;
-    use serde_json::json;
 
     fn rule(kind: OutputKind, source: OutputSource) -> OutputRule {
         OutputRule { name: "score".into(), source, kind, min: Some(0.0), max: Some(1.0), required: true }
@@ -196,13 +131,13 @@ mod tests {
     }
 
     fn invalid(body: &str) -> Option<&'static str> {
-        read(&tensor(), &HeaderMap::new(), Some(body.as_bytes())).invalid
+        read(&tensor(), &HeaderMap::new(), Some(body.as_bytes()), Promised::default()).invalid
     }
 
     #[test]
     fn outputs_of_a_tensor() {
         let answer = r#"{"outputs":[{"name":"x","data":[3]},{"name":"p","data":[[0.25,0.75]]}]}"#;
-        let outputs = read(&tensor(), &HeaderMap::new(), Some(answer.as_bytes()));
+        let outputs = read(&tensor(), &HeaderMap::new(), Some(answer.as_bytes()), Promised::default());
         assert_eq!(outputs.numbers, BTreeMap::from([("score".to_owned(), 0.25)]));
         assert_eq!(outputs.invalid, None);
     }
@@ -229,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_body_that_was_not_kept_is_not_judged() {
-        assert_eq!(read(&tensor(), &HeaderMap::new(), None), Outputs::default());
+        assert_eq!(read(&tensor(), &HeaderMap::new(), None, Promised::default()), Outputs::default());
     }
 
     #[test]
@@ -244,38 +179,12 @@ mod tests {
         ];
         let mut headers = HeaderMap::new();
         headers.insert("x-n", "12".parse().unwrap());
-        let outputs = read(&rules, &headers, Some(br#"{"predictions":[{"label":"fraud"}]}"#));
+        let outputs = read(&rules, &headers, Some(br#"{"predictions":[{"label":"fraud"}]}"#), Promised::default());
         assert_eq!(outputs.classes["score"], "fraud");
         assert_eq!(outputs.numbers, BTreeMap::from([("tokens".to_owned(), 12.0)]));
         let long = format!(r#"{{"predictions":[{{"label":"{}"}}]}}"#, "é".repeat(500));
-        let outputs = read(&rules, &headers, Some(long.as_bytes()));
+        let outputs = read(&rules, &headers, Some(long.as_bytes()), Promised::default());
         assert_eq!(outputs.classes["score"].len(), LONGEST);
-    }
-
-    #[test]
-    fn segments_and_sticky_keys() {
-        let spec = |name: &str, source| SegmentSpec { name: name.into(), source, top: 10 };
-        let specs = [
-            spec("country", SegmentSource::Header("x-country".into())),
-            spec("origin", SegmentSource::Input("origin".into())),
-            spec("tier", SegmentSource::Parameter("tier".into())),
-            spec("n", SegmentSource::Json("/inputs/0/shape".into())),
-            spec("gone", SegmentSource::Json("/none".into())),
-        ];
-        let mut headers = HeaderMap::new();
-        headers.insert("x-country", "CA".parse().unwrap());
-        headers.insert(header::COOKIE, "a=1; user=u7".parse().unwrap());
-        let body = json!({"parameters": {"tier": "gold"},
-            "inputs": [{"name": "origin", "shape": [1], "datatype": "BYTES", "data": ["LGA"]}]});
-        let found = segments(&specs, &headers, Some(&body));
-        let want = [("country", "CA"), ("n", "1"), ("origin", "LGA"), ("tier", "gold")];
-        assert_eq!(found, want.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
-        let key = |key: StickyKey| sticky_key(&key, &headers, Some(&body));
-        assert_eq!(key(StickyKey::Cookie("user".into())).as_deref(), Some("u7"));
-        assert_eq!(key(StickyKey::Header("X-Country".into())).as_deref(), Some("CA"));
-        assert_eq!(key(StickyKey::Parameter("tier".into())).as_deref(), Some("gold"));
-        assert_eq!(key(StickyKey::Json("/inputs/0/data/0".into())).as_deref(), Some("LGA"));
-        assert_eq!(key(StickyKey::Json("/nope".into())), None);
     }
 
     proptest! {
@@ -283,7 +192,7 @@ mod tests {
         #[test]
         fn any_answer_can_be_read(body in proptest::collection::vec(any::<u8>(), 0..200), text in ".{0,200}") {
             for body in [body.as_slice(), text.as_bytes(), format!("{{\"outputs\":[{{\"name\":\"p\",\"data\":[{text}]}}]}}").as_bytes()] {
-                let outputs = read(&tensor(), &HeaderMap::new(), Some(body));
+                let outputs = read(&tensor(), &HeaderMap::new(), Some(body), Promised::default());
                 prop_assert!(outputs.numbers.values().all(|number| number.is_finite()));
                 prop_assert!(outputs.invalid.is_some() || !outputs.numbers.is_empty());
             }

@@ -5,20 +5,15 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use serin_stream::log::Log;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, oneshot, watch},
+    sync::{oneshot, watch},
     task::JoinHandle,
 };
 
@@ -30,13 +25,11 @@ use crate::{
     disk,
     events::Events,
     metrics::Metrics,
-    protocol::Paths,
     serve::{
         self, Door,
         tls::{Certificate, CertificateError},
     },
-    state::{Chance, Flying, Shared},
-    switch::Switch,
+    state::{Chance, Parts, Shared},
     table::{Lease, Table, Tables},
     upstream::{RootsError, Upstreams},
 };
@@ -94,6 +87,9 @@ impl Default for Seams {
 /// Longest wait for the log at the start. After it the router serves what it has on disk and in its configuration.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often a router that shuts down looks whether anybody is still connected.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// The data plane.
 #[derive(Debug)]
 pub struct Router;
@@ -133,7 +129,7 @@ impl Router {
         let incarnation = seams.time.wall().0;
         let shared = Arc::new(shared(config, seams, incarnation)?);
         let (data_addr, admin_addr) =
-            (address(&data, shared.config.listen), address(&admin, shared.config.admin_listen));
+            (address(&data, shared.config().listen), address(&admin, shared.config().admin_listen));
 
         let (stop_consumer, stop) = mpsc::channel();
         let (connected, wait) = oneshot::channel();
@@ -158,13 +154,13 @@ impl Router {
                 tracing::error!(%error, "the admin port stopped");
             }
         })];
-        if let (Some(certificate), Some(config)) = (certificate, shared.config.tls.clone()) {
+        if let (Some(certificate), Some(config)) = (certificate, shared.config().tls.clone()) {
             background.push(tokio::spawn(certificate.watch(config, Arc::clone(&shared.metrics))));
         }
         if !shared.clock.is_replay() {
             background.push(tokio::spawn(heartbeats(Arc::clone(&shared))));
         }
-        tracing::info!(%data_addr, %admin_addr, name = %shared.config.name, "router started");
+        tracing::info!(%data_addr, %admin_addr, name = %shared.config().name, "router started");
         let consumer = Some(consumer);
         Ok(RouterHandle {
             shared,
@@ -190,26 +186,18 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
 }
 
 fn shared(config: Config, seams: Seams, incarnation: i64) -> Result<Shared, StartError> {
-    let started = seams.time.steady();
     let clock = Arc::new(Clock::new(seams.time, config.clock == ClockKind::Replay));
     let metrics = Arc::new(Metrics::new());
-    let upstreams = Upstreams::new(&config)?;
-    Ok(Shared {
-        tables: ArcSwap::from_pointee(first_tables(&config)),
+    let parts = Parts {
+        tables: first_tables(&config),
         events: Events::new(&config.name, incarnation, Arc::clone(&clock), Arc::clone(&metrics)),
-        switch: Switch::open(&config.data_dir),
-        upstreams,
-        paths: Paths::new(config.paths().map(|(model, path)| (path, model))),
-        calls: Arc::new(Semaphore::new(config.limits.in_flight)),
+        upstreams: Upstreams::new(&config)?,
         chance: seams.chance,
-        flying: Arc::new(Flying::default()),
-        leaving: AtomicBool::new(false),
-        caught_up: AtomicBool::new(false),
-        started,
+        config,
         clock,
         metrics,
-        config,
-    })
+    };
+    Ok(parts.build())
 }
 
 /// What is known before the log is: the configuration, and over it what is on disk, unconfirmed.
@@ -233,7 +221,7 @@ fn first_tables(config: &Config) -> Tables {
 
 /// A heartbeat to every partition, again and again.
 async fn heartbeats(shared: Arc<Shared>) {
-    let mut beat = tokio::time::interval(span(shared.config.heartbeat_every));
+    let mut beat = tokio::time::interval(span(shared.config().heartbeat_every));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
@@ -264,19 +252,31 @@ impl RouterHandle {
         self.shared.ready()
     }
 
+    /// Takes over what of a configuration can change while the router runs; calls in flight end as they began.
+    ///
+    /// # Errors
+    /// Every problem of the configuration, or every changed key that needs a restart. Nothing has changed then.
+    pub fn reload(&self, config: Config) -> Result<(), ConfigError> {
+        self.shared.reload(config)
+    }
+
     /// A function that tells what [`ready`](Self::ready) tells, for whoever serves `/readyz`.
     pub fn readiness(&self) -> impl Fn() -> Result<(), String> + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.ready()
     }
 
-    /// Stops in order: readiness goes first, then for `lame_duck` requests are still taken and their connections closed, then
-    /// those in flight may finish until `deadline`; at last a leaving heartbeat and all queued events go to the log.
+    /// Stops in order: readiness goes first, then for `lame_duck`, or until nobody is connected, requests are still taken and
+    /// their connections closed after the answer, then those in flight may finish until `deadline`; at last a leaving heartbeat
+    /// and all queued events go to the log.
     pub async fn shutdown(mut self, deadline: Duration) {
         self.shared.leaving.store(true, Ordering::Relaxed);
-        let lame_duck = span(self.shared.config.timeouts.lame_duck).min(deadline / 2);
-        tokio::time::sleep(lame_duck).await;
-        self.stop_serving.send_replace(Some(deadline.saturating_sub(lame_duck)));
+        let lame_duck = span(self.shared.config().timeouts.lame_duck).min(deadline / 2);
+        let begun = Instant::now();
+        while begun.elapsed() < lame_duck && self.shared.connected.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.stop_serving.send_replace(Some(deadline.saturating_sub(begun.elapsed())));
         if let Err(error) = (&mut self.serving).await {
             tracing::error!(%error, "the callers' port ended badly");
         }

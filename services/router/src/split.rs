@@ -1,5 +1,8 @@
 //! Which arm answers a request. Pure: chance is an argument.
 
+use std::sync::Arc;
+
+use serin_rollout::TargetArm;
 use serin_schemas::records::{Arm, Assignment};
 use serin_sketches::hash::bucket;
 
@@ -8,7 +11,7 @@ use crate::table::{Route, Table};
 /// Which version answers, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
-    pub(crate) route: Route,
+    pub(crate) route: Arc<Route>,
     pub(crate) assignment: Assignment,
     /// Salted hash of the sticky key, if it decided.
     pub(crate) unit: Option<i64>,
@@ -19,6 +22,8 @@ pub(crate) struct Choice {
 pub(crate) struct Wanted<'a> {
     /// The version that the caller asks for.
     pub(crate) pin: Option<&'a str>,
+    /// The arm of the target that the request belongs to.
+    pub(crate) target: Option<TargetArm>,
     /// The sticky key, if the table wants one and the request has it.
     pub(crate) key: Option<&'a str>,
     /// 64 random bits.
@@ -33,12 +38,12 @@ pub(crate) struct Wanted<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnknownVersion(pub(crate) String);
 
-/// Chooses the arm: the switch goes first, then a pin, then the lease, then the split.
+/// Chooses the arm: the switch goes first, then a pin, then the lease, then a target, then the split.
 ///
 /// Buckets below the canary's share go to canary, the next to control, the rest to stable: while the ramp grows, a sticky
 /// key never leaves the canary.
 pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, UnknownVersion> {
-    let plain = |route: &Route, assignment| Choice { route: route.clone(), assignment, unit: None };
+    let plain = |route: &Arc<Route>, assignment| Choice { route: Arc::clone(route), assignment, unit: None };
     if wanted.all_stable {
         return Ok(plain(&table.stable, Assignment::SwitchedOff));
     }
@@ -49,6 +54,11 @@ pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, Unkno
     if wanted.expired {
         return Ok(plain(&table.stable, Assignment::LeaseExpired));
     }
+    // Before the ramp has begun there is no canary to send anybody to, or to keep anybody from.
+    if let (Some(target), Some(canary)) = (wanted.target, table.canary.as_ref().filter(|_| table.canary_end > 0)) {
+        let route = if target == TargetArm::Canary { canary } else { &table.stable };
+        return Ok(plain(route, Assignment::Targeted));
+    }
     let (hash, assignment, unit) = match wanted.key {
         Some(key) => {
             let hash = table.salt.hash(key.as_bytes());
@@ -56,11 +66,11 @@ pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, Unkno
         }
         None => (wanted.chance, Assignment::Random, None),
     };
-    Ok(Choice { route: arm(table, bucket(hash)).clone(), assignment, unit })
+    Ok(Choice { route: Arc::clone(arm(table, bucket(hash))), assignment, unit })
 }
 
 /// The route of a bucket.
-fn arm(table: &Table, bucket: u16) -> &Route {
+fn arm(table: &Table, bucket: u16) -> &Arc<Route> {
     let route = if bucket < table.canary_end {
         table.canary.as_ref()
     } else if bucket < table.control_end {
@@ -120,20 +130,53 @@ mod tests {
     }
 
     #[test]
-    fn the_switch_goes_before_pin_before_lease_before_split() {
+    fn the_switch_goes_before_pin_before_lease_before_target_before_split() {
         let table = table(10_000, 0);
-        let all = Wanted { pin: Some("v2"), key: Some("k"), chance: 0, all_stable: true, expired: true };
+        let target = Some(TargetArm::Stable);
+        let all = Wanted { pin: Some("v2"), target, key: Some("k"), chance: 0, all_stable: true, expired: true };
         assert_eq!(arm_of(&table, &all), (Arm::Stable, Assignment::SwitchedOff));
         let pinned = Wanted { all_stable: false, ..all };
         assert_eq!(arm_of(&table, &pinned), (Arm::Canary, Assignment::Pinned));
         let expired = Wanted { pin: None, ..pinned };
         assert_eq!(arm_of(&table, &expired), (Arm::Stable, Assignment::LeaseExpired));
-        let sticky = Wanted { expired: false, ..expired };
+        let targeted = Wanted { expired: false, ..expired };
+        assert_eq!(arm_of(&table, &targeted), (Arm::Stable, Assignment::Targeted));
+        let inside = Wanted { target: Some(TargetArm::Canary), ..targeted };
+        assert_eq!(arm_of(&table, &inside), (Arm::Canary, Assignment::Targeted));
+        assert_eq!(arm_of(&self::table(0, 0), &inside), (Arm::Stable, Assignment::Sticky), "the ramp has not begun");
+        let sticky = Wanted { target: None, ..inside };
         assert_eq!(arm_of(&table, &sticky), (Arm::Canary, Assignment::Sticky));
         let random = Wanted { key: None, ..sticky };
         assert_eq!(arm_of(&table, &random), (Arm::Canary, Assignment::Random));
         let unknown = Wanted { pin: Some("v9"), ..random };
         assert_eq!(choose(&table, &unknown).unwrap_err(), UnknownVersion("v9".into()));
+    }
+
+    /// A ramp of 1, 5, 25 and 100 %: nobody who had the canary loses it, nobody who was compared leaves the comparison, and each
+    /// step holds its shares.
+    #[test]
+    fn nobody_moves_back_while_the_ramp_grows() {
+        let steps = [(100, 1000), (500, 5000), (2500, 7500), (10_000, 0)]
+            .map(|(canary, control)| (canary, table(canary, control)));
+        let n = 200_000;
+        let mut counts = [0_u32; 4];
+        for user in 0..n {
+            let key = format!("user-{user}");
+            let wanted = Wanted { key: Some(&key), ..Wanted::default() };
+            let arms = steps.each_ref().map(|(_, table)| arm_of(table, &wanted).0);
+            for (count, arm) in counts.iter_mut().zip(arms) {
+                *count += u32::from(arm == Arm::Canary);
+            }
+            for pair in arms.windows(2) {
+                assert!(pair[0] != Arm::Canary || pair[1] == Arm::Canary, "{key} moved back: {arms:?}");
+                assert!(pair[0] != Arm::Control || pair[1] != Arm::Stable, "{key} left the comparison: {arms:?}");
+            }
+        }
+        for (count, (share, _)) in counts.iter().zip(&steps) {
+            let (expected, share) = (f64::from(n) * f64::from(*share) / 1e4, f64::from(*share) / 1e4);
+            let deviation = (f64::from(n) * share * (1.0 - share)).sqrt();
+            assert!((f64::from(*count) - expected).abs() <= 4.0 * deviation, "{counts:?}");
+        }
     }
 
     proptest! {

@@ -1,10 +1,10 @@
 //! What the parts of a router share. The data plane only reads it; the table consumer owns the tables.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,10 +15,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     clock::Clock,
-    config::{Config, ModelConfig},
+    config::{Config, ConfigError, ModelConfig},
     events::Events,
+    examples::Budget,
     metrics::Metrics,
     protocol::Paths,
+    servers::Rules,
     switch::Switch,
     table::{Table, Tables},
     upstream::Upstreams,
@@ -29,24 +31,76 @@ pub type Chance = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Shared by all parts of a router.
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    config: ArcSwap<Config>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) tables: ArcSwap<Tables>,
+    /// Held while the tables change.
+    publishing: Mutex<()>,
     pub(crate) events: Events,
     pub(crate) switch: Switch,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) upstreams: Upstreams,
     /// The models of plain paths.
-    pub(crate) paths: Paths,
+    pub(crate) paths: ArcSwap<Paths>,
     pub(crate) chance: Chance,
     pub(crate) calls: Arc<Semaphore>,
+    /// Connections of callers.
+    pub(crate) connected: AtomicUsize,
     pub(crate) flying: Arc<Flying>,
     /// It is shutting down: readiness is gone, connections are closed after their answer.
     pub(crate) leaving: AtomicBool,
     /// The routing log was read to its end once.
     pub(crate) caught_up: AtomicBool,
+    /// Why the routing log cannot be read now, since when (steady time).
+    pub(crate) log_away: Mutex<Option<(Duration, String)>>,
+    /// Examples kept in this minute, per model.
+    pub(crate) examples: Mutex<HashMap<String, Budget>>,
+    /// Partitions of `router-status`; 0 before the log is connected.
+    pub(crate) status_partitions: AtomicI32,
+    /// Where tasks of other threads run.
+    pub(crate) runtime: tokio::runtime::Handle,
     /// Steady time of the start.
     pub(crate) started: Duration,
+}
+
+/// What a router is made of when it starts.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) tables: Tables,
+    pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) chance: Chance,
+}
+
+impl Parts {
+    /// Puts them together, on the runtime of the caller.
+    pub(crate) fn build(self) -> Shared {
+        let Self { config, clock, tables, events, metrics, upstreams, chance } = self;
+        Shared {
+            tables: ArcSwap::from_pointee(tables),
+            publishing: Mutex::default(),
+            events,
+            switch: Switch::open(&config.data_dir),
+            upstreams,
+            paths: ArcSwap::from_pointee(Paths::of(&config)),
+            chance,
+            calls: Arc::new(Semaphore::new(config.limits.in_flight)),
+            connected: AtomicUsize::new(0),
+            flying: Arc::new(Flying::default()),
+            leaving: AtomicBool::new(false),
+            caught_up: AtomicBool::new(false),
+            log_away: Mutex::default(),
+            examples: Mutex::default(),
+            status_partitions: AtomicI32::new(0),
+            runtime: tokio::runtime::Handle::current(),
+            started: clock.source().steady(),
+            clock,
+            metrics,
+            config: ArcSwap::from_pointee(config),
+        }
+    }
 }
 
 /// How long a router waits for the routing log before it counts as ready with what it has on disk.
@@ -58,9 +112,33 @@ impl Shared {
         self.tables.load().0.get(model).cloned()
     }
 
+    /// The configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
     /// What the configuration knows of a model.
-    pub(crate) fn known(&self, model: &str) -> Option<&ModelConfig> {
-        self.config.models.get(model)
+    pub(crate) fn known(&self, model: &str) -> Option<ModelConfig> {
+        self.config().models.get(model).cloned()
+    }
+
+    /// Changes the tables as a whole: every request sees all of a change or nothing of it.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Tables)) {
+        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = Tables::clone(&self.tables.load());
+        change(&mut tables);
+        self.tables.store(Arc::new(tables));
+    }
+
+    /// Takes over what of a configuration can change while the router runs, and compiles the tables anew.
+    pub(crate) fn reload(&self, new: Config) -> Result<(), ConfigError> {
+        new.check()?;
+        self.config().check_reload(&new)?;
+        self.paths.store(Arc::new(Paths::of(&new)));
+        let new = Arc::new(new);
+        self.config.store(Arc::clone(&new));
+        self.publish(|tables| tables.reconfigure(&new));
+        Ok(())
     }
 
     /// Whether it can serve, and if not, why.
@@ -78,6 +156,61 @@ impl Shared {
         Err("the routing log has not been read to its end yet".to_owned())
     }
 
+    /// Notes that the routing log is away, or there again.
+    pub(crate) fn log_is_away(&self, why: Option<String>) {
+        let mut away = self.log_away.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = away.as_ref().map_or_else(|| self.clock.source().steady(), |(since, _)| *since);
+        *away = why.map(|why| (since, why));
+    }
+
+    /// What there is to say beside whether it is ready: good news and bad, a sentence each.
+    pub(crate) fn details(&self) -> Vec<(bool, String)> {
+        let now = self.clock.source().steady();
+        let mut details = Vec::new();
+        let away = self.log_away.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        details.push(match away {
+            Some((since, why)) => {
+                (false, format!("routing log: away for {} s ({why})", now.saturating_sub(since).as_secs()))
+            }
+            None if self.caught_up.load(Ordering::Relaxed) => (true, "routing log: read to its end".to_owned()),
+            None => (false, "routing log: not read to its end yet".to_owned()),
+        });
+        if self.switch.is_on() {
+            details.push((false, "the switch `all stable` is on".to_owned()));
+        }
+        let dropped: i64 = self.events.drops().iter().map(|drop| drop.dropped).sum();
+        if dropped > 0 {
+            details.push((false, format!("{dropped} events were dropped: the log could not take them")));
+        }
+        let tables = self.tables.load();
+        let mut models: Vec<_> = tables.0.iter().collect();
+        models.sort_by_key(|(model, _)| *model);
+        for (model, table) in models {
+            if table.canary_end > 0 && table.lease.expired(now) {
+                details.push((false, format!("{model}: its table has no lease, all is on stable")));
+            }
+            for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
+                if let Some(shed) = route.servers.shed() {
+                    let version = &route.version;
+                    details
+                        .push((false, format!("{model}: version {version} is not called for a while: {}", shed.cause)));
+                }
+            }
+        }
+        details
+    }
+
+    /// Partitions of `router-status`; 0 before the log is connected.
+    pub(crate) fn status_partitions(&self) -> i32 {
+        self.status_partitions.load(Ordering::Relaxed)
+    }
+
+    /// What the servers of a version are held to.
+    pub(crate) fn server_rules(&self, last_resort: bool) -> Rules {
+        let config = self.config.load();
+        Rules { in_flight: config.limits.per_server, ejection: config.ejection, last_resort }
+    }
+
     /// A call has arrived: in replay mode the clock waits for it from now on.
     pub(crate) fn arrive(self: &Arc<Self>, at: EventTime) -> Arrival {
         let flying = self.clock.is_replay().then(|| {
@@ -85,6 +218,22 @@ impl Shared {
             InFlight(Arc::clone(&self.flying), at)
         });
         Arrival { flying, metrics: Arc::clone(&self.metrics), calls: Arc::clone(&self.calls) }
+    }
+}
+
+/// Counts one connection of a caller.
+pub(crate) struct Connected(Arc<Shared>);
+
+impl Connected {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.connected.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connected.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -100,7 +249,12 @@ impl Arrival {
     pub(crate) fn enter(self) -> Option<Slot> {
         let permit = self.calls.try_acquire_owned().ok()?;
         self.metrics.in_flight.add(1, &[]);
-        Some(Slot { _flying: self.flying, metrics: self.metrics, _permit: permit })
+        Some(Slot { _flying: self.flying, metrics: Some(self.metrics), _permit: Some(permit) })
+    }
+
+    /// A place for a copy of a call: a replay clock waits for it, but it takes no caller's place.
+    pub(crate) fn copy(self) -> Slot {
+        Slot { _flying: self.flying, metrics: None, _permit: None }
     }
 }
 
@@ -116,13 +270,15 @@ impl Drop for InFlight {
 /// The place of one call among those in flight.
 pub(crate) struct Slot {
     _flying: Option<InFlight>,
-    metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
+    metrics: Option<Arc<Metrics>>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.metrics.in_flight.add(-1, &[]);
+        if let Some(metrics) = &self.metrics {
+            metrics.in_flight.add(-1, &[]);
+        }
     }
 }
 

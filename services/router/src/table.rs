@@ -2,18 +2,24 @@
 //!
 //! A request takes one snapshot ([`Tables`]) and uses it to its end, so its event names the generation that chose its arm.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::de::DeserializeOwned;
-use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, StickyKey};
+use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, StickyKey, TrafficPolicy};
 use serin_schemas::{
     ids::{Generation, Version},
     records::{Arm, RoutingTable},
 };
-use serin_sketches::hash::{BUCKETS, Salt};
+use serin_sketches::hash::{BUCKETS, Salt, bucket};
 
 use crate::{
-    config::{ModelConfig, VersionServers},
+    config::{Config, ModelConfig, VersionServers, span},
+    flights::Flights,
+    servers::Servers,
     upstream::Base,
 };
 
@@ -45,29 +51,46 @@ impl Lease {
 }
 
 /// A version that a table sends traffic to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) version: Version,
     pub(crate) arm: Arm,
-    pub(crate) base: Base,
+    /// Its servers, and how they stand. All routes of a version share them, from table to table.
+    pub(crate) servers: Arc<Servers>,
     /// Where its servers speak gRPC, if not there.
     pub(crate) grpc: Option<Base>,
     /// The name that its servers have for the version, if they want it in paths and gRPC messages.
     pub(crate) path_version: Option<String>,
+    /// Calls in flight, from table to table while the route stays.
+    pub(crate) flights: Arc<Flights>,
+    /// How long they may go on when the route is gone.
+    pub(crate) drain: Duration,
 }
 
 impl Route {
-    /// The route of a version that is served at `url`, with what the configuration knows of its servers.
-    fn at(version: &Version, arm: Arm, url: &str, known: Option<&ModelConfig>) -> Result<Self, String> {
-        let servers = known.and_then(|known| known.versions.get(version.as_str()));
-        let named = known.filter(|known| known.versioned_paths).map(|_| version.0.clone());
-        Ok(Self {
-            version: version.clone(),
-            arm,
-            base: Base::parse(url)?,
-            grpc: servers.and_then(VersionServers::grpc_url).map(Base::parse).transpose()?,
-            path_version: servers.and_then(VersionServers::path_version).map(str::to_owned).or(named),
-        })
+    /// Whether calls on it are cut some time after it is gone: those on trial are, stable's are not.
+    pub(crate) fn drains(&self) -> bool {
+        matches!(self.arm, Arm::Canary | Arm::Shadow)
+    }
+}
+
+/// A version that gets copies of calls.
+#[derive(Debug)]
+pub(crate) struct Shadow {
+    pub(crate) route: Arc<Route>,
+    share: u16,
+    salt: Salt,
+    /// Most copies in flight.
+    pub(crate) most: usize,
+    pub(crate) timeout: Duration,
+    /// Whether it is the version on trial, and so its answers count; others are only told.
+    pub(crate) on_trial: bool,
+}
+
+impl Shadow {
+    /// Whether it gets a copy of this call.
+    pub(crate) fn takes(&self, request_id: &str) -> bool {
+        bucket(self.salt.hash(request_id.as_bytes())) < self.share
     }
 }
 
@@ -77,9 +100,10 @@ pub(crate) struct Table {
     /// The record it was made from; for a model that only the configuration knows, an empty one of generation 0.
     pub(crate) record: RoutingTable,
     pub(crate) lease: Lease,
-    pub(crate) stable: Route,
-    pub(crate) canary: Option<Route>,
-    pub(crate) control: Option<Route>,
+    pub(crate) stable: Arc<Route>,
+    pub(crate) canary: Option<Arc<Route>>,
+    pub(crate) control: Option<Arc<Route>>,
+    pub(crate) shadows: Vec<Shadow>,
     /// Buckets below this go to canary,
     pub(crate) canary_end: u16,
     /// from there to below this to control, and the rest to stable.
@@ -89,8 +113,12 @@ pub(crate) struct Table {
     pub(crate) segments: Vec<SegmentSpec>,
     pub(crate) outputs: Vec<OutputRule>,
     /// Versions that can be asked for besides those of the routes.
-    pub(crate) others: Vec<Route>,
-    /// Whether segments or the sticky key are in request bodies.
+    pub(crate) others: Vec<Arc<Route>>,
+    /// Targets, limits of mirrors, features, examples.
+    pub(crate) policy: TrafficPolicy,
+    /// The zone of each server, by its `host:port`.
+    pub(crate) zones: BTreeMap<String, String>,
+    /// Whether anything that rules look for is in request bodies.
     pub(crate) reads_request: bool,
     /// Microseconds from the log to its use.
     pub(crate) apply_us: i64,
@@ -100,6 +128,34 @@ pub(crate) struct Table {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tables(pub(crate) HashMap<String, Arc<Table>>);
 
+impl Tables {
+    /// Compiles every table anew, with what a new configuration knows of its model. Those that only a configuration knows come and
+    /// go with it; one that cannot be compiled any more stays as it is.
+    pub(crate) fn reconfigure(&mut self, config: &Config) {
+        self.0.retain(|model, table| table.record.generation > Generation(0) || config.models.contains_key(model));
+        for (model, table) in &mut self.0 {
+            let known = config.models.get(model);
+            let compiled = match known.filter(|_| table.record.generation == Generation(0)) {
+                Some(known) => Table::configured(model, known),
+                None => Table::compile(table.record.clone(), table.lease, known, table.apply_us),
+            };
+            match compiled {
+                Ok(compiled) => *table = Arc::new(compiled.after(table)),
+                Err(error) => {
+                    tracing::warn!(%model, %error, "a table cannot be used with the new configuration; it stays")
+                }
+            }
+        }
+        for (model, known) in &config.models {
+            if !self.0.contains_key(model)
+                && let Ok(table) = Table::configured(model, known)
+            {
+                self.0.insert(model.clone(), Arc::new(table));
+            }
+        }
+    }
+}
+
 impl Table {
     /// Compiles a record. `known` is what the configuration knows of the model.
     pub(crate) fn compile(
@@ -108,19 +164,25 @@ impl Table {
         known: Option<&ModelConfig>,
         apply_us: i64,
     ) -> Result<Self, TableError> {
-        let routes = Routes::of(&record, known)?;
+        let policy: TrafficPolicy =
+            if record.policy.is_empty() { TrafficPolicy::default() } else { json("policy", &record.policy)? };
+        let mut fleet = Fleet { known: Vec::new(), drain: span(policy.drain) };
+        let routes = Routes::of(&record, known, &policy, &mut fleet)?;
         let sticky = record.sticky.as_deref().map(|text| json("sticky", text)).transpose()?;
         let segments: Vec<SegmentSpec> = json("segments", or_empty_list(&record.segments))?;
         let outputs: Vec<OutputRule> = json("outputs", or_empty_list(&record.outputs))?;
         Ok(Self {
             salt: Salt::new(record.salt.as_bytes()),
-            reads_request: reads_request(sticky.as_ref(), &segments),
-            others: others(known),
+            reads_request: reads_request(sticky.as_ref(), &segments, &policy),
+            others: others(known, &mut fleet),
             canary_end: routes.canary_share,
             control_end: routes.canary_share + routes.control_share,
             stable: routes.stable,
             canary: routes.canary,
             control: routes.control,
+            shadows: routes.shadows,
+            policy,
+            zones: known.map(|known| known.zones.clone()).unwrap_or_default(),
             record,
             lease,
             sticky,
@@ -161,15 +223,56 @@ impl Table {
         Self::compile(self.record.clone(), Lease::Unconfirmed, known, self.apply_us)
     }
 
-    /// The route of a version that a caller asks for.
-    pub(crate) fn find(&self, version: &str) -> Option<&Route> {
-        let routes = self.canary.iter().chain([&self.stable]).chain(&self.control).chain(&self.others);
-        routes.into_iter().find(|route| route.version.as_str() == version)
+    /// Takes over how servers stand and what is in flight from the table before.
+    #[must_use]
+    pub(crate) fn after(mut self, before: &Self) -> Self {
+        let olds: Vec<&Arc<Route>> = before.all().collect();
+        let take_over = |route: &mut Arc<Route>| {
+            let mut new = Route::clone(route);
+            if let Some(old) = olds.iter().find(|old| old.servers.same(&new.servers)) {
+                new.servers = Arc::clone(&old.servers);
+            }
+            if let Some(old) = olds.iter().find(|old| old.arm == new.arm && old.version == new.version) {
+                new.flights = Arc::clone(&old.flights);
+            }
+            *route = Arc::new(new);
+        };
+        let split = [&mut self.stable].into_iter().chain(&mut self.canary).chain(&mut self.control);
+        split
+            .chain(self.shadows.iter_mut().map(|shadow| &mut shadow.route))
+            .chain(&mut self.others)
+            .for_each(take_over);
+        self
+    }
+
+    /// Routes on trial that get nothing from the table `after` this one, as their version has no place in it.
+    pub(crate) fn ended(&self, after: Option<&Self>) -> Vec<Arc<Route>> {
+        let stays = |route: &Route| {
+            let live = |table: &Self| table.split().any(|other| other.version == route.version);
+            after.is_some_and(live)
+        };
+        self.split().filter(|route| route.drains() && !stays(route)).cloned().collect()
+    }
+
+    /// Routes that get something by themselves.
+    fn split(&self) -> impl Iterator<Item = &Arc<Route>> {
+        let shadows = self.shadows.iter().map(|shadow| &shadow.route);
+        self.canary.iter().chain([&self.stable]).chain(&self.control).chain(shadows)
+    }
+
+    /// Every route.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.split().chain(&self.others)
+    }
+
+    /// The route of a version that a caller asks for. A shadow's answers are for nobody.
+    pub(crate) fn find(&self, version: &str) -> Option<&Arc<Route>> {
+        self.all().find(|route| route.arm != Arm::Shadow && route.version.as_str() == version)
     }
 
     /// Names of all versions that a caller may ask for.
     pub(crate) fn versions(&self) -> Vec<&str> {
-        let routes = self.canary.iter().chain([&self.stable]).chain(&self.control).chain(&self.others);
+        let routes = self.all().filter(|route| route.arm != Arm::Shadow);
         let mut names: Vec<&str> = routes.map(|route| route.version.as_str()).collect();
         names.sort_unstable();
         names.dedup();
@@ -190,39 +293,86 @@ fn json<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, TableError> {
     serde_json::from_str(text).map_err(|error| TableError(format!("{field}: {error}")))
 }
 
-fn reads_request(sticky: Option<&StickyKey>, segments: &[SegmentSpec]) -> bool {
-    matches!(sticky, Some(StickyKey::Json(_) | StickyKey::Parameter(_)))
+fn reads_request(sticky: Option<&StickyKey>, segments: &[SegmentSpec], policy: &TrafficPolicy) -> bool {
+    let feature = |feature: &serin_rollout::FeatureSpec| {
+        feature.source.in_body() || feature.computed_at.as_ref().is_some_and(serin_rollout::RequestSource::in_body)
+    };
+    matches!(sticky, Some(StickyKey::Json(_) | StickyKey::Parameter(_) | StickyKey::Session | StickyKey::Sequence))
+        || policy.targets.iter().any(|target| target.when.in_body())
+        || policy.features.iter().any(feature)
         || segments.iter().any(|segment| {
             matches!(segment.source, SegmentSource::Json(_) | SegmentSource::Input(_) | SegmentSource::Parameter(_))
         })
 }
 
-fn others(known: Option<&ModelConfig>) -> Vec<Route> {
+fn others(known: Option<&ModelConfig>, fleet: &mut Fleet) -> Vec<Arc<Route>> {
     let versions = known.into_iter().flat_map(|known| &known.versions);
     versions
-        .filter_map(|(version, servers)| Route::at(&version.as_str().into(), Arm::Stable, servers.url(), known).ok())
+        .filter_map(|(version, servers)| fleet.route(version.as_str().into(), Arm::Stable, servers.url(), known).ok())
         .collect()
+}
+
+/// The servers of a table: the same version at the same places has the same.
+struct Fleet {
+    known: Vec<Arc<Servers>>,
+    drain: Duration,
+}
+
+impl Fleet {
+    fn route(
+        &mut self,
+        version: Version,
+        arm: Arm,
+        urls: &str,
+        known: Option<&ModelConfig>,
+    ) -> Result<Arc<Route>, TableError> {
+        let new = Servers::parse(version.clone(), urls).map_err(TableError)?;
+        let servers = match self.known.iter().find(|known| known.same(&new)) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new = Arc::new(new);
+                self.known.push(Arc::clone(&new));
+                new
+            }
+        };
+        let configured = known.and_then(|known| known.versions.get(version.as_str()));
+        let named = known.filter(|known| known.versioned_paths).map(|_| version.0.clone());
+        let grpc = configured.and_then(VersionServers::grpc_url).map(Base::parse).transpose().map_err(TableError)?;
+        let path_version = configured.and_then(VersionServers::path_version).map(str::to_owned).or(named);
+        let flights = Arc::default();
+        Ok(Arc::new(Route { version, arm, servers, grpc, path_version, flights, drain: self.drain }))
+    }
 }
 
 /// The routes of a record, checked.
 struct Routes {
-    stable: Route,
-    canary: Option<Route>,
-    control: Option<Route>,
+    stable: Arc<Route>,
+    canary: Option<Arc<Route>>,
+    control: Option<Arc<Route>>,
+    shadows: Vec<Shadow>,
     canary_share: u16,
     control_share: u16,
 }
 
 impl Routes {
-    fn of(record: &RoutingTable, known: Option<&ModelConfig>) -> Result<Self, TableError> {
-        let mut arms: HashMap<Arm, (Route, u16)> = HashMap::new();
+    fn of(
+        record: &RoutingTable,
+        known: Option<&ModelConfig>,
+        policy: &TrafficPolicy,
+        fleet: &mut Fleet,
+    ) -> Result<Self, TableError> {
+        let mut arms: HashMap<Arm, (Arc<Route>, u16)> = HashMap::new();
+        let mut shadows = Vec::new();
         let mut total: i64 = 0;
-        // Mirrors are no part of the split; they are not called yet.
-        for route in record.routes.iter().filter(|route| route.arm != Arm::Shadow) {
+        for route in &record.routes {
             let share = u16::try_from(route.share).ok().filter(|&share| share <= BUCKETS);
             let share = share.ok_or_else(|| TableError(format!("a share of {} is not in 0..=10000", route.share)))?;
+            let compiled = fleet.route(route.version.clone(), route.arm, urls(route, known)?, known)?;
+            if route.arm == Arm::Shadow {
+                shadows.push(shadow(compiled, share, &record.salt, policy));
+                continue;
+            }
             total += i64::from(share);
-            let compiled = compile_route(route, known)?;
             if arms.insert(route.arm, (compiled, share)).is_some() {
                 return Err(TableError(format!("it has two routes for the {} arm", route.arm.as_str())));
             }
@@ -234,12 +384,21 @@ impl Routes {
         let mut take = |arm| arms.remove(&arm).map_or((None, 0), |(route, share)| (Some(route), share));
         let (canary, canary_share) = take(Arm::Canary);
         let (control, control_share) = take(Arm::Control);
-        Ok(Self { stable, canary, control, canary_share, control_share })
+        Ok(Self { stable, canary, control, shadows, canary_share, control_share })
     }
 }
 
-/// A route, whose version is served where the table says, else where the configuration says.
-fn compile_route(route: &serin_schemas::records::Route, known: Option<&ModelConfig>) -> Result<Route, TableError> {
+fn shadow(route: Arc<Route>, share: u16, salt: &str, policy: &TrafficPolicy) -> Shadow {
+    let further = policy.shadows.iter().find(|shadow| shadow.version == route.version);
+    let (most, timeout) = further
+        .map_or((policy.mirror.max_in_flight, policy.mirror.timeout), |shadow| (shadow.max_in_flight, shadow.timeout));
+    // Another purpose than the split's, so another salt: who is mirrored says nothing about who gets the canary.
+    let salt = Salt::new(format!("mirror\0{salt}\0{}", route.version).as_bytes());
+    Shadow { route, share, salt, most: most as usize, timeout: span(timeout), on_trial: further.is_none() }
+}
+
+/// Where a route's version is served: by the table, else by the configuration.
+fn urls<'a>(route: &'a serin_schemas::records::Route, known: Option<&'a ModelConfig>) -> Result<&'a str, TableError> {
     let configured = known.and_then(|known| known.versions.get(route.version.as_str())).map(VersionServers::url);
     let url = route.url.as_deref().or(configured).ok_or_else(|| {
         TableError(format!(
@@ -247,7 +406,7 @@ fn compile_route(route: &serin_schemas::records::Route, known: Option<&ModelConf
             route.version.as_str()
         ))
     })?;
-    Route::at(&route.version, route.arm, url, known).map_err(TableError)
+    Ok(url)
 }
 
 #[cfg(test)]

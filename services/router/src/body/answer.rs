@@ -15,6 +15,9 @@ use hyper::body::Incoming;
 use super::Pause;
 use crate::{guard::Guard, llm::Tap, protocol::grpc, upstream::Cause};
 
+/// Resolves when a call is to be cut.
+pub(crate) type Cut = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The body of an answer to a caller.
 pub(crate) enum AnswerBody {
     /// All of it, in memory.
@@ -43,6 +46,7 @@ pub(crate) struct Passing {
     keep: usize,
     tap: Option<Tap>,
     pause: Pause,
+    cut: Option<Cut>,
 }
 
 impl AnswerBody {
@@ -51,8 +55,14 @@ impl AnswerBody {
         Self::Whole(Some(bytes.into()))
     }
 
-    /// An upstream's body that passes through; `pause` is the longest wait for a piece.
-    pub(crate) fn passing(inner: Incoming, guard: Option<Guard>, listening: Listening, pause: Duration) -> Self {
+    /// An upstream's body that passes through; `pause` is the longest wait for a piece, and it ends when `cut` resolves.
+    pub(crate) fn passing(
+        inner: Incoming,
+        guard: Option<Guard>,
+        listening: Listening,
+        pause: Duration,
+        cut: Option<Cut>,
+    ) -> Self {
         let mut passing = Passing {
             inner,
             guard,
@@ -60,6 +70,7 @@ impl AnswerBody {
             keep: listening.keep.unwrap_or_default(),
             tap: listening.tap,
             pause: Pause::new(pause),
+            cut,
         };
         if passing.inner.is_end_stream() {
             // Nobody polls a body that has ended.
@@ -93,6 +104,9 @@ impl Passing {
     /// Looks at a piece that passes.
     fn see(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
+            if let Some(guard) = &mut self.guard {
+                guard.passed(data.len());
+            }
             match &mut self.kept {
                 Some(kept) if kept.len() + data.len() <= self.keep => kept.extend_from_slice(data),
                 _ => self.kept = None,
@@ -108,6 +122,10 @@ impl Passing {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+            self.cut = None;
+            return self.fail(Cause::Cut, "the version was rolled back");
+        }
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Sleep;
 
-pub(crate) use answer::{AnswerBody, Listening};
+pub(crate) use answer::{AnswerBody, Cut, Listening};
 pub(crate) use request::{Arriving, BodyError, RequestBody, Taken, Taking, Upload, collect};
 
 /// A deadline that each piece of a body pushes on, up to a last one. The timer is made only when a piece lets one wait.

@@ -200,8 +200,9 @@ async fn door<T: DeserializeOwned, R>(
         shared.metrics.intake(name, "refused", 1);
         answer::json(status, &value)
     };
-    let limits = &shared.config.limits;
-    let pause = span(shared.config.timeouts.request);
+    let config = shared.config();
+    let limits = &config.limits;
+    let pause = span(shared.config().timeouts.request);
     let bytes = match body::collect(body, limits.intake_body, pause).await {
         Ok(bytes) => bytes,
         Err(BodyError::Slow) => {

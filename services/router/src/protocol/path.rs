@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use http::{HeaderMap, header};
 
 use super::{Wire, grpc, openai};
+use crate::config::Config;
 
 /// A request's path, taken apart. All parts borrow from the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,15 @@ impl<'a> Target<'a> {
         Some(Self { model: Some(&rest[..name]), version, before, after, infers, ..Self::whole(path, wire) })
     }
 
+    /// The list that the protocol promises of an answer.
+    pub(crate) fn promised(&self) -> Option<&'static str> {
+        match (self.wire, self.after) {
+            (Wire::V2, "/infer") => Some("outputs"),
+            (Wire::V1, ":predict") => Some("predictions"),
+            _ => None,
+        }
+    }
+
     /// The path for an upstream: with the version's name there if its servers want one, else without any.
     pub(crate) fn upstream(&self, version: Option<&str>, query: Option<&str>) -> String {
         let mut path = self.before.to_owned();
@@ -102,8 +112,13 @@ impl<'a> Target<'a> {
 pub(crate) struct Paths(HashMap<String, String>);
 
 impl Paths {
+    /// The paths that a configuration gives to models.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self::new(config.paths().map(|(model, path)| (path, model)))
+    }
+
     /// From pairs of a path and a model.
-    pub(crate) fn new<'p>(pairs: impl IntoIterator<Item = (&'p str, &'p str)>) -> Self {
+    fn new<'p>(pairs: impl IntoIterator<Item = (&'p str, &'p str)>) -> Self {
         let plain = |path: &str| path.trim_end_matches('/').to_owned();
         Self(pairs.into_iter().map(|(path, model)| (plain(path), model.to_owned())).collect())
     }

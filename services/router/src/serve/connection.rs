@@ -69,7 +69,7 @@ pub(super) async fn serve(
     // Latency is worth more than packets; a socket that refuses is used as it is.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return speak(shared, builder, stream, peer, stop).await };
-    let patience = span(shared.config.timeouts.header);
+    let patience = span(shared.config().timeouts.header);
     match tokio::time::timeout(patience, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => speak(shared, builder, stream, peer, stop).await,
         Ok(Err(error)) => tracing::debug!(%error, peer = %peer.address, "a TLS connection could not be made"),
@@ -84,7 +84,8 @@ async fn speak(
     peer: Peer,
     mut stop: watch::Receiver<Option<Duration>>,
 ) {
-    let timeouts = &shared.config.timeouts;
+    let config = shared.config();
+    let timeouts = &config.timeouts;
     let patience =
         Patience { header: span(timeouts.header), keep_alive: span(timeouts.keep_alive), send: span(timeouts.send) };
     let activity = Arc::new(Activity::new(Instant::now()));

@@ -21,7 +21,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{body::AnswerBody, call, protocol::Wire, state::Shared};
+use crate::{
+    body::AnswerBody,
+    call,
+    protocol::Wire,
+    state::{Connected, Shared},
+};
 
 /// Who calls.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +47,7 @@ pub(crate) struct Door {
 
 /// Accepts callers until `stop` says so, then lets requests in flight finish within the time it gives, and cuts the rest.
 pub(crate) async fn listen(shared: Arc<Shared>, doors: Vec<Door>, mut stop: watch::Receiver<Option<Duration>>) {
-    let places = Arc::new(Semaphore::new(shared.config.limits.connections));
+    let places = Arc::new(Semaphore::new(shared.config().limits.connections));
     let mut accepting = JoinSet::new();
     for door in doors {
         accepting.spawn(accept(Arc::clone(&shared), door, Arc::clone(&places), stop.clone()));
@@ -61,7 +66,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, doors: Vec<Door>, mut stop: watc
 
 /// Accepts at one port; ends when its last connection has.
 async fn accept(shared: Arc<Shared>, door: Door, places: Arc<Semaphore>, mut stop: watch::Receiver<Option<Duration>>) {
-    let builder = connection::builder(&shared.config);
+    let builder = connection::builder(&shared.config());
     let mut connections = JoinSet::new();
     loop {
         let accept = async {
@@ -80,9 +85,10 @@ async fn accept(shared: Arc<Shared>, door: Door, places: Arc<Semaphore>, mut sto
                 let peer = Peer { address, secure: tls.is_some() };
                 let connection =
                     connection::serve(Arc::clone(&shared), builder.clone(), stream, tls, peer, stop.clone());
+                let connected = Connected::new(&shared);
                 connections.spawn(async move {
                     connection.await;
-                    drop(place);
+                    drop((place, connected));
                 });
             }
             Err(error) => {

@@ -41,6 +41,11 @@ impl Base {
         self.h2c
     }
 
+    /// Its `host:port`.
+    pub(crate) fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
     /// The URL of a path and query on these servers.
     pub(crate) fn join(&self, path_and_query: &str) -> Result<Uri, http::Error> {
         let path: PathAndQuery = if self.prefix.is_empty() {

@@ -141,6 +141,12 @@ pub(crate) enum Cause {
     Truncated,
     /// The caller left before the end of the answer.
     ClientClosed,
+    /// Not called: its servers failed, and get nothing for a while.
+    Shed,
+    /// Not called: its server has as many calls in flight as it may have.
+    Full,
+    /// It was rolled back, and the time for calls in flight to end was over.
+    Cut,
 }
 
 impl Cause {
@@ -152,6 +158,9 @@ impl Cause {
             Self::Reset => "reset",
             Self::Truncated => "truncated",
             Self::ClientClosed => "client_closed",
+            Self::Shed => "shed",
+            Self::Full => "full",
+            Self::Cut => "cut",
         }
     }
 
@@ -163,7 +172,15 @@ impl Cause {
             Self::Reset => "its server closed the connection without an answer",
             Self::Truncated => "its server's answer broke off",
             Self::ClientClosed => "the caller left",
+            Self::Shed => "its servers failed and are not called for a while",
+            Self::Full => "its server has too many calls in flight",
+            Self::Cut => "it was rolled back, and calls in flight were given no more time",
         }
+    }
+
+    /// Whether it tells that the way to a server failed.
+    pub(crate) fn is_way(self) -> bool {
+        matches!(self, Self::Connect | Self::Timeout | Self::Reset | Self::Truncated)
     }
 
     /// What a client error means.

@@ -44,7 +44,9 @@ async fn requests_are_split_and_reported() {
     let one = predictions.iter().find(|found| found.arm == Arm::Canary).unwrap();
     assert_eq!((one.status, one.error.clone(), one.invalid_output.clone()), (Some(200), None, None));
     assert_eq!((one.assignment, one.generation.0), (Assignment::Random, 1));
-    assert_eq!((one.outputs.clone(), one.segments["origin"].as_str()), ([("p".to_owned(), 0.9)].into(), "LGA"));
+    let outputs = [("p", 0.9), ("response.bytes", one.outputs["response.bytes"]), ("response.missing", 0.0)];
+    assert_eq!(one.outputs, outputs.map(|(name, value)| (name.to_owned(), value)).into());
+    assert!(one.outputs["response.bytes"] > 50.0 && one.segments["origin"] == "LGA");
     assert!(one.latency_us.unwrap() > 0 && one.rollout.is_some());
 }
 

@@ -61,15 +61,21 @@ pub(crate) fn log() -> SimLog {
 /// The topics that a router uses.
 pub(crate) fn topics() -> Vec<TopicSpec> {
     let delete = Cleanup::Delete { retention_ms: 86_400_000 };
-    [("events", delete), ("predictions", delete), ("routing", Cleanup::Compact), ("router-status", delete)]
-        .map(|(name, cleanup)| TopicSpec {
-            name: name.to_owned(),
-            partitions: PARTITIONS,
-            replication: 1,
-            cleanup,
-            settings: Vec::new(),
-        })
-        .into()
+    [
+        ("events", delete),
+        ("predictions", delete),
+        ("routing", Cleanup::Compact),
+        ("router-status", delete),
+        ("captures", delete),
+    ]
+    .map(|(name, cleanup)| TopicSpec {
+        name: name.to_owned(),
+        partitions: PARTITIONS,
+        replication: 1,
+        cleanup,
+        settings: Vec::new(),
+    })
+    .into()
 }
 
 /// A router under test.
@@ -233,6 +239,12 @@ pub(crate) fn table(generation: i64, stable: &str, canary: &str, shares: (i32, i
         reason: "test".into(),
         decided_at: EventTime(0),
     }
+}
+
+/// The same with a shadow `v3` that takes this share.
+pub(crate) fn with_shadow(mut table: RoutingTable, url: &str, share: i32) -> RoutingTable {
+    table.routes.push(Route { version: "v3".into(), arm: Arm::Shadow, share, url: Some(url.to_owned()) });
+    table
 }
 
 /// What is on `events`: per partition, in order.

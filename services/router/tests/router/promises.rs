@@ -115,6 +115,7 @@ fn known(server: &Server) -> (serin_router::Config, tempfile::TempDir) {
         stable: "v1".into(),
         versions,
         versioned_paths: false,
+        zones: [].into(),
         paths: vec![],
         segments: vec![],
         outputs: vec![],

@@ -22,6 +22,7 @@ fn known(stable: &Server) -> Config {
         stable: "v1".into(),
         versions,
         versioned_paths: false,
+        zones: [].into(),
         paths: vec![],
         segments: vec![],
         outputs: vec![],
@@ -152,7 +153,7 @@ async fn without_a_table_the_configuration_serves_and_a_tombstone_brings_it_back
     })
     .await;
     let first = &crate::harness::Events::read(&bench.log).predictions();
-    assert!(first.iter().any(|found| found.generation.0 == 0 && found.rollout.is_none()));
+    assert!(first.iter().any(|found| found.generation.0 == 0 && found.rollout.is_none()), "{first:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -155,6 +155,7 @@ pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode
 
     let failed = tokio::select! {
         () = asked_to_stop() => None,
+        () = reloading(&running, args) => None,
         failure = running.failed() => Some(failure),
     };
     if let Some(failure) = failed.as_ref().filter(|_| running.serves_traffic()) {
@@ -168,6 +169,25 @@ pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode
         None => Ok(ExitCode::SUCCESS),
         Some(failure) => bail!("{failure}"),
     }
+}
+
+/// Reads the configuration again on every SIGHUP. What it cannot take over is told, and nothing changes.
+async fn reloading(running: &Running, args: &Serve) {
+    let mut asked = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        Ok(signal) => signal,
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be listened for: the configuration is read at the start only");
+            return std::future::pending().await;
+        }
+    };
+    while asked.recv().await.is_some() {
+        let read = settings::load(args).map_err(anyhow::Error::from).and_then(|settings| running.reload(&settings));
+        match read {
+            Ok(()) => tracing::info!("the configuration was read again"),
+            Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// Ctrl-C or SIGTERM.

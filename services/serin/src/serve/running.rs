@@ -63,11 +63,7 @@ impl Running {
         let partitions = settings.topology.partitions;
         match role {
             Role::Router => {
-                let mut config = settings.router.clone();
-                if config.data_dir == serin_router::Config::default().data_dir {
-                    config.data_dir = settings.data_dir.0.join("router");
-                }
-                let router = Router::start(config, Arc::clone(log)).await?;
+                let router = Router::start(router_config(settings), Arc::clone(log)).await?;
                 self.readiness.push(("router", Arc::new(router.readiness())));
                 self.router = Some(router);
             }
@@ -121,6 +117,14 @@ impl Running {
         router.chain(api).collect()
     }
 
+    /// Takes over what of new settings can change while the roles run: the router's models, limits, timeouts and ejection.
+    pub(crate) fn reload(&self, settings: &Settings) -> anyhow::Result<()> {
+        if let Some(router) = &self.router {
+            router.reload(router_config(settings))?;
+        }
+        Ok(())
+    }
+
     /// Whether a router is among the roles.
     pub(crate) fn serves_traffic(&self) -> bool {
         self.router.is_some()
@@ -161,6 +165,15 @@ impl Running {
             controller.stop().await;
         }
     }
+}
+
+/// The router's configuration, with its folder beside the others unless it names one.
+fn router_config(settings: &Settings) -> serin_router::Config {
+    let mut config = settings.router.clone();
+    if config.data_dir == serin_router::Config::default().data_dir {
+        config.data_dir = settings.data_dir.0.join("router");
+    }
+    config
 }
 
 fn ready(health: &StageHealth) -> Result<(), String> {

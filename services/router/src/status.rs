@@ -1,0 +1,93 @@
+//! What a router reports of itself on `router-status`: the tables it uses, the versions it does not call for a while.
+
+use std::{ops::Range, sync::Arc};
+
+use serin_schemas::{
+    ids::Generation,
+    records::{self, RouterStatus, TableApplied},
+};
+use serin_stream::partition_of;
+
+use crate::{
+    servers::Standing,
+    state::Shared,
+    table::{Lease, Table, Tables},
+};
+
+/// Reports to some of `of` partitions of `router-status`.
+pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: bool) {
+    let tables = shared.tables.load();
+    for partition in partitions {
+        let status = RouterStatus {
+            router: shared.config().name.clone(),
+            incarnation: shared.events.incarnation(),
+            at: shared.clock.now().unwrap_or_default(),
+            applied: applied(&tables, partition, of),
+            shed: shed(&tables, partition, of),
+            leaving,
+        };
+        if let Err(error) = shared.events.status(partition, &status) {
+            tracing::warn!(%error, partition, "a status could not be written");
+        }
+    }
+}
+
+/// A version is called no more, or again: told at once, on every way there is.
+pub(crate) fn standing_changed(shared: &Shared, model: &str, standing: Standing) {
+    let Some(table) = shared.table(model) else { return };
+    for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
+        let shed = route.servers.shed();
+        shared.metrics.shed(model, route.version.as_str(), shed.is_some());
+        if let Some(shed) = shed {
+            tracing::warn!(%model, version = %route.version, cause = %shed.cause, "a version is not called for a while");
+        }
+    }
+    if standing == Standing::Back {
+        tracing::info!(%model, "its versions are called again");
+    }
+    let of = shared.status_partitions();
+    if of > 0 {
+        let partition = partition_of(model.as_bytes(), of);
+        report(shared, partition..partition + 1, of, false);
+    }
+}
+
+fn is_here(table: &Table, partition: i32, of: i32) -> bool {
+    partition_of(table.record.model.as_str().as_bytes(), of) == partition
+}
+
+/// The tables in use of the models of one of `of` partitions.
+fn applied(tables: &Tables, partition: i32, of: i32) -> Vec<TableApplied> {
+    let here = |table: &&Arc<Table>| {
+        table.record.generation > Generation(0) && table.lease != Lease::Unconfirmed && is_here(table, partition, of)
+    };
+    let mut applied: Vec<TableApplied> = tables
+        .0
+        .values()
+        .filter(here)
+        .map(|table| TableApplied {
+            model: table.record.model.clone(),
+            generation: table.record.generation,
+            lease_seq: table.record.lease_seq,
+            apply_us: table.apply_us,
+        })
+        .collect();
+    applied.sort_by(|a, b| a.model.cmp(&b.model));
+    applied
+}
+
+/// The canaries that are not called for a while.
+fn shed(tables: &Tables, partition: i32, of: i32) -> Vec<records::Shed> {
+    let here = tables.0.values().filter(|table| is_here(table, partition, of));
+    let shed = here.flat_map(|table| {
+        let on_trial = table.shadows.iter().filter(|shadow| shadow.on_trial).map(|shadow| &shadow.route);
+        table.canary.iter().chain(on_trial).filter_map(move |route| {
+            let shed = route.servers.shed()?;
+            let (model, version) = (table.record.model.clone(), route.version.clone());
+            Some(records::Shed { model, version, since: shed.since, cause: shed.cause })
+        })
+    });
+    let mut shed: Vec<records::Shed> = shed.collect();
+    shed.sort_by(|a, b| (&a.model, &a.version).cmp(&(&b.model, &b.version)));
+    shed
+}
