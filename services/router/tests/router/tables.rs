@@ -152,8 +152,11 @@ async fn without_a_table_the_configuration_serves_and_a_tombstone_brings_it_back
         (bench.infer(&[]).await.header("x-model-version") == "v1").then_some(())
     })
     .await;
-    let first = &crate::harness::Events::read(&bench.log).predictions();
-    assert!(first.iter().any(|found| found.generation.0 == 0 && found.rollout.is_none()), "{first:#?}");
+    eventually("calls without a table are reported", async || {
+        let found = crate::harness::Events::read(&bench.log).predictions();
+        found.iter().any(|found| found.generation.0 == 0 && found.rollout.is_none()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
