@@ -28,6 +28,48 @@ pub struct Rules {
     pub capture: Option<CaptureSpec>,
 }
 
+impl Rules {
+    /// Rules of every kind, for fuzzers and tests; `choice` picks the sticky key.
+    ///
+    /// # Panics
+    /// It does not: the rules are good.
+    pub fn of_every_kind(choice: u8) -> Self {
+        const KEYS: [&str; 6] = [
+            r#"{"header":"x-a"}"#,
+            r#"{"cookie":"c"}"#,
+            r#"{"json":"/user"}"#,
+            r#"{"parameter":"p"}"#,
+            r#""session""#,
+            r#""sequence""#,
+        ];
+        fn good<T: serde::de::DeserializeOwned>(text: &str) -> T {
+            serde_json::from_str(text).expect("the rules of this function are good")
+        }
+        Self {
+            segments: good(
+                r#"[{"name":"a","source":{"header":"x-a"}},{"name":"b","source":{"json":"/inputs/0/data"}},
+                    {"name":"c","source":{"input":"x"}},{"name":"d","source":{"parameter":"p"}}]"#,
+            ),
+            sticky: Some(good(KEYS[usize::from(choice) % KEYS.len()])),
+            targets: good(
+                r#"[{"name":"t","when":{"json":"/user/id"},"is":["1","x"]},{"name":"u","when":{"cookie":"c"}},
+                    {"name":"v","when":{"input":"x"},"arm":"stable"}]"#,
+            ),
+            features: good(
+                r#"[{"name":"f","source":{"input":"x"},"computedAt":{"parameter":"p"}},
+                    {"name":"g","kind":"class","source":{"json":"/a/0/b"},"computedAt":{"json":"/t"}}]"#,
+            ),
+            outputs: good(
+                r#"[{"name":"p","source":{"tensor":"p"},"min":0,"max":1},
+                    {"name":"l","kind":"class","source":{"json":"/predictions/0/label"}},
+                    {"name":"q","source":{"json":"/choices/0/score"},"required":false},
+                    {"name":"h","source":{"header":"x-h"}}]"#,
+            ),
+            capture: Some(good(r#"{"maxBytes":64,"redact":["email","x","/user/id","/inputs/0"]}"#)),
+        }
+    }
+}
+
 /// Reads a body as a request and as an answer. It must not panic, whatever the body and the rules are.
 ///
 /// # Panics
@@ -51,5 +93,45 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
         let most = capture.max_bytes as usize;
         let kept = examples::keep(body, &capture.redact, most);
         assert!(kept.is_none_or(|kept| kept.len() <= most + '…'.len_utf8()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::{
+        ChaCha8Rng,
+        rand_core::{Rng, SeedableRng as _},
+    };
+
+    /// The seeds of the fuzz target, damaged in many ways.
+    #[test]
+    fn damaged_bodies_are_read_without_harm() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/outputs");
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let seeds: Vec<Vec<u8>> = paths.map(|path| std::fs::read(path).unwrap()).collect();
+        assert!(seeds.len() >= 5);
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let mut below = |most: usize| random.next_u64() as usize % most.max(1);
+        for seed in &seeds {
+            for round in 0..2000 {
+                let mut body = seed[1..].to_vec();
+                for _ in 0..round % 4 {
+                    let (at, from) = (below(body.len()), below(seeds.len()));
+                    match below(4) {
+                        0 if !body.is_empty() => body[at] ^= 1 << below(8),
+                        1 => body.truncate(at),
+                        2 => body.splice(at..at, seeds[from].iter().copied()).for_each(drop),
+                        _ => body.splice(at..at, *b"[[{\"a\":").for_each(drop),
+                    }
+                }
+                let mut headers = HeaderMap::new();
+                if let Ok(value) = http::HeaderValue::from_bytes(&body[..body.len().min(20)]) {
+                    headers.insert("x-a", value.clone());
+                    headers.insert("cookie", value);
+                }
+                read(&Rules::of_every_kind(seed[0]), &headers, &body);
+            }
+        }
     }
 }
