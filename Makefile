@@ -57,6 +57,10 @@ lint: deps ## formatting, clippy, documentation, dependency rules
 gates: ## simulate whole rollouts and check every promise of docs/statistics.md (minutes)
 	cargo run --release --locked --package serin-statistics --example gates -- $(GATES_ARGS)
 
+.PHONY: bench
+bench: test-deps ## the pipeline end to end, and Kafka Streams on the same work; BENCH_SHORT=1 for a quick look
+	tests/bench/run.sh
+
 .PHONY: bench-statistics
 bench-statistics: ## what sketches, tests and the analyzer cost, against their targets
 	scripts/bench-statistics.sh

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Builds and runs the benchmarks of the pipeline; arguments go to the program (`--help`). BENCH_SHORT=1 for a small load.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+
+# The broker needs a Java runtime only; Kafka Streams is compiled.
+if ! command -v javac >/dev/null; then
+    install=(apt-get install -y --no-install-recommends openjdk-17-jdk-headless)
+    if [ "$(id -u)" -eq 0 ]; then
+        DEBIAN_FRONTEND=noninteractive "${install[@]}"
+    else
+        echo "Kafka Streams needs a Java compiler. Run: sudo ${install[*]}" >&2
+        exit 69
+    fi
+fi
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
+mvn -B -q -f "$here/kafka-streams/pom.xml" "-Dbench.target=$target/kafka-streams" package
+# Of the whole workspace, so that the native libraries are those of the other builds.
+cargo build --release --locked --workspace --bin serin-bench
+exec "$target/release/serin-bench" --streams "$target/kafka-streams" "$@"

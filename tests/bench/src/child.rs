@@ -1,0 +1,105 @@
+//! Processes that this one starts and ends.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::worker::{Job, Outcome};
+
+/// Longest wait for a line of a child.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// A running child whose lines are read as they come. It ends with this process: its standard input closes.
+pub(crate) struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<(Instant, String)>,
+}
+
+impl Running {
+    /// Starts a command.
+    pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {}", command.get_program().display()))?;
+        let out = child.stdout.take().context("standard output is a pipe")?;
+        let stdin = child.stdin.take();
+        let (tell, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if tell.send((Instant::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, stdin, lines })
+    }
+
+    /// Starts a worker.
+    pub(crate) fn worker(job: &Job) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        Self::start(command.arg("worker").arg(serde_json::to_string(job)?))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line, and when it came; `None`: none in this time.
+    pub(crate) fn line(&self, wait: Duration) -> anyhow::Result<Option<(Instant, String)>> {
+        match self.lines.recv_timeout(wait) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => bail!("a process of the benchmark ended; its messages are above"),
+        }
+    }
+
+    /// The last line, in which the child tells what it measured.
+    pub(crate) fn result(mut self) -> anyhow::Result<String> {
+        loop {
+            match self.line(PATIENCE)? {
+                Some((_, line)) if line.starts_with('{') => {
+                    self.child.wait()?;
+                    return Ok(line);
+                }
+                Some(_) => {}
+                None => bail!("a process of the benchmark says nothing for {PATIENCE:?}"),
+            }
+        }
+    }
+
+    /// What a worker measured.
+    pub(crate) fn outcome(self) -> anyhow::Result<Outcome> {
+        Ok(serde_json::from_str(&self.result()?)?)
+    }
+
+    /// Tells a worker to end, and what it measured.
+    pub(crate) fn stop(mut self) -> anyhow::Result<Outcome> {
+        self.stdin = None;
+        self.outcome()
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(mut self) -> anyhow::Result<Instant> {
+        let at = Instant::now();
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(at)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Mostly it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

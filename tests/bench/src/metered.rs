@@ -1,0 +1,226 @@
+//! Wrappers that measure a stage from outside: its log and its fold do what they do and are timed.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serin_schemas::ids::NextOffset;
+use serin_stream::{
+    fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
+    log::{CommitError, Log, LogError, Membership, Polled, Reader, Start, Transactional, Writer, Written},
+    record::{Outgoing, Record, TopicPartition},
+};
+use serin_topology::TopicSpec;
+
+/// Records between two updates of what all tasks count together.
+const STEP: u64 = 256;
+
+/// What is measured.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    /// Records applied, counted in steps of [`STEP`].
+    pub(crate) applied: AtomicU64,
+    /// Records applied and committed.
+    pub(crate) committed: AtomicU64,
+    /// Records that the transactions wrote, and their bytes.
+    pub(crate) written: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+    /// Records that could not be used.
+    pub(crate) poison: AtomicU64,
+    notes: Mutex<Notes>,
+}
+
+/// What happens seldom.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// How long the task stood still for each commit.
+    pub(crate) commits: Vec<Duration>,
+    /// Partitions whose tasks have committed records, in that order.
+    pub(crate) first_commits: Vec<i32>,
+    /// Changelog records and bytes read to restore, and the time until the fold was open, by task.
+    pub(crate) restored: Vec<(u64, u64, Duration)>,
+}
+
+impl Meter {
+    pub(crate) fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A factory whose folds are measured.
+pub(crate) struct MeteredFactory<F> {
+    pub(crate) inner: F,
+    pub(crate) meter: Arc<Meter>,
+}
+
+impl<F: FoldFactory> FoldFactory for MeteredFactory<F> {
+    fn stage(&self) -> &'static str {
+        self.inner.stage()
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        self.inner.inputs()
+    }
+
+    fn fold(&self, partition: i32) -> Box<dyn Fold> {
+        Box::new(MeteredFold {
+            inner: self.inner.fold(partition),
+            meter: Arc::clone(&self.meter),
+            partition,
+            applied: 0,
+            begun: None,
+            any: false,
+        })
+    }
+}
+
+struct MeteredFold {
+    inner: Box<dyn Fold>,
+    meter: Arc<Meter>,
+    partition: i32,
+    applied: u64,
+    begun: Option<Instant>,
+    any: bool,
+}
+
+impl Fold for MeteredFold {
+    fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        self.inner.open(rows)?;
+        RESTORE.with_borrow_mut(|restore| {
+            if let Some((begun, records, bytes)) = restore.take() {
+                self.meter.notes().restored.push((records, bytes, begun.elapsed()));
+            }
+        });
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        self.applied += 1;
+        if self.applied.is_multiple_of(STEP) {
+            self.meter.applied.fetch_add(STEP, Ordering::Relaxed);
+        }
+        let applied = self.inner.apply(record, context)?;
+        self.meter.poison.fetch_add(u64::from(applied.is_err()), Ordering::Relaxed);
+        Ok(applied)
+    }
+
+    fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
+        self.begun = Some(Instant::now());
+        self.inner.before_commit(context)
+    }
+
+    fn committed(&mut self) {
+        self.inner.committed();
+        let mut notes = self.meter.notes();
+        notes.commits.extend(self.begun.take().map(|begun| begun.elapsed()));
+        if !std::mem::replace(&mut self.any, true) {
+            notes.first_commits.push(self.partition);
+        }
+        self.meter.committed.fetch_add(std::mem::take(&mut self.applied), Ordering::Relaxed);
+    }
+}
+
+std::thread_local! {
+    /// The restore of the task of this thread: since when, records, bytes.
+    static RESTORE: std::cell::RefCell<Option<(Instant, u64, u64)>> = const { std::cell::RefCell::new(None) };
+}
+
+/// A log whose transactions and restores are measured.
+pub(crate) struct MeteredLog {
+    pub(crate) inner: Arc<dyn Log>,
+    pub(crate) meter: Arc<Meter>,
+}
+
+impl Log for MeteredLog {
+    fn full_name(&self, topic: &str) -> Arc<str> {
+        self.inner.full_name(topic)
+    }
+
+    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
+        self.inner.create(topics)
+    }
+
+    fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
+        self.inner.describe(topics)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
+        self.inner.partitions(topic)
+    }
+
+    fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
+        self.inner.bounds(at)
+    }
+
+    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
+        self.inner.committed(group, at)
+    }
+
+    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
+        if from.iter().any(|(at, _)| at.topic.ends_with("-changelog")) {
+            RESTORE.set(Some((Instant::now(), 0, 0)));
+            return Ok(Box::new(RestoreReader(self.inner.reader(from)?)));
+        }
+        self.inner.reader(from)
+    }
+
+    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
+        Ok(Box::new(MeteredTransaction { inner: self.inner.transactional(id)?, meter: Arc::clone(&self.meter) }))
+    }
+
+    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
+        self.inner.writer(queue)
+    }
+
+    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
+        self.inner.join(group, topics)
+    }
+}
+
+struct RestoreReader(Box<dyn Reader>);
+
+impl Reader for RestoreReader {
+    fn poll(&mut self, max: usize, wait: Duration, into: &mut Vec<Record>) -> Result<Polled, LogError> {
+        let before = into.len();
+        let polled = self.0.poll(max, wait, into)?;
+        RESTORE.with_borrow_mut(|restore| {
+            if let Some((_, records, bytes)) = restore {
+                *records += (into.len() - before) as u64;
+                let size = |record: &Record| record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len);
+                *bytes += into[before..].iter().map(size).sum::<usize>() as u64;
+            }
+        });
+        Ok(polled)
+    }
+
+    fn at_end(&self, at: &TopicPartition) -> bool {
+        self.0.at_end(at)
+    }
+
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        self.0.waker()
+    }
+}
+
+struct MeteredTransaction {
+    inner: Box<dyn Transactional>,
+    meter: Arc<Meter>,
+}
+
+impl Transactional for MeteredTransaction {
+    fn commit(
+        &mut self,
+        records: &[Outgoing],
+        positions: &[(TopicPartition, NextOffset)],
+        group: Option<&dyn Membership>,
+    ) -> Result<Written, CommitError> {
+        let size = |record: &Outgoing| record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len);
+        self.meter.written.fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.meter.written_bytes.fetch_add(records.iter().map(size).sum::<usize>() as u64, Ordering::Relaxed);
+        self.inner.commit(records, positions, group)
+    }
+}

@@ -1,0 +1,278 @@
+//! The process that is measured: the aggregator stage on a log, and nothing else, so that its CPU time is the aggregator's.
+//!
+//! It ends when it has committed what it was told to, or when its standard input is closed; then it prints what it measured as
+//! one line of JSON. On the way it prints `restored` when a task is open, and `first-commit PARTITION`.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+use serin_aggregator::{AggregatorFactory, Config};
+use serin_stream::{
+    embedded::{EmbeddedLog, EmbeddedOptions},
+    fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
+    kafka::{KafkaLog, KafkaOptions},
+    log::{Log, Start},
+    record::{Record, TopicPartition},
+    stage::{Stage, StageOptions},
+    store::{RocksLimits, RocksStores},
+};
+
+use crate::{
+    machine,
+    metered::{Meter, MeteredFactory, MeteredLog},
+};
+
+/// Between two looks at what is done.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Where the log is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// Address of a Kafka broker.
+    Kafka(String),
+    /// Folder of an embedded log.
+    Embedded(PathBuf),
+}
+
+impl Place {
+    /// Opens the log.
+    pub(crate) fn open(&self, prefix: &str) -> anyhow::Result<Arc<dyn Log>> {
+        Ok(match self {
+            Self::Kafka(brokers) => Arc::new(KafkaLog::connect(&KafkaOptions::new(brokers, prefix))?),
+            Self::Embedded(folder) => {
+                let options = EmbeddedOptions { prefix: prefix.to_owned(), ..EmbeddedOptions::default() };
+                // The threads of whoever had it before need a moment to let go.
+                let deadline = Instant::now() + Duration::from_secs(20);
+                loop {
+                    match EmbeddedLog::open(folder, options.clone()) {
+                        Ok(log) => break Arc::new(log),
+                        Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// What a worker does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) log: Place,
+    pub(crate) prefix: String,
+    pub(crate) partitions: i32,
+    /// Folder of the rows.
+    pub(crate) state: PathBuf,
+    /// Ends when this many records are committed; `None`: when standard input is closed.
+    pub(crate) records: Option<u64>,
+    /// Measures from this many records on.
+    pub(crate) warm: u64,
+    pub(crate) work: Work,
+}
+
+/// What is done with the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// The aggregator.
+    Aggregate,
+    /// A row of 100 bytes per record: to have something to restore.
+    Rows,
+    /// They are read and thrown away: what the log costs without any work.
+    Nothing,
+}
+
+/// What a worker measured.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Records committed after the warm-up, and what that took.
+    pub(crate) records: u64,
+    pub(crate) wall_s: f64,
+    pub(crate) cpu_s: f64,
+    /// CPU seconds by thread of that.
+    pub(crate) threads: BTreeMap<String, f64>,
+    /// Milliseconds that tasks stood still for commits after the warm-up.
+    pub(crate) commits_ms: Vec<f64>,
+    /// Records of all transactions after the warm-up, and their bytes.
+    pub(crate) written: u64,
+    pub(crate) written_bytes: u64,
+    pub(crate) poison: u64,
+    /// By task: records and bytes read to restore, seconds until the fold was open.
+    pub(crate) restored: Vec<(u64, u64, f64)>,
+    pub(crate) rss_mb: f64,
+}
+
+impl Outcome {
+    pub(crate) fn per_second_core(&self) -> f64 {
+        self.records as f64 / self.cpu_s.max(1e-9)
+    }
+}
+
+struct Moment {
+    at: Instant,
+    cpu: f64,
+    threads: BTreeMap<String, f64>,
+    records: u64,
+    written: u64,
+    written_bytes: u64,
+    commits: usize,
+}
+
+fn moment(meter: &Meter, records: u64) -> anyhow::Result<Moment> {
+    Ok(Moment {
+        at: Instant::now(),
+        cpu: machine::cpu_seconds(std::process::id())?,
+        threads: machine::cpu_by_thread(),
+        records,
+        written: meter.written.load(Ordering::Relaxed),
+        written_bytes: meter.written_bytes.load(Ordering::Relaxed),
+        commits: meter.notes().commits.len(),
+    })
+}
+
+/// Runs a worker.
+pub(crate) fn run(job: &str) -> anyhow::Result<()> {
+    let job: Job = serde_json::from_str(job).context("the job")?;
+    let asked = Arc::new(AtomicBool::new(false));
+    let closed = Arc::clone(&asked);
+    thread::spawn(move || {
+        // Whatever comes, in the end there is nothing more.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        closed.store(true, Ordering::Release);
+    });
+    let outcome = match job.work {
+        Work::Aggregate => fold(AggregatorFactory::new(Config::default(), job.partitions), &job, &asked)?,
+        Work::Rows => fold(RowsFactory, &job, &asked)?,
+        Work::Nothing => read(&job, &asked)?,
+    };
+    say(&serde_json::to_string(&outcome)?)
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+fn fold<F: FoldFactory>(inner: F, job: &Job, asked: &AtomicBool) -> anyhow::Result<Outcome> {
+    let meter = Arc::new(Meter::default());
+    let log = Arc::new(MeteredLog { inner: job.log.open(&job.prefix)?, meter: Arc::clone(&meter) });
+    let stores = Arc::new(RocksStores::open(&job.state, RocksLimits::default())?);
+    let factory = Arc::new(MeteredFactory { inner, meter: Arc::clone(&meter) });
+    let stage = Stage::start(log, stores, factory, StageOptions::default())?;
+    let (mut told, mut restored) = (0, 0);
+    let mut warm = None;
+    loop {
+        let done = meter.committed.load(Ordering::Relaxed);
+        // What was applied and not yet committed then is paid for after it: the figure errs to the slow side.
+        let applied = meter.applied.load(Ordering::Relaxed);
+        if warm.is_none() && applied >= job.warm {
+            warm = Some(moment(&meter, applied)?);
+        }
+        let first = meter.notes().first_commits.get(told..).unwrap_or_default().to_vec();
+        for partition in first {
+            told += 1;
+            say(&format!("first-commit {partition}"))?;
+        }
+        for _ in restored..meter.notes().restored.len() {
+            restored += 1;
+            say("restored")?;
+        }
+        if let Some(failure) = stage.health().failure() {
+            bail!("the stage failed: {failure}");
+        }
+        if job.records.is_some_and(|records| done >= records) || asked.load(Ordering::Acquire) {
+            break;
+        }
+        thread::sleep(LOOK);
+    }
+    let end = moment(&meter, meter.committed.load(Ordering::Relaxed))?;
+    let warm = warm.context("ended before the warm-up was over")?;
+    let rss_mb = machine::rss_mb(std::process::id())?;
+    stage.stop(Duration::from_secs(20))?;
+    let notes = meter.notes();
+    Ok(Outcome {
+        records: end.records - warm.records,
+        wall_s: (end.at - warm.at).as_secs_f64(),
+        cpu_s: end.cpu - warm.cpu,
+        threads: difference(&end.threads, &warm.threads),
+        commits_ms: notes.commits[warm.commits..end.commits].iter().map(|took| took.as_secs_f64() * 1e3).collect(),
+        written: end.written - warm.written,
+        written_bytes: end.written_bytes - warm.written_bytes,
+        poison: meter.poison.load(Ordering::Relaxed),
+        restored: notes.restored.iter().map(|&(records, bytes, took)| (records, bytes, took.as_secs_f64())).collect(),
+        rss_mb,
+    })
+}
+
+fn difference(end: &BTreeMap<String, f64>, begin: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    end.iter().map(|(name, cpu)| (name.clone(), cpu - begin.get(name).copied().unwrap_or(0.0))).collect()
+}
+
+struct RowsFactory;
+
+impl FoldFactory for RowsFactory {
+    /// A stage whose topics are there and which nobody else runs here.
+    fn stage(&self) -> &'static str {
+        "analyzer"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["events"]
+    }
+
+    fn fold(&self, _: i32) -> Box<dyn Fold> {
+        Box::new(RowsFold)
+    }
+}
+
+struct RowsFold;
+
+impl Fold for RowsFold {
+    fn open(&mut self, _: &mut dyn Rows) -> Result<(), FoldError> {
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let value = record.value.clone().unwrap_or_default();
+        context.rows.put(&[b"k", record.key.as_ref()].concat(), value.slice(..value.len().min(100)));
+        Ok(Ok(()))
+    }
+}
+
+fn read(job: &Job, asked: &AtomicBool) -> anyhow::Result<Outcome> {
+    let log = job.log.open(&job.prefix)?;
+    let topic = log.full_name(serin_topology::EVENTS);
+    let from: Vec<_> = (0..job.partitions)
+        .map(|partition| (TopicPartition { topic: Arc::clone(&topic), partition }, Start::Beginning))
+        .collect();
+    let mut reader = log.reader(&from)?;
+    let meter = Meter::default();
+    let (mut done, mut warm, mut batch) = (0, None, Vec::new());
+    while job.records.is_some_and(|records| done < records) && !asked.load(Ordering::Acquire) {
+        reader.poll(1000, Duration::from_millis(100), &mut batch)?;
+        done += batch.len() as u64;
+        batch.clear();
+        if warm.is_none() && done >= job.warm {
+            warm = Some(moment(&meter, done)?);
+        }
+    }
+    let (end, warm) = (moment(&meter, done)?, warm.context("ended before the warm-up was over")?);
+    Ok(Outcome {
+        records: end.records - warm.records,
+        wall_s: (end.at - warm.at).as_secs_f64(),
+        cpu_s: end.cpu - warm.cpu,
+        threads: difference(&end.threads, &warm.threads),
+        ..Outcome::default()
+    })
+}
