@@ -9,3 +9,4 @@ pub mod event;
 pub mod ids;
 pub mod records;
 mod time;
+pub mod view;

@@ -1,0 +1,219 @@
+//! Predictions and feedback read in place: texts and maps stay in the body, nothing is allocated.
+//!
+//! Most events are only counted, so the Avro library's way (a `String` per text, a tree per map) would be most of what an event
+//! costs. [`EventView`] reads the current version by hand and everything else with the library. What a view says is what the
+//! library would read, and what the library refuses is refused: `schemas/tests/view.rs` holds both to that, for any bytes.
+
+mod avro;
+
+use bytes::Bytes;
+
+use self::avro::{Cursor, Malformed, Read};
+pub use self::avro::{Entries, MapView};
+use crate::{
+    codec::{DecodeError, Record as _},
+    envelope,
+    event::EventRecord,
+    ids::{EventTime, Generation},
+    records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
+};
+
+/// A record of `events`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EventView<'a> {
+    /// One answer, in the current version.
+    Prediction(PredictionView<'a>),
+    /// What a prediction led to, in the current version.
+    Feedback(FeedbackView<'a>),
+    /// Any other record, and any older version.
+    Other(Box<EventRecord>),
+}
+
+impl<'a> EventView<'a> {
+    /// Reads the record that the headers name.
+    pub fn decode(headers: &[(String, Bytes)], body: &'a [u8]) -> Result<Self, DecodeError> {
+        // Only what is certain is read by hand: the library says what is wrong with the rest.
+        let view = match envelope::record_type(headers) {
+            Ok((Prediction::NAME, Prediction::VERSION)) => PredictionView::read(body).map(Self::Prediction),
+            Ok((Feedback::NAME, Feedback::VERSION)) => FeedbackView::read(body).map(Self::Feedback),
+            _ => None,
+        };
+        match view {
+            Some(view) => Ok(view),
+            None => EventRecord::decode(headers, body).map(Box::new).map(Self::Other),
+        }
+    }
+}
+
+/// A [`Writer`], in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriterView<'a> {
+    /// See [`Writer::name`].
+    pub name: &'a str,
+    /// See [`Writer::incarnation`].
+    pub incarnation: i64,
+    /// See [`Writer::seq`].
+    pub seq: i64,
+}
+
+impl<'a> From<&'a Writer> for WriterView<'a> {
+    fn from(writer: &'a Writer) -> Self {
+        Self { name: &writer.name, incarnation: writer.incarnation, seq: writer.seq }
+    }
+}
+
+impl WriterView<'_> {
+    /// The record.
+    pub fn to_record(self) -> Writer {
+        Writer { name: self.name.to_owned(), incarnation: self.incarnation, seq: self.seq }
+    }
+}
+
+/// A [`Prediction`], in place. Its fields mean what they mean there.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the record has them")]
+pub struct PredictionView<'a> {
+    pub request_id: &'a str,
+    pub model: &'a str,
+    pub version: &'a str,
+    pub arm: Arm,
+    pub assignment: Assignment,
+    pub origin: Origin,
+    pub rollout: Option<&'a str>,
+    pub generation: Generation,
+    pub completed_at: EventTime,
+    pub latency_us: Option<i64>,
+    pub status: Option<i32>,
+    pub error: Option<&'a str>,
+    pub invalid_output: Option<&'a str>,
+    pub unit: Option<i64>,
+    pub outputs: MapView<'a, f64>,
+    pub classes: MapView<'a, &'a str>,
+    pub segments: MapView<'a, &'a str>,
+    pub writer: WriterView<'a>,
+}
+
+impl<'a> PredictionView<'a> {
+    /// Reads a body of the current version; `None`: it is not one.
+    pub fn read(body: &'a [u8]) -> Option<Self> {
+        Self::parse(body).ok()
+    }
+
+    fn parse(body: &'a [u8]) -> Read<Self> {
+        let mut from = Cursor::new(body)?;
+        let view = Self {
+            request_id: from.text()?,
+            model: from.text()?,
+            version: from.text()?,
+            arm: symbol(&ARMS, &mut from)?,
+            assignment: symbol(&ASSIGNMENTS, &mut from)?,
+            origin: symbol(&ORIGINS, &mut from)?,
+            rollout: from.option(Cursor::text)?,
+            generation: Generation(from.long()?),
+            completed_at: EventTime(from.long()?),
+            latency_us: from.option(Cursor::long)?,
+            status: from.option(Cursor::int)?,
+            error: from.option(Cursor::text)?,
+            invalid_output: from.option(Cursor::text)?,
+            unit: from.option(Cursor::long)?,
+            outputs: from.map()?,
+            classes: from.map()?,
+            segments: from.map()?,
+            writer: writer(&mut from)?,
+        };
+        if from.is_at_end() { Ok(view) } else { Err(Malformed) }
+    }
+
+    /// The record.
+    pub fn to_record(&self) -> Prediction {
+        Prediction {
+            request_id: self.request_id.into(),
+            model: self.model.into(),
+            version: self.version.into(),
+            arm: self.arm,
+            assignment: self.assignment,
+            origin: self.origin,
+            rollout: self.rollout.map(Into::into),
+            generation: self.generation,
+            completed_at: self.completed_at,
+            latency_us: self.latency_us,
+            status: self.status,
+            error: self.error.map(Into::into),
+            invalid_output: self.invalid_output.map(Into::into),
+            unit: self.unit,
+            outputs: self.outputs.entries().map(|(name, value)| (name.to_owned(), value)).collect(),
+            classes: self.classes.entries().map(|(name, class)| (name.to_owned(), class.to_owned())).collect(),
+            segments: self.segments.entries().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            writer: self.writer.to_record(),
+        }
+    }
+}
+
+/// A [`Feedback`], in place. Its fields mean what they mean there.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the record has them")]
+pub struct FeedbackView<'a> {
+    pub request_id: &'a str,
+    pub observed_at: EventTime,
+    pub revision: i64,
+    pub values: MapView<'a, f64>,
+    pub classes: MapView<'a, &'a str>,
+    pub writer: WriterView<'a>,
+}
+
+impl<'a> FeedbackView<'a> {
+    /// Reads a body of the current version; `None`: it is not one.
+    pub fn read(body: &'a [u8]) -> Option<Self> {
+        Self::parse(body).ok()
+    }
+
+    fn parse(body: &'a [u8]) -> Read<Self> {
+        let mut from = Cursor::new(body)?;
+        let view = Self {
+            request_id: from.text()?,
+            observed_at: EventTime(from.long()?),
+            revision: from.long()?,
+            values: from.map()?,
+            classes: from.map()?,
+            writer: writer(&mut from)?,
+        };
+        if from.is_at_end() { Ok(view) } else { Err(Malformed) }
+    }
+
+    /// The record.
+    pub fn to_record(&self) -> Feedback {
+        Feedback {
+            request_id: self.request_id.into(),
+            observed_at: self.observed_at,
+            revision: self.revision,
+            values: self.values.entries().map(|(name, value)| (name.to_owned(), value)).collect(),
+            classes: self.classes.entries().map(|(name, class)| (name.to_owned(), class.to_owned())).collect(),
+            writer: self.writer.to_record(),
+        }
+    }
+}
+
+fn writer<'a>(from: &mut Cursor<'a>) -> Read<WriterView<'a>> {
+    Ok(WriterView { name: from.text()?, incarnation: from.long()?, seq: from.long()? })
+}
+
+fn symbol<T: Copy>(symbols: &[T], from: &mut Cursor<'_>) -> Read<T> {
+    symbols.get(from.index()?).copied().ok_or(Malformed)
+}
+
+/// Symbols in the order of the schema.
+const ARMS: [Arm; 4] = [Arm::Stable, Arm::Control, Arm::Canary, Arm::Shadow];
+const ASSIGNMENTS: [Assignment; 8] = [
+    Assignment::Random,
+    Assignment::Sticky,
+    Assignment::Pinned,
+    Assignment::Targeted,
+    Assignment::Fallback,
+    Assignment::LeaseExpired,
+    Assignment::SwitchedOff,
+    Assignment::External,
+];
+const ORIGINS: [Origin; 2] = [Origin::Router, Origin::Intake];
+
+/// The current version of the records that are read by hand: another one must be written here too.
+const _: () = assert!(Prediction::VERSION == 1 && Feedback::VERSION == 1);

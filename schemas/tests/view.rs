@@ -1,0 +1,135 @@
+//! Views read what the library reads, and refuse what it refuses: for records, for any bytes, and for records with bytes changed.
+
+mod support;
+
+use bytes::Bytes;
+use proptest::{prelude::*, test_runner::TestRunner};
+use serin_schemas::{
+    codec::{self, Record},
+    envelope::{self, Envelope},
+    event::EventRecord,
+    ids::EventTime,
+    records::{Feedback, Heartbeat, Prediction},
+    view::{EventView, FeedbackView, PredictionView},
+};
+use support::{Draw, Source};
+
+fn law<S: Strategy>(strategy: &S, check: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let mut runner = TestRunner::new_with_rng(
+        ProptestConfig { cases: 4000, ..ProptestConfig::default() },
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    runner.run(strategy, check).expect("the law holds");
+}
+
+fn drawn<R: Draw + std::fmt::Debug>() -> impl Strategy<Value = R> {
+    prop::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| R::draw(&mut Source(&bytes)))
+}
+
+/// Both ways of reading a body agree. NaN is not equal to itself, so texts are compared.
+fn agree(body: &[u8]) -> Result<(), TestCaseError> {
+    let library = codec::decode::<Prediction>(1, body).ok().map(|record| format!("{record:?}"));
+    let view = PredictionView::read(body).map(|view| format!("{:?}", view.to_record()));
+    prop_assert_eq!(view, library);
+    let library = codec::decode::<Feedback>(1, body).ok().map(|record| format!("{record:?}"));
+    let view = FeedbackView::read(body).map(|view| format!("{:?}", view.to_record()));
+    prop_assert_eq!(view, library);
+    Ok(())
+}
+
+#[test]
+fn records_are_read_alike() {
+    law(&drawn::<Prediction>(), |record| {
+        let body = codec::encode(&record).unwrap();
+        prop_assert_eq!(PredictionView::read(&body).unwrap().to_record(), record);
+        agree(&body)
+    });
+    law(&drawn::<Feedback>(), |record| {
+        let body = codec::encode(&record).unwrap();
+        prop_assert_eq!(FeedbackView::read(&body).unwrap().to_record(), record);
+        agree(&body)
+    });
+}
+
+#[test]
+fn changed_cut_and_longer_bodies_are_read_alike() {
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
+    let edits = (changes, 0_usize..4, prop::collection::vec(any::<u8>(), 0..3));
+    law(&(drawn::<Prediction>(), drawn::<Feedback>(), edits), |(prediction, feedback, (changes, cut, more))| {
+        for mut body in [codec::encode(&prediction).unwrap(), codec::encode(&feedback).unwrap()] {
+            for (place, byte) in &changes {
+                let place = place.index(body.len());
+                body[place] = *byte;
+            }
+            agree(&body)?;
+            body.truncate(body.len().saturating_sub(cut));
+            body.extend(&more);
+            agree(&body)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn any_bytes_are_read_alike() {
+    law(&prop::collection::vec(any::<u8>(), 0..80), |body| agree(&body));
+    // Small numbers are plausible lengths, counts and indexes.
+    law(&prop::collection::vec(0_u8..6, 0..60), |body| agree(&body));
+}
+
+/// The encoder writes one block; the specification allows several, with or without their sizes, and a name twice.
+#[test]
+fn maps_in_several_blocks_are_read_alike() {
+    // "id", at 0, revision 0, then the blocks, no classes, writer "w" 0 0.
+    let body = |blocks: &[u8]| [&[4, b'i', b'd', 0, 0], blocks, &[0, 2, b'w', 0, 0]].concat();
+    let entry = |name: u8, value: f64| [&[2, name][..], &value.to_le_bytes()].concat();
+    let one = [&[2][..], &entry(b'a', 1.0), &[0]].concat();
+    let two = [&[2][..], &entry(b'a', 1.0), &[2], &entry(b'b', 2.0), &[0]].concat();
+    let sized = [&[3, 40][..], &entry(b'a', 1.0), &entry(b'a', 3.0), &[2], &entry(b'b', 2.0), &[0]].concat();
+    for (blocks, values) in
+        [(&one, vec![("a", 1.0)]), (&two, vec![("a", 1.0), ("b", 2.0)]), (&sized, vec![("a", 3.0), ("b", 2.0)])]
+    {
+        let body = body(blocks);
+        agree(&body).unwrap();
+        let view = FeedbackView::read(&body).unwrap();
+        assert_eq!(view.values.sorted(), values);
+        assert!(values.iter().all(|(name, value)| view.values.get(name) == Some(*value)));
+        assert_eq!((view.values.get("c"), view.values.is_empty(), view.classes.is_empty()), (None, false, true));
+    }
+}
+
+#[test]
+fn numbers_at_their_limits_are_read_alike() {
+    let long = |bytes: &[u8]| [&[0], bytes, &[0, 0, 0, 0, 0, 0]].concat();
+    for bytes in [
+        &[0x80, 0x00][..],
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+        &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+    ] {
+        agree(&long(bytes)).unwrap();
+    }
+    assert!(FeedbackView::read(&long(&[0x80, 0x00])).is_some());
+}
+
+#[test]
+fn the_headers_choose_and_the_library_says_what_is_wrong() {
+    let about = Envelope { id: "1", source: "/routers/router-0", subject: "m", time: EventTime(0) };
+    let prediction = Prediction::draw(&mut Source(&[7; 300]));
+    let body = codec::encode(&prediction).unwrap();
+    let headers = envelope::headers::<Prediction>(&about);
+    let EventView::Prediction(view) = EventView::decode(&headers, &body).unwrap() else { panic!("another record") };
+    assert_eq!(view.to_record(), prediction);
+    let cut = EventView::decode(&headers, &body[1..]).unwrap_err();
+    assert_eq!(cut, EventRecord::decode(&headers, &body[1..]).unwrap_err());
+    assert_eq!(cut.code(), "garbage");
+
+    let beat = Heartbeat::draw(&mut Source(&[3; 40]));
+    let body = codec::encode(&beat).unwrap();
+    let headers = envelope::headers::<Heartbeat>(&about);
+    let other = EventView::decode(&headers, &body).unwrap();
+    assert_eq!(other, EventView::Other(Box::new(EventRecord::Heartbeat(beat))));
+    let newer = vec![("ce_type".to_owned(), Bytes::from_static(b"dev.serin.prediction.v9"))];
+    assert_eq!(EventView::decode(&newer, &body).unwrap_err().code(), "unknown_schema_version");
+    let _ = Prediction::schema();
+}
