@@ -307,7 +307,7 @@ proptest! {
     }
 }
 
-/// Rows as they were written by the build that introduced format 2: warm-up, evidence and a waiting window. Whoever changes
+/// Rows as they were written by the build that introduced format 2: evidence and waiting windows. Whoever changes
 /// the layout of a row raises the format and says how old rows are read. `SERIN_BLESS=1` writes the file anew.
 #[test]
 fn rows_of_format_2_are_read() {
@@ -335,7 +335,7 @@ fn rows_of_another_format_are_refused_with_the_way_out() {
     let refusal = |rows: Vec<(Bytes, Bytes)>| World::new(13).harness.reset(rows.into_iter().collect()).unwrap_err();
     insta::assert_snapshot!(refusal(old.clone()), @"the analyzer's row of progress has format 1, this build reads 2: let the rollouts end under the version that wrote it, or delete the topic `analyzer-changelog`, the consumer group `analyzer` and the state directory, and it reads `windows` anew (verdicts on what is still retained are written once more, with the same ids)");
     // Each kind of row says so, whichever is read first.
-    for what in ["progress", "a rollout", "a hypothesis", "warm-up", "a partial window"] {
+    for what in ["progress", "a rollout", "a hypothesis", "a partial window"] {
         let newer = |(key, value): (Bytes, Bytes)| {
             let format = if kind_of(&key) == what { 9 } else { 2 };
             (key, Bytes::from([&[format], &value[1..]].concat()))
@@ -356,7 +356,6 @@ fn kind_of(key: &[u8]) -> &'static str {
     match key[end + 1] {
         b'a' => "a rollout",
         b'h' => "a hypothesis",
-        b'w' => "warm-up",
         _ => "a partial window",
     }
 }
