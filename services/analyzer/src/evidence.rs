@@ -29,7 +29,7 @@ impl Evidence {
     /// No evidence yet on a metric.
     pub(crate) fn new(metric: &MetricSpec, horizon: u32, interval_alpha: f64) -> Result<Self, SpecError> {
         let spec = HypothesisSpec {
-            measure: measure(&metric.kind)?,
+            measure: measure(&metric.kind),
             direction: direction(metric.direction),
             against: against(metric),
             horizon,
@@ -89,8 +89,8 @@ fn against(metric: &MetricSpec) -> Against {
     }
 }
 
-fn measure(kind: &MetricKind) -> Result<Measure, SpecError> {
-    Ok(match *kind {
+fn measure(kind: &MetricKind) -> Measure {
+    match *kind {
         MetricKind::Rate => Measure::Rate,
         MetricKind::Mean { min, max } => Measure::Mean { min, max },
         MetricKind::CappedMean { cap } => Measure::CappedMean { cap },
@@ -99,7 +99,7 @@ fn measure(kind: &MetricKind) -> Result<Measure, SpecError> {
         MetricKind::Classes => Measure::Classes,
         MetricKind::Count => Measure::Count,
         MetricKind::Disagreement => Measure::Disagreement,
-    })
+    }
 }
 
 fn direction(direction: Direction) -> serin_statistics::Direction {
