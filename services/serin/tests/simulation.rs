@@ -528,7 +528,7 @@ fn a_rollback_is_not_lost(log: &SimLog, router: &Router, controls: &[Control]) -
 #[test]
 fn windows_verdicts_and_weights_are_those_of_an_undisturbed_run() {
     let total = Mutex::new(BTreeMap::new());
-    each_seed("-p serin --test simulation windows_verdicts_and_weights", 12, |seed| {
+    each_seed("-p serin --test simulation windows_verdicts_and_weights", 8, |seed| {
         let is_bad = seed % 2 == 0;
         let outcome = play(seed, if is_bad { 300 } else { 10 }, Flaw::None)?;
         println!("seed {seed}: {outcome:?}");

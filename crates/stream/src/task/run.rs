@@ -261,10 +261,9 @@ impl OpenTask {
         self.next_lag = now + self.parts.options.lag_every;
         for input in &self.inputs {
             // A log that cannot answer is noticed by the reader.
-            if let Ok((start, end)) = self.parts.log.bounds(&input.at) {
-                let at_end = self.reader.at_end(&input.at);
-                metrics.lag(input.name, if at_end { 0 } else { end.0 - input.next.unwrap_or(start).0 });
-            }
+            let Ok((start, end)) = self.parts.log.bounds(&input.at) else { continue };
+            let at_end = self.reader.at_end(&input.at);
+            metrics.lag(input.name, if at_end { 0 } else { end.0 - input.next.unwrap_or(start).0 });
             if let Ok(found) = self.parts.log.partitions(input.name)
                 && found != self.partitions
             {
