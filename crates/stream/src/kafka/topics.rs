@@ -156,7 +156,12 @@ impl Topics {
         let (start, end) = loop {
             match self.client.fetch_watermarks(&at.topic, at.partition, REQUEST) {
                 Ok(bounds) => break bounds,
-                Err(error) if is_moving(&error) && Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
+                Err(error) if is_moving(&error) && Instant::now() < deadline => {
+                    // What librdkafka remembers of a topic can be wrong for a quarter of an hour when its question was lost with
+                    // a connection; asked this way, it asks again. If nobody answers, the next look says so.
+                    let _ = self.client.fetch_metadata(Some(&at.topic), REQUEST);
+                    thread::sleep(LOOK_AGAIN);
+                }
                 Err(error) => return Err(self.explain("asking for offsets", &error)),
             }
         };
