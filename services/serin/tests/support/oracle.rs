@@ -17,11 +17,12 @@ use serin_sketches::{LinHist, LogHist, Rate, Summary, hash::hash64};
 
 /// Names one window of one partition.
 pub(crate) type Key = (RolloutId, Generation, EventTime, Span);
-/// What one window holds: counts by arm, summaries by arm, metric and segment.
+/// What one window holds: counts by arm, summaries by arm, metric and segment, compared answers by arm and segment value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Contents {
     pub(crate) arms: BTreeMap<Arm, ArmCounts>,
     pub(crate) cells: BTreeMap<(Arm, String, Segment), Summary>,
+    pub(crate) population: BTreeMap<(Arm, Segment), i64>,
 }
 /// The windows of every partition.
 pub(crate) type Windows = BTreeMap<(i32, Key), Contents>;
@@ -54,6 +55,8 @@ pub(crate) fn compare(events: &[Value], windows: &[Value]) -> Result<Report> {
     for (key, contents) in &expected {
         let there = found.get(key).with_context(|| format!("window {key:?} is not on the log"))?;
         ensure!(there.arms == contents.arms, "window {key:?}: counts\n{:?}, expected\n{:?}", there.arms, contents.arms);
+        let (found_there, wanted) = (&there.population, &contents.population);
+        ensure!(found_there == wanted, "window {key:?}: population\n{found_there:?}, expected\n{wanted:?}");
         let names = |contents: &Contents| contents.cells.keys().cloned().collect::<Vec<_>>();
         ensure!(
             there.cells.len() == contents.cells.len(),
@@ -87,6 +90,10 @@ fn found(records: &[Value]) -> Result<Windows> {
             let summary = Summary::decode(&cell.summary)?;
             let before = contents.cells.insert((cell.arm, cell.metric, cell.segment), summary);
             ensure!(before.is_none(), "a cell twice in one window: {record}");
+        }
+        for share in window.population {
+            let before = contents.population.insert((share.arm, share.segment), share.predictions);
+            ensure!(before.is_none(), "a segment value twice in one window: {record}");
         }
         let key = (window.partition, (window.rollout, window.generation, window.end, window.maturity));
         ensure!(found.insert(key.clone(), contents).is_none(), "window {key:?} stands on the log twice");
@@ -310,6 +317,11 @@ fn contents(
         if !sketched {
             continue;
         }
+        if !is_label_stream && frozen.is_some() {
+            for dimension in spec.metrics.iter().flat_map(|metric| &metric.segments).collect::<BTreeSet<_>>() {
+                *contents.population.entry((arm, segment(dimension, frozen, prediction))).or_default() += 1;
+            }
+        }
         for metric in spec.metrics.iter().filter(|metric| maturity(metric) == stream) {
             let Some(value) = value(metric, prediction, truths) else { continue };
             for segment in segments(metric, frozen, prediction) {
@@ -347,13 +359,16 @@ fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&BTreeMap<
 
 /// All traffic, and one segment per dimension of the metric.
 fn segments(metric: &MetricSpec, frozen: Option<&Frozen>, prediction: &Prediction) -> Vec<Segment> {
-    let one = |dimension: &String| {
-        let value = prediction.segments.get(dimension).map_or("other", String::as_str);
-        let judged = frozen
-            .is_none_or(|frozen| frozen.segments.get(dimension).is_some_and(|all| all.iter().any(|v| v == value)));
-        Segment::of(dimension.as_str(), if judged { value } else { "other" })
-    };
-    std::iter::once(Segment::all()).chain(metric.segments.iter().map(one)).collect()
+    let own = metric.segments.iter().map(|dimension| segment(dimension, frozen, prediction));
+    std::iter::once(Segment::all()).chain(own).collect()
+}
+
+/// The value of a dimension, or `other`.
+fn segment(dimension: &str, frozen: Option<&Frozen>, prediction: &Prediction) -> Segment {
+    let value = prediction.segments.get(dimension).map_or("other", String::as_str);
+    let judged =
+        frozen.is_none_or(|frozen| frozen.segments.get(dimension).is_some_and(|all| all.iter().any(|v| v == value)));
+    Segment::of(dimension, if judged { value } else { "other" })
 }
 
 fn empty_summary(metric: &MetricSpec) -> Summary {
