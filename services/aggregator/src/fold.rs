@@ -7,9 +7,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
+    codec,
     event::EventRecord,
     ids::{EventTime, Span},
-    records::{Arm, ArmDrops, ClosedThrough, Control, Feedback, Heartbeat, Origin, Prediction, Writer},
+    records::{Arm, ArmDrops, ClosedThrough, Control, Heartbeat, Origin, Prediction},
+    view::{EventView, FeedbackView, PredictionView, WriterView},
 };
 use serin_sketches::hash::hash64;
 use serin_stream::{
@@ -69,48 +71,42 @@ fn keep<T>(values: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
 }
 
 /// What a feedback says.
-struct Truths {
-    labels: Vec<(String, Label)>,
+struct Truths<'a> {
+    labels: Vec<(&'a str, Label)>,
     /// Hashes of classes.
-    classes: Vec<(String, Label<u64>)>,
+    classes: Vec<(&'a str, Label<u64>)>,
 }
 
-impl Truths {
+impl<'a> Truths<'a> {
     /// Without what is no number.
-    fn of(feedback: &Feedback) -> Self {
-        let revision = feedback.revision;
-        let usable = feedback.values.iter().filter(|(_, value)| value.is_finite());
-        Self {
-            labels: usable.map(|(name, &value)| (name.clone(), Label { revision, value })).collect(),
-            classes: feedback
-                .classes
-                .iter()
-                .map(|(name, class)| (name.clone(), Label { revision, value: class_hash(class) }))
-                .collect(),
-        }
+    fn of(revision: i64, values: &[(&'a str, f64)], classes: &[(&'a str, &str)]) -> Self {
+        let usable = values.iter().filter(|(_, value)| value.is_finite());
+        let labels = usable.map(|&(name, value)| (name, Label { revision, value }));
+        let classes = classes.iter().map(|&(name, class)| (name, Label { revision, value: class_hash(class) }));
+        Self { labels: labels.collect(), classes: classes.collect() }
     }
 
     /// What waits for a prediction.
-    fn waiting(pending: &Pending) -> Self {
-        let labels = pending.labels.iter().map(|(name, label)| (name.clone(), *label));
-        let classes = pending.truths.iter().map(|(name, label)| (name.clone(), *label));
+    fn waiting(labels: &'a BTreeMap<String, Label>, truths: &'a BTreeMap<String, Label<u64>>) -> Self {
+        let labels = labels.iter().map(|(name, label)| (name.as_str(), *label));
+        let classes = truths.iter().map(|(name, label)| (name.as_str(), *label));
         Self { labels: labels.collect(), classes: classes.collect() }
     }
 }
 
 /// Keeps labels until their prediction comes; returns how many were one too many.
-fn wait<T: Copy>(there: &mut BTreeMap<String, Label<T>>, labels: Vec<(String, Label<T>)>) -> usize {
+fn wait<T: Copy>(there: &mut BTreeMap<String, Label<T>>, labels: Vec<(&str, Label<T>)>) -> usize {
     let mut refused = 0;
     for (name, label) in labels {
-        let mut known = there.get(&name).copied();
+        let mut known = there.get(name).copied();
         meet(&mut known, label);
-        refused += usize::from(known.is_some_and(|label| !keep(there, &name, label)));
+        refused += usize::from(known.is_some_and(|label| !keep(there, name, label)));
     }
     refused
 }
 
 /// Puts labels where they are waited for.
-fn place<T: Copy>(names: &[String], into: &mut [Option<Label<T>>], labels: &[(String, Label<T>)]) -> Vec<Met> {
+fn place<T: Copy>(names: &[String], into: &mut [Option<Label<T>>], labels: &[(&str, Label<T>)]) -> Vec<Met> {
     let known = labels.iter().filter_map(|(name, label)| Some((names.iter().position(|known| known == name)?, label)));
     known.map(|(index, label)| meet(&mut into[index], *label)).collect()
 }
@@ -166,7 +162,7 @@ impl AggregatorFold {
         }
     }
 
-    fn check(&self, writer: &Writer, id: &str, at: EventTime) -> Result<Seen, Poison> {
+    fn check(&self, writer: WriterView<'_>, id: &str, at: EventTime) -> Result<Seen, Poison> {
         if id.is_empty() {
             return poison("missing_id", "the record has no request id; nothing could be joined to it".into());
         }
@@ -178,7 +174,7 @@ impl AggregatorFold {
                 "old_incarnation",
                 format!("writer {:?} {} was replaced by a newer process", writer.name, writer.incarnation),
             ),
-            Seen::New if self.writers.is_far_future(&writer.name, at.minus(self.longest_window())) => {
+            Seen::New if self.writers.is_far_future(writer.name, at.minus(self.longest_window())) => {
                 let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
                 let skew = self.config.max_skew;
                 poison("far_future", format!("{time} is more than a window and {skew} ahead of the writers"))
@@ -192,17 +188,17 @@ impl AggregatorFold {
         self.rollouts.values().map(|rollout| rollout.plan.window).max().unwrap_or_default()
     }
 
-    fn prediction(&mut self, prediction: &Prediction) -> Result<(), Poison> {
+    fn prediction(&mut self, prediction: &PredictionView<'_>) -> Result<(), Poison> {
         if let Some(latency) = prediction.latency_us.filter(|latency| *latency < 0) {
             return poison("negative_latency", format!("latency {latency} us; a latency cannot be negative"));
         }
-        let id = prediction.request_id.as_str();
-        if self.check(&prediction.writer, id, prediction.completed_at)? == Seen::Repeated {
+        let id = prediction.request_id;
+        if self.check(prediction.writer, id, prediction.completed_at)? == Seen::Repeated {
             self.tally.duplicate += 1;
             return Ok(());
         }
-        self.writers.mark(&prediction.writer);
-        let active = self.models.get(prediction.model.as_str()).and_then(|model| model.active);
+        self.writers.mark(prediction.writer);
+        let active = self.models.get(prediction.model).and_then(|model| model.active);
         let Some(rollout) = active.and_then(|number| self.rollouts.get_mut(&number)) else {
             self.tally.untracked += 1;
             return Ok(());
@@ -219,8 +215,8 @@ impl AggregatorFold {
             let shadow = place.is_shadow();
             if shadow && let Some(pending) = self.joins.pending(id) {
                 // The labels go on waiting for the live answer.
-                let truths = Truths::waiting(pending);
-                self.join_labels(id, &truths);
+                let (labels, truths) = (pending.labels.clone(), pending.truths.clone());
+                self.join_labels(id, &Truths::waiting(&labels, &truths));
             }
             let waits = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
             if let Some(pending) = self.joins.take_pending(&waits) {
@@ -231,10 +227,10 @@ impl AggregatorFold {
     }
 
     /// A model server's own event about a routed call: it adds outputs, now or when the call's event comes.
-    fn report(&mut self, report: &Prediction) -> Result<(), Poison> {
-        let active = self.models.get(report.model.as_str()).and_then(|model| model.active);
+    fn report(&mut self, report: &PredictionView<'_>) -> Result<(), Poison> {
+        let active = self.models.get(report.model).and_then(|model| model.active);
         let Some(rollout) = active.and_then(|number| self.rollouts.get_mut(&number)) else { return Ok(()) };
-        let id = report.request_id.as_str();
+        let id = report.request_id;
         let shadow = report.arm == Arm::Shadow;
         if !rollout.wants_outputs() {
             self.tally.untracked += 1;
@@ -249,10 +245,10 @@ impl AggregatorFold {
             }
             let waits_for = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
             let pending = self.joins.pending_mut(&waits_for, expires, &mut self.tally);
-            let outputs =
-                report.outputs.iter().filter(|(name, value)| !keep(&mut pending.outputs, name, **value)).count();
-            let classes = report.classes.iter().filter(|(name, class)| {
-                class.len() > MAX_WAITING_BYTES || !keep(&mut pending.classes, name, (*class).clone())
+            let outputs = report.outputs.sorted().into_iter();
+            let outputs = outputs.filter(|(name, value)| !keep(&mut pending.outputs, name, *value)).count();
+            let classes = report.classes.sorted().into_iter().filter(|(name, class)| {
+                class.len() > MAX_WAITING_BYTES || !keep(&mut pending.classes, name, (*class).to_owned())
             });
             return too_many(outputs + classes.count());
         } else {
@@ -262,39 +258,41 @@ impl AggregatorFold {
     }
 
     /// A prediction has come for which something waited.
-    fn meet_pending(&mut self, prediction: &Prediction, pending: Pending, shadow: bool) {
-        let id = prediction.request_id.as_str();
+    fn meet_pending(&mut self, prediction: &PredictionView<'_>, pending: Pending, shadow: bool) {
+        let id = prediction.request_id;
         let Some(join) = self.joins.get(id, shadow) else {
             self.tally.not_needed += u64::from(pending.has_labels());
             return;
         };
         let number = join.rollout;
         if pending.has_labels() {
-            self.join_labels(id, &Truths::waiting(&pending));
+            self.join_labels(id, &Truths::waiting(&pending.labels, &pending.truths));
         }
         if pending.outputs.is_empty() && pending.classes.is_empty() {
             return;
         }
         if let Some(rollout) = self.rollouts.get_mut(&number) {
-            let report = Prediction { outputs: pending.outputs, classes: pending.classes, ..prediction.clone() };
-            if rollout.fill(&report, shadow, &mut work!(self)) {
+            let report = Prediction { outputs: pending.outputs, classes: pending.classes, ..prediction.to_record() };
+            let body = codec::encode(&report).unwrap_or_default();
+            if PredictionView::read(&body).is_some_and(|report| rollout.fill(&report, shadow, &mut work!(self))) {
                 self.tally.filled += 1;
             }
         }
     }
 
-    fn feedback(&mut self, feedback: &Feedback) -> Result<(), Poison> {
-        let found = feedback.values.len() + feedback.classes.len();
+    fn feedback(&mut self, feedback: &FeedbackView<'_>) -> Result<(), Poison> {
+        let (values, classes) = (feedback.values.sorted(), feedback.classes.sorted());
+        let found = values.len() + classes.len();
         if found > MAX_FEEDBACK_VALUES {
             return poison("too_many_values", format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"));
         }
-        let id = feedback.request_id.as_str();
-        if self.check(&feedback.writer, id, feedback.observed_at)? == Seen::Repeated {
+        let id = feedback.request_id;
+        if self.check(feedback.writer, id, feedback.observed_at)? == Seen::Repeated {
             self.tally.duplicate += 1;
             return Ok(());
         }
-        self.writers.mark(&feedback.writer);
-        let truths = Truths::of(feedback);
+        self.writers.mark(feedback.writer);
+        let truths = Truths::of(feedback.revision, &values, &classes);
         self.tally.unusable += (found - truths.labels.len() - truths.classes.len()) as u64;
         if self.join_labels(id, &truths) {
             return Ok(());
@@ -317,7 +315,7 @@ impl AggregatorFold {
     }
 
     /// Puts labels to the predictions that wait under this id. False: none waits.
-    fn join_labels(&mut self, id: &str, truths: &Truths) -> bool {
+    fn join_labels(&mut self, id: &str, truths: &Truths<'_>) -> bool {
         let mut found = false;
         for shadow in [false, true] {
             let Some(join) = self.joins.get_mut(id, shadow) else { continue };
@@ -446,6 +444,23 @@ impl AggregatorFold {
         Ok(Ok(()))
     }
 
+    /// Records that come seldom, and those of older versions, which are written anew to be read in place.
+    fn other(&mut self, event: EventRecord, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let again = || FoldError::State("a record that was read cannot be written and read again".into());
+        match event {
+            EventRecord::Heartbeat(heartbeat) => self.heartbeat(&heartbeat, context).map(Ok),
+            EventRecord::Control(control) => self.control(&control, context),
+            EventRecord::Prediction(old) => {
+                let body = codec::encode(&old).map_err(|_| again())?;
+                Ok(self.prediction(&PredictionView::read(&body).ok_or_else(again)?))
+            }
+            EventRecord::Feedback(old) => {
+                let body = codec::encode(&old).map_err(|_| again())?;
+                Ok(self.feedback(&FeedbackView::read(&body).ok_or_else(again)?))
+            }
+        }
+    }
+
     pub(crate) fn parse(control: &Control) -> Result<(RolloutSpec, Option<Frozen>), Poison> {
         let bad = |what: &str, error: &serde_json::Error| Poison {
             code: "bad_control",
@@ -494,15 +509,14 @@ impl Fold for AggregatorFold {
         let Some(value) = &record.value else {
             return Ok(poison("empty", "the record has no value; `events` takes no tombstones".into()));
         };
-        let event = match EventRecord::decode(&record.headers, value) {
+        let event = match EventView::decode(&record.headers, value) {
             Ok(event) => event,
             Err(error) => return Ok(poison(error.code(), error.to_string())),
         };
         match event {
-            EventRecord::Prediction(prediction) => Ok(self.prediction(&prediction)),
-            EventRecord::Feedback(feedback) => Ok(self.feedback(&feedback)),
-            EventRecord::Heartbeat(heartbeat) => self.heartbeat(&heartbeat, context).map(Ok),
-            EventRecord::Control(control) => self.control(&control, context),
+            EventView::Prediction(prediction) => Ok(self.prediction(&prediction)),
+            EventView::Feedback(feedback) => Ok(self.feedback(&feedback)),
+            EventView::Other(other) => self.other(*other, context),
         }
     }
 

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{Span, Version},
-    records::{Origin, Prediction},
+    records::Origin,
+    view::PredictionView,
 };
 use serin_sketches::{
     CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary, class_position, hash::Salt, log_position,
@@ -207,7 +208,7 @@ impl Plan {
 
 /// Whether the answer counts as an error: status 500 or above, none at all, or one that broke off. A model server's own event
 /// need not know a status.
-pub(crate) fn is_error(prediction: &Prediction) -> bool {
+pub(crate) fn is_error(prediction: &PredictionView<'_>) -> bool {
     match prediction.status {
         Some(status) => status >= 500 || (status < 400 && prediction.error.is_some()),
         None => prediction.error.is_some() || prediction.origin == Origin::Router,
@@ -215,10 +216,10 @@ pub(crate) fn is_error(prediction: &Prediction) -> bool {
 }
 
 /// What went wrong with an answer, or `ok`.
-fn error_class(prediction: &Prediction) -> Cow<'_, str> {
-    match (is_error(prediction), &prediction.error, prediction.status) {
+fn error_class<'a>(prediction: &PredictionView<'a>) -> Cow<'a, str> {
+    match (is_error(prediction), prediction.error, prediction.status) {
         (false, ..) => OK.into(),
-        (true, Some(error), _) => error.as_str().into(),
+        (true, Some(error), _) => error.into(),
         (true, None, Some(status)) => format!("status_{status}").into(),
         (true, None, None) => NONE.into(),
     }
@@ -231,24 +232,22 @@ pub(crate) fn class_hash(class: &str) -> u64 {
 
 impl Metric {
     /// The metric's value for an answer; `None` when the answer has none, or only a label can tell.
-    pub(crate) fn value<'a>(&self, prediction: &'a Prediction) -> Option<Value<'a>> {
+    pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
         let flag = |yes: bool| Some(Value::Number(f64::from(u8::from(yes))));
         let reasons = matches!(self.kind, MetricKind::Classes | MetricKind::Disagreement);
         match &self.measure {
             Measure::Error if reasons => Some(Value::Class(error_class(prediction))),
             Measure::Error => flag(is_error(prediction)),
-            Measure::Invalid if reasons => {
-                Some(Value::Class(prediction.invalid_output.as_deref().unwrap_or(OK).into()))
-            }
+            Measure::Invalid if reasons => Some(Value::Class(prediction.invalid_output.unwrap_or(OK).into())),
             Measure::Invalid => flag(prediction.invalid_output.is_some()),
             Measure::Status => Some(Value::Class(
                 prediction.status.map_or_else(|| Cow::Borrowed(NONE), |status| status.to_string().into()),
             )),
             Measure::Latency => prediction.latency_us.map(|us| Value::Number(us as f64 / 1e3)),
-            Measure::Output(name) => prediction.outputs.get(name).copied().map(Value::Number),
+            Measure::Output(name) => prediction.outputs.get(name).map(Value::Number),
             Measure::Class { output, is } => {
                 let class = prediction.classes.get(output)?;
-                is.as_ref().map_or_else(|| Some(Value::Class(class.as_str().into())), |is| flag(class == is))
+                is.as_ref().map_or_else(|| Some(Value::Class(class.into())), |is| flag(class == is.as_str()))
             }
             Measure::Label(_) => None,
         }

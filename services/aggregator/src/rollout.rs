@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Assignment, Control, Phase, Prediction},
+    records::{Arm, Assignment, Control, Phase},
+    view::PredictionView,
 };
 use serin_sketches::hash::hash64;
 
@@ -179,8 +180,8 @@ impl Rollout {
     }
 
     /// Where a prediction belongs; `None`: not to this rollout.
-    pub(crate) fn locate(&self, prediction: &Prediction) -> Option<Place> {
-        if prediction.rollout.as_ref().is_some_and(|rollout| *rollout != self.id) {
+    pub(crate) fn locate(&self, prediction: &PredictionView<'_>) -> Option<Place> {
+        if prediction.rollout.is_some_and(|rollout| rollout != self.id.as_str()) {
             return None;
         }
         let known =
@@ -188,7 +189,7 @@ impl Rollout {
         let newest = || self.lenses.generations.last_key_value().filter(|_| self.plan.external);
         let (&generation, &mode) = known.or_else(newest)?;
         let arm = if self.plan.external { self.external_arm(prediction, mode) } else { prediction.arm };
-        if arm == Arm::Shadow && prediction.version != self.plan.canary {
+        if arm == Arm::Shadow && prediction.version != self.plan.canary.as_str() {
             // A further version that is mirrored to is not on trial.
             return None;
         }
@@ -200,10 +201,10 @@ impl Rollout {
 
     /// The arm of an answer that somebody else's router split: as named, else by version. Their stable is what the canary is
     /// compared with.
-    fn external_arm(&self, prediction: &Prediction, mode: Mode) -> Arm {
+    fn external_arm(&self, prediction: &PredictionView<'_>, mode: Mode) -> Arm {
         match prediction.arm {
-            Arm::Stable if prediction.version == self.plan.canary => Arm::Canary,
-            Arm::Stable if mode == Mode::Compare && prediction.version == self.plan.stable => Arm::Control,
+            Arm::Stable if prediction.version == self.plan.canary.as_str() => Arm::Canary,
+            Arm::Stable if mode == Mode::Compare && prediction.version == self.plan.stable.as_str() => Arm::Control,
             Arm::Control if mode == Mode::Warming => Arm::Stable,
             arm => arm,
         }
@@ -241,8 +242,8 @@ impl Rollout {
     }
 
     /// Counts a prediction.
-    pub(crate) fn prediction(&mut self, prediction: &Prediction, place: Place, work: &mut Work<'_>) {
-        let id = prediction.request_id.as_str();
+    pub(crate) fn prediction(&mut self, prediction: &PredictionView<'_>, place: Place, work: &mut Work<'_>) {
+        let id = prediction.request_id;
         let shadow = place.arm == Arm::Shadow;
         if self.plan.external && work.joins.get(id, shadow).is_some() {
             // The first report of a call counts; a further one may still bring outputs.
@@ -295,14 +296,14 @@ impl Rollout {
     }
 
     /// Notes what an event says that was not known yet and that labels or the other answer will need.
-    fn learn(&self, join: &mut Join, prediction: &Prediction) {
+    fn learn(&self, join: &mut Join, prediction: &PredictionView<'_>) {
         for (name, value) in self.plan.outputs.iter().zip(&mut join.outputs) {
             if value.is_nan() {
-                *value = prediction.outputs.get(name).copied().unwrap_or(f64::NAN);
+                *value = prediction.outputs.get(name).unwrap_or(f64::NAN);
             }
         }
         for (name, class) in self.plan.classes.iter().zip(&mut join.classes) {
-            *class = class.or_else(|| prediction.classes.get(name).map(|class| class_hash(class)));
+            *class = class.or_else(|| prediction.classes.get(name).map(class_hash));
         }
         for (&index, half) in self.plan.paired.iter().zip(&mut join.halves) {
             if half.is_none() {
@@ -311,18 +312,18 @@ impl Rollout {
         }
     }
 
-    fn half(&self, metric: usize, prediction: &Prediction) -> Option<Half> {
+    fn half(&self, metric: usize, prediction: &PredictionView<'_>) -> Option<Half> {
         let metric = &self.plan.metrics[metric];
         metric.pairing.as_ref()?.half(&metric.value(prediction)?)
     }
 
     /// Counts a prediction in the stream of what is known at once, and sketches its values. Returns which are missing.
-    fn count(&mut self, prediction: &Prediction, place: Place, end: EventTime, work: &mut Work<'_>) -> u64 {
+    fn count(&mut self, prediction: &PredictionView<'_>, place: Place, end: EventTime, work: &mut Work<'_>) -> u64 {
         let sketched = place.sketched;
         if sketched || place.paired {
             let lens = self.lenses.of_mut(place.generation);
             let numbers = &mut work.scratch.numbers;
-            let others = lens.dictionary.numbers(&self.plan.dimensions, &prediction.segments, numbers);
+            let others = lens.dictionary.numbers(&self.plan.dimensions, prediction.segments, numbers);
             work.tally.segment_overflow += if sketched { others } else { 0 };
         }
         if self.is_closed(0, end, work.frontier) {
@@ -350,7 +351,7 @@ impl Rollout {
         for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| metric.pairing.is_none()) {
             match metric.value(prediction).map(|value| metric.scaled(value)) {
                 Some(Some(value)) => {
-                    let dither = dither(prediction.request_id.as_str(), metric, buffer);
+                    let dither = dither(prediction.request_id, metric, buffer);
                     window.add(&lens.layout, (index, metric), subject, &value, dither);
                 }
                 Some(None) => work.tally.unusable += 1,
@@ -364,7 +365,13 @@ impl Rollout {
     }
 
     /// Counts a prediction in the streams of what comes later. Returns whether any of them waits for it.
-    fn count_streams(&mut self, prediction: &Prediction, place: Place, end: EventTime, frontier: Frontier) -> bool {
+    fn count_streams(
+        &mut self,
+        prediction: &PredictionView<'_>,
+        place: Place,
+        end: EventTime,
+        frontier: Frontier,
+    ) -> bool {
         let mut waits = false;
         for stream in 1..self.plan.streams.len() {
             let pairs = self.plan.paired.iter().any(|&metric| self.plan.metrics[metric].stream == stream);
@@ -390,8 +397,8 @@ impl Rollout {
     }
 
     /// Adds outputs that a model server reports to the prediction that waits under its id. False: none waits.
-    pub(crate) fn fill(&mut self, report: &Prediction, shadow: bool, work: &mut Work<'_>) -> bool {
-        let id = report.request_id.as_str();
+    pub(crate) fn fill(&mut self, report: &PredictionView<'_>, shadow: bool, work: &mut Work<'_>) -> bool {
+        let id = report.request_id;
         let Some(join) = work.joins.get_mut(id, shadow).filter(|join| join.rollout == self.number) else {
             return false;
         };
@@ -516,6 +523,6 @@ impl Rollout {
 }
 
 /// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms.
-fn unit_of(prediction: &Prediction) -> Option<u64> {
+fn unit_of(prediction: &PredictionView<'_>) -> Option<u64> {
     prediction.unit.map(|unit| hash64(b"serin.unit", &unit.to_le_bytes()))
 }

@@ -2,11 +2,11 @@
 //!
 //! Number 0 is `other` in every dimension.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use serin_rollout::Frozen;
-use serin_schemas::records::Segment;
+use serin_schemas::{records::Segment, view::MapView};
 
 /// The value that stands for all others.
 pub(crate) const OTHER: &str = "other";
@@ -85,15 +85,10 @@ impl Dictionary {
     }
 
     /// Numbers of all dimensions, and how many values counted as `other`.
-    pub(crate) fn numbers(
-        &mut self,
-        names: &[String],
-        segments: &BTreeMap<String, String>,
-        into: &mut Vec<u16>,
-    ) -> u64 {
+    pub(crate) fn numbers(&mut self, names: &[String], segments: MapView<'_, &str>, into: &mut Vec<u16>) -> u64 {
         into.clear();
         for (dimension, name) in names.iter().enumerate() {
-            let number = self.number(dimension, segments.get(name).map(String::as_str));
+            let number = self.number(dimension, segments.get(name));
             into.push(number);
         }
         into.iter().filter(|&&number| number == 0).count() as u64

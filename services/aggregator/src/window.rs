@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serin_rollout::MetricKind;
 use serin_schemas::{
     ids::{EventTime, Generation},
-    records::{Arm, ArmCounts, Cell, Population, Prediction, Segment},
+    records::{Arm, ArmCounts, Cell, Population, Segment},
+    view::PredictionView,
 };
 use serin_sketches::{Buckets, Pair, Pairs, Summary, hash::Salt};
 
@@ -49,7 +50,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// Counts an answer that is in time.
-    pub(crate) fn add(&mut self, prediction: &Prediction) {
+    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>) {
         if !prediction.assignment.is_compared() {
             self.excluded += 1;
             return;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serin_schemas::{
     ids::{EventTime, ModelName, Span},
     records::{Arm, ArmDrops, Heartbeat, Writer},
+    view::WriterView,
 };
 
 /// Words of the bitmap of one writer.
@@ -137,11 +138,11 @@ impl Writers {
     }
 
     /// What the place of a record in its writer's sequence says. Changes nothing.
-    pub(crate) fn look(&self, writer: &Writer) -> Seen {
+    pub(crate) fn look(&self, writer: WriterView<'_>) -> Seen {
         if writer.seq < 1 {
             return Seen::Malformed;
         }
-        let Some(state) = self.known.get(&writer.name) else { return Seen::New };
+        let Some(state) = self.known.get(writer.name) else { return Seen::New };
         match writer.incarnation.cmp(&state.incarnation) {
             std::cmp::Ordering::Less => Seen::OldIncarnation,
             std::cmp::Ordering::Equal if state.saw(writer.seq) => Seen::Repeated,
@@ -150,13 +151,13 @@ impl Writers {
     }
 
     /// Notes a record that [`Self::look`] called new.
-    pub(crate) fn mark(&mut self, writer: &Writer) {
-        if let Some(state) = self.known.get_mut(&writer.name)
+    pub(crate) fn mark(&mut self, writer: WriterView<'_>) {
+        if let Some(state) = self.known.get_mut(writer.name)
             && state.incarnation == writer.incarnation
         {
             return state.mark(writer.seq);
         }
-        let state = self.incarnation(&writer.name, writer.incarnation, writer.seq - 1);
+        let state = self.incarnation(writer.name, writer.incarnation, writer.seq - 1);
         state.mark(writer.seq);
         self.note_ahead();
     }

@@ -24,9 +24,9 @@ fn secs(writers: &Writers) -> Option<i64> {
 }
 
 fn take(writers: &mut Writers, writer: &Writer) -> Seen {
-    let seen = writers.look(writer);
+    let seen = writers.look(writer.into());
     if seen == Seen::New {
-        writers.mark(writer);
+        writers.mark(writer.into());
     }
     seen
 }
