@@ -1,7 +1,7 @@
 //! What transactions and plain writers share: records in librdkafka's form, and the count of what is under way.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -42,8 +42,8 @@ struct State {
     round: usize,
     /// Unacknowledged records by round.
     pending: BTreeMap<usize, u64>,
-    /// Positions after the last acknowledged record. Only kept for transactions.
-    ends: Option<HashMap<(String, i32), i64>>,
+    /// Topic, partition and position after the last acknowledged record: a handful. Only kept for transactions.
+    ends: Option<Vec<(String, i32, i64)>>,
     failed: u64,
     error: Option<KafkaError>,
 }
@@ -51,7 +51,7 @@ struct State {
 impl Deliveries {
     /// Counts, and notes where records went.
     pub(super) fn with_ends() -> Self {
-        let state = State { ends: Some(HashMap::new()), ..State::default() };
+        let state = State { ends: Some(Vec::new()), ..State::default() };
         Self { state: Mutex::new(state), ..Self::default() }
     }
 
@@ -63,9 +63,13 @@ impl Deliveries {
         round
     }
 
-    /// A record was acknowledged, refused or not even queued.
+    /// A record was not even queued.
     pub(super) fn done(&self, round: usize) {
-        let mut state = lock(&self.state);
+        self.settle(&mut lock(&self.state), round);
+    }
+
+    /// One record less is under way.
+    fn settle(&self, state: &mut State, round: usize) {
         if let Some(count) = state.pending.get_mut(&round) {
             *count -= 1;
             if *count == 0 {
@@ -104,17 +108,17 @@ impl Deliveries {
     pub(super) fn take_ends(&self) -> Vec<(TopicPartition, NextOffset)> {
         let ends = lock(&self.state).ends.as_mut().map(std::mem::take).unwrap_or_default();
         ends.into_iter()
-            .map(|((topic, partition), next)| (TopicPartition::new(&topic, partition), NextOffset(next)))
+            .map(|(topic, partition, next)| (TopicPartition::new(&topic, partition), NextOffset(next)))
             .collect()
     }
 
-    fn note(&self, result: &DeliveryResult<'_>) {
+    /// A record was acknowledged or refused.
+    fn note(&self, result: &DeliveryResult<'_>, round: usize) {
         let mut state = lock(&self.state);
         match result {
             Ok(message) => {
                 if let Some(ends) = &mut state.ends {
-                    let end = ends.entry((message.topic().to_owned(), message.partition())).or_default();
-                    *end = (*end).max(message.offset() + 1);
+                    note_end(ends, message.topic(), message.partition(), message.offset() + 1);
                 }
             }
             Err((error, _)) => {
@@ -122,6 +126,14 @@ impl Deliveries {
                 state.error = Some(error.clone());
             }
         }
+        self.settle(&mut state, round);
+    }
+}
+
+fn note_end(ends: &mut Vec<(String, i32, i64)>, topic: &str, partition: i32, next: i64) {
+    match ends.iter_mut().find(|(known, number, _)| *number == partition && known == topic) {
+        Some((_, _, end)) => *end = (*end).max(next),
+        None => ends.push((topic.to_owned(), partition, next)),
     }
 }
 
@@ -139,8 +151,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, round: usize) {
-        self.note(result);
-        self.done(round);
+        self.note(result, round);
     }
 }
 
@@ -158,12 +169,15 @@ pub(super) fn send(producer: &Producer, topic: &str, partition: i32, record: &Ou
     use rdkafka::producer::Producer as _;
     let deliveries: Arc<Deliveries> = Arc::clone(producer.client().context());
     let round = deliveries.sending();
-    let headers =
-        record.headers.iter().fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value.as_ref()) })
-        });
     let mut message: BaseRecord<'_, [u8], [u8], usize> =
-        BaseRecord::with_opaque_to(topic, round).partition(partition).key(record.key.as_ref()).headers(headers);
+        BaseRecord::with_opaque_to(topic, round).partition(partition).key(record.key.as_ref());
+    if !record.headers.is_empty() {
+        let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        let insert = |headers: OwnedHeaders, (key, value): &(String, bytes::Bytes)| {
+            headers.insert(Header { key, value: Some(value.as_ref()) })
+        };
+        message = message.headers(record.headers.iter().fold(headers, insert));
+    }
     if let Some(value) = &record.value {
         message = message.payload(value.as_ref());
     }

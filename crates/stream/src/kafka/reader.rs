@@ -222,19 +222,33 @@ fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     config
 }
 
+/// Copies a message. Key, value and the values of the headers share one allocation.
 fn record(at: &TopicPartition, message: &BorrowedMessage<'_>) -> Record {
-    let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
-    let headers = message.headers().map(|headers| {
-        let all = headers.iter();
-        all.map(|header| (header.key.to_owned(), copy(header.value).unwrap_or_default())).collect()
-    });
+    let (key, value) = (message.key().unwrap_or_default(), message.payload());
+    let headers = message.headers();
+    let headers = || headers.iter().flat_map(|headers| headers.iter());
+    let in_headers: usize = headers().map(|header| header.value.map_or(0, <[u8]>::len)).sum();
+    let mut whole = Vec::with_capacity(key.len() + value.map_or(0, <[u8]>::len) + in_headers);
+    whole.extend_from_slice(key);
+    whole.extend_from_slice(value.unwrap_or_default());
+    for header in headers() {
+        whole.extend_from_slice(header.value.unwrap_or_default());
+    }
+    let mut rest = Bytes::from(whole);
+    let key = rest.split_to(key.len());
+    let value = value.map(|value| rest.split_to(value.len()));
+    let mut copied = Vec::with_capacity(message.headers().map_or(0, |headers| headers.count()));
+    copied.extend(headers().map(|header| {
+        let value = rest.split_to(header.value.map_or(0, <[u8]>::len));
+        (header.key.to_owned(), value)
+    }));
     Record {
         at: at.clone(),
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-        key: copy(message.key()).unwrap_or_default(),
-        value: copy(message.payload()),
-        headers: headers.unwrap_or_default(),
+        key,
+        value,
+        headers: copied,
     }
 }
 
