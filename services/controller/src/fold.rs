@@ -161,7 +161,8 @@ impl ControllerFold {
             }
         }
         if effects.routers_changed {
-            let row = serde_json::to_vec(self.planner.routers()).map_err(|error| FoldError::State(error.to_string()))?;
+            let row =
+                serde_json::to_vec(self.planner.routers()).map_err(|error| FoldError::State(error.to_string()))?;
             context.rows.put(ROUTERS_ROW, row.into());
         }
         write(&effects, context.out)?;
@@ -184,8 +185,8 @@ impl Fold for ControllerFold {
             self.planner.restore(state);
         }
         if let Some(row) = rows.get(ROUTERS_ROW)? {
-            let routers: BTreeMap<String, RouterSeen> =
-                serde_json::from_slice(&row).map_err(|error| FoldError::State(format!("the row of the routers: {error}")))?;
+            let routers: BTreeMap<String, RouterSeen> = serde_json::from_slice(&row)
+                .map_err(|error| FoldError::State(format!("the row of the routers: {error}")))?;
             self.planner.restore_routers(routers);
         }
         let tables = self.tables.newest(self.partition)?;

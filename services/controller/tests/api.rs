@@ -25,8 +25,8 @@ use serin_schemas::records::{Capture, Decision, Verdict};
 use serin_stream::{
     clock::ManualClock,
     log::{Log, LogError, WriteError, Writer},
-    sim::SimLog,
     record::Outgoing,
+    sim::SimLog,
     stage::{Stage, StageHandle, StageOptions},
     store::MemoryStores,
 };

@@ -17,8 +17,8 @@ use serin_schemas::{
 use serin_stream::{
     fold::FoldFactory,
     log::Log,
-    sim::SimLog,
     record::{Outgoing, Target},
+    sim::SimLog,
     testing::FoldHarness,
 };
 use serin_topology::{Cleanup, TopicSpec};

@@ -29,8 +29,8 @@ use serin_schemas::{
 };
 use serin_stream::{
     log::{Log, Start, Writer},
-    sim::SimLog,
     record::{Outgoing, Target, TopicPartition},
+    sim::SimLog,
 };
 use serin_topology::{Cleanup, TopicSpec};
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, StickyKey, TrafficPolicy};
+use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, ServerPolicy, StickyKey, TrafficPolicy};
 use serin_schemas::{
     ids::{Generation, Version},
     records::{Arm, RoutingTable},
@@ -166,7 +166,7 @@ impl Table {
     ) -> Result<Self, TableError> {
         let policy: TrafficPolicy =
             if record.policy.is_empty() { TrafficPolicy::default() } else { json("policy", &record.policy)? };
-        let mut fleet = Fleet { known: Vec::new(), drain: span(policy.drain) };
+        let mut fleet = Fleet { known: Vec::new(), told: policy.servers.clone(), drain: span(policy.drain) };
         let routes = Routes::of(&record, known, &policy, &mut fleet)?;
         let sticky = record.sticky.as_deref().map(|text| json("sticky", text)).transpose()?;
         let segments: Vec<SegmentSpec> = json("segments", or_empty_list(&record.segments))?;
@@ -315,6 +315,8 @@ fn others(known: Option<&ModelConfig>, fleet: &mut Fleet) -> Vec<Arc<Route>> {
 /// The servers of a table: the same version at the same places has the same.
 struct Fleet {
     known: Vec<Arc<Servers>>,
+    /// What the table says of servers; it goes before the configuration.
+    told: Vec<ServerPolicy>,
     drain: Duration,
 }
 
@@ -337,8 +339,14 @@ impl Fleet {
         };
         let configured = known.and_then(|known| known.versions.get(version.as_str()));
         let named = known.filter(|known| known.versioned_paths).map(|_| version.0.clone());
-        let grpc = configured.and_then(VersionServers::grpc_url).map(Base::parse).transpose().map_err(TableError)?;
-        let path_version = configured.and_then(VersionServers::path_version).map(str::to_owned).or(named);
+        let told = self.told.iter().find(|told| told.version == version);
+        let grpc = told.and_then(|told| told.grpc_url.as_deref()).or(configured.and_then(VersionServers::grpc_url));
+        let grpc = grpc.map(Base::parse).transpose().map_err(TableError)?;
+        let path_version = told
+            .and_then(|told| told.path_version.as_deref())
+            .or(configured.and_then(VersionServers::path_version))
+            .map(str::to_owned)
+            .or(named);
         let flights = Arc::default();
         Ok(Arc::new(Route { version, arm, servers, grpc, path_version, flights, drain: self.drain }))
     }

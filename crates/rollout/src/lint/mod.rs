@@ -102,6 +102,11 @@ impl Found {
     }
 }
 
+/// Whether routers can call servers there. `h2c` is HTTP/2 without TLS.
+fn is_address(url: &str) -> bool {
+    ["http://", "https://", "h2c://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 fn whole(spec: &RolloutSpec, found: &mut Found) {
     if spec.api_version != "serin.dev/v1" {
         let message = format!("{:?} is not a version that this Serin reads", spec.api_version);
@@ -119,11 +124,21 @@ fn whole(spec: &RolloutSpec, found: &mut Found) {
         }
     }
     for (path, version) in versions {
-        if let Some(url) =
-            version.url.as_deref().filter(|url| !url.starts_with("http://") && !url.starts_with("https://"))
-        {
-            let message = format!("{url:?} is no http or https address");
-            found.error(format!("{path}.url"), message, "write for example http://models:8080");
+        for (name, url) in [("url", &version.url), ("grpcUrl", &version.grpc_url)] {
+            if let Some(url) = url.as_deref().filter(|url| !is_address(url)) {
+                let message = format!("{url:?} is no http or https address");
+                found.error(format!("{path}.{name}"), message, "write for example http://models:8080");
+            }
+        }
+        let odd =
+            |name: &&str| name.is_empty() || name.contains(['/', ':', '?', '#']) || name.contains(char::is_whitespace);
+        if let Some(name) = version.path_version.as_deref().filter(odd) {
+            let message = format!("{name:?} cannot stand in a path");
+            found.error(
+                format!("{path}.pathVersion"),
+                message,
+                "write the servers' own name for the version, such as 2",
+            );
         }
     }
     if spec.stable.version == spec.canary.version {

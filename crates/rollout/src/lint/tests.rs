@@ -187,6 +187,8 @@ fn numbers_are_in_their_range() {
     refused("window", "too short", |spec| spec.window = Duration::default());
     refused("metrics[0].scoreWeight", "no weight", |spec| spec.metrics[0].score_weight = -1.0);
     refused("stable.url", "no http", |spec| spec.stable.url = Some("ftp://x".into()));
+    refused("canary.grpcUrl", "no http", |spec| spec.canary.grpc_url = Some("x:9000".into()));
+    refused("canary.pathVersion", "cannot stand in a path", |spec| spec.canary.path_version = Some("a/b".into()));
 }
 
 #[test]

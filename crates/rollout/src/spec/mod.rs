@@ -16,8 +16,8 @@ pub use ramp::{AssignmentSpec, Bake, Require, Step, StickyKey, Warmup};
 pub use source::MetricSource;
 pub use sources::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec};
 pub use traffic::{
-    BUILT_IN_OUTPUTS, CaptureSpec, FeatureSpec, MirrorSpec, RequestSource, ShadowSpec, TargetArm, TargetSpec,
-    TrafficPolicy,
+    BUILT_IN_OUTPUTS, CaptureSpec, FeatureSpec, MirrorSpec, RequestSource, ServerPolicy, ShadowSpec, TargetArm,
+    TargetSpec, TrafficPolicy,
 };
 
 use std::collections::BTreeMap;
@@ -122,6 +122,13 @@ pub struct VersionSpec {
     /// Base URL of its servers. Left out: the router's configuration knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Base URL of its servers for gRPC, if they have another port for it. Left out: `url`, or the router's configuration knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_url: Option<String>,
+    /// The name that its servers have for the version, where they want one in paths (`/versions/2`) and gRPC messages. Left out:
+    /// they want none, or the router's configuration knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_version: Option<String>,
     /// What one replica of it can do and costs. Only `serin plan` reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<Replica>,

@@ -156,6 +156,20 @@ pub struct CaptureSpec {
     pub redact: Vec<String>,
 }
 
+/// What a spec says of the servers of a version besides their URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ServerPolicy {
+    /// The version.
+    pub version: Version,
+    /// Where they speak gRPC, if not at their URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_url: Option<String>,
+    /// Their name for the version, if they want one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_version: Option<String>,
+}
+
 /// What routers need of a spec besides routes, segments and outputs. Routing tables carry it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
@@ -168,6 +182,9 @@ pub struct TrafficPolicy {
     /// Further versions that are mirrored to; those of them that are on have a route.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shadows: Vec<ShadowSpec>,
+    /// What is said of servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerPolicy>,
     /// What is read from requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<FeatureSpec>,
@@ -184,6 +201,7 @@ impl Default for TrafficPolicy {
             targets: Vec::new(),
             mirror: MirrorSpec::default(),
             shadows: Vec::new(),
+            servers: Vec::new(),
             features: Vec::new(),
             capture: None,
             drain: defaults::drain(),
@@ -198,6 +216,15 @@ impl super::RolloutSpec {
             targets: self.assignment.targets.clone(),
             mirror: self.mirror,
             shadows: self.shadows.clone(),
+            servers: [&self.stable, &self.canary]
+                .into_iter()
+                .filter(|version| version.grpc_url.is_some() || version.path_version.is_some())
+                .map(|version| ServerPolicy {
+                    version: version.version.clone(),
+                    grpc_url: version.grpc_url.clone(),
+                    path_version: version.path_version.clone(),
+                })
+                .collect(),
             features: self.features.clone(),
             capture: self.capture.clone(),
             drain: self.drain,
@@ -219,12 +246,23 @@ impl super::RolloutSpec {
     }
 }
 
-/// Outputs and classes that routers report without any rule.
-pub const BUILT_IN_OUTPUTS: [(&str, OutputKind); 4] = [
+/// Outputs and classes that routers report without any rule; those of language models for OpenAI-compatible calls only.
+pub const BUILT_IN_OUTPUTS: [(&str, OutputKind); 15] = [
     ("response.bytes", OutputKind::Number),
     ("response.missing", OutputKind::Number),
     ("response.instance", OutputKind::Class),
     ("response.zone", OutputKind::Class),
+    ("llm.time_to_first_chunk", OutputKind::Number),
+    ("llm.time_per_chunk", OutputKind::Number),
+    ("llm.chunks", OutputKind::Number),
+    ("llm.input_tokens", OutputKind::Number),
+    ("llm.output_tokens", OutputKind::Number),
+    ("llm.characters", OutputKind::Number),
+    ("llm.refusal", OutputKind::Number),
+    ("llm.tool_calls", OutputKind::Number),
+    ("llm.tool_calls_valid", OutputKind::Number),
+    ("llm.json_valid", OutputKind::Number),
+    ("llm.finish_reason", OutputKind::Class),
 ];
 
 /// What a step gives the canary, for people: `5%`, or `mirror 5%`.

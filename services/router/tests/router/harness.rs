@@ -28,8 +28,8 @@ use serin_schemas::{
 };
 use serin_stream::{
     log::{Log, Polled, Start},
-    sim::SimLog,
     record::{self, Outgoing, Target, TopicPartition},
+    sim::SimLog,
 };
 use serin_topology::{Cleanup, TopicSpec};
 

@@ -13,8 +13,8 @@ use serin_router::{ModelConfig, Router};
 use serin_schemas::ids::NextOffset;
 use serin_stream::{
     log::{Log, LogError, Membership, Reader, Start, Transactional, WriteError, Writer},
-    sim::SimLog,
     record::{Outgoing, TopicPartition},
+    sim::SimLog,
 };
 use serin_topology::TopicSpec;
 

@@ -278,3 +278,22 @@ async fn openai_answers_are_read_and_errors_are_openai_s() {
     let got = bench.post("/v1/chat/completions", &[("x-serin-model", "flights")], late).await;
     assert_eq!(got.status, StatusCode::OK, "the header names it for bodies that name it late");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_may_name_the_servers_own_name_of_a_version_and_another_port_for_grpc() {
+    let (http, grpc) = (Server::start(Says::ok("{}")).await, Server::start(Says::ok("")).await);
+    let bench = Bench::start(config()).await;
+    let mut split = table(1, &http.url(), &http.url(), (10_000, 0));
+    split.policy = json!({"servers": [{"version": "v2", "grpcUrl": grpc.url(), "pathVersion": "7"}]}).to_string();
+    bench.route(&split).await;
+    assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
+    assert_eq!(bench.infer(&[("x-model-version", "v1")]).await.status, StatusCode::OK);
+    let paths: Vec<String> = http.seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths, ["/v2/models/flights/versions/7/infer", "/v2/models/flights/infer"]);
+    let uri = format!("http://{}/inference.GRPCInferenceService/ModelInfer", bench.router.data_addr());
+    let message = Full::from(&b"\0\0\0\0\x09\x0a\x07flights"[..]);
+    let request = Request::post(uri).header("content-type", "application/grpc").body(message).unwrap();
+    http2().request(request).await.unwrap();
+    // The name of the version is field 2, behind the model's.
+    assert_eq!(grpc.seen()[0].body, &b"\0\0\0\0\x0c\x0a\x07flights\x12\x017"[..]);
+}
