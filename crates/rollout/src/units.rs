@@ -106,7 +106,6 @@ impl Share {
     pub const ALL: Self = Self(10_000);
 
     /// Whether it is nothing.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this form")]
     pub fn is_none(&self) -> bool {
         self.0 == 0
     }
