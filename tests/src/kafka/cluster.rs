@@ -88,7 +88,7 @@ impl Cluster {
                 Err(error) => error.to_string(),
                 Ok(metadata) if metadata.brokers().len() < NODES => format!("{} nodes", metadata.brokers().len()),
                 Ok(metadata) => {
-                    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+                    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions().iter());
                     match partitions.filter(|partition| partition.isr().len() < NODES).count() {
                         0 => return Ok(()),
                         behind => format!("{behind} partitions lack a replica in sync"),
@@ -109,9 +109,9 @@ fn properties(id: usize, voters: &str, listeners: &[(u16, u16)]) -> Vec<(String,
     let mut advertise = "PLAINTEXT://127.0.0.1:@PORT@".to_owned();
     let mut protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_owned();
     for (zone, (port, advertised)) in listeners.iter().enumerate() {
-        listen += &format!(",ZONE{zone}://127.0.0.1:{port}");
-        advertise += &format!(",ZONE{zone}://127.0.0.1:{advertised}");
-        protocols += &format!(",ZONE{zone}:PLAINTEXT");
+        listen = format!("{listen},ZONE{zone}://127.0.0.1:{port}");
+        advertise = format!("{advertise},ZONE{zone}://127.0.0.1:{advertised}");
+        protocols = format!("{protocols},ZONE{zone}:PLAINTEXT");
     }
     let (id, all) = (id.to_string(), NODES.to_string());
     let properties: [(&str, &str); 16] = [

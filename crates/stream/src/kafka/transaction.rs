@@ -141,7 +141,7 @@ impl KafkaTransaction {
     /// Hands the positions over on a thread of its own: who waits here must not wait for ever. A call that never returns keeps its
     /// producer, which is fenced when the next one takes over.
     fn send_positions(&self, offsets: TopicPartitionList, metadata: ConsumerGroupMetadata) -> Result<(), KafkaError> {
-        let failed = |code| KafkaError::ConsumerCommit(code);
+        let failed = KafkaError::ConsumerCommit;
         let producer = self.producer().clone();
         let (tell, told) = bounded(1);
         let started = thread::Builder::new().name("serin-positions".into()).spawn(move || {

@@ -320,7 +320,7 @@ impl Fleet {
         for (name, member) in &self.members {
             let metrics = get(&format!("http://127.0.0.1:{}/metrics", member.telemetry)).unwrap_or_default();
             for line in metrics.lines().filter(told) {
-                all += &format!("{name}: {line}\n");
+                all = format!("{all}{name}: {line}\n");
             }
         }
         all
