@@ -65,7 +65,8 @@ impl Secured {
             (secure("ssl.keystore.password"), STORE_PASSWORD.to_owned()),
         ];
         let scram_users = vec![(USER.to_owned(), SCRAM_PASSWORD.to_owned())];
-        let broker = Broker::start(BrokerOptions { properties: properties.to_vec(), scram_users })?;
+        let broker =
+            Broker::start(BrokerOptions { properties: properties.to_vec(), scram_users, ..BrokerOptions::default() })?;
         Ok(Self { _broker: broker, address: format!("127.0.0.1:{port}"), folder })
     }
 

@@ -1,7 +1,5 @@
 //! The rollout files that the pages of `docs/` and `examples/` show are accepted.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use serin_rollout::check;
 
 #[test]

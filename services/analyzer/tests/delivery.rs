@@ -333,7 +333,7 @@ fn rows_of_format_2_are_read() {
 fn rows_of_another_format_are_refused_with_the_way_out() {
     let old = unframe(&std::fs::read(golden("rows-v1.bin")).unwrap());
     let refusal = |rows: Vec<(Bytes, Bytes)>| World::new(13).harness.reset(rows.into_iter().collect()).unwrap_err();
-    insta::assert_snapshot!(refusal(old.clone()), @"the analyzer's row of progress has format 1, this build reads 2: let the rollouts end under the version that wrote it, or delete the topic `analyzer-changelog`, the consumer group `analyzer` and the state directory, and it reads `windows` anew (verdicts on what is still retained are written once more, with the same ids)");
+    insta::assert_snapshot!(refusal(old), @"the analyzer's row of progress has format 1, this build reads 2: let the rollouts end under the version that wrote it, or delete the topic `analyzer-changelog`, the consumer group `analyzer` and the state directory, and it reads `windows` anew (verdicts on what is still retained are written once more, with the same ids)");
     // Each kind of row says so, whichever is read first.
     for what in ["progress", "a rollout", "a hypothesis", "a partial window"] {
         let newer = |(key, value): (Bytes, Bytes)| {

@@ -80,7 +80,8 @@ impl Lab {
         let warming = self.world.control.frozen.is_none();
         let trial = if self.mirror { Arm::Shadow } else { Arm::Canary };
         let arms = if warming { vec![(Arm::Stable, 11)] } else { vec![(trial, 1), (Arm::Control, 10)] };
-        let mut streams: std::collections::BTreeMap<Span, (Vec<Cell>, Vec<ArmCounts>)> = Default::default();
+        let mut streams: std::collections::BTreeMap<Span, (Vec<Cell>, Vec<ArmCounts>)> =
+            std::collections::BTreeMap::default();
         streams.entry(Span(0)).or_default();
         for metric in &self.spec.metrics {
             let settles = metric.settles_after(self.spec.window).0;
@@ -246,13 +247,12 @@ fn both(metric: &str, draw: Draw) -> (String, String) {
         lab.harm = harm;
         let found = lab.until(name, result, 90).clone();
         let decision = lab.world.last().decision;
-        match result {
-            MetricResult::Pass => assert_eq!((decision, found.failed_at), (Decision::Promote, None)),
-            _ => {
-                assert_eq!((decision, found.failed_at), (Decision::Rollback, Some(lab.world.now)));
-                assert_eq!(lab.world.last().reasons[0].sentence, found.sentence);
-                assert!(found.p_anytime <= found.p_fail && found.p_fail <= 0.01, "{found:#?}");
-            }
+        if result == MetricResult::Pass {
+            assert_eq!((decision, found.failed_at), (Decision::Promote, None));
+        } else {
+            assert_eq!((decision, found.failed_at), (Decision::Rollback, Some(lab.world.now)));
+            assert_eq!(lab.world.last().reasons[0].sentence, found.sentence);
+            assert!(found.p_anytime <= found.p_fail && found.p_fail <= 0.01, "{found:#?}");
         }
         assert_eq!(found.correction, Correction::WeightedHolm);
         assert!(found.evidence_through.is_some());
@@ -451,7 +451,10 @@ fn a_group_counts_once_and_fails_by_its_joint_evidence() {
     lab.bake();
     lab.window();
     let weights = ["a", "b", "c", "errors"].map(|name| lab.of(name).weight);
-    assert_eq!(weights, [0.25, 0.125, 0.125, 0.5], "the group has one gate's share");
+    #[expect(clippy::float_cmp, reason = "binary fractions are exact")]
+    {
+        assert_eq!(weights, [0.25, 0.125, 0.125, 0.5], "the group has one gate's share");
+    }
     let group = lab.world.last().groups[0].clone();
     assert_eq!((group.group.as_str(), group.score_weight, group.weight), ("quality", 3.0, 0.5));
     assert_eq!(group.result, MetricResult::Undecided);

@@ -65,7 +65,8 @@ fn problem(status: StatusCode, text: &str) -> Response {
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     let details = admin.shared.details().into_iter();
-    let details: String = details.map(|(good, text)| format!("{} {text}\n", if good { '+' } else { '-' })).collect();
+    let lines: Vec<String> = details.map(|(good, text)| format!("{} {text}\n", if good { '+' } else { '-' })).collect();
+    let details = lines.concat();
     match admin.shared.ready() {
         Ok(()) => (StatusCode::OK, format!("ready\n{details}")).into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("router: {why}\n{details}")).into_response(),

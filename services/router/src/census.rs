@@ -111,6 +111,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` is written in place")]
     fn tensor(shape: Value, datatype: &str, data: Value) -> Census {
         Census::of(
             &json!({"outputs": [{"name": "p", "shape": shape, "datatype": datatype, "data": data}]}),

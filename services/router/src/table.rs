@@ -142,7 +142,7 @@ impl Tables {
             match compiled {
                 Ok(compiled) => *table = Arc::new(compiled.after(table)),
                 Err(error) => {
-                    tracing::warn!(%model, %error, "a table cannot be used with the new configuration; it stays")
+                    tracing::warn!(%model, %error, "a table cannot be used with the new configuration; it stays");
                 }
             }
         }
@@ -329,13 +329,12 @@ impl Fleet {
         known: Option<&ModelConfig>,
     ) -> Result<Arc<Route>, TableError> {
         let new = Servers::parse(version.clone(), urls).map_err(TableError)?;
-        let servers = match self.known.iter().find(|known| known.same(&new)) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let new = Arc::new(new);
-                self.known.push(Arc::clone(&new));
-                new
-            }
+        let servers = if let Some(known) = self.known.iter().find(|known| known.same(&new)) {
+            Arc::clone(known)
+        } else {
+            let new = Arc::new(new);
+            self.known.push(Arc::clone(&new));
+            new
         };
         let configured = known.and_then(|known| known.versions.get(version.as_str()));
         let named = known.filter(|known| known.versioned_paths).map(|_| version.0.clone());

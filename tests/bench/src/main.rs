@@ -79,6 +79,9 @@ impl Bench {
     }
 }
 
+/// Measures one part and reports it.
+type Part = fn(&mut Bench) -> anyhow::Result<()>;
+
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     if let Some(Command::Worker { job }) = &cli.command {
@@ -96,7 +99,7 @@ fn main() -> anyhow::Result<()> {
         machine::describe(),
         bench.size("", "; a short run")
     ))?;
-    let parts: [(&str, fn(&mut Bench) -> anyhow::Result<()>); 8] = [
+    let parts: [(&str, Part); 8] = [
         ("fold", fold_alone),
         ("kafka", backlog::kafka),
         ("streams", backlog::streams),

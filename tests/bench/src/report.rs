@@ -19,11 +19,13 @@ pub(crate) struct Report(BTreeMap<String, f64>);
 
 impl Report {
     /// A heading.
+    #[expect(clippy::unused_self, reason = "all that is printed goes through the report")]
     pub(crate) fn section(&self, title: &str) -> anyhow::Result<()> {
         print(&format!("\n{title}"))
     }
 
     /// A line of text.
+    #[expect(clippy::unused_self, reason = "all that is printed goes through the report")]
     pub(crate) fn note(&self, text: &str) -> anyhow::Result<()> {
         print(&format!("  {text}"))
     }

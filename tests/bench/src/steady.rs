@@ -38,7 +38,8 @@ struct Traffic {
 
 impl Traffic {
     /// Creates the topics and begins; returns when the first records are there.
-    fn start(brokers: &str, prefix: &str, mix: Mix) -> anyhow::Result<Self> {
+    fn start(brokers: &str, prefix: &str, mix: &Mix) -> anyhow::Result<Self> {
+        let mix = mix.clone();
         let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&KafkaOptions::new(brokers, prefix))?);
         logs::create(log.as_ref(), PARTITIONS)?;
         let writer = log.writer(200_000)?;
@@ -93,7 +94,7 @@ pub(crate) fn steady(bench: &mut Bench) -> anyhow::Result<()> {
     let (warm, long) = bench.size((60, 120), (5, 10));
     bench.report.section(&format!("{} events/s in real time for {} s, 4 partitions", mix.rate, warm + long))?;
     let brokers = bench.broker()?.bootstrap().to_owned();
-    let traffic = Traffic::start(&brokers, "steady.", mix.clone())?;
+    let traffic = Traffic::start(&brokers, "steady.", &mix)?;
     let worker = worker(bench, "steady.", mix.rate as u64 * warm)?;
     let (begun, mut samples) = (Instant::now(), Vec::new());
     while begun.elapsed().as_secs() < warm + long {
@@ -129,7 +130,7 @@ pub(crate) fn takeover(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.section("takeover: kill -9 of one of two workers, until the other commits on all its partitions")?;
     let brokers = bench.broker()?.bootstrap().to_owned();
     let mix = Mix { rate: 5_000, ..Mix::standard() };
-    let traffic = Traffic::start(&brokers, "takeover.", mix)?;
+    let traffic = Traffic::start(&brokers, "takeover.", &mix)?;
     let mut members = vec![Member { worker: worker(bench, "takeover.", 0)?, owns: Vec::new() }];
     let mut times = Vec::new();
     for _ in 0..bench.size(3, 1) {

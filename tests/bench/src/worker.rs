@@ -184,7 +184,7 @@ fn fold<F: FoldFactory>(inner: F, job: &Job, asked: &AtomicBool) -> anyhow::Resu
             told += 1;
             say(&format!("first-commit {partition}"))?;
         }
-        for _ in restored..meter.notes().restored.len() {
+        while restored < meter.notes().restored.len() {
             restored += 1;
             say("restored")?;
         }

@@ -42,7 +42,7 @@ fn rate(name: &str, source: MetricSource) -> crate::MetricSpec {
 #[test]
 fn a_check_that_can_never_fail_is_refused() {
     refused("metrics[0].margin", "can never fail", |spec| {
-        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(1.0)
+        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(1.0);
     });
     refused("metrics[1].margin", "can never fail", |spec| {
         spec.metrics[1].kind = MetricKind::Mean { min: 0.0, max: 100.0 };
@@ -65,14 +65,14 @@ fn a_check_that_can_never_fail_is_refused() {
 #[test]
 fn a_check_that_can_never_pass_is_refused() {
     refused("metrics[0].margin", "can never pass", |spec| {
-        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(0.0)
+        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(0.0);
     });
     refused("metrics[0].margin", "nothing of how much harm", |spec| spec.metrics[0].margin = None);
     refused("metrics[0].margin", "finite number", |spec| {
-        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(f64::NAN)
+        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(f64::NAN);
     });
     refused("metrics[0].margin", "finite number", |spec| {
-        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(-0.1)
+        spec.metrics[0].margin.as_mut().unwrap().absolute = Some(-0.1);
     });
 }
 

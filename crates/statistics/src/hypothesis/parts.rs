@@ -63,12 +63,12 @@ impl Hypothesis {
     pub fn worst_part(&self) -> Option<PartEvidence<'_>> {
         let adds = |part: &PartEvidence<'_>| ln(part.weight) + part.ln_e_fail;
         let parts = self.parts();
-        let worst = |of: fn(&About<'_>) -> bool| {
-            let guilty = parts.iter().copied().filter(|part| part.ln_e_fail > 0.0 && of(&part.about));
-            guilty.max_by(|one, two| adds(one).total_cmp(&adds(two)))
+        let most_of = |among: fn(&PartEvidence<'_>) -> bool| {
+            parts.iter().copied().filter(among).max_by(|one, two| adds(one).total_cmp(&adds(two)))
         };
-        let most = worst(|_| true)?;
-        let new = || worst(|about| matches!(about, About::NewClass(_)));
+        let most = most_of(|part| part.ln_e_fail > 0.0)?;
+        // One that first came in the deciding window has no evidence of its own yet: its test begins with the next.
+        let new = || most_of(|part| matches!(part.about, About::NewClass(_)));
         Some(if most.about == About::OtherClasses { new().unwrap_or(most) } else { most })
     }
 

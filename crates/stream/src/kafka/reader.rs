@@ -237,7 +237,7 @@ fn record(at: &TopicPartition, message: &BorrowedMessage<'_>) -> Record {
     let mut rest = Bytes::from(whole);
     let key = rest.split_to(key.len());
     let value = value.map(|value| rest.split_to(value.len()));
-    let mut copied = Vec::with_capacity(message.headers().map_or(0, |headers| headers.count()));
+    let mut copied = Vec::with_capacity(message.headers().map_or(0, rdkafka::message::Headers::count));
     copied.extend(headers().map(|header| {
         let value = rest.split_to(header.value.map_or(0, <[u8]>::len));
         (header.key.to_owned(), value)

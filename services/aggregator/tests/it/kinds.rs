@@ -12,9 +12,12 @@ use serin_sketches::Summary;
 
 use crate::common::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "`json!` is written in place")]
 fn metric(name: &str, kind: Value, source: Value, more: &[(&str, Value)]) -> Value {
     let mut metric = json!({"name": name, "kind": kind, "source": source});
-    more.iter().for_each(|(key, value)| metric[*key] = value.clone());
+    for (key, value) in more {
+        metric[*key] = value.clone();
+    }
     metric
 }
 
@@ -333,7 +336,7 @@ fn where_units_are_assigned_sums_per_bucket_come_along() {
         assert!(cells.iter().all(|cell| cell.segment.is_all()) && cells.len() == 1, "{cells:?}");
         let Summary::Buckets(buckets) = Summary::decode(&cells[0].summary).unwrap() else { panic!() };
         let mut filled: Vec<(f64, u64)> = buckets.iter().filter(|(_, n)| *n > 0).collect();
-        filled.sort_by(|one, two| two.1.cmp(&one.1));
+        filled.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         filled
     };
     // Scores are from 0 to 2; a request without a unit is in the metric and in no bucket.

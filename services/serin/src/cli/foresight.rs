@@ -8,6 +8,7 @@ use super::{Output, Serve};
 
 /// What is planned.
 #[derive(Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "these are the texts of --help")]
 pub(crate) struct Plan {
     /// The rollout file; - for standard input
     #[arg(long, short, value_name = "FILE")]
@@ -31,6 +32,7 @@ pub(crate) struct Plan {
 }
 
 /// What is simulated.
+#[expect(clippy::doc_markdown, reason = "these are the texts of --help")]
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
     /// The rollout file; - for standard input

@@ -64,7 +64,7 @@ fn blind(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
         if regressed.course.end == "rolled_back" {
             continue;
         }
-        let best = forecast.steps.iter().filter_map(|step| step.metrics[place].seen_by_max).last();
+        let best = forecast.steps.iter().rev().find_map(|step| step.metrics[place].seen_by_max);
         let best = best.map_or_else(
             || "no value of it can be seen".to_owned(),
             |best| format!("the last step sees it from {} on", crate::evidence::short(best)),

@@ -125,6 +125,7 @@ pub(crate) struct Regressed {
 
 /// What a healthy rollout costs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are the terms of the report")]
 pub(crate) struct Cost {
     pub(crate) currency: Option<String>,
     /// Per step, of the second version; `None`: the file says nothing of its replicas.

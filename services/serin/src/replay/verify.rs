@@ -97,16 +97,16 @@ impl Verifier {
         for outgoing in std::mem::take(&mut self.analyzer.out) {
             let computed = outgoing.value.unwrap_or_default();
             let verdict: Verdict = codec::read(&outgoing.headers, &computed)?;
-            self.compare((verdict.rollout, verdict.as_of), &computed);
+            self.compare(&(verdict.rollout, verdict.as_of), &computed);
         }
         Ok(())
     }
 
-    fn compare(&mut self, key: Key, computed: &[u8]) {
+    fn compare(&mut self, key: &Key, computed: &[u8]) {
         if self.found.cut_off.contains(&key.0) {
             return;
         }
-        match self.recorded.remove(&key) {
+        match self.recorded.remove(key) {
             None => self.found.not_recorded += 1,
             Some((bytes, _)) if bytes == fingerprint(computed) => self.found.equal += 1,
             Some((_, offset)) => {

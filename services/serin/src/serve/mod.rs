@@ -187,7 +187,7 @@ async fn reloading(running: &Running, args: &Serve) {
             Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Ctrl-C or SIGTERM.

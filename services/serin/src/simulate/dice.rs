@@ -87,7 +87,7 @@ impl Dice {
     pub(crate) fn case(&mut self, table: &Table) -> usize {
         let bits = self.bits();
         // The upper half chooses the column, the lower half between its two cases.
-        let column = ((bits >> 32) * table.columns.len() as u64 >> 32) as usize;
+        let column = (((bits >> 32) * table.columns.len() as u64) >> 32) as usize;
         let (keep, other) = table.columns[column];
         let coin = (bits & 0xffff_ffff) as f64 / 4_294_967_296.0;
         if coin < keep { column } else { other as usize }

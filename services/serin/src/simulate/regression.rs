@@ -84,6 +84,7 @@ fn parse(text: &str) -> Result<Regression, String> {
     let metric = next(&mut words).ok_or("it is empty; write for example 'error_rate 1%->2%'")?;
     let first = next(&mut words)
         .ok_or_else(|| format!("after {metric:?} comes what changes, such as 1%->2% or x1.5, and nothing is there"))?;
+    #[expect(clippy::single_match_else, reason = "two cases side by side")]
     let change = match first.strip_prefix('x') {
         Some(factor) => Change::Factor(self::factor(first, factor)?),
         None => {

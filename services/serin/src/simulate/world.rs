@@ -114,6 +114,7 @@ impl World {
     ) -> Vec<(Segment, Summary)> {
         let Some(behaviour) = self.metrics.get(metric) else { return Vec::new() };
         let mut cells = Cells::new(&behaviour.spec, behaviour.split.as_deref(), &self.dimensions);
+        #[expect(clippy::single_match_else, reason = "two cases side by side")]
         match behaviour.stable_rate(at) {
             Some(rate) => {
                 let rates = |value| if canary { behaviour.canary_rate(at, value) } else { rate };
@@ -274,6 +275,7 @@ fn eras(spec: &MetricSpec, base: f64, changes: &[&Regression], split: Option<&Di
 }
 
 /// The summaries of one metric in one arm and window, in the making.
+#[expect(clippy::struct_field_names, reason = "cells are what it collects")]
 struct Cells<'a> {
     all: Summary,
     /// The dimension that is drawn first: laws may differ by its values.

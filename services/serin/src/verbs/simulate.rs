@@ -22,6 +22,7 @@ pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
     if args.list {
         return list(args.output);
     }
+    #[expect(clippy::single_match_else, reason = "two cases side by side")]
     let (scenario, spec, mut setup) = match &args.scenario {
         Some(name) => {
             let (scenario, spec) = simulate::find(name)?;
@@ -81,13 +82,10 @@ fn list(format: Output) -> anyhow::Result<ExitCode> {
 /// A rollout file without errors.
 pub(crate) fn load(file: &Path) -> anyhow::Result<RolloutSpec> {
     let checked = serin_rollout::check(&read(file)?, None);
-    match checked.spec {
-        Some(spec) => Ok(spec),
-        None => {
-            let all: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
-            anyhow::bail!("{}:\n  {}", file.display(), all.join("\n  "))
-        }
-    }
+    checked.spec.ok_or_else(|| {
+        let all: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}:\n  {}", file.display(), all.join("\n  "))
+    })
 }
 
 /// What the command line says wins over the scenario.

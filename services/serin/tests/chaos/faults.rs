@@ -327,6 +327,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "faults are called alike")]
     fn refused(&mut self) -> Result<String> {
         let zone = self.rng.random_range(0..ZONES);
         self.set_zone(zone, State::Refusing);
@@ -335,6 +336,7 @@ impl World {
         Ok(format!("zone {zone}"))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "faults are called alike")]
     fn one_unreachable(&mut self) -> Result<String> {
         let (zone, node) = (self.rng.random_range(0..ZONES), self.rng.random_range(0..NODES));
         self.cluster.link(zone, node).set(State::Silent);

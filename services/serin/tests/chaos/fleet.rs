@@ -157,7 +157,7 @@ impl Fleet {
 
     /// From here on, processes are started from this binary.
     pub(crate) fn use_binary(&mut self, binary: &Path) {
-        self.binary = binary.to_owned();
+        binary.clone_into(&mut self.binary);
     }
 
     fn member(&mut self, name: &str) -> &mut Member {

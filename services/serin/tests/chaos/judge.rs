@@ -163,7 +163,7 @@ impl Log {
                 ("rolled_back", true) => rollbacks += 1,
                 ("rolled_back", false) => bail!("rollout {rollout} of {canary}, equal to stable, was rolled back"),
                 ("aborted", _) => {
-                    ensure!(!asked, "rollout {rollout} was to be rolled back, and was not until it was aborted")
+                    ensure!(!asked, "rollout {rollout} was to be rolled back, and was not until it was aborted");
                 }
                 (_, true) => bail!("rollout {rollout} of the bad version ended as {phase}"),
                 (_, false) => ensure!(!asked, "rollout {rollout} was to be rolled back and ended as {phase}"),
