@@ -9,7 +9,7 @@
 //! anew from a specification of its behaviour and checked against the cases its own tests assert.
 //!
 //! Quirks that are kept on purpose (and that Serin's own tests do not have):
-//! - the tolerance is relative to the estimate, so it is no margin of practical equivalence ([`classify`]);
+//! - the tolerance is relative to the estimate, so it is no margin of practical equivalence ([`classify()`]);
 //! - the root search stops at an absolute 1e-4 in the metric's unit, so small units lose the interval ([`interval`]);
 //! - metrics with a negative mean practically never fail: the mean ratio moves the wrong way;
 //! - missing data on both sides passes with the strategy [`NanStrategy::Replace`];

@@ -41,8 +41,10 @@ impl Complaints {
     pub(super) fn explain(&self, doing: &str, error: &KafkaError) -> LogError {
         let cause = match &*lock(&self.0) {
             Some(Complaint { code, reason }) => {
+                // OpenSSL's complaint sometimes comes as a broken connection.
+                let code = if reason.contains("SSL routines") { Some(RDKafkaErrorCode::SSL) } else { *code };
                 let way_out = code.and_then(way_out).map(|way_out| format!("; {way_out}")).unwrap_or_default();
-                let reason = if *code == Some(ALL_DOWN) { String::new() } else { format!(" (librdkafka: {reason})") };
+                let reason = if code == Some(ALL_DOWN) { String::new() } else { format!(" (librdkafka: {reason})") };
                 format!("{error}{reason}{way_out}")
             }
             None => error.to_string(),
