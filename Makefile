@@ -18,6 +18,7 @@ help: ## this list
 .PHONY: deps
 deps:
 	@scripts/install-build-deps.sh
+	@scripts/own-target.sh
 
 .PHONY: test-deps
 test-deps: deps
@@ -54,7 +55,7 @@ lint: deps ## formatting, clippy, documentation, dependency rules
 	scripts/lint.sh
 
 .PHONY: gates
-gates: ## simulate whole rollouts and check every promise of docs/statistics.md (minutes)
+gates: deps ## simulate whole rollouts and check every promise of docs/statistics.md (minutes)
 	cargo run --release --locked --package serin-statistics --example gates -- $(GATES_ARGS)
 
 .PHONY: bench
@@ -62,7 +63,7 @@ bench: test-deps ## the pipeline end to end, and Kafka Streams on the same work;
 	tests/bench/run.sh
 
 .PHONY: bench-statistics
-bench-statistics: ## what sketches, tests and the analyzer cost, against their targets
+bench-statistics: deps ## what sketches, tests and the analyzer cost, against their targets
 	scripts/bench-statistics.sh
 
 .PHONY: fuzz
