@@ -13,6 +13,7 @@ use serin_stream::{
 };
 
 use crate::{
+    journal::Group,
     rollout::{Rollout, Work},
     rows::{self, Table},
     window::{ARMS, Counts, Window, WindowKey},
@@ -41,10 +42,8 @@ impl Rollout {
         work.tally.windows_ended += open.len() as u64;
         work.tally.windows_dropped += labels.len() as u64;
         let closed = open.into_iter().filter_map(|key| self.close(&key, partition, work)).collect();
-        for waiting in std::mem::take(&mut self.waiting).into_values() {
-            for key in &waiting {
-                work.joins.remove(key);
-            }
+        for ((end, generation), waiting) in std::mem::take(&mut self.waiting) {
+            work.joins.close(Group { rollout: self.number, end, generation }, &waiting);
         }
         closed
     }
@@ -56,9 +55,8 @@ impl Rollout {
             self.mature(key, &mut window, work);
         }
         if key.stream + 1 == self.plan.streams.len() {
-            for wait in self.waiting.remove(&(key.end, key.generation)).unwrap_or_default() {
-                work.joins.remove(&wait);
-            }
+            let waiting = self.waiting.remove(&(key.end, key.generation)).unwrap_or_default();
+            work.joins.close(Group { rollout: self.number, end: key.end, generation: key.generation }, &waiting);
         }
         let lens = self.lenses.of(key.generation);
         let (mut cells, mut arms, mut population) = (Vec::new(), Vec::new(), Vec::new());

@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     join::{Joins, Label, Met, Pending, meet},
     metrics::{self, Tally},
-    plan::class_hash,
+    plan::{Plan, class_hash},
     rollout::{Frontier, Rollout, Scratch, Work},
     rows::{self, Table},
     state::Model,
@@ -51,10 +51,19 @@ pub struct AggregatorFold {
     /// Last promise written.
     pub(crate) promised: Option<EventTime>,
     pub(crate) next_rollout: u32,
+    /// Over all rollouts, so that an event need not ask each.
+    longest: Longest,
     /// The state row as it was last written.
     pub(crate) stored_state: Option<bytes::Bytes>,
     tally: Tally,
     scratch: Scratch,
+}
+
+/// The longest window and the longest maturity of any rollout.
+#[derive(Clone, Copy, Debug, Default)]
+struct Longest {
+    window: Span,
+    maturity: Span,
 }
 
 pub(crate) fn poison<T>(code: &'static str, message: String) -> Result<T, Poison> {
@@ -156,6 +165,7 @@ impl AggregatorFold {
             joins,
             promised: None,
             next_rollout: 1,
+            longest: Longest::default(),
             stored_state: None,
             tally: Tally::default(),
             scratch: Scratch::default(),
@@ -174,7 +184,8 @@ impl AggregatorFold {
                 "old_incarnation",
                 format!("writer {:?} {} was replaced by a newer process", writer.name, writer.incarnation),
             ),
-            Seen::New if self.writers.is_far_future(writer.name, at.minus(self.longest_window())) => {
+            // A replay clock's heartbeats come at window ends: that far ahead of the last one an event may be.
+            Seen::New if self.writers.is_far_future(writer.name, at.minus(self.longest.window)) => {
                 let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
                 let skew = self.config.max_skew;
                 poison("far_future", format!("{time} is more than a window and {skew} ahead of the writers"))
@@ -183,9 +194,13 @@ impl AggregatorFold {
         }
     }
 
-    /// A replay clock's heartbeats come at window ends: that far ahead of the last one an event may be.
-    fn longest_window(&self) -> Span {
-        self.rollouts.values().map(|rollout| rollout.plan.window).max().unwrap_or_default()
+    /// The rollouts have changed.
+    pub(crate) fn note_longest(&mut self) {
+        let plans = || self.rollouts.values().map(|rollout| &rollout.plan);
+        self.longest = Longest {
+            window: plans().map(|plan| plan.window).max().unwrap_or_default(),
+            maturity: plans().map(Plan::longest).max().unwrap_or_default(),
+        };
     }
 
     fn prediction(&mut self, prediction: &PredictionView<'_>) -> Result<(), Poison> {
@@ -309,8 +324,8 @@ impl AggregatorFold {
 
     /// How long feedback that comes now may wait for its prediction.
     fn give_up_at(&self, observed_at: EventTime) -> EventTime {
-        let longest = self.rollouts.values().map(|rollout| rollout.plan.longest()).max().unwrap_or_default();
-        let wait = if longest.0 > 0 { longest } else { self.config.feedback_ttl.0 };
+        let Longest { maturity, .. } = self.longest;
+        let wait = if maturity.0 > 0 { maturity } else { self.config.feedback_ttl.0 };
         self.writers.watermark.unwrap_or(observed_at).max(observed_at).plus(wait)
     }
 
@@ -376,12 +391,16 @@ impl AggregatorFold {
             hash64(b"serin.drops", name) % u64::from(self.partitions.max(1).unsigned_abs()) == self.partition as u64;
         let drops = if ours { drops } else { &[] };
         self.tally.lost_dropped += drops.iter().map(|drop| drop.dropped as u64).sum::<u64>();
+        if gaps == 0 && drops.is_empty() {
+            return;
+        }
         let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
         for rollout in self.rollouts.values_mut() {
             rollout.lose(Arm::Stable, gaps, frontier);
-            let model = rollout.model.clone();
-            for drop in drops.iter().filter(|drop| drop.model == model) {
-                rollout.lose(drop.arm, drop.dropped, frontier);
+            for drop in drops {
+                if drop.model == rollout.model {
+                    rollout.lose(drop.arm, drop.dropped, frontier);
+                }
             }
         }
     }
@@ -441,6 +460,7 @@ impl AggregatorFold {
             }
             self.begin(number, control, frozen.as_ref(), context.rows)?;
         }
+        self.note_longest();
         Ok(Ok(()))
     }
 

@@ -17,7 +17,12 @@ use serin_schemas::ids::{EventTime, Generation};
 use serin_sketches::hash::Salt;
 use serin_stream::fold::{FoldError, Rows};
 
-use crate::{metrics::Tally, pairing::Half, rows};
+use crate::{
+    journal::{Group, Journal},
+    metrics::Tally,
+    pairing::Half,
+    rows::{self, Key, Table},
+};
 
 /// Names a prediction that waits. The live answer and its mirror share the request id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,9 +47,12 @@ pub(crate) struct RowState {
     stored: bool,
 }
 
-/// A prediction that waits. Its stored form is that of the join row.
+/// A prediction that waits. Its stored form is that in the rows of its window (see `journal.rs`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Join {
+    /// Its request.
+    #[serde(skip)]
+    pub(crate) id: Arc<str>,
     /// Number of its rollout.
     pub(crate) rollout: u32,
     pub(crate) generation: Generation,
@@ -72,8 +80,18 @@ pub(crate) struct Join {
     pub(crate) truths: Box<[Option<Label<u64>>]>,
     /// What it says about `Plan::paired`.
     pub(crate) halves: Box<[Option<Half>]>,
+    /// The last stream that has counted it: each counts it once.
+    #[serde(skip)]
+    pub(crate) counted: usize,
     #[serde(skip)]
     pub(crate) row: RowState,
+}
+
+impl Join {
+    /// The window whose rows it is in.
+    fn group(&self) -> Group {
+        Group { rollout: self.rollout, end: self.end, generation: self.generation }
+    }
 }
 
 /// What came before its prediction. Its stored form is that of the pending row.
@@ -132,7 +150,11 @@ pub(crate) struct Joins {
     pub(crate) keep: u64,
     limit: usize,
     salt: Salt,
+    /// Predictions that changed.
     dirty: Vec<JoinKey>,
+    /// Predictions that wait no longer, and the windows whose rows they are in.
+    gone: Vec<(Group, JoinKey)>,
+    journal: Journal,
     dirty_pending: Vec<Arc<str>>,
     /// Keys of rows to remove.
     removed: Vec<Vec<u8>>,
@@ -148,6 +170,8 @@ impl Joins {
             limit: limit.max(1),
             salt: Salt::new(b"serin.join"),
             dirty: Vec::new(),
+            gone: Vec::new(),
+            journal: Journal::default(),
             dirty_pending: Vec::new(),
             removed: Vec::new(),
         }
@@ -169,29 +193,48 @@ impl Joins {
 
     /// A row to change.
     pub(crate) fn get_mut(&mut self, id: &str, shadow: bool) -> Option<&mut Join> {
-        let table = &mut self.rows[usize::from(shadow)];
-        if let Some((id, join)) = table.get_key_value(id)
-            && !join.row.dirty
-        {
-            self.dirty.push(JoinKey { id: Arc::clone(id), shadow });
+        let join = self.rows[usize::from(shadow)].get_mut(id)?;
+        if !join.row.dirty {
+            join.row.dirty = true;
+            self.dirty.push(JoinKey { id: Arc::clone(&join.id), shadow });
         }
-        let join = table.get_mut(id)?;
-        join.row.dirty = true;
         Some(join)
+    }
+
+    /// Notes that a stream counts a prediction of a window. False: it is none, or the stream has counted it before.
+    pub(crate) fn count(&mut self, key: &JoinKey, group: Group, stream: usize) -> bool {
+        let join = self.rows[usize::from(key.shadow)].get_mut(&key.id);
+        join.filter(|join| join.group() == group && join.counted != stream).map(|join| join.counted = stream).is_some()
     }
 
     /// Adds a row; there is none with this key.
     pub(crate) fn insert(&mut self, key: JoinKey, mut join: Join, tally: &mut Tally) {
         join.row.dirty = true;
+        self.journal.joined(join.group());
         self.dirty.push(key.clone());
         self.rows[usize::from(key.shadow)].insert(key.id, join);
         self.make_room(tally);
     }
 
     pub(crate) fn remove(&mut self, key: &JoinKey) {
-        if self.rows[usize::from(key.shadow)].remove(&key.id).is_some_and(|join| join.row.stored) {
-            self.removed.push(rows::join(key));
+        let Some(join) = self.rows[usize::from(key.shadow)].remove(&key.id) else { return };
+        self.journal.left(join.group());
+        if join.row.stored {
+            self.gone.push((join.group(), key.clone()));
         }
+    }
+
+    /// Removes what waits in a window that has closed, and its rows.
+    pub(crate) fn close(&mut self, group: Group, waiting: &[JoinKey]) {
+        for key in waiting {
+            let table = &mut self.rows[usize::from(key.shadow)];
+            if let Some((id, join)) = table.remove_entry(&key.id)
+                && join.group() != group
+            {
+                table.insert(id, join);
+            }
+        }
+        self.journal.close(group);
     }
 
     pub(crate) fn has_pending(&self) -> bool {
@@ -277,13 +320,7 @@ impl Joins {
         for key in self.removed.drain(..) {
             to.delete(&key);
         }
-        for key in self.dirty.drain(..) {
-            let Some(join) = self.rows[usize::from(key.shadow)].get_mut(&key.id) else { continue };
-            if std::mem::take(&mut join.row.dirty) {
-                join.row.stored = true;
-                to.put(&rows::join(&key), rows::encode(join)?);
-            }
-        }
+        self.store_predictions(to)?;
         for id in self.dirty_pending.drain(..) {
             let Some(pending) = self.pending.get_mut(&id) else { continue };
             if std::mem::take(&mut pending.row.dirty) {
@@ -294,15 +331,56 @@ impl Joins {
         Ok(())
     }
 
-    /// Puts a stored row back and returns its key.
-    pub(crate) fn restore(&mut self, key: &[u8], value: &Bytes) -> Result<JoinKey, FoldError> {
-        let mut parts = rows::Parts::of(key);
-        let shadow = parts.byte()? != 0;
-        let key = JoinKey { id: parts.text()?.into(), shadow };
-        let mut join: Join = rows::decode(value)?;
-        join.row.stored = true;
-        self.rows[usize::from(shadow)].insert(Arc::clone(&key.id), join);
-        Ok(key)
+    /// Writes the predictions that changed into the rows of their windows.
+    fn store_predictions(&mut self, to: &mut dyn Rows) -> Result<(), FoldError> {
+        let Self { rows, journal, dirty, gone, .. } = self;
+        journal.forget(to);
+        for (group, JoinKey { id, shadow }) in gone.drain(..) {
+            journal.append(group, &id, shadow, None, to)?;
+        }
+        for JoinKey { id, shadow } in dirty.drain(..) {
+            let Some(join) = rows[usize::from(shadow)].get_mut(&id) else { continue };
+            if std::mem::take(&mut join.row.dirty) {
+                join.row.stored = true;
+                journal.append(join.group(), &id, shadow, Some(join), to)?;
+            }
+        }
+        for group in journal.finish(to) {
+            journal.clear(group, to);
+            for (table, shadow) in rows.iter().zip([false, true]) {
+                for join in table.values().filter(|join| join.group() == group) {
+                    journal.append(group, &join.id, shadow, Some(join), to)?;
+                }
+            }
+        }
+        journal.finish(to);
+        Ok(())
+    }
+
+    /// Puts stored predictions back and returns their keys.
+    pub(crate) fn restore(&mut self, from: &mut dyn Rows) -> Result<Vec<JoinKey>, FoldError> {
+        let mut keys = Vec::new();
+        for (key, mut join) in self.journal.restore(from)? {
+            join.id = Arc::clone(&key.id);
+            join.row.stored = true;
+            self.rows[usize::from(key.shadow)].insert(Arc::clone(&key.id), join);
+            keys.push(key);
+        }
+        // Format 2 had a row for each: they are written into chunks with the next commit.
+        for (row, value) in rows::scan(from, Key::new(Table::Join))? {
+            let mut parts = rows::Parts::of(&row);
+            let shadow = parts.byte()? != 0;
+            let key = JoinKey { id: parts.text()?.into(), shadow };
+            let mut join: Join = rows::decode(&value)?;
+            join.id = Arc::clone(&key.id);
+            join.row.dirty = true;
+            self.journal.joined(join.group());
+            self.dirty.push(key.clone());
+            self.rows[usize::from(shadow)].insert(Arc::clone(&key.id), join);
+            from.delete(&row);
+            keys.push(key);
+        }
+        Ok(keys)
     }
 
     /// Puts a stored pending row back.

@@ -11,6 +11,7 @@ mod config;
 mod fold;
 pub mod intake;
 mod join;
+mod journal;
 pub mod metrics;
 mod pairing;
 mod plan;

@@ -4,7 +4,7 @@
 //! - An event is counted in exactly one window of each stream: its own while that is open, else (as late) the next one to close.
 //! - What a window holds does not depend on the order of the events in it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
@@ -16,6 +16,7 @@ use serin_sketches::hash::hash64;
 
 use crate::{
     join::{Join, JoinKey, Joins, RowState},
+    journal::Group,
     metrics::Tally,
     pairing::Half,
     plan::{Measure, Plan, Value, class_hash, is_error},
@@ -265,7 +266,9 @@ impl Rollout {
         if !work.joins.admits(id) {
             work.tally.sampled_out += 1;
         } else if work.joins.get(id, shadow).is_none() {
+            let key = JoinKey { id: id.into(), shadow };
             let mut join = Join {
+                id: Arc::clone(&key.id),
                 rollout: self.number,
                 generation: place.generation,
                 arm: place_of(place.arm) as u8,
@@ -281,6 +284,7 @@ impl Rollout {
                 labels: vec![None; self.plan.labels.len()].into(),
                 truths: vec![None; self.plan.truths.len()].into(),
                 halves: vec![None; if place.paired { self.plan.paired.len() } else { 0 }].into(),
+                counted: 0,
                 row: RowState::default(),
             };
             self.learn(&mut join, prediction);
@@ -289,7 +293,6 @@ impl Rollout {
                 join.labels.clone_from(&other.labels);
                 join.truths.clone_from(&other.truths);
             }
-            let key = JoinKey { id: id.into(), shadow };
             self.waiting.entry((end, place.generation)).or_default().push(key.clone());
             work.joins.insert(key, join, work.tally);
         }
@@ -438,18 +441,19 @@ impl Rollout {
     /// Computes a stream's metrics of what waits in a window.
     pub(crate) fn mature(&mut self, key: &WindowKey, window: &mut Window, work: &mut Work<'_>) {
         let Some(mut waiting) = self.waiting.remove(&(key.end, key.generation)) else { return };
-        waiting.sort_unstable();
-        waiting.dedup();
         let lens = self.lenses.of(key.generation);
-        let (joins, buffer) = (&*work.joins, &mut work.scratch.buffer);
+        let group = Group { rollout: self.number, end: key.end, generation: key.generation };
+        let buffer = &mut work.scratch.buffer;
         let own = || self.plan.metrics.iter().filter(|metric| metric.stream == key.stream);
         let (pairs, labels) =
             (own().any(|metric| metric.pairing.is_some()), own().any(|metric| metric.pairing.is_none()));
         for wait in &waiting {
-            let join = joins
-                .get(&wait.id, wait.shadow)
-                .filter(|join| join.rollout == self.number && join.end == key.end && join.generation == key.generation);
-            let Some(join) = join else { continue };
+            // One that was given up and came again stands there twice.
+            if !work.joins.count(wait, group, key.stream) {
+                continue;
+            }
+            let joins = &*work.joins;
+            let Some(join) = joins.get(&wait.id, wait.shadow) else { continue };
             if pairs {
                 self.pair(join, wait, window, joins, buffer);
             }

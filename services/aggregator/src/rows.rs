@@ -4,14 +4,16 @@
 //! floats keep their bits. Numbers in keys are big-endian with the sign bit flipped: byte order is number order.
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_schemas::ids::Generation;
 use serin_stream::fold::{FoldError, Rows};
 
-use crate::{join::JoinKey, window::WindowKey};
+use crate::window::WindowKey;
 
-/// First byte of every value; a reader refuses any other.
-pub(crate) const FORMAT: u8 = 2;
+/// First byte of every value that is written.
+pub(crate) const FORMAT: u8 = 3;
+/// Oldest format that is read. Format 2 had [`Table::Join`] in place of [`Table::Waiting`]; all else is the same.
+const OLDEST: u8 = 2;
 
 /// The tables. A number is never used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +33,12 @@ pub(crate) enum Table {
     Counts = 6,
     /// Rollout, window, arm, metric → cells.
     Cells = 7,
-    /// Request → what its label metrics wait for.
+    /// Request → what its label metrics wait for. Read only: format 2 wrote it.
     Join = 8,
     /// Request → what came before its prediction.
     Pending = 9,
+    /// Rollout, end of window, generation, chunk → requests and what their label metrics wait for.
+    Waiting = 10,
 }
 
 /// A key under construction.
@@ -94,10 +98,6 @@ pub(crate) fn cells(rollout: u32, key: &WindowKey, arm: usize, metric: usize) ->
     window(Table::Cells, rollout, key, arm).u32(metric as u32).done()
 }
 
-pub(crate) fn join(key: &JoinKey) -> Vec<u8> {
-    Key::new(Table::Join).byte(u8::from(key.shadow)).text(&key.id)
-}
-
 pub(crate) fn pending(id: &str) -> Vec<u8> {
     Key::new(Table::Pending).text(id)
 }
@@ -154,20 +154,35 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
         .map_err(|error| FoldError::State(format!("a row cannot be written: {error}")))
 }
 
+/// Appends one of several values to a row that begins with [`FORMAT`].
+pub(crate) fn append<T: Serialize>(value: &T, to: Vec<u8>) -> Result<Vec<u8>, FoldError> {
+    postcard::to_extend(value, to).map_err(|error| FoldError::State(format!("a row cannot be written: {error}")))
+}
+
+/// Reads one of several values; returns it and what stands behind it.
+pub(crate) fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), FoldError> {
+    postcard::take_from_bytes(bytes).map_err(unreadable)
+}
+
 /// The value of these bytes.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> {
+    postcard::from_bytes(body(bytes)?).map_err(unreadable)
+}
+
+fn unreadable(error: postcard::Error) -> FoldError {
+    FoldError::State(format!("a row of the aggregator is unreadable: {error}; {REBUILD}"))
+}
+
+/// What follows the format byte.
+pub(crate) fn body(bytes: &[u8]) -> Result<&[u8], FoldError> {
     let way_out = match bytes.split_first() {
-        Some((&FORMAT, body)) => {
-            return postcard::from_bytes(body).map_err(|error| {
-                FoldError::State(format!("a row of the aggregator is unreadable: {error}; {REBUILD}"))
-            });
-        }
-        Some((..FORMAT, _)) => "let the rollouts end under the version that wrote it, or",
+        Some((OLDEST..=FORMAT, body)) => return Ok(body),
+        Some((..OLDEST, _)) => "let the rollouts end under the version that wrote it, or",
         Some(_) => "run the version that wrote it, or a newer one; or",
         None => return Err(FoldError::State(format!("a row of the aggregator is empty; {REBUILD}"))),
     };
     Err(FoldError::State(format!(
-        "a row of the aggregator has format {}, this build reads {FORMAT}: {way_out} {REBUILD}",
+        "a row of the aggregator has format {}, this build reads {OLDEST} to {FORMAT}: {way_out} {REBUILD}",
         bytes[0]
     )))
 }
@@ -213,13 +228,14 @@ mod tests {
             [7, 0, 0, 0, 3, 1, 128, 0, 0, 0, 0, 152, 150, 128, 128, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 4]
         );
         let counts = crate::window::Counts { predictions: 5, errors: 1, ..Default::default() };
-        assert_eq!(encode(&counts).unwrap()[..], [2, 10, 0, 2, 0, 0, 0, 0]);
+        assert_eq!(encode(&counts).unwrap()[..], [3, 10, 0, 2, 0, 0, 0, 0]);
         assert!(
             decode::<crate::window::Counts>(&[1, 0])
                 .unwrap_err()
                 .to_string()
-                .contains("has format 1, this build reads 2")
+                .contains("has format 1, this build reads 2 to 3")
         );
-        assert!(decode::<crate::window::Counts>(&[2, 0]).is_err());
+        assert_eq!(decode::<crate::window::Counts>(&[2, 10, 0, 2, 0, 0, 0, 0]).unwrap(), counts);
+        assert!(decode::<crate::window::Counts>(&[3, 0]).is_err());
     }
 }

@@ -59,6 +59,7 @@ impl AggregatorFold {
             self.models.insert(Parts::of(&key).text()?.to_owned(), rows::decode(&value)?);
         }
         self.load_rollouts(rows)?;
+        self.note_longest();
         self.load_windows(rows)?;
         self.load_joins(rows)
     }
@@ -107,10 +108,9 @@ impl AggregatorFold {
         Ok(())
     }
 
-    fn load_joins(&mut self, rows: &dyn Rows) -> Result<(), FoldError> {
+    fn load_joins(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
-        for (key, value) in rows::scan(rows, Key::new(Table::Join))? {
-            let key = self.joins.restore(&key, &value)?;
+        for key in self.joins.restore(rows)? {
             let Some(join) = self.joins.get(&key.id, key.shadow) else { continue };
             let (number, end, generation) = (join.rollout, join.end, join.generation);
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };

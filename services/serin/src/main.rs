@@ -25,6 +25,10 @@ use clap::Parser as _;
 
 use cli::{Cli, Verb};
 
+/// Folds build and drop many small values, on many threads: less time and less memory kept than with the C library's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The command line could not be used (`sysexits.h`: `EX_USAGE`); clap itself exits with 2.
 const EXIT_CONFIG: u8 = 64;
 /// What was asked for could not be done.

@@ -24,6 +24,10 @@ use crate::{
     report::{Report, Target},
 };
 
+/// As in `serin`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures the pipeline.
 #[derive(Debug, Parser)]
 struct Cli {

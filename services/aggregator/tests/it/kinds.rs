@@ -282,7 +282,7 @@ fn a_mirror_is_paired_with_the_live_answer_to_the_same_call() {
     // Differences in units of the output's range: -0.05, 0.4 and 0 of 2.
     assert!((scores.differences().sum() - 0.175).abs() < 1e-6, "{:?}", scores.differences());
     assert!(first.cells.iter().all(|cell| cell.arm == Arm::Shadow), "{:?}", first.cells);
-    assert!(bench.harness.rows().keys().all(|key| key[0] != 8), "nothing waits any more");
+    assert!(bench.harness.rows().keys().all(|key| key[0] != 10), "nothing waits any more");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn labels_join_by_request_id_within_their_maturity() {
     // A label that comes after the heartbeat that closed its maturity is too late for ever.
     bench.feed([F(feedback(4, 5, 0, "late", 1.0)), beat(6, 200.0)]);
     assert_eq!(bench.windows(), []);
-    assert!(bench.harness.rows().keys().all(|key| key[0] != 8), "nothing waits any more");
+    assert!(bench.harness.rows().keys().all(|key| key[0] != 10), "nothing waits any more");
 }
 
 #[test]
@@ -201,7 +201,9 @@ fn beyond_the_bound_both_arms_are_sampled_alike() {
         }
     }
     bench.harness.commit().unwrap();
-    assert!(bench.harness.rows().keys().filter(|key| key[0] == 8 || key[0] == 9).count() <= 1000);
+    let rows = bench.harness.rows();
+    let bytes: usize = rows.iter().filter(|(key, _)| matches!(key[0], 9 | 10)).map(|(_, value)| value.len()).sum();
+    assert!(bytes < 200_000, "{bytes} bytes of rows");
     bench.feed([beat(8000, 70.0)]);
     let windows = bench.windows();
     assert_eq!(arm(of(&windows, Span(0))[0], Arm::Canary).predictions, 4000, "counts are not sampled");
@@ -246,4 +248,26 @@ fn feedback_for_unknown_calls_is_bounded_and_costs_no_label() {
     bench.feed([beat(90, 70.0)]);
     let windows = bench.windows();
     assert_eq!(arm(of(&windows, minute())[0], Arm::Canary).labelled, 90);
+}
+
+#[test]
+fn revisions_do_not_fill_the_rows() {
+    let mut bench = Bench::new();
+    bench.feed([baking(&spec_with(&[wrong_metric()], |_| {})), P(prediction(1, Arm::Canary, 1.0))]);
+    let waiting = |bench: &Bench| -> usize {
+        bench.harness.rows().iter().filter(|(key, _)| key[0] == 10).map(|(_, value)| value.len()).sum()
+    };
+    bench.harness.commit().unwrap();
+    let (one, mut most) = (waiting(&bench), 0);
+    for revision in 0..3000 {
+        bench.feed([F(feedback(1, revision + 1, revision, "late", (revision % 2) as f64))]);
+        bench.harness.commit().unwrap();
+        most = most.max(waiting(&bench));
+    }
+    assert!(most < 1400 * one, "{most} bytes of rows for one prediction of {one}");
+    bench.harness.reset(bench.harness.rows()).unwrap();
+    bench.feed([beat(1, 200.0)]);
+    let windows = bench.windows();
+    let [window] = of(&windows, minute())[..] else { panic!("{windows:?}") };
+    assert_eq!(cell(window, Arm::Canary, "wrong", &Segment::all()), (0, 1), "the last revision counts");
 }

@@ -1,0 +1,175 @@
+//! Rows of the predictions that wait, written in chunks.
+//!
+//! With a row of its own, each would be a record of the changelog when it comes, one more when its label comes, and a tombstone
+//! when its window closes, all tombstones of a window in one commit. So the predictions of a window share rows: a commit
+//! appends chunks with those that changed, a later entry replaces an earlier one, and the closing window removes its few chunks.
+//!
+//! Bounded: a window whose chunks hold many more entries than predictions wait in it is written anew.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use bytes::Bytes;
+use serin_schemas::ids::{EventTime, Generation};
+use serin_stream::fold::{FoldError, Rows};
+
+use crate::{
+    join::{Join, JoinKey},
+    rows::{self, Key, Parts, Table},
+};
+
+/// A chunk that has reached this many bytes is full.
+const CHUNK_BYTES: usize = 64 << 10;
+/// So many entries that are out of date are no reason to write a window anew.
+const SLACK: usize = 1024;
+
+/// A window of a rollout: the rows of its predictions come and go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Group {
+    pub(crate) rollout: u32,
+    pub(crate) end: EventTime,
+    pub(crate) generation: Generation,
+}
+
+impl Group {
+    fn chunk(&self, number: u32) -> Vec<u8> {
+        rows::of_rollout(Table::Waiting, self.rollout).i64(self.end.0).i64(self.generation.0).u32(number).done()
+    }
+}
+
+/// The chunks of a window.
+#[derive(Clone, Debug, Default)]
+struct Chunks {
+    /// Numbers of its rows.
+    rows: Range<u32>,
+    /// Entries in them.
+    entries: usize,
+    /// Predictions that wait.
+    waiting: usize,
+    /// The chunk that is being written.
+    open: Vec<u8>,
+}
+
+impl Chunks {
+    fn finish(&mut self, group: Group, to: &mut dyn Rows) {
+        if !self.open.is_empty() {
+            to.put(&group.chunk(self.rows.end), Bytes::from(std::mem::take(&mut self.open)));
+            self.rows.end += 1;
+        }
+    }
+}
+
+/// Which rows there are.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    windows: BTreeMap<Group, Chunks>,
+    /// Those with an open chunk.
+    touched: Vec<Group>,
+    /// Keys of rows to remove.
+    removed: Vec<Vec<u8>>,
+}
+
+impl Journal {
+    /// One more waits.
+    pub(crate) fn joined(&mut self, group: Group) {
+        self.windows.entry(group).or_default().waiting += 1;
+    }
+
+    /// One waits no longer.
+    pub(crate) fn left(&mut self, group: Group) {
+        if let Some(chunks) = self.windows.get_mut(&group) {
+            chunks.waiting = chunks.waiting.saturating_sub(1);
+        }
+    }
+
+    /// The window has closed: its rows go with the next commit.
+    pub(crate) fn close(&mut self, group: Group) {
+        if let Some(chunks) = self.windows.remove(&group) {
+            self.removed.extend(chunks.rows.map(|number| group.chunk(number)));
+        }
+    }
+
+    /// Removes the rows of windows that have closed.
+    pub(crate) fn forget(&mut self, to: &mut dyn Rows) {
+        for key in self.removed.drain(..) {
+            to.delete(&key);
+        }
+    }
+
+    /// Appends what is known of a prediction to the rows of its window; nothing: it waits no longer.
+    pub(crate) fn append(
+        &mut self,
+        group: Group,
+        id: &str,
+        shadow: bool,
+        join: Option<&Join>,
+        to: &mut dyn Rows,
+    ) -> Result<(), FoldError> {
+        // A window that has closed has no rows any more.
+        let Some(chunks) = self.windows.get_mut(&group) else { return Ok(()) };
+        if chunks.open.is_empty() {
+            chunks.open.push(rows::FORMAT);
+            self.touched.push(group);
+        }
+        chunks.open = rows::append(&(shadow, id, join), std::mem::take(&mut chunks.open))?;
+        chunks.entries += 1;
+        if chunks.open.len() >= CHUNK_BYTES {
+            chunks.finish(group, to);
+        }
+        Ok(())
+    }
+
+    /// Ends the open chunks. Returns the windows whose chunks hold nothing that waits, or many entries that are out of date.
+    pub(crate) fn finish(&mut self, to: &mut dyn Rows) -> Vec<Group> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|group| {
+            let Some(chunks) = self.windows.get_mut(group) else { return false };
+            chunks.finish(*group, to);
+            chunks.waiting == 0 || chunks.entries > 2 * chunks.waiting + SLACK
+        });
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    /// Removes the rows of a window: all that waits in it is appended anew.
+    pub(crate) fn clear(&mut self, group: Group, to: &mut dyn Rows) {
+        let Some(chunks) = self.windows.get_mut(&group) else { return };
+        let end = chunks.rows.end;
+        for number in std::mem::replace(&mut chunks.rows, end..end) {
+            to.delete(&group.chunk(number));
+        }
+        chunks.entries = 0;
+    }
+
+    /// Reads all rows; returns what waits, window by window.
+    pub(crate) fn restore(&mut self, from: &dyn Rows) -> Result<Vec<(JoinKey, Join)>, FoldError> {
+        let mut windows: BTreeMap<Group, BTreeMap<JoinKey, Join>> = BTreeMap::new();
+        for (key, value) in rows::scan(from, Key::new(Table::Waiting))? {
+            let mut parts = Parts::of(&key);
+            let rollout = parts.u32()?;
+            let group = Group { rollout, end: EventTime(parts.i64()?), generation: Generation(parts.i64()?) };
+            let number = parts.u32()?;
+            let chunks = self.windows.entry(group).or_default();
+            if chunks.rows.is_empty() {
+                chunks.rows.start = number;
+            }
+            chunks.rows.end = number + 1;
+            let waiting = windows.entry(group).or_default();
+            let mut rest = rows::body(&value)?;
+            while !rest.is_empty() {
+                let ((shadow, id, join), after): ((bool, &str, Option<Join>), _) = rows::take(rest)?;
+                rest = after;
+                chunks.entries += 1;
+                let key = JoinKey { id: id.into(), shadow };
+                match join {
+                    Some(join) => waiting.insert(key, join),
+                    None => waiting.remove(&key),
+                };
+            }
+        }
+        for (group, waiting) in &windows {
+            self.windows.entry(*group).or_default().waiting = waiting.len();
+        }
+        Ok(windows.into_values().flatten().collect())
+    }
+}
