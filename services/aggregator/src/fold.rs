@@ -22,21 +22,18 @@ use serin_stream::{
 use crate::{
     close::{closed_through, window_closed},
     config::Config,
-    join::{Joins, Label, Met, Pending, meet},
+    join::{Joins, Met, Pending},
     metrics::{self, Tally},
-    plan::{Plan, class_hash},
+    plan::Plan,
     rollout::{Frontier, Rollout, Scratch, Work},
     rows::{self, Table},
     state::Model,
+    truths::{MAX_WAITING_BYTES, Truths, keep, place, too_many, wait},
     writers::{Seen, Writers},
 };
 
 /// Most values one feedback may carry.
 const MAX_FEEDBACK_VALUES: usize = 64;
-/// Most names of each kind that wait under one request id for its prediction.
-const MAX_WAITING_NAMES: usize = 64;
-/// Longest name or class that waits.
-const MAX_WAITING_BYTES: usize = 256;
 
 /// The aggregator's fold over one partition.
 pub struct AggregatorFold {
@@ -70,72 +67,9 @@ pub(crate) fn poison<T>(code: &'static str, message: String) -> Result<T, Poison
     Err(Poison { code, message })
 }
 
-/// Keeps a value that waits, unless its name is too long or one too many.
-fn keep<T>(values: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
-    let fits = name.len() <= MAX_WAITING_BYTES && (values.len() < MAX_WAITING_NAMES || values.contains_key(name));
-    if fits {
-        values.insert(name.to_owned(), value);
-    }
-    fits
-}
-
-/// What a feedback says.
-struct Truths<'a> {
-    labels: Vec<(&'a str, Label)>,
-    /// Hashes of classes.
-    classes: Vec<(&'a str, Label<u64>)>,
-}
-
-impl<'a> Truths<'a> {
-    /// Without what is no number.
-    fn of(revision: i64, values: &[(&'a str, f64)], classes: &[(&'a str, &str)]) -> Self {
-        let usable = values.iter().filter(|(_, value)| value.is_finite());
-        let labels = usable.map(|&(name, value)| (name, Label { revision, value }));
-        let classes = classes.iter().map(|&(name, class)| (name, Label { revision, value: class_hash(class) }));
-        Self { labels: labels.collect(), classes: classes.collect() }
-    }
-
-    /// What waits for a prediction.
-    fn waiting(labels: &'a BTreeMap<String, Label>, truths: &'a BTreeMap<String, Label<u64>>) -> Self {
-        let labels = labels.iter().map(|(name, label)| (name.as_str(), *label));
-        let classes = truths.iter().map(|(name, label)| (name.as_str(), *label));
-        Self { labels: labels.collect(), classes: classes.collect() }
-    }
-}
-
-/// Keeps labels until their prediction comes; returns how many were one too many.
-fn wait<T: Copy>(there: &mut BTreeMap<String, Label<T>>, labels: Vec<(&str, Label<T>)>) -> usize {
-    let mut refused = 0;
-    for (name, label) in labels {
-        let mut known = there.get(name).copied();
-        meet(&mut known, label);
-        refused += usize::from(known.is_some_and(|label| !keep(there, name, label)));
-    }
-    refused
-}
-
-/// Puts labels where they are waited for.
-fn place<T: Copy>(names: &[String], into: &mut [Option<Label<T>>], labels: &[(&str, Label<T>)]) -> Vec<Met> {
-    let known = labels.iter().filter_map(|(name, label)| Some((names.iter().position(|known| known == name)?, label)));
-    known.map(|(index, label)| meet(&mut into[index], *label)).collect()
-}
-
 /// The id under which a model server's event about a mirrored call waits: its request id is the live call's.
 fn mirrored(id: &str) -> String {
     format!("{id}\0mirror")
-}
-
-fn too_many(refused: usize) -> Result<(), Poison> {
-    if refused == 0 {
-        return Ok(());
-    }
-    poison(
-        "too_many_values",
-        format!(
-            "{refused} values were not kept: up to {MAX_WAITING_NAMES} of a kind, of {MAX_WAITING_BYTES} bytes each, wait \
-             for a prediction"
-        ),
-    )
 }
 
 /// Borrows what a rollout works with, apart from the rollouts themselves.

@@ -12,6 +12,7 @@ mod fold;
 pub mod intake;
 mod join;
 mod journal;
+mod mature;
 pub mod metrics;
 mod pairing;
 mod plan;
@@ -19,6 +20,7 @@ mod rollout;
 mod rows;
 mod segments;
 mod state;
+mod truths;
 mod window;
 mod writers;
 

@@ -1,0 +1,100 @@
+//! Metrics that could not be computed at once: with labels, and of pairs of answers.
+
+use serin_schemas::records::Arm;
+
+use crate::{
+    join::{Join, JoinKey, Joins},
+    journal::Group,
+    plan::{Measure, Value},
+    rollout::{Rollout, Work},
+    window::{Subject, Window, WindowKey, dither, place_of},
+};
+
+impl Rollout {
+    /// Computes a stream's metrics of what waits in a window.
+    pub(crate) fn mature(&mut self, key: &WindowKey, window: &mut Window, work: &mut Work<'_>) {
+        let Some(mut waiting) = self.waiting.remove(&(key.end, key.generation)) else { return };
+        let lens = self.lenses.of(key.generation);
+        let group = Group { rollout: self.number, end: key.end, generation: key.generation };
+        let buffer = &mut work.scratch.buffer;
+        let own = || self.plan.metrics.iter().filter(|metric| metric.stream == key.stream);
+        let (pairs, labels) =
+            (own().any(|metric| metric.pairing.is_some()), own().any(|metric| metric.pairing.is_none()));
+        for wait in &waiting {
+            // One that was given up and came again stands there twice.
+            if !work.joins.count(wait, group, key.stream) {
+                continue;
+            }
+            let joins = &*work.joins;
+            let Some(join) = joins.get(&wait.id, wait.shadow) else { continue };
+            if pairs {
+                self.pair(join, wait, window, joins, buffer);
+            }
+            if !join.sketched {
+                continue;
+            }
+            let arm = &mut window.arms[usize::from(join.arm)];
+            if labels || wait.shadow {
+                arm.counts.predictions += 1;
+                arm.counts.errors += i64::from(join.error);
+                arm.counts.invalid += i64::from(join.invalid);
+            }
+            let mut labelled = false;
+            let subject = Subject { numbers: &join.numbers, unit: join.unit };
+            for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, m)| m.stream == key.stream) {
+                let Measure::Label(measure) = &metric.measure else { continue };
+                labelled |= measure.has_label(join);
+                // Nobody saw the answer of a mirror: what people did says nothing about it.
+                if wait.shadow && measure.output.is_none() {
+                    continue;
+                }
+                let Some(value) = measure.value(join) else { continue };
+                if let Some(value) = metric.scaled(Value::Number(value)) {
+                    let dither = dither(&wait.id, metric, buffer);
+                    arm.add(&lens.layout, (index, metric), subject, &value, dither);
+                } else {
+                    work.tally.unusable += 1;
+                }
+            }
+            arm.counts.labelled += i64::from(labelled);
+        }
+        if pairs {
+            // What waited for the other answer only waits no longer.
+            let joins = &mut *work.joins;
+            waiting.retain(|wait| {
+                let waits = joins.get(&wait.id, wait.shadow).is_some_and(|join| join.sketched);
+                if !waits {
+                    joins.remove(wait);
+                }
+                waits
+            });
+        }
+        if !waiting.is_empty() {
+            self.waiting.insert((key.end, key.generation), waiting);
+        }
+    }
+
+    /// Adds the pair that an answer makes with the other one to the same call, in the window of the answer that was complete
+    /// first, and counts the mirror as one that has its other half.
+    fn pair(&self, join: &Join, wait: &JoinKey, window: &mut Window, joins: &Joins, buffer: &mut Vec<u8>) {
+        let other = joins.get(&wait.id, !wait.shadow).filter(|other| other.rollout == self.number);
+        let Some(other) = other.filter(|other| !join.halves.is_empty() && !other.halves.is_empty()) else { return };
+        // Of two answers in one window, the live one counts the pair.
+        if other.end < join.end || other.end == join.end && wait.shadow {
+            return;
+        }
+        let layout = &self.lenses.of(join.generation).layout;
+        let (shadow, live) = if wait.shadow { (join, other) } else { (other, join) };
+        let arm = &mut window.arms[place_of(Arm::Shadow)];
+        arm.counts.labelled += 1;
+        for (place, &index) in self.plan.paired.iter().enumerate() {
+            let metric = &self.plan.metrics[index];
+            let Some((shadow, live)) = shadow.halves[place].zip(live.halves[place]) else { continue };
+            let hash = dither(&wait.id, metric, buffer);
+            let pair = metric.pairing.as_ref().and_then(|pairing| pairing.pair(shadow, live, hash));
+            if let Some(pair) = pair {
+                arm.add_pair(layout, index, &join.numbers, pair);
+            }
+        }
+    }
+}
