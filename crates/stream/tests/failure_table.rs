@@ -412,6 +412,24 @@ fn a_partition_passes_on_and_back_without_a_crash() {
 }
 
 #[test]
+fn a_store_that_missed_a_tombstone_is_thrown_away() {
+    let mut rig = Rig::busy();
+    rig.simulation.stop(0);
+    rig.feed_values(["forget"; 5]);
+    rig.settle();
+    // The other machine's removals are no longer on the changelog when the first one comes back with its store.
+    rig.simulation.pass(Duration::from_hours(48));
+    rig.log().compact();
+    rig.simulation.start(0);
+    rig.simulation.stop(1);
+    rig.feed(5);
+    rig.settle();
+    assert_eq!(rig.outputs(), expected(&rig.fed));
+    rig.simulation.start(1);
+    rig.ends_well();
+}
+
+#[test]
 fn a_hole_in_the_input_stops_the_task() {
     let mut rig = Rig::busy();
     rig.simulation.stop(0);
