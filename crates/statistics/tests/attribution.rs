@@ -87,6 +87,42 @@ fn a_class_that_only_the_canary_has_is_tested_alone() {
 }
 
 #[test]
+fn of_several_new_classes_the_one_that_rose_is_named() {
+    // "early" came once; "flood" first comes in the window that decides, and has no evidence of its own there.
+    let control = classes(&CONTROL);
+    let once = classes(&[("ham", 140), ("spam", 59), ("early", 1)]);
+    let flood = classes(&[("ham", 100), ("spam", 39), ("flood", 60), ("early", 1)]);
+    let mut hypothesis = mix();
+    hypothesis.observe_warmup(&control).unwrap();
+    observe(&mut hypothesis, 0..1, &once, &control);
+    observe(&mut hypothesis, 1..2, &flood, &control);
+    assert!(hypothesis.ln_e_fail() > 7.0, "{}", hypothesis.ln_e_fail());
+    let worst = hypothesis.worst_part().unwrap();
+    assert!(worst.about == About::NewClass("flood"), "{worst:?}");
+    assert!(hypothesis.effect().difference.unwrap() > 0.1);
+}
+
+#[test]
+fn a_new_class_is_not_blamed_for_what_others_do() {
+    let control = classes(&CONTROL);
+    let run = |control: &Summary, canary: &Summary| {
+        let mut hypothesis = mix();
+        hypothesis.observe_warmup(control).unwrap();
+        observe(&mut hypothesis, 0..6, canary, control);
+        hypothesis
+    };
+    // "odd", which control knows, floods the pool of rare classes; a new one is there too, once.
+    let known = run(&control, &classes(&[("ham", 1000), ("spam", 390), ("odd", 600), ("new", 1)]));
+    assert_eq!(known.worst_part().map(|part| (part.about, part.sign)), Some((About::OtherClasses, 1.0)));
+    assert_eq!(known.culprit(), None);
+    // The rare classes of control vanish: that is no deed of the one that came.
+    let many: Vec<String> = (0..100).map(|i| format!("rare {i}")).collect();
+    let rare: Vec<(&str, u64)> = many.iter().map(|name| (name.as_str(), 4)).chain([("ham", 600)]).collect();
+    let fewer = run(&classes(&rare), &classes(&[("ham", 999), ("new", 1)]));
+    assert!(fewer.ln_e_fail() > 7.0 && fewer.culprit() != Some("new"), "{:?}", fewer.worst_part());
+}
+
+#[test]
 fn many_new_classes_stay_bounded() {
     let mut hypothesis = mix();
     hypothesis.observe_warmup(&classes(&CONTROL)).unwrap();

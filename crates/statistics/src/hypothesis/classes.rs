@@ -80,6 +80,10 @@ impl PastClasses {
         self.named.get(index).map(String::as_str)
     }
 
+    pub(super) fn is_named(&self, class: &str) -> bool {
+        self.named.iter().any(|named| named == class)
+    }
+
     /// Past share of a named class, or of all others together, strictly between 0 and 1.
     pub(super) fn share(&self, class: Option<usize>) -> f64 {
         if let Some(index) = class {

@@ -247,6 +247,18 @@ impl Totalled {
         effect
     }
 
+    /// Of the classes of the canary that `among` picks, the one whose share exceeds control's most; ties go to the first one in
+    /// the counts' fixed order. `None` for anything but classes.
+    pub(super) fn most_risen(&self, among: impl Fn(&str) -> bool) -> Option<&str> {
+        let (Totals::Classes(canary), Totals::Classes(control)) = (&self.canary.totals, &self.control.totals) else {
+            return None;
+        };
+        let rise = |class| share(canary, class).zip(share(control, class)).map(|(x, y)| x - y);
+        let classes = canary.iter().map(|(class, _)| class).filter(|class| among(class));
+        let rises = classes.filter_map(|class| Some((class, rise(class)?)));
+        rises.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
+    }
+
     fn against_control(&self, spec: &HypothesisSpec, culprit: Option<&str>, effect: &mut Effect) {
         let stratified = self.stratified(spec);
         match (&self.canary.totals, &self.control.totals) {

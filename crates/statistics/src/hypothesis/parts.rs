@@ -59,17 +59,21 @@ impl Hypothesis {
     }
 
     /// The part that adds most to the evidence for FAIL, if any part has some. A new class counts among the others too: where
-    /// those add most, it is the new one that is named.
+    /// those add most because they are too many, and a new one is what rose most among them, it is that one that is named.
     pub fn worst_part(&self) -> Option<PartEvidence<'_>> {
         let adds = |part: &PartEvidence<'_>| ln(part.weight) + part.ln_e_fail;
         let parts = self.parts();
-        let most_of = |among: fn(&PartEvidence<'_>) -> bool| {
-            parts.iter().copied().filter(among).max_by(|one, two| adds(one).total_cmp(&adds(two)))
+        let with_evidence = parts.iter().copied().filter(|part| part.ln_e_fail > 0.0);
+        let most = with_evidence.max_by(|one, two| adds(one).total_cmp(&adds(two)))?;
+        // Its own evidence cannot tell: the test of a new class begins with the window after the one in which it came.
+        let risen = || match &self.past {
+            Past::Classes(past) => self.totals.most_risen(|class| !past.is_named(class)),
+            _ => None,
         };
-        let most = most_of(|part| part.ln_e_fail > 0.0)?;
-        // One that first came in the deciding window has no evidence of its own yet: its test begins with the next.
-        let new = || most_of(|part| matches!(part.about, About::NewClass(_)));
-        Some(if most.about == About::OtherClasses { new().unwrap_or(most) } else { most })
+        let of_others = most.about == About::OtherClasses && most.sign > 0.0;
+        let risen = if of_others { risen() } else { None };
+        let newcomer = risen.and_then(|class| parts.iter().copied().find(|part| part.about == About::NewClass(class)));
+        Some(newcomer.unwrap_or(most))
     }
 
     /// For a mix of classes: the class that adds most to the evidence for FAIL, if a single class does.
