@@ -3,7 +3,7 @@
 use serin_schemas::records::Role;
 
 use super::{Found, bounds, measure};
-use crate::{MetricSource, MetricSpec, OutputKind, RolloutSpec, Severity};
+use crate::{MetricKind, MetricSource, MetricSpec, OutputKind, RolloutSpec, Severity};
 
 /// With more gates than this, each gets little of the false-rollback budget, and all have to pass.
 const GATES_MAX: usize = 5;
@@ -16,6 +16,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         references(spec, metric, &path, found);
         bounds::lint(spec, metric, &path, found);
         maturity(spec, metric, &path, found);
+        pairs(spec, metric, &path, found);
         if !(metric.score_weight.is_finite() && metric.score_weight >= 0.0) {
             let message = format!("{} is no weight", metric.score_weight);
             found.error(format!("{path}.scoreWeight"), message, "use a number from 0; 1 is the default");
@@ -91,6 +92,17 @@ fn maturity(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
         let way_out = "let one step bake longer, or shorten the maturity";
         found.add(Severity::Warning, path, message, way_out, &["steps"]);
     }
+}
+
+/// Two answers to one call exist only while calls are mirrored to the canary.
+fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    if metric.kind != MetricKind::Disagreement || spec.steps.iter().any(|step| step.mirror.is_some()) {
+        return;
+    }
+    // A gate that is never judged holds every step up that requires a pass.
+    let severity = if metric.role == Role::Gate { Severity::Error } else { Severity::Warning };
+    let message = "no step mirrors calls to the canary, so the metric never has data";
+    found.add(severity, format!("{path}.kind"), message, "begin the ramp with `- mirror: 10%`", &["steps"]);
 }
 
 fn together(spec: &RolloutSpec, found: &mut Found) {

@@ -228,6 +228,27 @@ fn a_group_must_mean_something() {
 }
 
 #[test]
+fn answers_can_only_differ_where_calls_are_mirrored() {
+    let pairs = |spec: &mut RolloutSpec, role: Role| {
+        spec.metrics.push(crate::MetricSpec {
+            kind: MetricKind::Disagreement,
+            margin: None,
+            limit: Some(crate::Limit { pass: Some(0.05), fail: None }),
+            role,
+            ..rate("disagreement", MetricSource::Status)
+        });
+    };
+    refused("metrics[2].kind", "never has data", |spec| pairs(spec, Role::Gate));
+    warned("metrics[2].kind", "never has data", |spec| pairs(spec, Role::Watch));
+    let mirrored = told(|spec| {
+        pairs(spec, Role::Gate);
+        let step = Step { weight: Share(0), mirror: Some(Share(1_000)), ..spec.steps[0].clone() };
+        spec.steps.insert(0, step);
+    });
+    assert_eq!(mirrored, Vec::<String>::new());
+}
+
+#[test]
 fn mirrors_targets_features_and_examples() {
     let json = |value: serde_json::Value| serde_json::to_string(&value).unwrap();
     let mirror = |spec: &mut RolloutSpec, at: usize, share: i32| {
