@@ -3,7 +3,7 @@
 use serin_schemas::records::Role;
 
 use super::{Found, bounds, measure};
-use crate::{MetricKind, MetricSource, MetricSpec, OutputKind, RolloutSpec, Severity};
+use crate::{MetricKind, MetricSource, MetricSpec, OutputKind, Require, RolloutSpec, Severity, TrafficSource};
 
 /// With more gates than this, each gets little of the false-rollback budget, and all have to pass.
 const GATES_MAX: usize = 5;
@@ -94,15 +94,20 @@ fn maturity(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
     }
 }
 
-/// Two answers to one call exist only while calls are mirrored to the canary.
+/// Two answers to one call exist only while calls are mirrored to the canary. A foreign router may do that on its own.
 fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
-    if metric.kind != MetricKind::Disagreement || spec.steps.iter().any(|step| step.mirror.is_some()) {
+    let mirrors = spec.traffic == TrafficSource::External || spec.steps.iter().any(|step| step.mirror.is_some());
+    if metric.kind != MetricKind::Disagreement || mirrors {
         return;
     }
-    // A gate that is never judged holds every step up that requires a pass.
-    let severity = if metric.role == Role::Gate { Severity::Error } else { Severity::Warning };
-    let message = "no step mirrors calls to the canary, so the metric never has data";
-    found.add(severity, format!("{path}.kind"), message, "begin the ramp with `- mirror: 10%`", &["steps"]);
+    let waits = metric.role == Role::Gate && spec.steps.iter().any(|step| step.require != Require::NoFail);
+    let message = if waits {
+        "no step mirrors calls to the canary, so the gate never has data, and a step waits for it to pass"
+    } else {
+        "no step mirrors calls to the canary, so the metric never has data"
+    };
+    let way_out = "begin the ramp with `- mirror: 10%`";
+    found.add(Severity::Warning, format!("{path}.kind"), message, way_out, &["steps", "traffic"]);
 }
 
 fn together(spec: &RolloutSpec, found: &mut Found) {
