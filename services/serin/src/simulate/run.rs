@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use serin_rollout::{MetricKind, Outcome, RolloutSpec, RolloutState};
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, ArmCounts, Cell, ClosedThrough, MetricResult, Phase, RoutingTable, Segment, Verdict, WindowClosed},
+    records::{
+        Arm, ArmCounts, Cell, ClosedThrough, MetricResult, Phase, Population, RoutingTable, Segment, Verdict,
+        WindowClosed,
+    },
 };
 use serin_sketches::Summary;
 
@@ -84,6 +87,8 @@ impl Experiment {
 struct Player<'a> {
     experiment: &'a Experiment,
     dice: Dice,
+    /// For populations: draws of their own, so that they change no count.
+    people: Dice,
     pipeline: InProcess,
     /// End of the last window.
     now: EventTime,
@@ -114,6 +119,7 @@ impl<'a> Player<'a> {
         Ok(Self {
             experiment,
             dice: Dice::of(experiment.seed, number),
+            people: Dice::of(!experiment.seed, number),
             pipeline,
             now,
             first: None,
@@ -170,6 +176,7 @@ impl<'a> Player<'a> {
         let compares = self.pipeline.state().is_some_and(|state| state.frozen.is_some());
         let sketched: Vec<(Arm, u64)> =
             arms.iter().copied().filter(|(arm, _)| (*arm == Arm::Stable) != compares).collect();
+        let population = if compares { self.population(&sketched) } else { Vec::new() };
         let Self { streams, dice, extra, .. } = self;
         let mut windows = Vec::new();
         for (&maturity, metrics) in streams.iter() {
@@ -206,7 +213,7 @@ impl<'a> Player<'a> {
                 maturity,
                 cells,
                 arms: counts.collect(),
-                population: Vec::new(),
+                population: if maturity == Span(0) { population.clone() } else { Vec::new() },
                 #[cfg(feature = "next-schema")]
                 closed_by: None,
             });
@@ -219,6 +226,22 @@ impl<'a> Player<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Who was served: the answers of each arm by segment value.
+    fn population(&mut self, arms: &[(Arm, u64)]) -> Vec<Population> {
+        let frozen = self.pipeline.state().and_then(|state| state.frozen.as_ref());
+        let is_judged = |segment: &Segment| {
+            let values = frozen.and_then(|frozen| frozen.segments.get(&segment.dimension));
+            values.is_some_and(|values| values.contains(&segment.value))
+        };
+        let (world, people) = (&self.experiment.world, &mut self.people);
+        let mut all = Vec::new();
+        for &(arm, n) in arms {
+            let drawn = world.population(n, is_judged, people).into_iter();
+            all.extend(drawn.map(|(segment, count)| Population { arm, segment, predictions: count as i64 }));
+        }
+        all
     }
 
     fn note(&mut self, verdict: &Verdict) {

@@ -15,6 +15,9 @@ use super::{
     regression::{Change, Regression},
 };
 
+/// The segment value that stands for all that are not judged alone.
+const OTHER: &str = "other";
+
 /// What is to be simulated, as a person says it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
@@ -126,6 +129,20 @@ impl World {
             }
         }
         cells.full()
+    }
+
+    /// How `n` answers fall on the values of each dimension; those that `is_judged` does not know count as `other`.
+    pub(crate) fn population(&self, n: u64, is_judged: impl Fn(&Segment) -> bool, dice: &mut Dice) -> Vec<(Segment, u64)> {
+        let mut counts: BTreeMap<Segment, u64> = BTreeMap::new();
+        for (name, dimension) in &self.dimensions {
+            let drawn = dice.split(n, dimension.shares.iter().copied());
+            for (value, count) in dimension.values.iter().zip(drawn).filter(|(_, count)| *count > 0) {
+                let own = Segment::of(name.as_str(), value.as_str());
+                let segment = if is_judged(&own) { own } else { Segment::of(name.as_str(), OTHER) };
+                *counts.entry(segment).or_default() += count;
+            }
+        }
+        counts.into_iter().collect()
     }
 }
 
@@ -434,6 +451,18 @@ mod tests {
             let at = |at| rate_of(&world, "error_rate", &Segment::all(), canary, at);
             assert!((at(0) - 0.01).abs() < 0.002 && (at(600) - 0.03).abs() < 0.003 && (at(9999) - 0.05).abs() < 0.004);
         }
+    }
+
+    #[test]
+    fn a_population_adds_up_in_every_dimension() {
+        let world = World::new(&spec(), &setup(&[])).unwrap();
+        let drawn = world.population(1000, |segment| segment.value == "origin-1", &mut Dice::of(3, 0));
+        for dimension in world.dimensions.keys() {
+            let own = drawn.iter().filter(|(segment, _)| segment.dimension == *dimension);
+            assert_eq!(own.map(|(_, count)| count).sum::<u64>(), 1000, "{dimension}");
+        }
+        let values: Vec<&str> = drawn.iter().map(|(segment, _)| segment.value.as_str()).collect();
+        assert_eq!(values, ["other", "origin-1", "other"]);
     }
 
     #[test]
