@@ -12,9 +12,10 @@ use serin_statistics::{
 
 use super::draws::{Dice, Shape, Signal};
 use super::lab::Lab;
-use super::report::{Row, Unit, share};
+use super::report::{Row, Unit, quantile, share};
 use super::scenarios::{
-    ALPHA_PROMOTION, ALPHA_ROLLBACK, OVERALL, against_control, errors, latencies, latency, observe,
+    ALPHA_PROMOTION, ALPHA_ROLLBACK, OVERALL, against_control, confidence, confidences, errors, latencies, latency,
+    observe,
 };
 
 /// Answers of canary and control in a window.
@@ -22,7 +23,17 @@ const ARMS: (u64, u64) = (100, 1000);
 
 /// All bars that concern the statistics alone.
 pub(super) fn bars(lab: Lab) -> Vec<Row> {
-    let parts = [unlimited_looks, autocorrelated, units, new_errors, broken_tail, broken_segment, not_judged];
+    let parts = [
+        unlimited_looks,
+        autocorrelated,
+        units,
+        new_errors,
+        broken_tail,
+        broken_segment,
+        at_window_close,
+        cost,
+        not_judged,
+    ];
     parts.into_iter().flat_map(|part| part(lab)).collect()
 }
 
@@ -255,6 +266,50 @@ fn broken_segment(lab: Lab) -> Vec<Row> {
         row(7, "a healthy segment beside it: named", share(named.iter().map(wrong)), "does not correct for segments")
             .at_most(ALPHA_ROLLBACK),
     ]
+}
+
+/// Bar 8: the verdict is there when the window closes, and a window may last one second.
+fn at_window_close(lab: Lab) -> Vec<Row> {
+    let seconds = lab.each("bar 8", lab.runs(1000, 100), |run| {
+        let dice = &mut Dice::new("a second a window", run);
+        let mut hypothesis = warmed(errors(0.002, 3600), dice, &Signal::Rate(0.01));
+        // 10,000 requests a minute, a tenth of them for the canary.
+        let found = (1..=3600_u32).find(|&second| {
+            let (canary, control) = (dice.rate(17, 0.2), dice.rate(150, 0.01));
+            observe(&mut hypothesis, second.into(), &Summary::Rate(canary), &Summary::Rate(control));
+            fails(&hypothesis, OVERALL)
+        });
+        found.map_or(f64::INFINITY, f64::from)
+    });
+    let name = "error 1 % -> 20 %, canary 10 %, windows of 1 s: median until the verdict";
+    let kayenta = "Kayenta: one look a minute at most, its own advice is 30 minutes";
+    vec![Row::new("bar 8", name, Unit::Seconds, quantile(&seconds, 0.5)).at_most(10.0).note(kayenta)]
+}
+
+/// Bar 9: what is kept and read of a window does not grow with its answers, but for bins that fill up.
+fn cost(_lab: Lab) -> Vec<Row> {
+    let kinds = [
+        (errors(0.002, 60), Signal::Rate(0.01)),
+        (latency(0.99, 0.2, 60), latencies(1.0)),
+        (confidence(0.01, 60), confidences(0.8)),
+    ];
+    let bytes = |answers: u64| -> f64 {
+        let dice = &mut Dice::new("cost", answers);
+        let of = |(spec, signal): &(HypothesisSpec, Signal)| {
+            let mut hypothesis = warmed(*spec, dice, signal);
+            let mut size = 0;
+            for window in 1..=3 {
+                let (canary, control) = (signal.draw(dice, answers), signal.draw(dice, 10 * answers));
+                observe(&mut hypothesis, window, &canary, &control);
+                size = canary.encode().len() + control.encode().len();
+            }
+            size + postcard::to_allocvec(&hypothesis).expect("the evidence is plain").len()
+        };
+        kinds.iter().map(of).sum::<usize>() as f64
+    };
+    let figure = bytes(1_000_000) / bytes(1_000);
+    let kayenta = "1.7 ms a metric at 60 points a side, 21,449 ms at 100,000";
+    vec![row(9, "bytes of evidence and windows at a thousand times the answers", (figure, 0.0), kayenta).at_most(2.0)]
 }
 
 /// Bar 10: no data, or data that cannot be compared, is never a pass.
