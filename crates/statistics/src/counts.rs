@@ -1,6 +1,6 @@
 //! E-values on event counts and class counts: `p2` (Poisson), `c2` (classes), `srm` (traffic split).
 
-use crate::numeric::{is_inner, ln, ln_sum_exp};
+use crate::numeric::{is_inner, ln, ln_1p, ln_sum_exp};
 
 /// `p2`: `ln e` of one window against "the canary's rate per exposure is at most `null_ratio` times control's", betting on
 /// `bet_ratio`. Given the total, `K_c ~ Binomial(K_c + K_s, R t_c / (R t_c + t_s))`, so a common intensity that varies in
@@ -37,7 +37,8 @@ pub fn classes_ln_e(canary: &[u64], control: &[u64], bet_c: &[f64], bet_s: &[f64
     let terms = canary.iter().zip(control).zip(bet_c.iter().zip(bet_s));
     terms.fold(0.0, |sum, ((&c, &s), (&t_c, &t_s))| {
         let t_0 = (n_c * t_c + n_s * t_s) / (n_c + n_s);
-        sum + c as f64 * ln(t_c / t_0) + s as f64 * ln(t_s / t_0)
+        let apart = (t_c - t_s) / ((n_c + n_s) * t_0);
+        sum + c as f64 * ln_1p(n_s * apart) + s as f64 * ln_1p(-n_c * apart)
     })
 }
 

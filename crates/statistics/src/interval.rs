@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::laws::beta_cdf;
-use crate::numeric::{bisect, is_inner, ln, ln_1p, ln_beta, ln_normal_cdf, sqrt};
+use crate::numeric::{bisect, is_inner, ln, ln_1p, ln_beta, ln_scaled_normal_cdf, sqrt};
 
 /// The mixture's scale `r` that is tightest at variance (information) `v_opt`.
 pub fn mixture_scale(v_opt: f64, alpha_opt: f64, one_sided: bool) -> f64 {
@@ -17,8 +17,12 @@ pub fn mixture_scale(v_opt: f64, alpha_opt: f64, one_sided: bool) -> f64 {
 
 /// `ln E` of the normal mixture for a sum `s` with variance `v`. One-sided, `E` grows with positive `s` only.
 pub fn normal_mixture_ln_e(s: f64, v: f64, r: f64, one_sided: bool) -> f64 {
-    let two_sided = 0.5 * ln(r / (v + r)) + s * s / (2.0 * (v + r));
-    if one_sided { two_sided + ln(2.0) + ln_normal_cdf(s / sqrt(v + r)) } else { two_sided }
+    let spread = 0.5 * ln(r / (v + r));
+    if one_sided {
+        spread + ln(2.0) + ln_scaled_normal_cdf(s / sqrt(v + r))
+    } else {
+        spread + s * s / (2.0 * (v + r))
+    }
 }
 
 /// The boundary for the sum: `ln E >= ln(1/alpha)` beyond it.

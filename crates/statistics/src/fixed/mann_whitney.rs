@@ -17,8 +17,11 @@ pub enum RankLaw {
         /// Whether the statistic is moved by 1/2 towards the null.
         continuity: bool,
     },
-    /// Exact without ties where an arm has at most 8 values, else normal with continuity.
-    Auto,
+    /// Exact without ties where an arm has at most 8 values, else normal.
+    Auto {
+        /// Whether the normal law's statistic is moved by 1/2 towards the null.
+        continuity: bool,
+    },
 }
 
 /// The outcome.
@@ -97,7 +100,7 @@ fn test(x: &[u64], y: &[u64], alternative: Alternative, law: RankLaw) -> Option<
     let exact = match law {
         RankLaw::Exact => true,
         RankLaw::Normal { .. } => false,
-        RankLaw::Auto => {
+        RankLaw::Auto { .. } => {
             ties == 0.0 && whole_x.min(whole_y) <= 8 && pairs.is_some_and(|pairs| pairs <= MAX_EXACT_PAIRS)
         }
     };
@@ -114,7 +117,8 @@ fn test(x: &[u64], y: &[u64], alternative: Alternative, law: RankLaw) -> Option<
         Alternative::Less => mean - u,
         Alternative::TwoSided => (u - mean).abs(),
     };
-    let correction = if matches!(law, RankLaw::Normal { continuity: false }) { 0.0 } else { 0.5 };
+    let moved = !matches!(law, RankLaw::Normal { continuity: false } | RankLaw::Auto { continuity: false });
+    let correction = if moved { 0.5 } else { 0.0 };
     let one = if variance > 0.0 { normal_sf((distance - correction) / sqrt(variance)) } else { 1.0 };
     let p = if alternative == Alternative::TwoSided { (2.0 * one).min(1.0) } else { one };
     Some(MannWhitney { u, p, superiority })

@@ -42,8 +42,10 @@ pub enum GroupSequentialError {
 
 /// Points of the integration grid per standard deviation of one look's increment.
 const POINTS: f64 = 16.0;
-/// Beyond this many standard deviations there is nothing.
+/// Beyond this many standard deviations there is nothing to integrate.
 const REACH: f64 = 8.5;
+/// Beyond this many the normal tail is no number.
+const FARTHEST: f64 = 37.0;
 
 /// Bounds on the z-score at `looks` equally spaced looks: reject at the first look `k` with `z_k >= bound_k`
 /// (or `|z_k| >= bound_k` if not `one_sided`; then each side spends `alpha/2` and the sides are symmetric).
@@ -71,10 +73,10 @@ pub fn group_sequential_bounds(
     for look in 1..=looks {
         let sd = sqrt(f64::from(look));
         let now = spending.spent(per_side, f64::from(look) / f64::from(looks));
-        let bound = bisect(REACH * sd, -REACH * sd, |bound| alive.exceeds(bound) < now - spent);
+        let bound = bisect(FARTHEST * sd, -REACH * sd, |bound| alive.exceeds(bound) < now - spent);
         spent = now;
         let low = if one_sided { -REACH * sd } else { -bound };
-        alive = alive.advance(low, bound);
+        alive = alive.advance(low.max(-REACH * sd), bound.min(REACH * sd));
         bounds.push(bound / sd);
     }
     Ok(bounds)
@@ -159,6 +161,9 @@ mod tests {
         assert_eq!(of(MAX_LOOKS + 1, 0.05), Err(GroupSequentialError::Looks(MAX_LOOKS + 1)));
         assert_eq!(of(3, 0.0), Err(GroupSequentialError::Alpha(0.0)));
         assert!(of(3, f64::NAN).is_err());
+        // The first of ten looks may spend 2.4e-25 of 0.001.
+        let strict = group_sequential_bounds(10, 0.001, Spending::ObrienFleming, true).unwrap();
+        assert!((strict[0] - 10.338).abs() < 1e-2 && (strict[9] - 3.146_96).abs() < 1e-3, "{strict:?}");
         let tiny = of(60, 1e-12).unwrap();
         assert!(tiny.iter().all(|bound| bound.is_finite() && *bound > 6.0));
     }

@@ -55,7 +55,8 @@ fn ks_hist(input: Input<'_>) -> Computed {
 
 fn mann_whitney(input: Input<'_>) -> Computed {
     let continuity = input.flag_or("continuity", true)?;
-    let law = [("exact", RankLaw::Exact), ("asymptotic", RankLaw::Normal { continuity }), ("auto", RankLaw::Auto)];
+    let (normal, auto) = (RankLaw::Normal { continuity }, RankLaw::Auto { continuity });
+    let law = [("exact", RankLaw::Exact), ("asymptotic", normal), ("auto", auto)];
     let law = input.choice("method", &law)?;
     rank_result(fixed::mann_whitney(&input.nums("x")?, &input.nums("y")?, input.alternative()?, law))
 }
