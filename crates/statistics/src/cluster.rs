@@ -70,6 +70,18 @@ pub fn tempering_of_next_window(phi: f64) -> f64 {
     phi * phi
 }
 
+/// How many answers count as one where units are split, not answers: `sum m^2 / sum m` over the units' numbers of answers `m`,
+/// at least 1. From the totals `N_b` of hash buckets of units, both arms together, so the split itself has no part in it:
+/// `B/(B-1) sum (N_b - N/B)^2 / N`. `None` for fewer than two buckets or without answers.
+///
+/// `N` answers of which an arm got its part by the unit then scatter like `N` divided by this, split one by one.
+pub fn answers_per_unit(buckets: &[f64]) -> Option<f64> {
+    let (count, n) = (buckets.len() as f64, buckets.iter().sum::<f64>());
+    let squares: f64 = buckets.iter().map(|size| (size - n / count) * (size - n / count)).sum();
+    let effect = count / (count - 1.0) * squares / n;
+    (count >= 2.0 && n > 0.0 && effect.is_finite()).then(|| effect.max(1.0))
+}
+
 /// Sums of a metric `y` and of a covariate `x` known before the exposure, for CUPED: per arm and window, they add.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CovariateSums {
@@ -129,6 +141,25 @@ mod tests {
         assert!(single.is_some_and(|effect| (effect - 400.0 / 399.0).abs() < 1e-9), "{single:?}");
         assert!(double.is_some_and(|effect| (effect - 800.0 / 399.0).abs() < 1e-9), "{double:?}");
         assert!((tempering(double, single) - 800.0 / 399.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn answers_per_unit_are_counted_from_buckets_and_nonsense_has_none() {
+        // 20,000 units of 8 answers each, spread by their hash.
+        let mut buckets = [0.0; 256];
+        for unit in 0..20_000_u64 {
+            buckets[(mix(unit) >> 56) as usize] += 8.0;
+        }
+        let effect = answers_per_unit(&buckets);
+        assert!(effect.is_some_and(|effect| (6.0..10.0).contains(&effect)), "{effect:?}");
+        assert_eq!(answers_per_unit(&[3.0; 256]), Some(1.0));
+        for nonsense in [&[][..], &[5.0], &[0.0, 0.0], &[f64::NAN, 1.0], &[f64::INFINITY, 1.0]] {
+            assert_eq!(answers_per_unit(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    fn mix(unit: u64) -> u64 {
+        serin_sketches::hash::hash64(b"unit", &unit.to_le_bytes())
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl Cluster {
         }
     }
 
+    /// Bucket sums of canary and control in the step.
+    pub(crate) fn arms(&self) -> (&Buckets, &Buckets) {
+        (&self.canary.buckets, &self.control.buckets)
+    }
+
     /// The larger design effect of both arms, at least 1; that of warm-up while neither has one.
     pub(crate) fn design_effect(&self, kind: &MetricKind) -> f64 {
         let (canary, control) = (self.canary.design_effect(kind), self.control.design_effect(kind));

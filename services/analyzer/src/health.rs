@@ -12,7 +12,9 @@ use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, HealthIssue, NoDataReason},
 };
+use serin_sketches::Buckets;
 use serin_statistics::{
+    cluster::answers_per_unit,
     counts::{SPLIT_CONCENTRATION, split_ln_e},
     rejects,
 };
@@ -65,16 +67,44 @@ pub(crate) struct Compared<'a> {
 }
 
 /// The split between canary and control within a step.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Split {
     step: i32,
+    /// Of units: `None` once the sums of the step can be held against no share.
     shares: Option<Shares>,
     canary: u64,
     control: u64,
     broken_at: Option<EventTime>,
 }
 
+impl Default for Split {
+    fn default() -> Self {
+        Self { step: -1, shares: None, canary: 0, control: 0, broken_at: None }
+    }
+}
+
 impl Split {
+    /// Takes all that the step's units have brought so far, where a key assigns the arm.
+    fn units(&mut self, step: i32, shares: Shares, (canary, control): (&Buckets, &Buckets), end: EventTime) {
+        if self.step != step {
+            *self = Self { step, shares: Some(shares), ..Self::default() };
+        }
+        let silent = shares.is_silent(canary.n().saturating_sub(self.canary), control.n().saturating_sub(self.control));
+        (self.canary, self.control) = (canary.n(), control.n());
+        if silent || self.shares != Some(shares) {
+            // The sums cannot be parted any more: silence is told as silence, and other shares are another split.
+            self.shares = None;
+            return;
+        }
+        let totals: Vec<f64> = canary.iter().zip(control.iter()).map(|(one, two)| (one.1 + two.1) as f64).collect();
+        let Some(per_unit) = answers_per_unit(&totals) else { return };
+        let worth = [self.canary, self.control].map(|count| (count as f64 / per_unit) as u64);
+        let weights = [f64::from(shares.canary), f64::from(shares.control)];
+        if self.broken_at.is_none() && rejects(split_ln_e(&worth, &weights, SPLIT_CONCENTRATION), ALPHA) {
+            self.broken_at = Some(end);
+        }
+    }
+
     fn add(&mut self, step: i32, shares: Shares, window: &Merged, end: EventTime) {
         if self.step != step || self.shares != Some(shares) {
             *self = Self { step, shares: Some(shares), ..Self::default() };
@@ -159,7 +189,7 @@ impl Health {
     pub(crate) fn compared(&mut self, plan: &Plan, end: EventTime, strata: &[Compared<'_>]) {
         for stratum in strata {
             let Compared { step, shares, window, .. } = *stratum;
-            if split_is_ours(plan) && shares.canary > 0 && shares.control > 0 {
+            if split_is_ours(plan) && !plan.is_sticky() && shares.canary > 0 && shares.control > 0 {
                 self.split.add(step, shares, window, end);
                 self.splits.add(plan, end, stratum);
             }
@@ -184,6 +214,20 @@ impl Health {
         };
         let test = self.late.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
         test.observe(end, &both(strata, late));
+    }
+
+    /// The sums of a step's units after a window of stream 0, where a key assigns the arm.
+    pub(crate) fn units(
+        &mut self,
+        plan: &Plan,
+        step: i32,
+        shares: Shares,
+        sums: (&Buckets, &Buckets),
+        end: EventTime,
+    ) {
+        if split_is_ours(plan) && shares.canary > 0 && shares.control > 0 {
+            self.split.units(step, shares, sums, end);
+        }
     }
 
     /// A window of a label stream: all answers of it, and the strata in which both arms are on.
@@ -355,10 +399,9 @@ fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
     })
 }
 
-/// The split can be tested where Serin draws it for each request; sticky units come with many requests each.
+/// The split can be tested where Serin draws it.
 fn split_is_ours(plan: &Plan) -> bool {
-    let spec = &plan.spec;
-    spec.traffic == TrafficSource::Router && spec.mode == Mode::Act && spec.assignment.sticky.is_none()
+    plan.spec.traffic == TrafficSource::Router && plan.spec.mode == Mode::Act
 }
 
 fn both(strata: &[Compared<'_>], count: impl Fn(&Merged, Arm) -> Counted) -> Vec<(Counted, Counted)> {

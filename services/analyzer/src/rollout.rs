@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, RolloutSpec};
+use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, Control, Phase, Segment, Verdict, WindowClosed},
@@ -341,6 +341,7 @@ impl Rollout {
     }
 
     fn compare(&mut self, stream: Span, end: EventTime, strata: Vec<(Era, Merged)>) -> Result<(), FoldError> {
+        let eras: Vec<Era> = strata.iter().map(|(era, _)| *era).collect();
         let mut sums = Vec::new();
         let mut by_index: Vec<[BTreeMap<usize, Summary>; 2]> = Vec::new();
         for (era, window) in strata {
@@ -357,8 +358,14 @@ impl Rollout {
             sums.push(window.buckets);
         }
         self.temper(stream);
-        for (arms, sums) in by_index.iter().zip(&sums) {
-            self.learn_clusters(stream, arms, sums);
+        if let Some(newest) = eras.last().filter(|_| self.plan.is_sticky()) {
+            // What a window still holds of the step before says nothing of this one's units.
+            for ((arms, sums), _) in by_index.iter().zip(&sums).zip(&eras).filter(|(_, era)| era.step == newest.step) {
+                self.learn_clusters(stream, arms, sums);
+            }
+            if stream.0 == 0 {
+                self.count_units(*newest, end);
+            }
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
             let empty = &self.plan.metrics[self.plan.hypotheses[index].metric].empty;
@@ -408,6 +415,16 @@ impl Rollout {
             };
             let summary = self.plan.overall(metric).and_then(|overall| arms[place].get(&overall));
             self.clusters.get_mut(metric).add(arm, buckets, summary);
+        }
+    }
+
+    /// Where units are assigned: holds what they have brought in the step against the configured split. The metric that counts
+    /// every answer has the sums.
+    fn count_units(&mut self, era: Era, end: EventTime) {
+        let counts_all = |metric: &MetricSpec| metric.kind == MetricKind::Rate && metric.source == MetricSource::Error;
+        let metric = self.plan.spec.metrics.iter().position(counts_all);
+        if let Some(cluster) = metric.and_then(|metric| self.clusters.get(metric)) {
+            self.head.health.units(&self.plan, era.step, era.shares, cluster.arms(), end);
         }
     }
 

@@ -40,6 +40,25 @@ fn a_right_split_is_never_held() {
 }
 
 #[test]
+fn a_wrong_split_of_users_holds_too() {
+    let sticky = SPEC.replacen("\"window\"", r#""assignment": {"sticky": {"header": "x-user"}}, "window""#, 1);
+    let hold = |leak: f64, seed: u64| {
+        let mut world = World::with_spec(seed, &sticky);
+        world.users = Some(3000);
+        world.bake();
+        world.leak = leak;
+        world.until(Decision::Hold, 40).map(|_| world)
+    };
+    for seed in 0..5 {
+        assert!(hold(0.0, 200 + seed).is_none());
+    }
+    let world = hold(0.6, 1).unwrap();
+    let issue = &world.last().health[0];
+    assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::SampleRatio, "hold"));
+    assert!(issue.sentence.contains("not the configured 9.09 %"), "{}", issue.sentence);
+}
+
+#[test]
 fn a_silent_canary_holds_until_it_answers_again() {
     let mut world = World::new(2);
     world.bake();

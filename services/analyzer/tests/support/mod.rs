@@ -17,7 +17,7 @@ use serin_schemas::{
         WindowClosed,
     },
 };
-use serin_sketches::{LinHist, LogHist, Rate, Summary};
+use serin_sketches::{Buckets, LinHist, LogHist, Rate, Summary, hash::hash64};
 use serin_stream::{
     fold::FoldFactory,
     record::{Outgoing, Record},
@@ -108,6 +108,8 @@ struct Part {
     cells: BTreeMap<CellKey, Summary>,
     arms: BTreeMap<Arm, ArmCounts>,
     population: BTreeMap<(Arm, Segment), i64>,
+    /// Of the errors, by user.
+    buckets: BTreeMap<Arm, Buckets>,
 }
 
 fn counts(arm: Arm) -> ArmCounts {
@@ -119,6 +121,11 @@ impl Part {
         let cell = self.cells.entry(key).or_insert(Summary::Rate(Rate::default()));
         let Summary::Rate(rate) = cell else { panic!("a rate") };
         rate.insert(event).unwrap();
+    }
+
+    fn buckets(&mut self, arm: Arm, unit: u64, value: f64) {
+        let sums = self.buckets.entry(arm).or_default();
+        sums.insert(unit, value, 1).unwrap();
     }
 
     fn log(&mut self, key: CellKey, value: f64) {
@@ -161,6 +168,8 @@ pub(crate) struct World {
     pub(crate) leak: f64,
     /// Late events per arm (canary, control) in each window.
     pub(crate) late: [i64; 2],
+    /// Where a key assigns the arm: how many users there are.
+    pub(crate) users: Option<u64>,
 }
 
 impl World {
@@ -200,6 +209,7 @@ impl World {
             labelled: [0.95, 0.95],
             leak: 0.0,
             late: [0, 0],
+            users: None,
         }
     }
 
@@ -316,6 +326,7 @@ impl World {
             metric: metric.to_owned(),
             summary: summary.encode(),
         };
+        let sums = |(arm, sums): (Arm, Buckets)| cell(((arm, Segment::all(), "error_rate"), Summary::Buckets(sums)));
         let population =
             |((arm, segment), predictions): ((Arm, Segment), i64)| Population { arm, segment, predictions };
         WindowClosed {
@@ -326,7 +337,7 @@ impl World {
             end,
             length: WINDOW,
             maturity,
-            cells: part.cells.into_iter().map(cell).collect(),
+            cells: part.cells.into_iter().map(cell).chain(part.buckets.into_iter().map(sums)).collect(),
             arms: part.arms.into_values().collect(),
             population: part.population.into_iter().map(population).collect(),
         }
@@ -334,7 +345,8 @@ impl World {
 
     fn answer(&mut self, fast: &mut [Part], slow: &mut [Part]) {
         let dice = &mut self.dice;
-        let bucket = (dice.unit() * 1e4) as i32;
+        let user = self.users.map(|users| hash64(b"user", &(dice.bits() % users).to_le_bytes()));
+        let bucket = user.map_or_else(|| (dice.unit() * 1e4) as i32, |user| (user % 10_000) as i32);
         let (canary, control) = (self.control.canary_share, self.control.control_share);
         let arm = match bucket {
             bucket if bucket < canary => Arm::Canary,
@@ -342,7 +354,12 @@ impl World {
             _ => Arm::Stable,
         };
         let version = if arm == Arm::Canary { self.canary } else { self.stable };
-        if arm == Arm::Canary && dice.chance(self.leak) {
+        // What is lost is lost for a user as a whole, where there are users.
+        let lost = |dice: &mut Dice| match user {
+            Some(user) => ((user >> 20) % 1000) as f64 / 1000.0 < self.leak,
+            None => dice.chance(self.leak),
+        };
+        if arm == Arm::Canary && lost(dice) {
             return;
         }
         let origin = match dice.unit() {
@@ -380,6 +397,9 @@ impl World {
             if labelled {
                 slow.rate((arm, segment, "wrong"), wrong);
             }
+        }
+        if let Some(user) = user {
+            fast.buckets(arm, user, f64::from(u8::from(error)));
         }
         fast.log((arm, Segment::all(), "latency_p99"), latency);
         fast.lin((arm, Segment::all(), "score"), score, hash);

@@ -1,0 +1,73 @@
+//! The sample ratio where users are split, not requests: bucket sums instead of a row per user.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use serin_statistics::cluster::answers_per_unit;
+use serin_statistics::counts::{SPLIT_CONCENTRATION, split_ln_e};
+use serin_statistics::rejects;
+
+const ALPHA: f64 = 0.001;
+const WINDOWS: usize = 30;
+
+struct Dice(ChaCha8Rng);
+
+impl Dice {
+    /// In (0, 1).
+    fn unit(&mut self) -> f64 {
+        ((self.0.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
+    }
+}
+
+/// Users who come and stay, each with requests in every window as often as a log-normal law says; whether the split is found
+/// broken at any window, and the same where each request counts as one.
+fn run(seed: u64, users: usize, spread: f64, canary: f64, configured: f64) -> (bool, bool) {
+    let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
+    let users: Vec<(usize, usize, bool, f64)> = (0..users)
+        .map(|_| {
+            let (begins, bucket) = ((dice.unit() * WINDOWS as f64) as usize, (dice.unit() * 256.0) as usize);
+            (begins, bucket, dice.unit() < canary, 0.5 * (spread * dice.normal() - 0.5 * spread * spread).exp())
+        })
+        .collect();
+    let (mut sums, mut arms) = ([0.0; 256], [0_u64; 2]);
+    let (mut by_unit, mut by_request) = (false, false);
+    for window in 0..WINDOWS {
+        for &(begins, bucket, is_canary, each) in users.iter().filter(|user| user.0 <= window) {
+            // As many as the mean says, one more by chance.
+            let requests = each.floor() + f64::from(u8::from(dice.unit() < each.fract()));
+            // One user in two comes in a window at all.
+            if begins == window || dice.unit() < 0.5 {
+                sums[bucket] += requests;
+                arms[usize::from(!is_canary)] += requests as u64;
+            }
+        }
+        let weights = [configured, 1.0 - configured];
+        let per_unit = answers_per_unit(&sums).unwrap_or(1.0);
+        let worth = arms.map(|count| (count as f64 / per_unit) as u64);
+        by_unit |= rejects(split_ln_e(&worth, &weights, SPLIT_CONCENTRATION), ALPHA);
+        by_request |= rejects(split_ln_e(&arms, &weights, SPLIT_CONCENTRATION), ALPHA);
+    }
+    (by_unit, by_request)
+}
+
+#[test]
+fn a_right_split_of_users_is_never_held_however_unequal_they_are() {
+    for (users, spread, share) in [(2000, 1.5, 1.0 / 11.0), (2000, 2.5, 1.0 / 11.0), (2000, 1.5, 0.5), (200, 1.0, 0.01)] {
+        let runs: Vec<(bool, bool)> = (0..200).map(|seed| run(seed, users, spread, share, share)).collect();
+        assert_eq!(runs.iter().filter(|run| run.0).count(), 0, "{users} {spread} {share}");
+        // Counting requests would hold many of them: the test can see it.
+        if spread > 1.0 {
+            assert!(runs.iter().filter(|run| run.1).count() > 20, "{users} {spread} {share}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_split_of_users_is_found() {
+    let found = |canary: f64, configured: f64| (0..20).filter(|&seed| run(seed, 20_000, 0.5, canary, configured).0).count();
+    assert_eq!(found(0.4, 0.5), 20);
+    assert_eq!(found(0.06, 1.0 / 11.0), 20);
+}
