@@ -25,9 +25,13 @@ pub(crate) struct Report {
 /// Checks all cases of a file.
 pub(crate) fn check(text: &str) -> Result<Report, String> {
     let file: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let cases = file["cases"].as_array().ok_or("the file has no list `cases`")?;
+    // What Kayenta's tests assert, and what its judge was seen to return.
+    let lists: Vec<&Vec<Value>> = ["cases", "measured_cases"].iter().filter_map(|key| file[*key].as_array()).collect();
+    if lists.is_empty() {
+        return Err("the file has no list `cases`".to_owned());
+    }
     let mut report = Report::default();
-    for case in cases {
+    for case in lists.into_iter().flatten() {
         let (name, kind) = (case["name"].as_str().unwrap_or("?"), case["kind"].as_str().unwrap_or("?"));
         if SKIPPED.contains(&kind) {
             report.skipped += 1;
