@@ -37,7 +37,8 @@ fn tell(text: &str) -> Result<String, String> {
     let mut told = String::new();
     for case in &cases {
         if let Some(name) = case["name"].as_str() {
-            told += &format!("{name}\n");
+            told += name;
+            told += "\n";
         }
         told += &lines(&judge(case)?);
     }
@@ -56,7 +57,8 @@ struct Own {
 
 fn judge(case: &Value) -> Result<Report, String> {
     let metrics = case["metrics"].as_array().ok_or("`metrics` must be a list")?;
-    let own: Vec<Own> = metrics.iter().enumerate().map(|(index, metric)| own(index, metric)).collect::<Result<_, _>>()?;
+    let own: Vec<Own> =
+        metrics.iter().enumerate().map(|(index, metric)| own(index, metric)).collect::<Result<_, _>>()?;
     let inputs: Vec<Metric<'_>> = own
         .iter()
         .map(|own| Metric {

@@ -18,11 +18,7 @@ pub fn mixture_scale(v_opt: f64, alpha_opt: f64, one_sided: bool) -> f64 {
 /// `ln E` of the normal mixture for a sum `s` with variance `v`. One-sided, `E` grows with positive `s` only.
 pub fn normal_mixture_ln_e(s: f64, v: f64, r: f64, one_sided: bool) -> f64 {
     let spread = 0.5 * ln(r / (v + r));
-    if one_sided {
-        spread + ln(2.0) + ln_scaled_normal_cdf(s / sqrt(v + r))
-    } else {
-        spread + s * s / (2.0 * (v + r))
-    }
+    if one_sided { spread + ln(2.0) + ln_scaled_normal_cdf(s / sqrt(v + r)) } else { spread + s * s / (2.0 * (v + r)) }
 }
 
 /// The boundary for the sum: `ln E >= ln(1/alpha)` beyond it.

@@ -55,7 +55,8 @@ fn run(seed: u64, users: usize, spread: f64, canary: f64, configured: f64) -> (b
 
 #[test]
 fn a_right_split_of_users_is_never_held_however_unequal_they_are() {
-    for (users, spread, share) in [(2000, 1.5, 1.0 / 11.0), (2000, 2.5, 1.0 / 11.0), (2000, 1.5, 0.5), (200, 1.0, 0.01)] {
+    for (users, spread, share) in [(2000, 1.5, 1.0 / 11.0), (2000, 2.5, 1.0 / 11.0), (2000, 1.5, 0.5), (200, 1.0, 0.01)]
+    {
         let runs: Vec<(bool, bool)> = (0..200).map(|seed| run(seed, users, spread, share, share)).collect();
         assert_eq!(runs.iter().filter(|run| run.0).count(), 0, "{users} {spread} {share}");
         // Counting requests would hold many of them: the test can see it.
@@ -67,7 +68,8 @@ fn a_right_split_of_users_is_never_held_however_unequal_they_are() {
 
 #[test]
 fn a_wrong_split_of_users_is_found() {
-    let found = |canary: f64, configured: f64| (0..20).filter(|&seed| run(seed, 20_000, 0.5, canary, configured).0).count();
+    let found =
+        |canary: f64, configured: f64| (0..20).filter(|&seed| run(seed, 20_000, 0.5, canary, configured).0).count();
     assert_eq!(found(0.4, 0.5), 20);
     assert_eq!(found(0.06, 1.0 / 11.0), 20);
 }

@@ -217,14 +217,7 @@ impl Health {
     }
 
     /// The sums of a step's units after a window of stream 0, where a key assigns the arm.
-    pub(crate) fn units(
-        &mut self,
-        plan: &Plan,
-        step: i32,
-        shares: Shares,
-        sums: (&Buckets, &Buckets),
-        end: EventTime,
-    ) {
+    pub(crate) fn units(&mut self, plan: &Plan, step: i32, shares: Shares, sums: (&Buckets, &Buckets), end: EventTime) {
         if split_is_ours(plan) && shares.canary > 0 && shares.control > 0 {
             self.split.units(step, shares, sums, end);
         }

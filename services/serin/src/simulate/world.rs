@@ -132,7 +132,12 @@ impl World {
     }
 
     /// How `n` answers fall on the values of each dimension; those that `is_judged` does not know count as `other`.
-    pub(crate) fn population(&self, n: u64, is_judged: impl Fn(&Segment) -> bool, dice: &mut Dice) -> Vec<(Segment, u64)> {
+    pub(crate) fn population(
+        &self,
+        n: u64,
+        is_judged: impl Fn(&Segment) -> bool,
+        dice: &mut Dice,
+    ) -> Vec<(Segment, u64)> {
         let mut counts: BTreeMap<Segment, u64> = BTreeMap::new();
         for (name, dimension) in &self.dimensions {
             let drawn = dice.split(n, dimension.shares.iter().copied());
