@@ -62,6 +62,11 @@ gates: deps ## simulate whole rollouts and check every promise of docs/statistic
 bench: test-deps ## the pipeline end to end, and Kafka Streams on the same work; BENCH_SHORT=1 for a quick look
 	tests/bench/run.sh
 
+.PHONY: bench-router
+bench-router: test-deps ## the router beside HAProxy, nginx and Envoy, all on one processor; BENCH_SHORT=1 for a quick look
+	@scripts/install-build-deps.sh --bench
+	tests/bench-router/run.sh
+
 .PHONY: bench-statistics
 bench-statistics: deps ## what sketches, tests and the analyzer cost, against their targets
 	scripts/bench-statistics.sh

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing to build and test Serin: a C++ compiler, cmake, libclang and OpenSSL's headers for the native
 # libraries (RocksDB, librdkafka); with --test also Python's venv, for the foreign clients and model servers of the
-# tests, nginx, a plain server behind the router, and docker-compose, to check the compose file.
+# tests, nginx, a plain server behind the router, and docker-compose, to check the compose file; with --bench the
+# proxies that the router is measured beside.
 # (Java and Maven for the tests' Kafka: tests/kafka/install.sh.)
 # As root or with sudo it installs; otherwise it prints the exact command and fails.
 set -euo pipefail
@@ -26,6 +27,11 @@ need zlib1g-dev 'pkg-config --exists zlib'
 if [ "${1:-}" = --test ]; then
     need docker-compose 'command -v docker-compose'
     need python3-yaml '/usr/bin/python3 -c "import yaml"'
+    need nginx-light 'command -v nginx || test -x /usr/sbin/nginx'
+    need python3-venv 'python3 -m venv --help && python3 -c "import ensurepip"'
+fi
+if [ "${1:-}" = --bench ]; then
+    need haproxy 'command -v haproxy || test -x /usr/sbin/haproxy'
     need nginx-light 'command -v nginx || test -x /usr/sbin/nginx'
     need python3-venv 'python3 -m venv --help && python3 -c "import ensurepip"'
 fi

@@ -186,8 +186,8 @@ pub(crate) fn upstream_failed(
 
 /// Says who answered.
 pub(crate) fn mark(headers: &mut HeaderMap, route: &Route, id: &RequestId) {
-    if let Ok(version) = HeaderValue::from_str(route.version.as_str()) {
-        headers.insert(VERSION, version);
+    if let Some(version) = &route.header {
+        headers.insert(VERSION, version.clone());
     }
     headers.insert(ARM, HeaderValue::from_static(route.arm.as_str()));
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {

@@ -1,9 +1,9 @@
 //! One call: from a request to the answer of a version.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
 use hyper::body::Incoming;
 use serde_json::Value;
 use serin_schemas::{
@@ -14,13 +14,13 @@ use serin_schemas::{
 use crate::{
     answer::{self, Refusal},
     body::{AnswerBody, Arriving, Listening, RequestBody, Taken, Taking},
-    config::span,
+    config::{Config, span},
     exchange::Cutter,
     guard::{Called, Guard, is_last_resort},
     mirror::{self, Pair},
     protocol::{Target, Wire, asks_first, decode::Encoding, grpc, openai},
     request::Seen,
-    serve::Peer,
+    serve::{Peer, Worker},
     split::{self, Choice, Wanted},
     state::Shared,
     table::{Route, Shadow, Table},
@@ -49,80 +49,89 @@ const MODEL_WITHIN: usize = 16 << 10;
 
 /// A request that is on its way to a model.
 pub(crate) struct Call<'a> {
+    pub(crate) worker: &'a Arc<Worker>,
     pub(crate) shared: &'a Arc<Shared>,
+    /// The configuration as it was when the call began.
+    pub(crate) config: Arc<Config>,
     pub(crate) table: Arc<Table>,
+    pub(crate) peer: &'a Peer,
     pub(crate) method: Method,
+    pub(crate) uri: &'a Uri,
     pub(crate) target: Target<'a>,
-    pub(crate) query: Option<&'a str>,
+    /// The caller's; from [`prepare`](Self::prepare) on as an upstream gets them, and gone with the last attempt.
     pub(crate) headers: HeaderMap,
-    /// Whether it came over TLS.
-    pub(crate) secure: bool,
     /// What the first message of a gRPC request says about its model.
     pub(crate) named: Option<grpc::Named>,
     pub(crate) pin: Option<String>,
     pub(crate) id: RequestId,
+    /// The caller's own id of the request, or the prediction id.
+    pub(crate) request_id: Option<HeaderValue>,
 }
 
 /// Answers a request that is not for the router itself.
 pub(crate) async fn call(
-    shared: &Arc<Shared>,
-    peer: Peer,
+    worker: &Arc<Worker>,
+    peer: &Peer,
     parts: Parts,
     body: Incoming,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let paths = shared.paths.load_full();
-    let target = Target::parse(parts.uri.path(), &parts.headers, &paths);
-    let text = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let Parts { method, uri, mut headers, .. } = parts;
+    let shared = &worker.shared;
+    let (config, paths) = (shared.config(), shared.paths.load_full());
+    let target = Target::parse(uri.path(), &headers, &paths);
     let mut body = Arriving::new(body);
-    let (body_model, named) = in_body(shared, &target, &mut body).await?;
+    let (body_model, named) = in_body(&config, &target, &mut body).await?;
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let model = match target.wire {
         Wire::V1 | Wire::V2 => target.model,
         Wire::OpenAi | Wire::Grpc | Wire::Plain => text(&MODEL).or(body_model.as_deref()).or(target.model),
     };
     let model = model.ok_or(Refusal::NoModel(target.wire))?;
     let table = shared.table(model).ok_or_else(|| Refusal::UnknownModel(model.to_owned()))?;
-    let infers = parts.method == Method::POST && target.infers;
+    let infers = method == Method::POST && target.infers;
     let in_message = named.as_ref().and_then(|named| named.version.as_deref());
     let pin = target.version.or_else(|| text(&VERSION)).or(in_message).map(str::to_owned);
-    let id = prediction_id(&parts.headers)?;
-    let stated = stated_time(shared, &parts.headers)?;
-    let mut headers = parts.headers.clone();
-    if let Some(authority) = parts.uri.authority()
+    let id = prediction_id(shared, &headers)?;
+    let stated = stated_time(shared, &headers)?;
+    if let Some(authority) = uri.authority()
         && let Ok(host) = authority.as_str().parse()
     {
         // HTTP/2 has no such header.
         headers.entry(http::header::HOST).or_insert(host);
     }
     let mut call = Call {
+        worker,
         shared,
+        config,
         table,
-        method: parts.method.clone(),
+        peer,
+        method,
+        uri: &uri,
         target,
-        query: parts.uri.query(),
         headers,
-        secure: peer.secure,
         named,
         pin,
         id,
+        request_id: None,
     };
     if infers {
         let arrived = stated.or_else(|| shared.clock.now()).ok_or(Refusal::NoClock)?;
-        call.infer(peer.address, body, arrived, stated).await
+        call.infer(body, arrived, stated).await
     } else {
-        call.pass(peer.address, body).await
+        Box::pin(call.pass(body)).await
     }
 }
 
 /// What the beginning of a body says about its model, if that is where its protocol has it.
 async fn in_body(
-    shared: &Shared,
+    config: &Config,
     target: &Target<'_>,
     body: &mut Arriving,
 ) -> Result<(Option<String>, Option<grpc::Named>), Refusal> {
     if !target.model_in_body {
         return Ok((None, None));
     }
-    let (most, patience) = (shared.config().limits.keep_body.max(MODEL_WITHIN), span(shared.config().timeouts.request));
+    let (most, patience) = (config.limits.keep_body.max(MODEL_WITHIN), span(config.timeouts.request));
     if target.wire == Wire::Grpc {
         let named = body.look(most, patience, grpc::named).await?;
         return Ok((named.as_ref().map(|named| named.model.clone()), named));
@@ -131,9 +140,9 @@ async fn in_body(
 }
 
 /// The prediction id: the caller's own if it sends one, else a new one.
-fn prediction_id(headers: &HeaderMap) -> Result<RequestId, Refusal> {
+fn prediction_id(shared: &Shared, headers: &HeaderMap) -> Result<RequestId, Refusal> {
     let Some(value) = headers.get(&PREDICTION_ID) else {
-        return Ok(RequestId(uuid::Uuid::now_v7().to_string()));
+        return Ok(RequestId(shared.events.new_id()));
     };
     let usable = |id: &&str| !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
     value.to_str().ok().filter(usable).map(RequestId::from).ok_or(Refusal::BadId)
@@ -150,7 +159,6 @@ impl Call<'_> {
     /// A prediction: split, called, reported.
     async fn infer(
         &mut self,
-        peer: SocketAddr,
         body: Arriving,
         arrived: EventTime,
         stated: Option<EventTime>,
@@ -165,7 +173,7 @@ impl Call<'_> {
         let json = json.or_else(|| self.read_kept(taken.kept.as_ref()?));
         let seen = Seen { headers: &self.headers, body: json.as_ref() };
         let choice = self.choose(seen)?;
-        let called = Called {
+        let called = Arc::new(Called {
             request_id: self.id.clone(),
             arrived,
             stated,
@@ -174,13 +182,13 @@ impl Call<'_> {
             promised: self.target.promised(),
             request: taken.kept.clone().filter(|_| self.target.may_chat()),
             _slot: slot,
-        };
-        self.prepare(peer);
-        let copy = |shadow: &Shadow, body| self.outgoing(&shadow.route, body);
-        let pairs = mirror::send(self.shared, &self.table, &called, &choice, taken.kept.as_ref(), copy);
+        });
+        self.prepare();
+        let copy = |shadow: &Shadow, body| self.outgoing(&shadow.route, body, self.headers.clone());
+        let pairs = mirror::send(self.worker, &self.table, &called, &choice, taken.kept.as_ref(), copy);
         let spare = taken.kept.clone().filter(|_| split::may_fall_back(&self.table, &choice));
-        let id = self.id.0.clone();
-        let failed = match self.attempt(&called, &choice, taken, Event { id, pairs }, spare.is_some()).await? {
+        let event = Event { suffix: String::new(), pairs };
+        let failed = match self.attempt(&called, &choice, taken, event, spare.is_some()).await? {
             Attempt::Answered(answer) => return Ok(answer),
             Attempt::Failed(cause) => cause,
         };
@@ -188,14 +196,14 @@ impl Call<'_> {
             return Ok(self.failed(&choice.route, failed));
         };
         tracing::debug!(model = %self.table.record.model, version = %choice.route.version, ?failed, "fallback to stable");
-        self.fall_back(&called, kept).await
+        Box::pin(self.fall_back(&called, kept)).await
     }
 
     /// Stable answers in the canary's place.
-    async fn fall_back(&self, called: &Called, kept: Bytes) -> Result<Response<AnswerBody>, Refusal> {
+    async fn fall_back(&mut self, called: &Arc<Called>, kept: Bytes) -> Result<Response<AnswerBody>, Refusal> {
         let choice = Choice { route: Arc::clone(&self.table.stable), assignment: Assignment::Fallback, unit: None };
         let taken = Taken { body: RequestBody::Kept(Some(kept)), kept: None, upload: None };
-        let event = Event { id: format!("{}.fallback", self.id), pairs: Vec::new() };
+        let event = Event { suffix: ".fallback".to_owned(), pairs: Vec::new() };
         match self.attempt(called, &choice, taken, event, false).await? {
             Attempt::Answered(answer) => Ok(answer),
             Attempt::Failed(failed) => Ok(self.failed(&choice.route, failed)),
@@ -203,17 +211,21 @@ impl Call<'_> {
     }
 
     /// Anything else about a model: to stable, or the version asked for; nothing is reported.
-    async fn pass(&mut self, peer: SocketAddr, body: Arriving) -> Result<Response<AnswerBody>, Refusal> {
+    async fn pass(&mut self, body: Arriving) -> Result<Response<AnswerBody>, Refusal> {
         let route = match &self.pin {
             Some(pin) => self.table.find(pin).ok_or_else(|| self.unknown(pin))?.clone(),
             None => self.table.stable.clone(),
         };
         let taken = self.take(body, false).await?;
-        self.prepare(peer);
+        self.prepare();
         let upload = taken.upload.clone();
         let place = route.servers.pick(&self.shared.server_rules(true), self.shared.clock.source());
         let answered = match &place {
-            Ok(place) => self.send(&route, &place.server().base, taken.body, upload.as_deref()).await,
+            Ok(place) => {
+                let headers = mem::take(&mut self.headers);
+                let outgoing = self.outgoing(&route, taken.body, headers);
+                self.send(outgoing, &place.server().base, upload.as_deref()).await
+            }
             Err(cause) => Err(*cause),
         };
         match answered {
@@ -234,7 +246,7 @@ impl Call<'_> {
         if !self.table.reads_request || self.target.wire != Wire::Grpc {
             return Ok(None);
         }
-        let (most, patience) = (self.shared.config().limits.keep_body, span(self.shared.config().timeouts.request));
+        let (most, patience) = (self.config.limits.keep_body, span(self.config.timeouts.request));
         let whole = body.look(most, patience, grpc::whole_message).await?;
         Ok(whole.and_then(|()| Encoding::Grpc.read(body.head())))
     }
@@ -248,8 +260,7 @@ impl Call<'_> {
     }
 
     async fn take(&self, body: Arriving, wanted: bool) -> Result<Taken, Refusal> {
-        let config = self.shared.config();
-        let (limits, timeouts) = (&config.limits, &config.timeouts);
+        let (limits, timeouts) = (&self.config.limits, &self.config.timeouts);
         let streams = self.target.both_stream;
         let taking = Taking {
             limit: if streams { u64::MAX } else { limits.body },
@@ -282,7 +293,7 @@ impl Call<'_> {
     }
 
     fn chance(&self) -> u64 {
-        match self.shared.config().random_seed {
+        match self.config.random_seed {
             Some(seed) => serin_sketches::hash::hash64(&seed.to_be_bytes(), self.id.as_str().as_bytes()),
             None => (self.shared.chance)(),
         }
@@ -298,8 +309,8 @@ impl Call<'_> {
 
     /// Calls one version and reports it.
     async fn attempt(
-        &self,
-        called: &Called,
+        &mut self,
+        called: &Arc<Called>,
         choice: &Choice,
         taken: Taken,
         event: Event,
@@ -309,7 +320,7 @@ impl Call<'_> {
         // Without a bound there is always room.
         let flight = route.flights.enter(usize::MAX).ok_or(Refusal::Overloaded)?;
         let mut cutter = Cutter::of(route, &flight);
-        let mut guard = Guard::new(self.shared, &self.table, called, choice, event.id, flight);
+        let mut guard = Guard::new(self.shared, &self.table, called, choice, event.suffix, flight);
         guard.pair(event.pairs);
         let rules = self.shared.server_rules(is_last_resort(&self.table, route));
         let place = match route.servers.pick(&rules, self.shared.clock.source()) {
@@ -319,12 +330,12 @@ impl Call<'_> {
                 return Ok(Attempt::Failed(Failed::Cause(cause)));
             }
         };
-        let server = place.server().base.clone();
-        guard.at(place);
         if let Some(upload) = &taken.upload {
             guard.follow(Arc::clone(upload));
         }
-        let sent = self.send(route, &server, taken.body, taken.upload.as_deref());
+        let headers = if spare { self.headers.clone() } else { mem::take(&mut self.headers) };
+        let outgoing = self.outgoing(route, taken.body, headers);
+        let sent = self.send(outgoing, &guard.at(place).base, taken.upload.as_deref());
         let response = match cutter.unless(sent).await {
             Ok(response) => response,
             Err(cause) => {
@@ -338,16 +349,16 @@ impl Call<'_> {
         };
         guard.head(response.status(), response.headers());
         if spare && response.status().is_server_error() {
-            guard.complete(None);
+            guard.complete(response.headers(), None);
             return Ok(Attempt::Failed(Failed::Status(response.status())));
         }
         self.receive(response, guard, route, cutter).await
     }
 }
 
-/// The event of a call: its unique id, and the pairs that its answer is a half of.
+/// The event of a call: what makes its id unique behind that of the call, and the pairs that its answer is a half of.
 struct Event {
-    id: String,
+    suffix: String,
     pairs: Vec<Arc<Pair>>,
 }
 

@@ -32,6 +32,10 @@ pub struct Config {
     /// Seed of the random split: with it, the arm of a request is decided by its prediction id, so that a replay is
     /// repeatable. Left out: by chance.
     pub random_seed: Option<u64>,
+    /// Threads that serve calls, each with its connections to the model servers. 0: one for each processor.
+    pub workers: usize,
+    /// Which calls are reported as events.
+    pub report: Report,
     /// What is known of models before, and besides, any routing table.
     pub models: BTreeMap<String, ModelConfig>,
     /// Limits of what is taken and kept.
@@ -60,6 +64,8 @@ impl Default for Config {
             data_dir: PathBuf::from("serin-data/router"),
             clock: ClockKind::Wall,
             random_seed: None,
+            workers: 0,
+            report: Report::All,
             models: BTreeMap::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -80,6 +86,17 @@ pub enum ClockKind {
     Wall,
     /// Whoever replays recorded traffic: `PUT /replay/clock` on the admin port, `x-serin-event-time` on a request.
     Replay,
+}
+
+/// Which calls are reported as events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// Every call of a model.
+    #[default]
+    All,
+    /// Those of models that are in a rollout: of the others nothing is judged.
+    Rollouts,
 }
 
 /// What is known of one model before, and besides, any routing table.
@@ -359,6 +376,7 @@ impl Config {
                 ..self.timeouts.clone()
             },
             ejection: new.ejection,
+            report: new.report,
             status_every: new.status_every,
             ..self.clone()
         };

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serin_schemas::{
     codec::{self, Record},
     envelope::{self, Envelope},
-    ids::{EventTime, ModelName},
+    ids::{EventTime, ModelName, new_uuid_v7},
     records::{Arm, ArmDrops, Capture, Feedback, Heartbeat, Prediction, RouterStatus, Writer as WriterId},
 };
 use serin_stream::{
@@ -156,6 +156,11 @@ impl Events {
         let key = Bytes::copy_from_slice(capture.model.as_str().as_bytes());
         attached.writer.send(self.outgoing("captures", Target::ByKey, key, capture, &about)?)?;
         Ok(())
+    }
+
+    /// A new id, sorted by the machine's time.
+    pub(crate) fn new_id(&self) -> String {
+        new_uuid_v7(self.clock.source().wall().0 / 1000, rand::random())
     }
 
     /// The incarnation of this writer.

@@ -1,12 +1,13 @@
 //! The exchange of one call with one version: what its servers are sent, and how their answer comes back.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header, response::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header, response::Parts, uri::PathAndQuery,
+};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use crate::{
     answer,
@@ -19,7 +20,7 @@ use crate::{
     outputs::says_json,
     protocol::{Wire, decode::Encoding, grpc},
     table::Route,
-    upstream::{self, Base, Cause},
+    upstream::{self, Base, Cause, Delivery, Upstreams},
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -29,7 +30,7 @@ const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-en
 
 impl Call<'_> {
     /// The request's headers as an upstream gets them.
-    pub(crate) fn prepare(&mut self, peer: SocketAddr) {
+    pub(crate) fn prepare(&mut self) {
         let (headers, is_grpc) = (&mut self.headers, self.target.wire == Wire::Grpc);
         upstream::strip_hop_by_hop(headers);
         for name in [MODEL, VERSION, EVENT_TIME] {
@@ -38,23 +39,21 @@ impl Call<'_> {
         if let Some(host) = headers.remove(header::HOST) {
             headers.entry(FORWARDED_HOST).or_insert(host);
         }
-        let scheme = HeaderValue::from_static(if self.secure { "https" } else { "http" });
+        let scheme = HeaderValue::from_static(if self.peer.secure { "https" } else { "http" });
         headers.entry(FORWARDED_PROTO).or_insert(scheme);
         let forwarded = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
-            Some(before) => format!("{before}, {}", peer.ip()),
-            None => peer.ip().to_string(),
+            Some(before) => HeaderValue::from_str(&format!("{before}, {}", self.peer.address.ip())).ok(),
+            None => self.peer.name.clone(),
         };
-        if let Ok(value) = HeaderValue::from_str(&forwarded) {
-            headers.insert(FORWARDED_FOR, value);
-        }
+        headers.extend(forwarded.map(|value| (FORWARDED_FOR, value)));
         if let Ok(value) = HeaderValue::from_str(self.id.as_str()) {
-            headers.entry(REQUEST_ID).or_insert_with(|| value.clone());
+            self.request_id = Some(headers.entry(REQUEST_ID).or_insert_with(|| value.clone()).clone());
             headers.insert(PREDICTION_ID, value);
         }
         if is_grpc {
             upstream::offer_trailers(headers);
         }
-        if self.table.reads_answer() {
+        if self.table.reads_answer {
             // Output rules read what is not compressed only.
             headers.remove(header::ACCEPT_ENCODING);
             headers.remove(GRPC_ACCEPT_ENCODING);
@@ -64,22 +63,19 @@ impl Call<'_> {
     /// Sends the request to a version and waits for the head of its answer.
     pub(crate) async fn send(
         &self,
-        route: &Route,
+        outgoing: Outgoing,
         server: &Base,
-        body: RequestBody,
         upload: Option<&Upload>,
-    ) -> Result<Response<Incoming>, Cause> {
-        let (request, http2) = self.outgoing(route, body).to(server)?;
-        let config = self.shared.config();
-        let timeouts = &config.timeouts;
+    ) -> Result<Response<Delivery>, Cause> {
+        let timeouts = &self.config.timeouts;
         let patience = if self.target.both_stream { span(timeouts.stream) } else { span(timeouts.first_byte) };
-        let response = self.shared.upstreams.request(request, http2);
+        let response = outgoing.send(&self.worker.upstreams, server);
         tokio::pin!(response);
         loop {
             match tokio::time::timeout(patience, &mut response).await {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(_)) if upload.is_some_and(|upload| upload.fault().is_some()) => return Err(Cause::ClientClosed),
-                Ok(Err(error)) => return Err(Cause::of(&error)),
+                Ok(Err(cause)) => return Err(cause),
                 // The caller still sends, within its own limits of time.
                 Err(_) if upload.is_some_and(|upload| upload.ended().is_none()) && !self.target.both_stream => {}
                 Err(_) => return Err(Cause::Timeout),
@@ -88,7 +84,7 @@ impl Call<'_> {
     }
 
     /// The request as servers of a version get it.
-    pub(crate) fn outgoing(&self, route: &Route, body: RequestBody) -> Outgoing {
+    pub(crate) fn outgoing(&self, route: &Route, body: RequestBody, headers: HeaderMap) -> Outgoing {
         let is_grpc = self.target.wire == Wire::Grpc;
         let path_version = route.path_version.as_deref();
         let mut request = Request::new(match &self.named {
@@ -96,41 +92,41 @@ impl Call<'_> {
             None => body,
         });
         *request.method_mut() = self.method.clone();
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = headers;
         if is_grpc {
             // The first message may have another length now, and gRPC needs none.
             request.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        if let Ok(version) = HeaderValue::from_str(route.version.as_str()) {
-            request.headers_mut().insert(VERSION, version);
+        if let Some(version) = &route.header {
+            request.headers_mut().insert(VERSION, version.clone());
         }
         let grpc = route.grpc.clone().filter(|_| is_grpc);
-        Outgoing { request, path: self.target.upstream(path_version, self.query), grpc, is_grpc }
+        Outgoing { request, path: self.target.upstream(path_version, self.uri), grpc, is_grpc }
     }
 
     /// Longest wait for a piece of the answer.
     pub(crate) fn pause(&self) -> Duration {
-        let config = self.shared.config();
-        let timeouts = &config.timeouts;
+        let timeouts = &self.config.timeouts;
         span(if self.target.both_stream { timeouts.stream } else { timeouts.idle })
     }
 
     /// The answer: whole if it is small, else passing through.
     pub(crate) async fn receive(
         &self,
-        response: Response<Incoming>,
+        response: Response<Delivery>,
         mut guard: Guard,
         route: &Route,
         mut cutter: Cutter,
     ) -> Result<Attempt, answer::Refusal> {
         let (head, mut incoming) = response.into_parts();
-        let keep = self.shared.config().limits.keep_body;
+        let keep = self.config.limits.keep_body;
         let pause = self.pause();
         let encoding = Encoding::of(&head.headers).filter(|_| self.reads_answer(&head, &guard));
         // gRPC has its status behind the body.
         let whole = (self.target.wire != Wire::Grpc).then(|| incoming.size_hint().exact()).flatten();
         let Some(size) = whole.filter(|&size| size <= keep as u64) else {
-            let listening = Listening { keep: encoding.map(|_| keep), tap: self.tap(&head, &guard) };
+            let headers = if guard.is_told() { head.headers.clone() } else { HeaderMap::new() };
+            let listening = Listening { keep: encoding.map(|_| keep), tap: self.tap(&head, &guard), headers };
             let body = AnswerBody::passing(incoming, Some(guard), listening, pause, cutter.0);
             return Ok(Attempt::Answered(self.finish(head, route, body)));
         };
@@ -151,14 +147,14 @@ impl Call<'_> {
         }
         let whole = whole.join();
         guard.passed(whole.len());
-        guard.complete(encoding.map(|_| &*whole));
+        guard.complete(&head.headers, encoding.map(|_| &*whole));
         Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
     }
 
     /// Whether anything is read from the answer. The messages of a gRPC stream are not: each is an answer of its own.
     fn reads_answer(&self, head: &Parts, guard: &Guard) -> bool {
-        let wanted = self.table.reads_answer() || self.target.may_chat() || guard.is_paired();
-        !self.target.both_stream && (wanted || says_json(&head.headers))
+        let wanted = guard.is_told() && (self.table.reads_answer || guard.is_paired() || says_json(&head.headers));
+        !self.target.both_stream && (wanted || self.target.may_chat())
     }
 
     /// Listens to the answer if it is a stream of events.
@@ -176,7 +172,7 @@ impl Call<'_> {
         head.extensions.clear();
         let mut response = Response::from_parts(head, body);
         answer::mark(response.headers_mut(), route, &self.id);
-        if let Some(id) = self.headers.get(&REQUEST_ID) {
+        if let Some(id) = &self.request_id {
             response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
         }
         response
@@ -186,7 +182,7 @@ impl Call<'_> {
 /// A request that has no server yet.
 pub(crate) struct Outgoing {
     request: Request<RequestBody>,
-    path: String,
+    path: Option<PathAndQuery>,
     /// Where the version's servers speak gRPC, if it is asked for and not there where they speak HTTP.
     grpc: Option<Base>,
     is_grpc: bool,
@@ -197,11 +193,11 @@ impl Outgoing {
         self.request.headers_mut()
     }
 
-    /// The request for one server, and whether that is spoken to in HTTP/2 without asking first.
-    pub(crate) fn to(mut self, server: &Base) -> Result<(Request<RequestBody>, bool), Cause> {
+    /// Sends it to one server.
+    pub(crate) async fn send(self, upstreams: &Upstreams, server: &Base) -> Result<Response<Delivery>, Cause> {
         let base = self.grpc.as_ref().unwrap_or(server);
-        *self.request.uri_mut() = base.join(&self.path).map_err(|_| Cause::Connect)?;
-        Ok((self.request, self.is_grpc || base.is_h2c()))
+        let path = self.path.ok_or(Cause::Connect)?;
+        upstreams.request(base, path, self.request, self.is_grpc || base.is_h2c()).await
     }
 }
 

@@ -79,8 +79,9 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.ended.notify_waiters();
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.ended.notify_waiters();
+        }
     }
 }
 

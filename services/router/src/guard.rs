@@ -10,21 +10,22 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serin_schemas::{
-    ids::{EventTime, RequestId},
-    records::{Origin, Prediction, Writer},
+    ids::{EventTime, RequestId, RolloutId},
+    records::{Assignment, Origin, Prediction, Writer},
 };
 
 use crate::{
     body::Upload,
+    config::Report,
     events::About,
     examples::Answered,
     flights::Flight,
     llm::Reply,
     mirror::Pair,
-    outputs::{self, Promised},
+    outputs::{self, Outputs, Promised},
     protocol::{decode::Encoding, grpc},
     request::Features,
-    servers::{Place, Standing, is_way},
+    servers::{Place, Server, Standing, is_way},
     split::Choice,
     state::{Shared, Slot},
     status,
@@ -56,17 +57,22 @@ pub(crate) struct Called {
 pub(crate) struct Guard {
     shared: Arc<Shared>,
     table: Arc<Table>,
-    called: Called,
-    /// Taken when it is reported.
-    prediction: Option<Prediction>,
-    /// Unique id of the event: a fallback's differs from that of the failure it covers.
-    event_id: String,
+    route: Arc<Route>,
+    assignment: Assignment,
+    unit: Option<i64>,
+    called: Arc<Called>,
+    /// What tells its event from that of the call itself: a fallback's differs from that of the failure it covers.
+    suffix: String,
+    rollout: Option<RolloutId>,
+    status: Option<i32>,
+    error: Option<String>,
+    /// Whether there is something left to report.
+    open: bool,
+    /// Whether an event is written.
+    told: bool,
     started: Instant,
     upload: Option<Arc<Upload>>,
-    headers: HeaderMap,
     reply: Option<Reply>,
-    /// Whether the answer says that it is JSON.
-    json: bool,
     /// Length of the answer so far.
     bytes: u64,
     place: Option<Place>,
@@ -76,51 +82,44 @@ pub(crate) struct Guard {
     _flight: Flight,
 }
 
+/// What an answer's body is read for.
+#[derive(Debug, Default)]
+struct Found {
+    outputs: Outputs,
+    bytes: Option<u64>,
+}
+
 impl Guard {
     /// A guard for a call that is about to be made.
     pub(crate) fn new(
         shared: &Arc<Shared>,
         table: &Arc<Table>,
-        called: &Called,
+        called: &Arc<Called>,
         choice: &Choice,
-        event_id: String,
+        suffix: String,
         flight: Flight,
     ) -> Self {
-        let prediction = Prediction {
-            request_id: called.request_id.clone(),
-            model: table.record.model.clone(),
-            version: choice.route.version.clone(),
-            arm: choice.route.arm,
+        let rollout = table.record.rollout.clone();
+        Self {
+            route: Arc::clone(&choice.route),
             assignment: choice.assignment,
-            origin: Origin::Router,
-            rollout: table.record.rollout.clone(),
-            generation: table.record.generation,
-            completed_at: EventTime(0),
-            latency_us: None,
+            unit: choice.unit,
+            called: Arc::clone(called),
+            suffix,
             status: None,
             error: None,
-            invalid_output: None,
-            unit: choice.unit,
-            outputs: called.features.numbers.clone(),
-            classes: called.features.classes.clone(),
-            segments: called.segments.clone(),
-            writer: Writer::default(),
-        };
-        Self {
-            shared: Arc::clone(shared),
-            table: Arc::clone(table),
-            called: called.clone(),
-            prediction: Some(prediction),
-            event_id,
+            open: true,
+            told: shared.config().report == Report::All || rollout.is_some(),
+            rollout,
             started: Instant::now(),
             upload: None,
-            headers: HeaderMap::new(),
             reply: None,
-            json: false,
             bytes: 0,
             place: None,
             last_resort: is_last_resort(table, &choice.route),
             pairs: Vec::new(),
+            shared: Arc::clone(shared),
+            table: Arc::clone(table),
             _flight: flight,
         }
     }
@@ -135,16 +134,19 @@ impl Guard {
         !self.pairs.is_empty()
     }
 
+    /// Whether anybody wants to know what the answer says.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told || self.is_paired()
+    }
+
     /// It belongs to no rollout: a version that is only told of.
     pub(crate) fn detach(&mut self) {
-        if let Some(prediction) = &mut self.prediction {
-            prediction.rollout = None;
-        }
+        self.rollout = None;
     }
 
     /// The server that is called.
-    pub(crate) fn at(&mut self, place: Place) {
-        self.place = Some(place);
+    pub(crate) fn at(&mut self, place: Place) -> &Server {
+        self.place.insert(place).server()
     }
 
     /// So many bytes of the answer have come.
@@ -159,11 +161,7 @@ impl Guard {
 
     /// The head of the answer has come.
     pub(crate) fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
-        if let Some(prediction) = &mut self.prediction {
-            prediction.status = Some(i32::from(status.as_u16()));
-        }
-        self.headers = headers.clone();
-        self.json = outputs::says_json(headers);
+        self.status = Some(i32::from(status.as_u16()));
         self.server_did(is_way(status).then(|| format!("status_{}", status.as_u16())));
         // An answer that is nothing but a status has it here, not behind its body.
         if grpc::is(headers)
@@ -175,11 +173,9 @@ impl Guard {
 
     /// gRPC tells how a call ended behind the answer; HTTP's status says nothing.
     pub(crate) fn grpc_status(&mut self, code: u16) {
-        if let Some(prediction) = &mut self.prediction {
-            let status = grpc::http_status(code);
-            prediction.status = Some(i32::from(status));
-            prediction.error = (status >= 500).then(|| format!("grpc_{}", grpc::name(code)));
-        }
+        let status = grpc::http_status(code);
+        self.status = Some(i32::from(status));
+        self.error = (status >= 500).then(|| format!("grpc_{}", grpc::name(code)));
     }
 
     /// What a language model's answer was like.
@@ -198,29 +194,30 @@ impl Guard {
     }
 
     /// The answer is complete. `body` is what was kept of it: all or nothing.
-    pub(crate) fn complete(&mut self, body: Option<&[u8]>) {
-        let Some(mut prediction) = self.prediction.take() else { return };
-        let status = prediction.status.unwrap_or_default();
+    pub(crate) fn complete(&mut self, headers: &HeaderMap, body: Option<&[u8]>) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        let status = self.status.unwrap_or_default();
+        let mut found = Found::default();
         if status >= 500 {
-            prediction.error.get_or_insert_with(|| format!("status_{status}"));
+            self.error.get_or_insert_with(|| format!("status_{status}"));
         } else if (200..300).contains(&status) {
             if self.reply.is_none() && self.called.request.is_some() {
-                let answer = body.and_then(|body| Encoding::of(&self.headers)?.read(body));
+                let answer = body.and_then(|body| Encoding::of(headers)?.read(body));
                 self.reply = answer.as_ref().map(Reply::of_json);
             }
-            let promised = Promised { json: self.json, list: self.called.promised.filter(|_| self.json) };
-            let found = outputs::read(&self.table.outputs, &self.headers, body, promised);
-            prediction.outputs.extend(found.numbers);
-            prediction.classes.extend(found.classes);
-            prediction.invalid_output = found.invalid.map(str::to_owned);
-            prediction.outputs.insert("response.bytes".to_owned(), self.bytes as f64);
-            prediction.outputs.extend(found.missing_share.map(|share| ("response.missing".to_owned(), share)));
+            if self.is_told() {
+                let json = outputs::says_json(headers);
+                let promised = Promised { json, list: self.called.promised.filter(|_| json) };
+                let outputs = outputs::read(&self.table.outputs, headers, body, promised);
+                found = Found { outputs, bytes: Some(self.bytes) };
+            }
             if let Some(Err(broken)) = self.reply.as_ref().map(Reply::check) {
-                prediction.error = Some(broken.as_str().to_owned());
+                self.error = Some(broken.as_str().to_owned());
             }
         }
-        self.name_server(&mut prediction);
-        self.report(prediction, body);
+        self.report(found, body);
     }
 
     /// Where the answer came from, when that says more than its version.
@@ -248,44 +245,82 @@ impl Guard {
 
     /// There is no whole answer.
     pub(crate) fn fail(&mut self, cause: Cause) {
-        let Some(mut prediction) = self.prediction.take() else { return };
-        prediction.error = Some(cause.as_str().to_owned());
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        self.error = Some(cause.as_str().to_owned());
         if cause.is_way() {
             self.server_did(Some(cause.as_str().to_owned()));
         }
-        self.name_server(&mut prediction);
-        self.report(prediction, None);
+        self.report(Found::default(), None);
     }
 
     /// The call was not made after all, through no fault of the version: nothing is reported.
     pub(crate) fn abandon(&mut self) {
-        self.prediction = None;
+        self.open = false;
     }
 
-    fn report(&self, mut prediction: Prediction, body: Option<&[u8]>) {
+    fn report(&self, found: Found, body: Option<&[u8]>) {
         let took = self.elapsed();
-        // What was not called took no time that says anything.
-        prediction.latency_us = self.place.as_ref().map(|_| crate::clock::micros(took));
-        if let Some(reply) = &self.reply {
-            reply.outputs(
-                self.request(),
-                |name, number| {
-                    prediction.outputs.insert(name.to_owned(), number);
-                },
-                |name, class| {
-                    prediction.classes.insert(name.to_owned(), class.to_owned());
-                },
-            );
-            self.shared.metrics.heard(&prediction, reply);
+        self.shared.metrics.answered(&self.route, self.assignment, self.status, took);
+        if let Some(error) = &self.error {
+            self.shared.metrics.failed(&self.route, error);
         }
-        self.shared.metrics.answered(&prediction, took);
+        if let Some(reply) = &self.reply {
+            self.shared.metrics.heard(&self.route, reply);
+        }
+        if !self.is_told() {
+            return;
+        }
+        let prediction = self.prediction(found, took);
         for pair in &self.pairs {
             let body = body.map(<[u8]>::to_vec);
             pair.put(Answered { prediction: prediction.clone(), body, bytes: self.bytes });
         }
-        let about =
-            About { id: &self.event_id, subject: self.table.record.model.as_str(), arrived: self.called.arrived };
-        self.shared.events.prediction(prediction, self.called.stated, &about);
+        if self.told {
+            let id = format!("{}{}", self.called.request_id, self.suffix);
+            let about = About { id: &id, subject: self.table.record.model.as_str(), arrived: self.called.arrived };
+            self.shared.events.prediction(prediction, self.called.stated, &about);
+        }
+    }
+
+    /// The event, but for when it is complete and who writes it.
+    fn prediction(&self, found: Found, took: Duration) -> Prediction {
+        let mut prediction = Prediction {
+            request_id: self.called.request_id.clone(),
+            model: self.table.record.model.clone(),
+            version: self.route.version.clone(),
+            arm: self.route.arm,
+            assignment: self.assignment,
+            origin: Origin::Router,
+            rollout: self.rollout.clone(),
+            generation: self.table.record.generation,
+            completed_at: EventTime(0),
+            // What was not called took no time that says anything.
+            latency_us: self.place.as_ref().map(|_| crate::clock::micros(took)),
+            status: self.status,
+            error: self.error.clone(),
+            invalid_output: found.outputs.invalid.map(str::to_owned),
+            unit: self.unit,
+            outputs: self.called.features.numbers.clone(),
+            classes: self.called.features.classes.clone(),
+            segments: self.called.segments.clone(),
+            writer: Writer::default(),
+        };
+        let (numbers, classes) = (&mut prediction.outputs, &mut prediction.classes);
+        numbers.extend(found.outputs.numbers);
+        classes.extend(found.outputs.classes);
+        numbers.extend(found.bytes.map(|bytes| ("response.bytes".to_owned(), bytes as f64)));
+        numbers.extend(found.outputs.missing_share.map(|share| ("response.missing".to_owned(), share)));
+        if let Some(reply) = &self.reply {
+            reply.outputs(
+                self.request(),
+                |name, number| numbers.extend([(name.to_owned(), number)]),
+                |name, class| classes.extend([(name.to_owned(), class.to_owned())]),
+            );
+        }
+        self.name_server(&mut prediction);
+        prediction
     }
 }
 
@@ -303,10 +338,7 @@ pub(crate) fn is_last_resort(table: &Table, route: &Route) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use serin_schemas::{
-        ids::Generation,
-        records::{Arm, Assignment},
-    };
+    use serin_schemas::{ids::Generation, records::Arm};
 
     /// An answer that says nothing yet.
     pub(crate) fn prediction() -> Prediction {

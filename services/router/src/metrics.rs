@@ -6,9 +6,9 @@ use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge, Histogram, UpDownCounter},
 };
-use serin_schemas::records::{Arm, Prediction};
+use serin_schemas::records::{Arm, Assignment};
 
-use crate::llm::Reply;
+use crate::{llm::Reply, table::Route};
 
 /// Answers of versions: labels `model`, `version`, `arm`, `code_class` (`2xx` ..., or `none`).
 pub const REQUESTS: &str = "serin_router_requests_total";
@@ -122,40 +122,35 @@ impl Metrics {
     }
 
     /// An answer, or none, of a version.
-    pub(crate) fn answered(&self, prediction: &Prediction, took: Duration) {
-        let model = KeyValue::new("model", prediction.model.0.clone());
-        let version = KeyValue::new("version", prediction.version.0.clone());
-        let arm = KeyValue::new("arm", prediction.arm.as_str());
-        if let Some(cause) = &prediction.error {
-            let cause = KeyValue::new("cause", cause.clone());
-            self.failures.add(1, &[model.clone(), version.clone(), cause]);
-        }
-        if !prediction.assignment.is_compared() {
-            let assignment = KeyValue::new("assignment", assignment_name(prediction));
+    pub(crate) fn answered(&self, route: &Route, assignment: Assignment, status: Option<i32>, took: Duration) {
+        let [model, version, arm] = &route.labels;
+        // So that the first drop shows as an increase from 0.
+        route.announced.call_once(|| self.dropped.add(0, &[model.clone(), arm.clone()]));
+        if !assignment.is_compared() {
+            let assignment = KeyValue::new("assignment", assignment_name(assignment));
             self.uncompared.add(1, &[model.clone(), assignment]);
         }
-        self.duration.record(took.as_secs_f64(), &[model.clone(), version.clone(), arm.clone()]);
-        // So that the first drop shows as an increase from 0.
-        self.dropped.add(0, &[model.clone(), arm.clone()]);
-        let class = KeyValue::new("code_class", code_class(prediction.status));
-        self.requests.add(1, &[model, version, arm, class]);
+        self.duration.record(took.as_secs_f64(), &route.labels);
+        let class = KeyValue::new("code_class", code_class(status));
+        self.requests.add(1, &[model.clone(), version.clone(), arm.clone(), class]);
+    }
+
+    /// A call had no good answer.
+    pub(crate) fn failed(&self, route: &Route, cause: &str) {
+        let [model, version, _] = &route.labels;
+        self.failures.add(1, &[model.clone(), version.clone(), KeyValue::new("cause", cause.to_owned())]);
     }
 
     /// An answer of a language model.
-    pub(crate) fn heard(&self, prediction: &Prediction, reply: &Reply) {
-        let labels = [
-            KeyValue::new("model", prediction.model.0.clone()),
-            KeyValue::new("version", prediction.version.0.clone()),
-            KeyValue::new("arm", prediction.arm.as_str()),
-        ];
+    pub(crate) fn heard(&self, route: &Route, reply: &Reply) {
         if let Some(first) = reply.time_to_first_chunk() {
-            self.first_chunk.record(first.as_secs_f64(), &labels);
+            self.first_chunk.record(first.as_secs_f64(), &route.labels);
         }
         if let Some(gap) = reply.time_per_chunk() {
-            self.per_chunk.record(gap.as_secs_f64(), &labels);
+            self.per_chunk.record(gap.as_secs_f64(), &route.labels);
         }
         if let Some(tokens) = reply.output_tokens() {
-            self.output_tokens.record(tokens as f64, &labels);
+            self.output_tokens.record(tokens as f64, &route.labels);
         }
     }
 
@@ -220,9 +215,9 @@ fn model_label(model: &str) -> KeyValue {
     KeyValue::new("model", model.to_owned())
 }
 
-fn assignment_name(prediction: &Prediction) -> &'static str {
-    use serin_schemas::records::Assignment as A;
-    match prediction.assignment {
+fn assignment_name(assignment: Assignment) -> &'static str {
+    use Assignment as A;
+    match assignment {
         A::Random => "random",
         A::Sticky => "sticky",
         A::Pinned => "pinned",

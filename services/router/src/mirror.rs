@@ -3,10 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serin_schemas::{
     ids::RequestId,
     records::{Arm, Capture},
@@ -20,10 +19,11 @@ use crate::{
     flights::Flight,
     guard::{Called, Guard},
     protocol::{decode::Encoding, grpc},
+    serve::Worker,
     split::Choice,
     state::Shared,
     table::{Shadow, Table},
-    upstream::Cause,
+    upstream::{Cause, Delivery},
 };
 
 /// Tells a server that its answer is for nobody.
@@ -111,13 +111,14 @@ impl Pair {
 
 /// Sends copies of a call to the shadows that take one. Returns the pairs that the live answer is a half of.
 pub(crate) fn send(
-    shared: &Arc<Shared>,
+    worker: &Arc<Worker>,
     table: &Arc<Table>,
     called: &Called,
     live: &Choice,
     kept: Option<&Bytes>,
     request: impl Fn(&Shadow, RequestBody) -> Outgoing,
 ) -> Vec<Arc<Pair>> {
+    let shared = &worker.shared;
     let mut pairs = Vec::new();
     // Who answers a pinned or targeted call is nobody's lot, and a comparison with it says nothing.
     if table.shadows.is_empty() || !live.assignment.is_compared() {
@@ -144,18 +145,23 @@ pub(crate) fn send(
         pairs.extend(pair.clone());
         let outgoing = request(shadow, RequestBody::Kept(Some(kept.clone())));
         let called = Called { _slot: Arc::new(shared.arrive(called.arrived).copy()), ..called.clone() };
-        let choice = Choice { route: Arc::clone(&shadow.route), ..live.clone() };
-        let copy = Copied { shared: Arc::clone(shared), table: Arc::clone(table), called, choice, index };
-        tokio::spawn(copy.run(outgoing, flight, pair));
+        let copy = Copied {
+            worker: Arc::clone(worker),
+            table: Arc::clone(table),
+            called: Arc::new(called),
+            choice: Choice { route: Arc::clone(&shadow.route), ..live.clone() },
+            index,
+        };
+        worker.beside(copy.run(outgoing, flight, pair));
     }
     pairs
 }
 
 /// One copy on its way.
 struct Copied {
-    shared: Arc<Shared>,
+    worker: Arc<Worker>,
     table: Arc<Table>,
-    called: Called,
+    called: Arc<Called>,
     choice: Choice,
     /// Place of its shadow in the table.
     index: usize,
@@ -165,9 +171,9 @@ impl Copied {
     async fn run(self, mut outgoing: Outgoing, flight: Flight, pair: Option<Arc<Pair>>) {
         let shadow = &self.table.shadows[self.index];
         outgoing.headers_mut().insert(MIRROR, HeaderValue::from_static("1"));
-        let event_id = format!("{}.shadow.{}", self.called.request_id, shadow.route.version);
+        let suffix = format!(".shadow.{}", shadow.route.version);
         let cut = flight.cut();
-        let mut guard = Guard::new(&self.shared, &self.table, &self.called, &self.choice, event_id, flight);
+        let mut guard = Guard::new(&self.worker.shared, &self.table, &self.called, &self.choice, suffix, flight);
         guard.pair(pair.into_iter().collect());
         if !shadow.on_trial {
             guard.detach();
@@ -177,25 +183,28 @@ impl Copied {
             () = cut => Err(Cause::Cut),
         };
         match ended {
-            Ok(body) => guard.complete(body.as_deref()),
+            Ok((headers, body)) => guard.complete(&headers, body.as_deref()),
             Err(cause) => guard.fail(cause),
         }
     }
 
     /// Sends the copy and reads the answer to its end.
-    async fn exchange(&self, outgoing: Outgoing, guard: &mut Guard) -> Result<Option<Vec<u8>>, Cause> {
-        let rules = self.shared.server_rules(false);
-        let place = self.choice.route.servers.pick(&rules, self.shared.clock.source())?;
-        let (request, http2) = outgoing.to(&place.server().base)?;
-        guard.at(place);
-        let response = self.shared.upstreams.request(request, http2).await.map_err(|error| Cause::of(&error))?;
+    async fn exchange(&self, outgoing: Outgoing, guard: &mut Guard) -> Result<(HeaderMap, Option<Vec<u8>>), Cause> {
+        let shared = &self.worker.shared;
+        let rules = shared.server_rules(false);
+        let place = self.choice.route.servers.pick(&rules, shared.clock.source())?;
+        let response = outgoing.send(&self.worker.upstreams, &guard.at(place).base).await?;
         guard.head(response.status(), response.headers());
-        read(response, guard, self.shared.config().limits.keep_body).await
+        read(response, guard, shared.config().limits.keep_body).await
     }
 }
 
 /// Reads an answer to its end, and keeps it if it is small and readable.
-async fn read(response: Response<Incoming>, guard: &mut Guard, keep: usize) -> Result<Option<Vec<u8>>, Cause> {
+async fn read(
+    response: Response<Delivery>,
+    guard: &mut Guard,
+    keep: usize,
+) -> Result<(HeaderMap, Option<Vec<u8>>), Cause> {
     let (head, mut incoming) = response.into_parts();
     let mut kept = Encoding::of(&head.headers).map(|_| Vec::new());
     while !incoming.is_end_stream() {
@@ -215,5 +224,5 @@ async fn read(response: Response<Incoming>, guard: &mut Guard, keep: usize) -> R
             _ => kept = None,
         }
     }
-    Ok(kept)
+    Ok((head.headers, kept))
 }

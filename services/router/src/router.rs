@@ -26,12 +26,12 @@ use crate::{
     events::Events,
     metrics::Metrics,
     serve::{
-        self, Door,
+        self, Door, Workers,
         tls::{Certificate, CertificateError},
     },
     state::{Chance, Parts, Shared},
     table::{Lease, Table, Tables},
-    upstream::{RootsError, Upstreams},
+    upstream::{self, RootsError},
 };
 
 /// A router could not start.
@@ -65,7 +65,7 @@ pub enum StartError {
         cause: io::Error,
     },
     /// A thread could not be started.
-    #[error("the thread for the routing log could not be started: {0}")]
+    #[error("a thread of the router could not be started: {0}; allow this process more threads, or set `workers`")]
     Thread(io::Error),
 }
 
@@ -127,7 +127,8 @@ impl Router {
         let tls_addr = tls.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = bind("admin_listen", config.admin_listen).await?;
         let incarnation = seams.time.wall().0;
-        let shared = Arc::new(shared(config, seams, incarnation)?);
+        let upstream_tls = upstream::tls(&config)?;
+        let shared = Arc::new(shared(config, seams, incarnation));
         let (data_addr, admin_addr) =
             (address(&data, shared.config().listen), address(&admin, shared.config().admin_listen));
 
@@ -147,7 +148,8 @@ impl Router {
         if let (Some(listener), Some(certificate)) = (tls, &certificate) {
             doors.push(Door { listener, tls: Some(Arc::clone(&certificate.current)) });
         }
-        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), doors, stop));
+        let workers = Workers::start(&shared, &upstream_tls).map_err(StartError::Thread)?;
+        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), doors, workers, stop));
         let routes = admin::routes(Arc::clone(&shared));
         let mut background = vec![tokio::spawn(async move {
             if let Err(error) = axum::serve(admin, routes).await {
@@ -185,19 +187,18 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-fn shared(config: Config, seams: Seams, incarnation: i64) -> Result<Shared, StartError> {
+fn shared(config: Config, seams: Seams, incarnation: i64) -> Shared {
     let clock = Arc::new(Clock::new(seams.time, config.clock == ClockKind::Replay));
     let metrics = Arc::new(Metrics::new());
     let parts = Parts {
         tables: first_tables(&config),
         events: Events::new(&config.name, incarnation, Arc::clone(&clock), Arc::clone(&metrics)),
-        upstreams: Upstreams::new(&config)?,
         chance: seams.chance,
         config,
         clock,
         metrics,
     };
-    Ok(parts.build())
+    parts.build()
 }
 
 /// What is known before the log is: the configuration, and over it what is on disk, unconfirmed.

@@ -23,7 +23,6 @@ use crate::{
     servers::Rules,
     switch::Switch,
     table::{Table, Tables},
-    upstream::Upstreams,
 };
 
 /// Source of 64 random bits for each request.
@@ -39,7 +38,6 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) switch: Switch,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) upstreams: Upstreams,
     /// The models of plain paths.
     pub(crate) paths: ArcSwap<Paths>,
     pub(crate) chance: Chance,
@@ -70,20 +68,18 @@ pub(crate) struct Parts {
     pub(crate) tables: Tables,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) upstreams: Upstreams,
     pub(crate) chance: Chance,
 }
 
 impl Parts {
     /// Puts them together, on the runtime of the caller.
     pub(crate) fn build(self) -> Shared {
-        let Self { config, clock, tables, events, metrics, upstreams, chance } = self;
+        let Self { config, clock, tables, events, metrics, chance } = self;
         Shared {
             tables: ArcSwap::from_pointee(tables),
             publishing: Mutex::default(),
             events,
             switch: Switch::open(&config.data_dir),
-            upstreams,
             paths: ArcSwap::from_pointee(Paths::of(&config)),
             chance,
             calls: Arc::new(Semaphore::new(config.limits.in_flight)),

@@ -4,10 +4,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Once},
     time::Duration,
 };
 
+use http::HeaderValue;
+use opentelemetry::KeyValue;
 use serde::de::DeserializeOwned;
 use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, ServerPolicy, StickyKey, TrafficPolicy};
 use serin_schemas::{
@@ -65,6 +67,12 @@ pub(crate) struct Route {
     pub(crate) flights: Arc<Flights>,
     /// How long they may go on when the route is gone.
     pub(crate) drain: Duration,
+    /// The version as answers and requests carry it.
+    pub(crate) header: Option<HeaderValue>,
+    /// Model, version and arm as metrics have them.
+    pub(crate) labels: [KeyValue; 3],
+    /// Whether the metrics know of it.
+    pub(crate) announced: Arc<Once>,
 }
 
 impl Route {
@@ -118,8 +126,10 @@ pub(crate) struct Table {
     pub(crate) policy: TrafficPolicy,
     /// The zone of each server, by its `host:port`.
     pub(crate) zones: BTreeMap<String, String>,
-    /// Whether anything that rules look for is in request bodies.
+    /// Whether anything that rules look for is in request bodies,
     pub(crate) reads_request: bool,
+    /// or in the bodies of answers.
+    pub(crate) reads_answer: bool,
     /// Microseconds from the log to its use.
     pub(crate) apply_us: i64,
 }
@@ -166,7 +176,12 @@ impl Table {
     ) -> Result<Self, TableError> {
         let policy: TrafficPolicy =
             if record.policy.is_empty() { TrafficPolicy::default() } else { json("policy", &record.policy)? };
-        let mut fleet = Fleet { known: Vec::new(), told: policy.servers.clone(), drain: span(policy.drain) };
+        let mut fleet = Fleet {
+            model: record.model.as_str().into(),
+            known: Vec::new(),
+            told: policy.servers.clone(),
+            drain: span(policy.drain),
+        };
         let routes = Routes::of(&record, known, &policy, &mut fleet)?;
         let sticky = record.sticky.as_deref().map(|text| json("sticky", text)).transpose()?;
         let segments: Vec<SegmentSpec> = json("segments", or_empty_list(&record.segments))?;
@@ -174,6 +189,7 @@ impl Table {
         Ok(Self {
             salt: Salt::new(record.salt.as_bytes()),
             reads_request: reads_request(sticky.as_ref(), &segments, &policy),
+            reads_answer: outputs.iter().any(|rule| !matches!(rule.source, OutputSource::Header(_))),
             others: others(known, &mut fleet),
             canary_end: routes.canary_share,
             control_end: routes.canary_share + routes.control_share,
@@ -278,11 +294,6 @@ impl Table {
         names.dedup();
         names
     }
-
-    /// Whether output rules look into answer bodies.
-    pub(crate) fn reads_answer(&self) -> bool {
-        self.outputs.iter().any(|rule| !matches!(rule.source, OutputSource::Header(_)))
-    }
 }
 
 fn or_empty_list(text: &str) -> &str {
@@ -314,6 +325,7 @@ fn others(known: Option<&ModelConfig>, fleet: &mut Fleet) -> Vec<Arc<Route>> {
 
 /// The servers of a table: the same version at the same places has the same.
 struct Fleet {
+    model: Arc<str>,
     known: Vec<Arc<Servers>>,
     /// What the table says of servers; it goes before the configuration.
     told: Vec<ServerPolicy>,
@@ -346,8 +358,14 @@ impl Fleet {
             .or(configured.and_then(VersionServers::path_version))
             .map(str::to_owned)
             .or(named);
-        let flights = Arc::default();
-        Ok(Arc::new(Route { version, arm, servers, grpc, path_version, flights, drain: self.drain }))
+        let header = HeaderValue::from_str(version.as_str()).ok();
+        let labels = [
+            KeyValue::new("model", Arc::clone(&self.model)),
+            KeyValue::new("version", Arc::<str>::from(version.as_str())),
+            KeyValue::new("arm", arm.as_str()),
+        ];
+        let (flights, announced, drain) = (Arc::default(), Arc::new(Once::new()), self.drain);
+        Ok(Arc::new(Route { version, arm, servers, grpc, path_version, flights, drain, header, labels, announced }))
     }
 }
 

@@ -10,10 +10,14 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::Pause;
-use crate::{guard::Guard, llm::Tap, protocol::grpc, upstream::Cause};
+use crate::{
+    guard::Guard,
+    llm::Tap,
+    protocol::grpc,
+    upstream::{Cause, Delivery},
+};
 
 /// Resolves when a call is to be cut.
 pub(crate) type Cut = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -35,12 +39,15 @@ pub(crate) struct Listening {
     pub(crate) keep: Option<usize>,
     /// The chunks of a language model.
     pub(crate) tap: Option<Tap>,
+    /// Its headers, if anybody wants to know what it says.
+    pub(crate) headers: HeaderMap,
 }
 
 /// An answer that passes through; its guard reports how it ended.
 pub(crate) struct Passing {
-    inner: Incoming,
+    inner: Delivery,
     guard: Option<Guard>,
+    headers: HeaderMap,
     /// What has passed, while it is wanted and small enough.
     kept: Option<BytesMut>,
     keep: usize,
@@ -55,9 +62,14 @@ impl AnswerBody {
         Self::Whole(Some(bytes.into()))
     }
 
+    /// Whether the last of it may be long in coming.
+    pub(crate) fn may_last(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
+
     /// An upstream's body that passes through; `pause` is the longest wait for a piece, and it ends when `cut` resolves.
     pub(crate) fn passing(
-        inner: Incoming,
+        inner: Delivery,
         guard: Option<Guard>,
         listening: Listening,
         pause: Duration,
@@ -66,6 +78,7 @@ impl AnswerBody {
         let mut passing = Passing {
             inner,
             guard,
+            headers: listening.headers,
             kept: listening.keep.map(|_| BytesMut::new()),
             keep: listening.keep.unwrap_or_default(),
             tap: listening.tap,
@@ -87,7 +100,7 @@ impl Passing {
             if let Some(tap) = self.tap.take() {
                 guard.heard(tap.into_reply());
             }
-            guard.complete(self.kept.as_deref());
+            guard.complete(&self.headers, self.kept.as_deref());
         }
     }
 

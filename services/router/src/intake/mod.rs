@@ -164,7 +164,7 @@ pub(crate) async fn seldon_feedback(shared: &Arc<Shared>, body: Incoming) -> Res
 }
 
 fn send_feedback(events: &crate::events::Events, feedback: &Feedback) -> Result<(), SendError> {
-    let id = uuid::Uuid::now_v7().to_string();
+    let id = events.new_id();
     events.feedback(feedback.clone(), &About { id: &id, subject: "", arrived: feedback.observed_at })
 }
 

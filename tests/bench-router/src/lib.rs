@@ -1,0 +1,3 @@
+//! What the router's benchmark and tests of the binary measure alike.
+
+pub mod publish;

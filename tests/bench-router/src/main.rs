@@ -1,0 +1,140 @@
+//! `make bench-router`: what the router costs, in one run with `HAProxy`, nginx and Envoy that do the same 90/10 split to the
+//! same model servers, each in turn on the same processor.
+
+mod http;
+mod load;
+mod peers;
+mod report;
+mod serin;
+mod upstream;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::ensure;
+use clap::Parser;
+use serin_bench_router::publish;
+use serin_stream::{
+    kafka::{KafkaLog, KafkaOptions},
+    log::Log,
+};
+use serin_tests::kafka::{Broker, BrokerOptions, unique_prefix};
+
+use peers::{Peer, Programs, Running, World};
+use report::{Report, Sample};
+use serin::{Cluster, MIRROR, MODELS, OFF, ON, OUTPUTS};
+
+/// Calls a second at which added latency is measured: less than a fifth of what the slowest proxy can.
+const RATE: u32 = 2000;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures the router beside HAProxy, nginx and Envoy; use tests/bench-router/run.sh")]
+struct Cli {
+    /// The binary of Serin.
+    #[arg(long)]
+    serin: PathBuf,
+    /// Envoy's.
+    #[arg(long)]
+    envoy: PathBuf,
+    /// Folder of the proxies' configurations.
+    #[arg(long)]
+    configs: PathBuf,
+    /// A quick look: one round, short.
+    #[arg(long, env = "BENCH_SHORT", num_args = 0..=1, default_missing_value = "true",
+          value_parser = clap::builder::FalseyValueParser::new(), default_value = "false")]
+    short: bool,
+    /// Only these proxies, by their names in the table.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Do not measure how soon a table is in use.
+    #[arg(long)]
+    no_publish: bool,
+    /// Where the figures go.
+    #[arg(long, default_value = "bench-results/router.json")]
+    out: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let programs = Programs { serin: cli.serin, envoy: cli.envoy, configs: cli.configs };
+    let (rounds, span) = if cli.short { (1, Duration::from_secs(2)) } else { (5, Duration::from_secs(4)) };
+    let scratch = tempfile::Builder::new().prefix("serin-bench-router.").tempdir()?;
+    let upstreams = upstream::start()?;
+    let broker = Broker::start(BrokerOptions::default())?;
+    let cluster = |models| Cluster::create(broker.bootstrap(), &unique_prefix("bench"), models, &upstreams);
+    let (few, many) = (cluster(OFF.models)?, cluster(MODELS.models)?);
+
+    let peers = [
+        Peer::Direct,
+        Peer::HaProxy,
+        Peer::Nginx,
+        Peer::Envoy,
+        Peer::Serin(OFF),
+        Peer::Serin(ON),
+        Peer::Serin(MIRROR),
+        Peer::Serin(MODELS),
+        Peer::Serin(OUTPUTS),
+    ];
+    let peers: Vec<Peer> = peers
+        .into_iter()
+        .filter(|peer| cli.only.is_empty() || cli.only.iter().any(|only| only == peer.name()))
+        .collect();
+    let mut report = Report::new(rounds, span, RATE);
+    for round in 1..=rounds {
+        for &peer in &peers {
+            let cluster = if peer == Peer::Serin(MODELS) { &many } else { &few };
+            let world = World { upstreams: &upstreams, brokers: broker.bootstrap(), cluster, scratch: scratch.path() };
+            let sample = measure(peer, &programs, &world, span)?;
+            report.progress(round, peer.name(), &sample)?;
+            report.add(peer.name(), sample);
+        }
+    }
+    if !cli.no_publish {
+        let options = KafkaOptions::new(broker.bootstrap(), &unique_prefix("publish"));
+        let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&options)?);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        report.published(&runtime.block_on(publish::measure(log))?);
+    }
+    report.finish(&cli.out)
+}
+
+/// One turn of one proxy.
+fn measure(peer: Peer, programs: &Programs, world: &World<'_>, span: Duration) -> anyhow::Result<Sample> {
+    let running = Running::start(peer, programs, world)?;
+    let request = peer.request();
+    let events_before = world.cluster.events()?;
+    // Connections are made, pools filled, code paged in.
+    let warm = load::closed(running.address, &request, span / 4)?.took.len();
+    let counts = |world: &World<'_>| world.upstreams.each_ref().map(upstream::Upstream::answered);
+    let (before, cpu) = (counts(world), running.cpu_seconds()?);
+    let closed = load::closed(running.address, &request, span)?;
+    let (after, cpu) = (counts(world), running.cpu_seconds()? - cpu);
+    let paced = load::paced(running.address, &request, RATE, span)?;
+    let address = running.address;
+    drop(running);
+
+    let answered = closed.took.len();
+    let [stable, canary, shadow] = [0, 1, 2].map(|at| (after[at] - before[at]) as f64);
+    if peer != Peer::Direct {
+        let share = canary / (stable + canary);
+        ensure!((0.09..0.11).contains(&share), "{} at {address} gave canary {share:.3} of the calls", peer.name());
+    }
+    let events = world.cluster.events()? - events_before;
+    let reported = match peer {
+        Peer::Serin(variant) if variant.events => {
+            let calls = warm + answered + paced.took.len();
+            ensure!(events as usize >= calls, "{calls} calls, but {events} records on the topic of events");
+            events as f64 / calls as f64
+        }
+        _ => 0.0,
+    };
+    Ok(Sample {
+        rps: answered as f64 / closed.seconds,
+        cpu_us: cpu * 1e6 / answered as f64,
+        p50_us: report::percentile(&closed.took, 0.5),
+        p99_us: report::percentile(&closed.took, 0.99),
+        paced_p50_us: report::percentile(&paced.took, 0.5),
+        paced_p99_us: report::percentile(&paced.took, 0.99),
+        mirrored: shadow / answered as f64,
+        reported,
+    })
+}

@@ -1,0 +1,160 @@
+//! The table and the file of results.
+
+use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use serin_bench_router::publish::{Change, quantile};
+
+/// One turn of one proxy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) rps: f64,
+    pub(crate) cpu_us: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    /// At the steady rate.
+    pub(crate) paced_p50_us: f64,
+    pub(crate) paced_p99_us: f64,
+    /// Copies per call.
+    pub(crate) mirrored: f64,
+    /// Records on the topic of events per call.
+    pub(crate) reported: f64,
+}
+
+/// All turns.
+pub(crate) struct Report {
+    rounds: usize,
+    span: Duration,
+    rate: u32,
+    turns: Vec<(&'static str, Vec<Sample>)>,
+    flat: BTreeMap<String, f64>,
+}
+
+/// Ratios that are promised: name, value, the least or the most it may be.
+type Promise = (&'static str, Option<f64>, f64, bool);
+
+impl Report {
+    pub(crate) fn new(rounds: usize, span: Duration, rate: u32) -> Self {
+        Self { rounds, span, rate, turns: Vec::new(), flat: BTreeMap::new() }
+    }
+
+    #[expect(clippy::unused_self, reason = "all that is printed goes through the report")]
+    pub(crate) fn progress(&self, round: usize, name: &str, sample: &Sample) -> anyhow::Result<()> {
+        print(&format!("round {round}  {name:<20} {:>8.0} calls/s  {:>6.1} us CPU", sample.rps, sample.cpu_us))
+    }
+
+    pub(crate) fn add(&mut self, name: &'static str, sample: Sample) {
+        match self.turns.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, samples)) => samples.push(sample),
+            None => self.turns.push((name, vec![sample])),
+        }
+    }
+
+    /// How soon tables were in use.
+    pub(crate) fn published(&mut self, changes: &[Change]) {
+        for (name, level) in [("p50", 50), ("p99", 99), ("max", 100)] {
+            let ms = quantile(changes, |change| change.to_use, level);
+            self.flat.insert(format!("publish_to_first_request_{name}_ms"), ms);
+        }
+    }
+
+    /// Median of a figure over the rounds.
+    fn median(&self, name: &str, figure: fn(&Sample) -> f64) -> Option<f64> {
+        let samples = &self.turns.iter().find(|(other, _)| *other == name)?.1;
+        Some(percentile(&samples.iter().map(figure).collect::<Vec<_>>(), 0.5))
+    }
+
+    /// Prints the table and writes one flat object.
+    pub(crate) fn finish(mut self, out: &Path) -> anyhow::Result<()> {
+        let (rounds, span, rate) = (self.rounds, self.span.as_secs(), self.rate);
+        print(&format!(
+            "\nmedians of {rounds} rounds of {span} s, the proxy on one processor, 64 connections; then {rate} calls/s for {span} s\n"
+        ))?;
+        let columns = ["calls/s", "CPU us/call", "p50 us", "p99 us", "p50 us paced", "p99 us paced", "added p50 us"];
+        print(&format!("{:<20}{}", "", columns.map(|column| format!("{column:>14}")).concat()))?;
+        let direct = self.median("direct", |sample| sample.paced_p50_us);
+        for name in self.turns.iter().map(|(name, _)| *name).collect::<Vec<_>>() {
+            let get = |figure| self.median(name, figure).unwrap_or(f64::NAN);
+            let paced = get(|sample| sample.paced_p50_us);
+            let figures = [
+                ("rps", get(|sample| sample.rps)),
+                ("cpu_us_per_request", get(|sample| sample.cpu_us)),
+                ("p50_us", get(|sample| sample.p50_us)),
+                ("p99_us", get(|sample| sample.p99_us)),
+                ("paced_p50_us", paced),
+                ("paced_p99_us", get(|sample| sample.paced_p99_us)),
+                ("added_p50_us", direct.map_or(f64::NAN, |direct| paced - direct)),
+            ];
+            let further =
+                [("mirrored", get(|sample| sample.mirrored)), ("events_per_call", get(|sample| sample.reported))];
+            let further = further.into_iter().filter(|(_, value)| *value > 0.0).chain(figures);
+            let further: Vec<_> = further.map(|(key, value)| (format!("{key}_{name}"), value)).collect();
+            let row = figures.map(|(key, value)| format!("{value:>14.*}", usize::from(key == "cpu_us_per_request")));
+            print(&format!("{name:<20}{}", row.concat()))?;
+            self.flat.extend(further);
+        }
+        self.promises()?;
+        if let Some(folder) = out.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        self.flat.retain(|_, value| value.is_finite());
+        for value in self.flat.values_mut() {
+            *value = (*value * 1000.0).round() / 1000.0;
+        }
+        let json = serde_json::to_string_pretty(&self.flat)? + "\n";
+        fs::write(out, json).with_context(|| format!("writing {}", out.display()))?;
+        print(&format!("\nwritten to {}", out.display()))
+    }
+
+    fn promises(&mut self) -> anyhow::Result<()> {
+        let ratio = |key: &str, a: &str, b: &str| {
+            Some(self.flat.get(&format!("{key}_{a}"))? / self.flat.get(&format!("{key}_{b}"))?)
+        };
+        let promises: [Promise; 6] = [
+            ("rps_ratio_nginx_events_off", ratio("rps", "serin_events_off", "nginx"), 0.90, true),
+            ("rps_ratio_nginx_events_on", ratio("rps", "serin_events_on", "nginx"), 0.75, true),
+            ("rps_ratio_nginx_mirror", ratio("rps", "serin_mirror", "nginx"), 0.0, true),
+            ("rps_ratio_nginx_1000_models", ratio("rps", "serin_1000_models", "nginx"), 0.0, true),
+            ("added_p50_ratio_haproxy", ratio("added_p50_us", "serin_events_off", "haproxy"), 1.20, false),
+            ("publish_to_first_request_p99_ms", self.flat.get("publish_to_first_request_p99_ms").copied(), 10.0, false),
+        ];
+        print("")?;
+        for (name, value, limit, at_least) in promises {
+            let Some(value) = value else { continue };
+            self.flat.insert(name.to_owned(), value);
+            let (sign, met) = if at_least { (">=", value >= limit) } else { ("<=", value <= limit) };
+            let verdict = if met { "met" } else { "MISSED" };
+            let against = if limit > 0.0 { format!("{sign} {limit:<6.2} {verdict}") } else { String::new() };
+            print(format!("{name:<34}{value:>8.2}   {against}").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+/// The value that a share (0 to 1) of the sorted values does not exceed.
+pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = ((share * sorted.len() as f64).ceil() as usize).max(1);
+    sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_of_the_sample() {
+        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert!(
+            [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0)].iter().all(|&(share, want)| percentile(&values, share) == want)
+        );
+        assert!(percentile(&[], 0.5).is_nan());
+    }
+}
