@@ -24,6 +24,11 @@ pub(crate) enum Refusal {
     UnknownModel(String),
     #[error("model {model:?} has no version {version:?} here; known: {known}")]
     UnknownVersion { model: String, version: String, known: String },
+    #[error(
+        "who asks for a version here must {}; without one the router chooses",
+        if *.0 { "send the right x-serin-pin-token" } else { "be allowed to (pin.allow of the router's configuration), and nobody is" }
+    )]
+    MayNotPin(bool),
     #[error("x-prediction-id must have 1 to {LONGEST_ID} visible ASCII characters")]
     BadId,
     #[error("x-serin-event-time must be microseconds since 1970, as a whole number")]
@@ -44,6 +49,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoModel(_) | Self::UnknownModel(_) | Self::UnknownVersion { .. } => StatusCode::NOT_FOUND,
+            Self::MayNotPin(_) => StatusCode::FORBIDDEN,
             Self::BadId | Self::BadTime | Self::Broken => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
@@ -57,6 +63,7 @@ impl Refusal {
             Self::NoModel(_) => "no_model",
             Self::UnknownModel(_) => "unknown_model",
             Self::UnknownVersion { .. } => "unknown_version",
+            Self::MayNotPin(_) => "may_not_pin",
             Self::BadId => "bad_id",
             Self::BadTime => "bad_time",
             Self::NoClock => "no_clock",

@@ -1,6 +1,6 @@
 //! One call: from a request to the answer of a version.
 
-use std::{mem, sync::Arc};
+use std::{mem, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
@@ -10,11 +10,12 @@ use serin_schemas::{
     ids::{EventTime, RequestId},
     records::Assignment,
 };
+use subtle::ConstantTimeEq as _;
 
 use crate::{
     answer::{self, Refusal},
     body::{AnswerBody, Arriving, Listening, RequestBody, Taken, Taking},
-    config::{Config, span},
+    config::{Config, MayPin, Pinning, span},
     exchange::Cutter,
     guard::{Called, Guard, is_last_resort},
     mirror::{self, Pair},
@@ -31,6 +32,8 @@ use crate::{
 pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-serin-model");
 /// Asks for a version; tells which one answered.
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-model-version");
+/// Shows that the caller may ask for a version.
+pub(crate) const PIN_TOKEN: HeaderName = HeaderName::from_static("x-serin-pin-token");
 /// Tells which arm answered.
 pub(crate) const ARM: HeaderName = HeaderName::from_static("x-model-arm");
 /// The id that joins feedback.
@@ -80,7 +83,11 @@ pub(crate) async fn call(
     let (config, paths) = (shared.config(), shared.paths.load_full());
     let target = Target::parse(uri.path(), &headers, &paths);
     let mut body = Arriving::new(body);
-    let (body_model, named) = in_body(&config, &target, &mut body).await?;
+    // What few calls need is in boxes: a call is moved about while it is made, and should be small.
+    let (body_model, named) = match target.model_in_body {
+        true => Box::pin(in_body(&config, &target, &mut body)).await?,
+        false => (None, None),
+    };
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let model = match target.wire {
         Wire::V1 | Wire::V2 => target.model,
@@ -91,6 +98,9 @@ pub(crate) async fn call(
     let infers = method == Method::POST && target.infers;
     let in_message = named.as_ref().and_then(|named| named.version.as_deref());
     let pin = target.version.or_else(|| text(&VERSION)).or(in_message).map(str::to_owned);
+    if pin.is_some() {
+        may_pin(&config.pin, &headers)?;
+    }
     let id = prediction_id(shared, &headers)?;
     let stated = stated_time(shared, &headers)?;
     if let Some(authority) = uri.authority()
@@ -128,15 +138,23 @@ async fn in_body(
     target: &Target<'_>,
     body: &mut Arriving,
 ) -> Result<(Option<String>, Option<grpc::Named>), Refusal> {
-    if !target.model_in_body {
-        return Ok((None, None));
-    }
     let (most, patience) = (config.limits.keep_body.max(MODEL_WITHIN), span(config.timeouts.request));
     if target.wire == Wire::Grpc {
         let named = body.look(most, patience, grpc::named).await?;
         return Ok((named.as_ref().map(|named| named.model.clone()), named));
     }
     Ok((body.look(most, patience, openai::model).await?, None))
+}
+
+/// Whether the caller may ask for a version.
+fn may_pin(pinning: &Pinning, headers: &HeaderMap) -> Result<(), Refusal> {
+    let given = headers.get(&PIN_TOKEN).map_or(b"".as_slice(), HeaderValue::as_bytes);
+    match pinning.allow {
+        MayPin::Always => Ok(()),
+        MayPin::Token if pinning.token.as_bytes().ct_eq(given).into() => Ok(()),
+        MayPin::Token => Err(Refusal::MayNotPin(true)),
+        MayPin::Never => Err(Refusal::MayNotPin(false)),
+    }
 }
 
 /// The prediction id: the caller's own if it sends one, else a new one.
@@ -166,7 +184,8 @@ impl Call<'_> {
         let arrival = self.shared.arrive(arrived);
         let wanted = self.table.reads_request || self.table.record.fallback || !self.table.shadows.is_empty();
         let mut body = body;
-        let json = self.read(&mut body).await?;
+        let reads_ahead = self.table.reads_request && self.target.wire == Wire::Grpc;
+        let json = if reads_ahead { Box::pin(self.read(&mut body)).await? } else { None };
         let taken = self.take(body, wanted).await?;
         // Only now: a caller who is slow to send must not take the place of one who is not.
         let slot = Arc::new(arrival.enter().ok_or(Refusal::Overloaded)?);
@@ -243,9 +262,6 @@ impl Call<'_> {
 
     /// Reads what can only be read before the body is taken: the first message of a gRPC stream, for segments and keys.
     async fn read(&self, body: &mut Arriving) -> Result<Option<Value>, Refusal> {
-        if !self.table.reads_request || self.target.wire != Wire::Grpc {
-            return Ok(None);
-        }
         let (most, patience) = (self.config.limits.keep_body, span(self.config.timeouts.request));
         let whole = body.look(most, patience, grpc::whole_message).await?;
         Ok(whole.and_then(|()| Encoding::Grpc.read(body.head())))
@@ -335,8 +351,11 @@ impl Call<'_> {
         }
         let headers = if spare { self.headers.clone() } else { mem::take(&mut self.headers) };
         let outgoing = self.outgoing(route, taken.body, headers);
-        let sent = self.send(outgoing, &guard.at(place).base, taken.upload.as_deref());
-        let response = match cutter.unless(sent).await {
+        let sent = {
+            let sent = pin!(self.send(outgoing, &guard.at(place).base, taken.upload.as_deref()));
+            cutter.unless(sent).await
+        };
+        let response = match sent {
             Ok(response) => response,
             Err(cause) => {
                 if let Some(fault) = taken.upload.and_then(|upload| upload.fault()) {

@@ -18,6 +18,10 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// PEM file with the certificates that upstreams' (`https://`) are checked against. Left out: those the system trusts.
     pub upstream_ca: Option<PathBuf>,
+    /// PEM file with the certificate that the router shows to upstreams that ask for one. Left out: none.
+    pub upstream_certificate: Option<PathBuf>,
+    /// PEM file with its key.
+    pub upstream_key: Option<PathBuf>,
     /// Where operators connect. Beyond loopback it needs `admin_token`.
     pub admin_listen: SocketAddr,
     /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
@@ -36,6 +40,8 @@ pub struct Config {
     pub workers: usize,
     /// Which calls are reported as events.
     pub report: Report,
+    /// Who may ask for a version.
+    pub pin: Pinning,
     /// What is known of models before, and besides, any routing table.
     pub models: BTreeMap<String, ModelConfig>,
     /// Limits of what is taken and kept.
@@ -58,6 +64,8 @@ impl Default for Config {
             listen: ([127, 0, 0, 1], 8000).into(),
             tls: None,
             upstream_ca: None,
+            upstream_certificate: None,
+            upstream_key: None,
             admin_listen: ([127, 0, 0, 1], 8001).into(),
             admin_token: String::new(),
             name: "router-0".to_owned(),
@@ -66,6 +74,7 @@ impl Default for Config {
             random_seed: None,
             workers: 0,
             report: Report::All,
+            pin: Pinning::default(),
             models: BTreeMap::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -97,6 +106,30 @@ pub enum Report {
     All,
     /// Those of models that are in a rollout: of the others nothing is judged.
     Rollouts,
+}
+
+/// Who may ask for a version, by `x-model-version`, in the path or in a gRPC message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pinning {
+    /// Who may.
+    pub allow: MayPin,
+    /// What `x-serin-pin-token` must say, for `allow: token`.
+    #[serde(serialize_with = "hidden")]
+    pub token: String,
+}
+
+/// Who may ask for a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MayPin {
+    /// Everybody.
+    #[default]
+    Always,
+    /// Nobody.
+    Never,
+    /// Who sends the token.
+    Token,
 }
 
 /// What is known of one model before, and besides, any routing table.
@@ -192,7 +225,10 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// PEM file with its key.
     pub key: PathBuf,
-    /// How often both files are looked at. When they changed, new connections get the new certificate.
+    /// PEM file with authorities. With it, only callers who show a certificate of one of them are let in.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// How often these files are looked at. When they changed, new connections get the new certificate.
     #[serde(default = "reload_every")]
     pub reload_every: Duration,
 }
@@ -377,6 +413,7 @@ impl Config {
             },
             ejection: new.ejection,
             report: new.report,
+            pin: new.pin.clone(),
             status_every: new.status_every,
             ..self.clone()
         };
@@ -395,6 +432,12 @@ impl Config {
                 "admin_listen: {} is not loopback; set admin_token, or listen on 127.0.0.1",
                 self.admin_listen
             ));
+        }
+        if self.upstream_certificate.is_some() != self.upstream_key.is_some() {
+            problems.push("upstream_certificate, upstream_key: one needs the other".to_owned());
+        }
+        if self.pin.allow == MayPin::Token && self.pin.token.is_empty() {
+            problems.push("pin.token: must be set for `allow: token`".to_owned());
         }
         if self.name.is_empty() || self.name.len() > 200 {
             problems.push("name: must have 1 to 200 characters, and differ between routers".to_owned());

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header, response::Parts, uri::PathAndQuery,
 };
@@ -11,8 +10,8 @@ use http_body_util::BodyExt as _;
 
 use crate::{
     answer,
-    body::{AnswerBody, Cut, Listening, RequestBody, Upload},
-    call::{Attempt, Call, EVENT_TIME, Failed, MODEL, PREDICTION_ID, REQUEST_ID, VERSION},
+    body::{AnswerBody, Cut, Listening, Pieces, RequestBody, Upload},
+    call::{Attempt, Call, EVENT_TIME, Failed, MODEL, PIN_TOKEN, PREDICTION_ID, REQUEST_ID, VERSION},
     config::span,
     flights::Flight,
     guard::Guard,
@@ -33,7 +32,7 @@ impl Call<'_> {
     pub(crate) fn prepare(&mut self) {
         let (headers, is_grpc) = (&mut self.headers, self.target.wire == Wire::Grpc);
         upstream::strip_hop_by_hop(headers);
-        for name in [MODEL, VERSION, EVENT_TIME] {
+        for name in [MODEL, VERSION, EVENT_TIME, PIN_TOKEN] {
             headers.remove(name);
         }
         if let Some(host) = headers.remove(header::HOST) {
@@ -121,17 +120,18 @@ impl Call<'_> {
         let (head, mut incoming) = response.into_parts();
         let keep = self.config.limits.keep_body;
         let pause = self.pause();
-        let encoding = Encoding::of(&head.headers).filter(|_| self.reads_answer(&head, &guard));
+        let encoding = self.reads_answer(&head, &guard).then(|| Encoding::of(&head.headers)).flatten();
         // gRPC has its status behind the body.
         let whole = (self.target.wire != Wire::Grpc).then(|| incoming.size_hint().exact()).flatten();
         let Some(size) = whole.filter(|&size| size <= keep as u64) else {
             let headers = if guard.is_told() { head.headers.clone() } else { HeaderMap::new() };
-            let listening = Listening { keep: encoding.map(|_| keep), tap: self.tap(&head, &guard), headers };
+            let first = self.target.streams_answers();
+            let listening = Listening { keep: encoding.map(|_| keep), first, tap: self.tap(&head, &guard), headers };
             let body = AnswerBody::passing(incoming, Some(guard), listening, pause, cutter.0);
             return Ok(Attempt::Answered(self.finish(head, route, body)));
         };
-        let mut whole = Whole::default();
-        while whole.len < size {
+        let mut whole = Pieces::default();
+        while (whole.bytes().len() as u64) < size {
             let frame = async { tokio::time::timeout(pause, incoming.frame()).await.map_err(|_| Cause::Timeout) };
             let cause = match cutter.unless(frame).await {
                 Ok(Some(Ok(frame))) => {
@@ -151,10 +151,10 @@ impl Call<'_> {
         Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
     }
 
-    /// Whether anything is read from the answer. The messages of a gRPC stream are not: each is an answer of its own.
+    /// Whether anything is read from the answer. Of a gRPC stream, that is the first message of `ModelStreamInfer`.
     fn reads_answer(&self, head: &Parts, guard: &Guard) -> bool {
         let wanted = guard.is_told() && (self.table.reads_answer || guard.is_paired() || says_json(&head.headers));
-        !self.target.both_stream && (wanted || self.target.may_chat())
+        (!self.target.both_stream || self.target.streams_answers()) && (wanted || self.target.may_chat())
     }
 
     /// Listens to the answer if it is a stream of events.
@@ -215,28 +215,6 @@ impl Cutter {
         tokio::select! {
             done = what => done,
             () = cut => Err(Cause::Cut),
-        }
-    }
-}
-
-/// Pieces of a body; a single one is not copied.
-#[derive(Default)]
-struct Whole {
-    pieces: Vec<Bytes>,
-    len: u64,
-}
-
-impl Whole {
-    fn push(&mut self, piece: Bytes) {
-        self.len += piece.len() as u64;
-        self.pieces.push(piece);
-    }
-
-    fn join(mut self) -> Bytes {
-        match self.pieces.len() {
-            0 => Bytes::new(),
-            1 => self.pieces.remove(0),
-            _ => self.pieces.concat().into(),
         }
     }
 }

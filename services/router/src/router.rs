@@ -54,7 +54,7 @@ pub enum StartError {
     #[error("{0}")]
     Certificate(#[from] CertificateError),
     /// Upstreams' certificates could not be checked.
-    #[error("upstream_ca: {0}")]
+    #[error("upstreams over TLS: {0}")]
     Roots(#[from] RootsError),
     /// The folder for tables and switch cannot be used.
     #[error("data_dir: {folder} cannot be created ({cause}); set a folder this process may write")]

@@ -25,7 +25,7 @@ use clap::Parser as _;
 
 use cli::{Cli, Verb};
 
-/// Folds build and drop many small values, on many threads: less time and less memory kept than with the C library's.
+/// Folds and calls build and drop many small values, on many threads: less time and less memory kept than with the C library's.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

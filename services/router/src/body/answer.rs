@@ -15,7 +15,7 @@ use super::Pause;
 use crate::{
     guard::Guard,
     llm::Tap,
-    protocol::grpc,
+    protocol::{Scan, grpc},
     upstream::{Cause, Delivery},
 };
 
@@ -37,6 +37,8 @@ pub(crate) enum AnswerBody {
 pub(crate) struct Listening {
     /// Its first bytes, up to this many, for output rules.
     pub(crate) keep: Option<usize>,
+    /// Whether of a gRPC stream of answers only the first one is kept.
+    pub(crate) first: bool,
     /// The chunks of a language model.
     pub(crate) tap: Option<Tap>,
     /// Its headers, if anybody wants to know what it says.
@@ -51,6 +53,7 @@ pub(crate) struct Passing {
     /// What has passed, while it is wanted and small enough.
     kept: Option<BytesMut>,
     keep: usize,
+    first: bool,
     tap: Option<Tap>,
     pause: Pause,
     cut: Option<Cut>,
@@ -81,6 +84,7 @@ impl AnswerBody {
             headers: listening.headers,
             kept: listening.keep.map(|_| BytesMut::new()),
             keep: listening.keep.unwrap_or_default(),
+            first: listening.first,
             tap: listening.tap,
             pause: Pause::new(pause),
             cut,
@@ -100,7 +104,9 @@ impl Passing {
             if let Some(tap) = self.tap.take() {
                 guard.heard(tap.into_reply());
             }
-            guard.complete(&self.headers, self.kept.as_deref());
+            let kept = self.kept.take().map(BytesMut::freeze);
+            let kept = if self.first { kept.and_then(|kept| grpc::first_of_stream(&kept)) } else { kept };
+            guard.complete(&self.headers, kept.as_deref());
         }
     }
 
@@ -121,6 +127,12 @@ impl Passing {
                 guard.passed(data.len());
             }
             match &mut self.kept {
+                Some(kept) if self.first => {
+                    if !matches!(grpc::whole_message(kept), Scan::Found(())) {
+                        let room = self.keep.saturating_sub(kept.len());
+                        kept.extend_from_slice(&data[..data.len().min(room)]);
+                    }
+                }
                 Some(kept) if kept.len() + data.len() <= self.keep => kept.extend_from_slice(data),
                 _ => self.kept = None,
             }

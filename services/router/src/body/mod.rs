@@ -10,10 +10,39 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::{Bytes, BytesMut};
 use tokio::time::Sleep;
 
 pub(crate) use answer::{AnswerBody, Cut, Listening};
 pub(crate) use request::{Arriving, BodyError, RequestBody, Taken, Taking, Upload, collect};
+
+/// Pieces in memory; a single one is not copied.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    one: Option<Bytes>,
+    more: BytesMut,
+}
+
+impl Pieces {
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        if self.one.is_none() && self.more.is_empty() {
+            self.one = Some(piece);
+            return;
+        }
+        if let Some(one) = self.one.take() {
+            self.more.extend_from_slice(&one);
+        }
+        self.more.extend_from_slice(&piece);
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.one.as_deref().unwrap_or(&self.more)
+    }
+
+    pub(crate) fn join(self) -> Bytes {
+        self.one.unwrap_or_else(|| self.more.freeze())
+    }
+}
 
 /// A deadline that each piece of a body pushes on, up to a last one. The timer is made only when a piece lets one wait.
 pub(crate) struct Pause {

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::Pause;
+use super::{Pause, Pieces};
 use crate::protocol::Scan;
 
 /// How far the upload of a streamed request is.
@@ -92,37 +92,9 @@ pub(crate) struct Taking {
 
 /// A request's body, as far as it has come.
 pub(crate) struct Arriving {
-    head: Head,
+    head: Pieces,
     rest: Incoming,
     ended: bool,
-}
-
-/// Pieces in memory; a single one is not copied.
-#[derive(Default)]
-struct Head {
-    one: Option<Bytes>,
-    more: BytesMut,
-}
-
-impl Head {
-    fn push(&mut self, piece: Bytes) {
-        if self.one.is_none() && self.more.is_empty() {
-            self.one = Some(piece);
-            return;
-        }
-        if let Some(one) = self.one.take() {
-            self.more.extend_from_slice(&one);
-        }
-        self.more.extend_from_slice(&piece);
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.one.as_deref().unwrap_or(&self.more)
-    }
-
-    fn join(self) -> Bytes {
-        self.one.unwrap_or_else(|| self.more.freeze())
-    }
 }
 
 /// Longest wait for a piece that is thrown away.
@@ -146,7 +118,7 @@ async fn discard(mut rest: Incoming, most: u64) {
 impl Arriving {
     /// A body of which nothing was read yet.
     pub(crate) fn new(rest: Incoming) -> Self {
-        Self { head: Head::default(), ended: rest.is_end_stream(), rest }
+        Self { head: Pieces::default(), ended: rest.is_end_stream(), rest }
     }
 
     /// Length of the whole body, if the caller told it.
@@ -195,7 +167,7 @@ impl Arriving {
         let exact = self.exact();
         if exact.is_some_and(|size| size > taking.limit) {
             if !taking.asks_first {
-                discard(self.rest, taking.limit).await;
+                Box::pin(discard(self.rest, taking.limit)).await;
             }
             return Err(BodyError::TooLarge);
         }
@@ -215,7 +187,7 @@ impl Arriving {
         let head = Some(self.head.join()).filter(|head| !head.is_empty());
         let taken = head.as_ref().map_or(0, |head| head.len() as u64);
         let Some(left) = taking.limit.checked_sub(taken) else {
-            discard(self.rest, taking.limit).await;
+            Box::pin(discard(self.rest, taking.limit)).await;
             return Err(BodyError::TooLarge);
         };
         let upload = Arc::new(Upload::default());

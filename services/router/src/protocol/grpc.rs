@@ -50,6 +50,20 @@ pub(crate) fn whole_message(body: &[u8]) -> Scan<()> {
     }
 }
 
+/// The answer in the first message of a `ModelStreamInfer`, as a body of `ModelInfer` has it: field 2; field 1 is an error.
+pub(crate) fn first_of_stream(body: &[u8]) -> Option<Bytes> {
+    let message = body.get(PREFIX..first_message(body)?).filter(|_| body[0] == 0)?;
+    let mut at = 0;
+    while at < message.len() {
+        let found = field(message, at)?;
+        at = found.end;
+        if let (2, FieldValue::Bytes(answer)) = (found.number, found.value) {
+            return Some(framed(answer));
+        }
+    }
+    None
+}
+
 /// What the first message says about its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {

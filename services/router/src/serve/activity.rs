@@ -1,6 +1,9 @@
 //! Who holds a connection for nothing: a head that does not end, a caller with nothing to say, an answer that nobody reads.
 //!
 //! The connection's parts note times as they work, without any timer; the connection looks at them now and then.
+//!
+//! A caller of HTTP/1 may send its next head before it has its answer. Whether that head is whole is hyper's to know, so a
+//! connection with bytes **ahead** of its answers may be idle only for as long as a head may take.
 
 use std::{
     pin::Pin,
@@ -45,6 +48,10 @@ pub(super) struct Activity {
     head_since: AtomicU64,
     /// Whether any request has begun.
     began: AtomicBool,
+    /// Where the blank line behind a head is looked for.
+    head: Mutex<HeadEnd>,
+    /// Whether the caller has sent, or may have sent, bytes that belong to no request that has begun.
+    ahead: AtomicBool,
     /// For each answer on its way, since when its caller was to take it further.
     unread: Mutex<Vec<Arc<AtomicU64>>>,
 }
@@ -69,6 +76,8 @@ impl Activity {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             began: AtomicBool::new(false),
+            head: Mutex::default(),
+            ahead: AtomicBool::new(false),
             unread: Mutex::default(),
         }
     }
@@ -81,8 +90,16 @@ impl Activity {
         self.micros(Instant::now())
     }
 
-    /// A request begins.
-    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Busy {
+    /// A request begins, with a body of this length if it is known.
+    pub(super) fn begin(self: &Arc<Self>, version: Version, body: Option<u64>) -> Busy {
+        if version < Version::HTTP_2 {
+            let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+            head.body = body;
+            // The head of a request that came with the one before was not seen by itself.
+            if !head.ended {
+                self.ahead.store(true, Ordering::Relaxed);
+            }
+        }
         self.http2.store(version >= Version::HTTP_2, Ordering::Relaxed);
         self.began.store(true, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -92,6 +109,10 @@ impl Activity {
 
     /// Bytes came.
     fn received(&self, bytes: &[u8]) {
+        if self.http2.load(Ordering::Relaxed) {
+            return;
+        }
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
         if self.in_flight.load(Ordering::Relaxed) > 0 || self.head_since.load(Ordering::Relaxed) > 0 {
             return;
         }
@@ -129,7 +150,52 @@ impl Activity {
             return left(since, patience.header).map_or(Seen::Held("a head does not end"), Seen::Fine);
         }
         let since = self.idle_since.load(Ordering::Relaxed);
-        left(since, patience.keep_alive).map_or(Seen::Idle, Seen::Fine)
+        let ahead = self.ahead.load(Ordering::Relaxed) && !http2;
+        let most = if ahead { patience.keep_alive.min(patience.header) } else { patience.keep_alive };
+        left(since, most).map_or(Seen::Idle, Seen::Fine)
+    }
+}
+
+/// How far a message of HTTP/1 has come.
+#[derive(Debug, Default)]
+struct HeadEnd {
+    /// Whether a line of the head has come; empty ones before it mean nothing.
+    began: bool,
+    /// Whether the line so far has any text.
+    text: bool,
+    /// Whether the blank line has come,
+    ended: bool,
+    /// and bytes since then.
+    after: u64,
+    /// Length of the body, once the request has begun; `None` if nobody told it.
+    body: Option<u64>,
+}
+
+impl HeadEnd {
+    fn take(&mut self, bytes: &[u8]) {
+        if self.ended {
+            self.after += bytes.len() as u64;
+            return;
+        }
+        let has_text = |line: &[u8]| line.iter().any(|&byte| byte != b'\r');
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            let text = std::mem::take(&mut self.text) || has_text(&bytes[from..end]);
+            from = end + 1;
+            if !text && self.began {
+                self.ended = true;
+                self.after = (bytes.len() - from) as u64;
+                return;
+            }
+            self.began |= text;
+        }
+        self.text |= has_text(&bytes[from..]);
+    }
+
+    /// The request has ended: whether bytes have come that may belong to the next one.
+    fn finish(&mut self) -> bool {
+        let ended = std::mem::take(self);
+        ended.body.is_none_or(|body| ended.after > body)
     }
 }
 
@@ -159,6 +225,11 @@ impl Drop for Busy {
         if let Some(unread) = &self.unread {
             let mut all = activity.unread.lock().unwrap_or_else(PoisonError::into_inner);
             all.retain(|other| !Arc::ptr_eq(other, unread));
+        }
+        if !activity.http2.load(Ordering::Relaxed)
+            && activity.head.lock().unwrap_or_else(PoisonError::into_inner).finish()
+        {
+            activity.ahead.store(true, Ordering::Relaxed);
         }
         activity.idle_since.store(activity.now(), Ordering::Relaxed);
         activity.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -267,12 +338,34 @@ mod tests {
             matches!(look(&activity, SECOND / 2), Seen::Fine(left) if left <= SECOND / 2 + Duration::from_micros(1))
         );
         assert_eq!(look(&activity, SECOND * 2), Seen::Held("a head does not end"));
-        drop(activity.begin(Version::HTTP_11));
+        activity.received(b"\r\nGET / HTTP/1.1\r\nhost: a\r\n");
+        activity.received(b"\r\n");
+        drop(activity.begin(Version::HTTP_11, Some(0)));
         assert!(matches!(look(&activity, SECOND * 2), Seen::Fine(_)), "idle is no slow head");
         activity.received(b"GET / HT");
         assert_eq!(look(&activity, SECOND * 2), Seen::Held("a head does not end"));
-        let _busy = activity.begin(Version::HTTP_11);
+        activity.received(b"TP/1.1\r\n\r\n");
+        let _busy = activity.begin(Version::HTTP_11, Some(0));
         assert!(matches!(look(&activity, SECOND * 100), Seen::Fine(_)));
+    }
+
+    #[test]
+    fn what_comes_ahead_of_its_answer_may_not_stay_for_long() {
+        let idle = |bytes: [&[u8]; 2], body| {
+            let activity = Arc::new(Activity::new(Instant::now()));
+            activity.received(bytes[0]);
+            let busy = activity.begin(Version::HTTP_11, body);
+            activity.received(bytes[1]);
+            drop(busy);
+            look(&activity, SECOND * 2) == Seen::Idle
+        };
+        let head = b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n";
+        let with = |rest: &[u8]| [head.as_slice(), rest].concat();
+        assert!(!idle([&with(b"{}"), b""], Some(2)), "a request and nothing else");
+        assert!(!idle([head, b"{}"], Some(2)), "its body in a piece of its own");
+        assert!(idle([&with(b"{}POST / HT"), b""], Some(2)), "half a head with it");
+        assert!(idle([&with(b"{}"), b"POST / HT"], Some(2)), "half a head behind it");
+        assert!(idle([head, b"2\r\n{}\r\n0\r\n\r\nPO"], None), "nobody knows");
     }
 
     #[test]
@@ -281,7 +374,7 @@ mod tests {
         activity.received(b"PRI * HTTP/2.0\r\n");
         assert!(matches!(look(&activity, SECOND * 4), Seen::Fine(_)), "HTTP/2 may wait for its first request");
         assert_eq!(look(&activity, SECOND * 6), Seen::Idle);
-        drop(activity.begin(Version::HTTP_2));
+        drop(activity.begin(Version::HTTP_2, None));
         activity.received(b"ping");
         assert!(matches!(look(&activity, SECOND * 4), Seen::Fine(_)));
         assert_eq!(look(&activity, SECOND * 6), Seen::Idle);
@@ -291,7 +384,7 @@ mod tests {
     async fn an_answer_must_be_read() {
         use http_body_util::BodyExt as _;
         let activity = Arc::new(Activity::new(Instant::now()));
-        let mut body = activity.begin(Version::HTTP_2).with(AnswerBody::whole("x"));
+        let mut body = activity.begin(Version::HTTP_2, None).with(AnswerBody::whole("x"));
         assert!(matches!(look(&activity, SECOND * 100), Seen::Fine(_)), "the upstream's turn");
         assert!(body.frame().await.unwrap().is_ok());
         assert!(matches!(look(&activity, SECOND), Seen::Fine(_)));

@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::Request;
+use http_body::Body as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -33,6 +34,9 @@ use crate::{
 
 pub(super) type Builder = auto::Builder<TokioExecutor>;
 
+/// Most headers that hyper takes of itself.
+const HEADERS: usize = 100;
+
 /// What connections speak, with the limits of the configuration.
 pub(super) fn builder(config: &Config) -> Builder {
     let limits = &config.limits;
@@ -42,8 +46,11 @@ pub(super) fn builder(config: &Config) -> Builder {
         .timer(TokioTimer::new())
         // `Activity` tells a slow head from a connection that is merely idle; hyper's timer does not.
         .header_read_timeout(None)
-        .max_buf_size(limits.head)
-        .max_headers(limits.headers);
+        .max_buf_size(limits.head);
+    // hyper's own limit costs nothing, another one an allocation for every request.
+    if limits.headers != HEADERS {
+        builder.http1().max_headers(limits.headers);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -92,7 +99,8 @@ async fn speak(
     let service = service_fn({
         let (activity, caller) = (Arc::clone(&activity), Arc::new((worker, peer)));
         move |request: Request<Incoming>| {
-            let (caller, busy) = (Arc::clone(&caller), activity.begin(request.version()));
+            let (caller, busy) =
+                (Arc::clone(&caller), activity.begin(request.version(), request.body().size_hint().exact()));
             async move {
                 let (worker, peer) = &*caller;
                 Ok::<_, Infallible>(Box::pin(answer(worker, peer, request)).await.map(|body| busy.with(body)))

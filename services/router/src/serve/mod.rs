@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Request, Response, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::ServerConfig;
 use tokio::{
@@ -122,17 +123,26 @@ async fn accept(
     }
 }
 
+/// Longest body, in bytes, that is taken in even when nobody reads it.
+const READ_ANYWAY: u64 = 8 << 10;
+
 /// Answers one request.
 async fn answer(worker: &Arc<Worker>, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
     let shared = &worker.shared;
     let version = request.version();
     let (parts, body) = request.into_parts();
+    let is_large = body.size_hint().exact().is_none_or(|size| size > READ_ANYWAY);
     let wire = Wire::of(parts.uri.path(), &parts.headers);
     let mut response = match own::find(&parts.method, parts.uri.path(), wire) {
         Some(own) => Box::pin(own::answer(shared, own, body)).await,
         None => call::call(worker, peer, parts, body).await.unwrap_or_else(|refusal| {
             shared.metrics.refused(refusal.reason());
-            refusal.answer(wire)
+            let mut answer = refusal.answer(wire);
+            if is_large {
+                // The rest of the body is not read, so the connection ends: the caller should know.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
         }),
     };
     if version >= Version::HTTP_2 {

@@ -4,9 +4,10 @@ use std::{fs, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
 };
 
 use crate::{
@@ -23,11 +24,12 @@ pub struct CertificateError {
     cause: String,
 }
 
-/// What both files hold.
+/// What the files hold.
 #[derive(Clone, PartialEq, Eq)]
 struct Files {
     certificate: Vec<u8>,
     key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
 }
 
 /// A certificate in use.
@@ -83,7 +85,11 @@ impl Certificate {
 fn read(config: &TlsConfig) -> Result<Files, CertificateError> {
     let read =
         |setting, path: &std::path::Path| fs::read(path).map_err(|error| wrong(setting, path, error.to_string()));
-    Ok(Files { certificate: read("certificate", &config.certificate)?, key: read("key", &config.key)? })
+    Ok(Files {
+        certificate: read("certificate", &config.certificate)?,
+        key: read("key", &config.key)?,
+        client_ca: config.client_ca.as_ref().map(|path| read("client_ca", path)).transpose()?,
+    })
 }
 
 fn wrong(setting: &'static str, path: &std::path::Path, cause: String) -> CertificateError {
@@ -100,11 +106,24 @@ fn compile(config: &TlsConfig, files: &Files) -> Result<ServerConfig, Certificat
     let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| {
         wrong("key", &config.key, format!("there is no private key in it that can be used ({error})"))
     })?;
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| of_certificate(error.to_string()))?;
+    let builder = match (&config.client_ca, &files.client_ca) {
+        (Some(path), Some(bytes)) => {
+            let of_clients = |cause: String| wrong("client_ca", path, cause);
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(bytes) {
+                let certificate = certificate.map_err(|error| of_clients(error.to_string()))?;
+                roots.add(certificate).map_err(|error| of_clients(error.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| of_clients(error.to_string()))?)
+        }
+        _ => builder.with_no_client_auth(),
+    };
     let mut server = builder
-        .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| of_certificate(format!("it does not fit its key ({error})")))?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -4,7 +4,7 @@ mod base;
 mod headers;
 mod pool;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use http::{Request, Response, Version, header, uri::PathAndQuery};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -15,7 +15,7 @@ use hyper_util::{
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
 pub(crate) use base::Base;
@@ -56,11 +56,18 @@ pub struct RootsError {
 
 /// How upstreams are spoken to over TLS.
 pub(crate) fn tls(config: &Config) -> Result<ClientConfig, RootsError> {
-    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| RootsError { path: "TLS".to_owned(), cause: error.to_string() })?
-        .with_root_certificates(roots(config)?)
-        .with_no_client_auth())
+        .with_root_certificates(roots(config)?);
+    let (Some(certificate), Some(key)) = (&config.upstream_certificate, &config.upstream_key) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let wrong = |path: &Path, cause: String| RootsError { path: path.display().to_string(), cause };
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
+    let cannot_be_shown =
+        |error: rustls::Error| wrong(certificate, format!("it cannot be shown to upstreams ({error})"));
+    builder.with_client_auth_cert(certificates(certificate)?, key).map_err(cannot_be_shown)
 }
 
 impl Upstreams {
@@ -121,7 +128,7 @@ impl Upstreams {
             *request.version_mut() = Version::HTTP_11;
             &self.tls
         };
-        let response = pool.request(request).await.map_err(|error| Cause::of(&error))?;
+        let response = Box::pin(pool.request(request)).await.map_err(|error| Cause::of(&error))?;
         Ok(response.map(Delivery::of))
     }
 
@@ -142,16 +149,20 @@ fn roots(config: &Config) -> Result<RootCertStore, RootsError> {
         roots.add_parsable_certificates(found.certs);
         return Ok(roots);
     };
+    for certificate in certificates(path)? {
+        let wrong = |error: rustls::Error| RootsError { path: path.display().to_string(), cause: error.to_string() };
+        roots.add(certificate).map_err(wrong)?;
+    }
+    Ok(roots)
+}
+
+/// The certificates of a PEM file: at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let wrong = |cause: String| RootsError { path: path.display().to_string(), cause };
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
-    for certificate in found.map_err(|error| wrong(error.to_string()))? {
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(wrong("there is no certificate in it".to_owned()));
-    }
-    Ok(roots)
+    let found = found.map_err(|error| wrong(error.to_string()))?;
+    if found.is_empty() { Err(wrong("there is no certificate in it".to_owned())) } else { Ok(found) }
 }
 
 /// Why a version gave no whole answer.

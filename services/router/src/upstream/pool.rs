@@ -53,7 +53,7 @@ impl Pool {
         loop {
             let (mut sender, used) = match self.take(base.authority()) {
                 Some(sender) => (sender, true),
-                None => (self.connect(base).await?, false),
+                None => (Box::pin(self.connect(base)).await?, false),
             };
             match sender.try_send_request(request).await {
                 Ok(response) => {

@@ -63,6 +63,7 @@ async fn kserve_and_mlserver_are_two_versions_of_a_scikit_learn_model() {
         listen: ([127, 0, 0, 1], 0).into(),
         certificate: certificate.clone(),
         key,
+        client_ca: None,
         reload_every: serin_rollout::units::Duration::from_secs(60),
     });
     // KServe answers 501 to a version in the path, MLServer has its own name for it.

@@ -146,6 +146,22 @@ async fn an_idle_connection_is_closed_in_good_order_and_not_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn half_a_head_behind_a_request_holds_its_connection_no_longer_than_a_head_may_take() {
+    let mut config = config();
+    config.timeouts.header = span("200ms");
+    config.timeouts.keep_alive = span("10m");
+    let bench = Bench::start(config).await;
+    let request = "GET /v2/health/live HTTP/1.1\r\nhost: a\r\n\r\n";
+    let chunked = "POST /v2/health/live HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    for sent in [format!("{request}POST /v2/mod"), format!("{request}{request}POST"), format!("{chunked}POST")] {
+        let mut loris = TcpStream::connect(bench.router.data_addr()).await.unwrap();
+        loris.write_all(sent.as_bytes()).await.unwrap();
+        let answers = tokio::time::timeout(Duration::from_secs(20), read_to_end(&mut loris)).await.unwrap();
+        assert!(answers.starts_with("HTTP/1.1 "), "{answers}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_http2_stream_that_nobody_reads_holds_up_no_other() {
     let huge = Server::start(Says::ok(vec![b'x'; 8 << 20])).await;
     let quick = Server::start(Says::probability("0.1")).await;

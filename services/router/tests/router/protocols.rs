@@ -95,6 +95,7 @@ async fn a_changed_certificate_is_used_without_a_restart() {
             listen: ([127, 0, 0, 1], 0).into(),
             certificate: files.path().join("cert.pem"),
             key: files.path().join("key.pem"),
+            client_ca: None,
             reload_every: serin_rollout::units::Duration::parse("10ms").unwrap(),
         });
     })
@@ -116,6 +117,37 @@ async fn a_changed_certificate_is_used_without_a_restart() {
     assert!(error.contains("InvalidCertificate"), "{error}");
 }
 
+/// One router calls another over TLS: it is let in with its certificate, and not without.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_asked_of_callers_and_shown_to_upstreams() {
+    let [mine, theirs] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    for folder in [&mine, &theirs] {
+        certificate(folder.path());
+    }
+    let server = Server::start(Says::ok("{}")).await;
+    let inner = router_to(&server.url(), |config| {
+        config.tls = Some(TlsConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            certificate: theirs.path().join("cert.pem"),
+            key: theirs.path().join("key.pem"),
+            client_ca: Some(mine.path().join("cert.pem")),
+            reload_every: serin_rollout::units::Duration::from_secs(1),
+        });
+    })
+    .await;
+    let url = format!("https://localhost:{}", inner.router.tls_addr().unwrap().port());
+    for (shows, status) in [(true, StatusCode::OK), (false, StatusCode::BAD_GATEWAY)] {
+        let outer = router_to(&url, |config| {
+            config.upstream_ca = Some(theirs.path().join("cert.pem"));
+            config.upstream_certificate = shows.then(|| mine.path().join("cert.pem"));
+            config.upstream_key = shows.then(|| mine.path().join("key.pem"));
+        })
+        .await;
+        assert_eq!(outer.infer(&[]).await.status, status);
+    }
+    assert_eq!(server.seen().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
     let files = tempfile::tempdir().unwrap();
@@ -126,6 +158,7 @@ async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
             listen: ([127, 0, 0, 1], 0).into(),
             certificate: files.path().join("cert.pem"),
             key: files.path().join("key.pem"),
+            client_ca: None,
             reload_every: serin_rollout::units::Duration::from_secs(1),
         }),
         data_dir: files.path().to_owned(),
@@ -277,6 +310,32 @@ async fn openai_answers_are_read_and_errors_are_openai_s() {
     assert_eq!((got.status, &got.json()["error"]["code"]), (StatusCode::NOT_FOUND, &json!("no_model")));
     let got = bench.post("/v1/chat/completions", &[("x-serin-model", "flights")], late).await;
     assert_eq!(got.status, StatusCode::OK, "the header names it for bodies that name it late");
+}
+
+/// Of a stream of gRPC answers the first one is read, whatever follows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_answer_of_a_grpc_stream_is_read() {
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8][..], bytes].concat();
+    let answer = |value: f64| {
+        let contents = field(7, &field(7, &value.to_le_bytes())[2..]);
+        let tensor = [field(1, b"p"), field(2, b"FP64"), field(3, &[1]), field(5, &contents)].concat();
+        let message = field(2, &[field(1, b"flights"), field(5, &tensor)].concat());
+        [&[0, 0, 0, 0, message.len() as u8][..], &message].concat()
+    };
+    let many = [answer(0.25), answer(0.75).repeat(4000)].concat();
+    assert!(many.len() > 100_000, "more than is kept of bodies");
+    let failed = [&b"\0\0\0\0\x06"[..], &field(1, b"busy")].concat();
+    for (body, value) in [(answer(0.5), Some(0.5)), (many, Some(0.25)), (failed, None)] {
+        let server = Server::start(Says::ok(body.clone()).with("content-type", "application/grpc")).await;
+        let bench = Bench::start(config()).await;
+        bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
+        let uri = format!("http://{}/inference.GRPCInferenceService/ModelStreamInfer", bench.router.data_addr());
+        let message = Full::from(&b"\0\0\0\0\x09\x0a\x07flights"[..]);
+        let request = Request::post(uri).header("content-type", "application/grpc").body(message).unwrap();
+        let got = http2().request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(got, body, "it passes as it is");
+        assert_eq!(bench.predictions(1).await[0].outputs.get("p").copied(), value);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,6 +115,26 @@ async fn targets_go_before_the_split_and_pins_before_targets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_may_ask_for_a_version_is_set_and_the_token_goes_no_further() {
+    let servers = servers().await;
+    for (allow, without, with) in [("always", 200, 200), ("token", 403, 200), ("never", 403, 403)] {
+        let pin = serde_json::from_value(serde_json::json!({"allow": allow, "token": "s3cret"})).unwrap();
+        let bench = Bench::start(serin_router::Config { pin, ..config() }).await;
+        bench.route(&table(1, &servers.0.url(), &servers.1.url(), (0, 0))).await;
+        let token = ("x-serin-pin-token", "s3cret");
+        let asks = ("x-model-version", "v2");
+        assert_eq!(bench.infer(&[asks]).await.status, without, "{allow}");
+        assert_eq!(bench.infer(&[asks, ("x-serin-pin-token", "guess")]).await.status, without, "{allow}");
+        assert_eq!(bench.infer(&[asks, token]).await.status, with, "{allow}");
+        let by_path = bench.post("/v2/models/flights/versions/v2/infer", &[], r#"{"inputs":[]}"#).await;
+        assert_eq!(by_path.status, without, "{allow}");
+        assert_eq!(bench.infer(&[token]).await.status, 200, "{allow}: who asks for no version needs no token");
+    }
+    let seen = [servers.0.seen(), servers.1.seen()].concat();
+    assert!(!seen.is_empty() && seen.iter().all(|seen| !seen.headers.contains_key("x-serin-pin-token")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_and_a_sequence_stay_where_they_are() {
     let servers = servers().await;
     let bench = Bench::start(config()).await;
