@@ -84,10 +84,8 @@ pub(crate) async fn call(
     let target = Target::parse(uri.path(), &headers, &paths);
     let mut body = Arriving::new(body);
     // What few calls need is in boxes: a call is moved about while it is made, and should be small.
-    let (body_model, named) = match target.model_in_body {
-        true => Box::pin(in_body(&config, &target, &mut body)).await?,
-        false => (None, None),
-    };
+    let (body_model, named) =
+        if target.model_in_body { Box::pin(in_body(&config, &target, &mut body)).await? } else { (None, None) };
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let model = match target.wire {
         Wire::V1 | Wire::V2 => target.model,

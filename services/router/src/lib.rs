@@ -27,6 +27,7 @@ mod disk;
 mod events;
 mod examples;
 mod exchange;
+mod fleet;
 mod flights;
 mod guard;
 mod intake;

@@ -11,7 +11,7 @@ use std::{
 use http::HeaderValue;
 use opentelemetry::KeyValue;
 use serde::de::DeserializeOwned;
-use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, ServerPolicy, StickyKey, TrafficPolicy};
+use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, StickyKey, TrafficPolicy};
 use serin_schemas::{
     ids::{Generation, Version},
     records::{Arm, RoutingTable},
@@ -20,6 +20,7 @@ use serin_sketches::hash::{BUCKETS, Salt, bucket};
 
 use crate::{
     config::{Config, ModelConfig, VersionServers, span},
+    fleet::Fleet,
     flights::Flights,
     servers::Servers,
     upstream::Base,
@@ -28,7 +29,7 @@ use crate::{
 /// A routing table cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct TableError(String);
+pub(crate) struct TableError(pub(crate) String);
 
 /// How long a table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,52 +322,6 @@ fn others(known: Option<&ModelConfig>, fleet: &mut Fleet) -> Vec<Arc<Route>> {
     versions
         .filter_map(|(version, servers)| fleet.route(version.as_str().into(), Arm::Stable, servers.url(), known).ok())
         .collect()
-}
-
-/// The servers of a table: the same version at the same places has the same.
-struct Fleet {
-    model: Arc<str>,
-    known: Vec<Arc<Servers>>,
-    /// What the table says of servers; it goes before the configuration.
-    told: Vec<ServerPolicy>,
-    drain: Duration,
-}
-
-impl Fleet {
-    fn route(
-        &mut self,
-        version: Version,
-        arm: Arm,
-        urls: &str,
-        known: Option<&ModelConfig>,
-    ) -> Result<Arc<Route>, TableError> {
-        let new = Servers::parse(version.clone(), urls).map_err(TableError)?;
-        let servers = if let Some(known) = self.known.iter().find(|known| known.same(&new)) {
-            Arc::clone(known)
-        } else {
-            let new = Arc::new(new);
-            self.known.push(Arc::clone(&new));
-            new
-        };
-        let configured = known.and_then(|known| known.versions.get(version.as_str()));
-        let named = known.filter(|known| known.versioned_paths).map(|_| version.0.clone());
-        let told = self.told.iter().find(|told| told.version == version);
-        let grpc = told.and_then(|told| told.grpc_url.as_deref()).or(configured.and_then(VersionServers::grpc_url));
-        let grpc = grpc.map(Base::parse).transpose().map_err(TableError)?;
-        let path_version = told
-            .and_then(|told| told.path_version.as_deref())
-            .or(configured.and_then(VersionServers::path_version))
-            .map(str::to_owned)
-            .or(named);
-        let header = HeaderValue::from_str(version.as_str()).ok();
-        let labels = [
-            KeyValue::new("model", Arc::clone(&self.model)),
-            KeyValue::new("version", Arc::<str>::from(version.as_str())),
-            KeyValue::new("arm", arm.as_str()),
-        ];
-        let (flights, announced, drain) = (Arc::default(), Arc::new(Once::new()), self.drain);
-        Ok(Arc::new(Route { version, arm, servers, grpc, path_version, flights, drain, header, labels, announced }))
-    }
 }
 
 /// The routes of a record, checked.

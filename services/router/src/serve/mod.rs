@@ -111,8 +111,10 @@ async fn accept(
                 let peer = Peer::new(address, tls.is_some());
                 let connected = Connected::new(&shared);
                 let caller = Caller { stream, tls, peer, stop: stop.clone(), place: place.ok(), connected };
-                // A worker outlives whoever accepts.
-                let _ = turns.next().map(|worker| worker.send(caller));
+                if let Some(worker) = turns.next() {
+                    // It outlives whoever accepts.
+                    let _ = worker.send(caller);
+                }
             }
             Err(error) => {
                 // Out of descriptors: taking a breath is all that helps.

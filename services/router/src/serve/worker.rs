@@ -67,8 +67,8 @@ impl Workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let cut = workers.cut.subscribe();
             let run = move || {
-                run(&runtime, worker, callers, cut);
-                drop((runtime, end));
+                run(&runtime, &worker, callers, cut);
+                drop((runtime, worker, end));
             };
             thread::Builder::new().name(format!("router-worker-{index}")).spawn(run)?;
             workers.senders.push(sender);
@@ -100,7 +100,7 @@ impl Workers {
 /// The life of one worker.
 fn run(
     runtime: &Runtime,
-    worker: Arc<Worker>,
+    worker: &Arc<Worker>,
     mut callers: mpsc::UnboundedReceiver<Caller>,
     mut cut: watch::Receiver<bool>,
 ) {
@@ -114,7 +114,7 @@ fn run(
             loop {
                 tokio::select! {
                     caller = callers.recv() => match caller {
-                        Some(caller) => drop(connections.spawn(welcome(Arc::clone(&worker), builder.clone(), caller))),
+                        Some(caller) => drop(connections.spawn(welcome(Arc::clone(worker), builder.clone(), caller))),
                         None => break,
                     },
                     Some(_) = connections.join_next() => {}

@@ -100,12 +100,12 @@ impl Pool {
 
     fn put(&self, server: &str, sender: SendRequest<RequestBody>) {
         let mut idle = self.idle();
-        let entry = (sender, Instant::now());
-        match idle.get_mut(server) {
-            Some(connections) if connections.len() < self.most => connections.push_back(entry),
-            Some(_) => {}
-            None if self.most > 0 => drop(idle.insert(server.to_owned(), VecDeque::from([entry]))),
-            None => {}
+        // A name is only copied for the first connection to a server.
+        if !idle.contains_key(server) {
+            idle.insert(server.to_owned(), VecDeque::new());
+        }
+        if let Some(connections) = idle.get_mut(server).filter(|connections| connections.len() < self.most) {
+            connections.push_back((sender, Instant::now()));
         }
     }
 
