@@ -10,7 +10,9 @@ if [ "${1:-}" != --table ]; then
 fi
 
 median() { # nanoseconds of one benchmark
-    sed -E 's/.*"median":\{"confidence_interval":\{[^}]*\},"point_estimate":([0-9.e+-]+).*/\1/' "$results/$1/new/estimates.json"
+    local folder="$results/$1"
+    [ -d "$folder" ] || folder="$results/${1//\//_}" # a benchmark outside of a group
+    sed -E 's/.*"median":\{"confidence_interval":\{[^}]*\},"point_estimate":([0-9.e+-]+).*/\1/' "$folder/new/estimates.json"
 }
 
 row() { # NAME BENCHMARK UNIT TARGET: UNIT is M/s (of 1000 values per run), ns, us or ms; a target of - is none
