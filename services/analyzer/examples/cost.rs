@@ -47,6 +47,7 @@ fn main() {
         let mut read = Duration::ZERO;
         for model in &models {
             part.model = model.as_str().into();
+            part.rollout = model.as_str().into();
             read += timed(|| send(&mut harness, &part));
         }
         times[0].push(read);
@@ -96,7 +97,7 @@ fn control(model: &str, frozen: &str) -> Control {
     );
     Control {
         model: model.into(),
-        rollout: "r".into(),
+        rollout: model.into(),
         generation: Generation(1),
         phase: Phase::Baking,
         step: 0,
