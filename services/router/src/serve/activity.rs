@@ -209,8 +209,13 @@ pub(super) struct Busy {
 
 impl Busy {
     /// The answer; with its last byte, or when it is dropped, the request has ended.
-    pub(super) fn with(mut self, body: AnswerBody) -> Tracked {
-        if body.may_last() {
+    pub(super) fn with(self, body: AnswerBody) -> Tracked {
+        let in_pieces = body.may_last();
+        self.track(body, in_pieces)
+    }
+
+    fn track(mut self, body: AnswerBody, in_pieces: bool) -> Tracked {
+        if in_pieces {
             let unread = Arc::default();
             self.activity.unread.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&unread));
             self.unread = Some(unread);
@@ -384,7 +389,7 @@ mod tests {
     async fn an_answer_must_be_read() {
         use http_body_util::BodyExt as _;
         let activity = Arc::new(Activity::new(Instant::now()));
-        let mut body = activity.begin(Version::HTTP_2, None).with(AnswerBody::whole("x"));
+        let mut body = activity.begin(Version::HTTP_2, None).track(AnswerBody::whole("x"), true);
         assert!(matches!(look(&activity, SECOND * 100), Seen::Fine(_)), "the upstream's turn");
         assert!(body.frame().await.unwrap().is_ok());
         assert!(matches!(look(&activity, SECOND), Seen::Fine(_)));
