@@ -161,15 +161,15 @@ pub(crate) fn append<T: Serialize>(value: &T, to: Vec<u8>) -> Result<Vec<u8>, Fo
 
 /// Reads one of several values; returns it and what stands behind it.
 pub(crate) fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), FoldError> {
-    postcard::take_from_bytes(bytes).map_err(unreadable)
+    postcard::take_from_bytes(bytes).map_err(|error| unreadable(&error))
 }
 
 /// The value of these bytes.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> {
-    postcard::from_bytes(body(bytes)?).map_err(unreadable)
+    postcard::from_bytes(body(bytes)?).map_err(|error| unreadable(&error))
 }
 
-fn unreadable(error: postcard::Error) -> FoldError {
+fn unreadable(error: &postcard::Error) -> FoldError {
     FoldError::State(format!("a row of the aggregator is unreadable: {error}; {REBUILD}"))
 }
 
