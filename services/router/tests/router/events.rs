@@ -3,8 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use serin_router::TimeSource;
-use serin_schemas::{event::EventRecord, ids::EventTime, records::Arm};
+use serin_router::{Config, Report, TimeSource};
+use serin_schemas::{
+    event::EventRecord,
+    ids::{EventTime, Generation},
+    records::{Arm, RoutingTable},
+};
 
 use crate::{
     harness::{Bench, Events, config, eventually, replay, statuses, table},
@@ -216,5 +220,23 @@ async fn a_request_that_outlasts_the_shutdown_is_cut_and_still_one_event() {
     assert_eq!(events.predictions()[0].error.as_deref(), Some("client_closed"));
     for partition in &events.0 {
         assert!(matches!(partition.last(), Some(EventRecord::Heartbeat(last)) if last.leaving));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_without_a_rollout_are_reported_unless_told_otherwise() {
+    let server = Server::start(Says::probability("0.1")).await;
+    for (report, without) in [(Report::Rollouts, 0), (Report::All, 2)] {
+        let bench = Bench::start(Config { report, ..config() }).await;
+        let begun = table(2, &server.url(), &server.url(), (0, 0));
+        bench.route(&RoutingTable { generation: Generation(1), rollout: None, ..begun.clone() }).await;
+        for _ in 0..2 {
+            assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
+        }
+        bench.route(&begun).await;
+        let got = bench.infer(&[]).await;
+        let found = bench.predictions(without + 1).await;
+        let last = found.iter().filter(|found| found.request_id.as_str() == got.header("x-prediction-id"));
+        assert_eq!(last.count(), 1, "{report:?}: {found:#?}");
     }
 }
