@@ -108,3 +108,16 @@ fn rows_of_format_1_are_refused() {
     let start = "a row of the aggregator has format 1, this build reads 2 to 3: let the rollouts end under the version that wrote it";
     assert!(text.starts_with(start), "{text}");
 }
+
+#[test]
+fn a_chunk_that_is_cut_off_stops_the_task_with_a_clear_error() {
+    for (key, value) in read(GOLDEN).into_iter().filter(|(key, _)| key[0] == 10) {
+        // Within the first entry and within the last; the log's own checksums guard what is between entries.
+        for length in [2, value.len() / 3, value.len() - 1] {
+            let mut rows = read(GOLDEN);
+            rows.insert(key.clone(), value.slice(..length));
+            let text = Bench::new().harness.reset(rows).unwrap_err().to_string();
+            assert!(text.starts_with("a row of the aggregator is unreadable"), "{length} bytes: {text}");
+        }
+    }
+}
