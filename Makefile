@@ -50,6 +50,10 @@ chaos: test-deps ## faults on three real brokers for CHAOS_MINUTES (30), then ev
 	scripts/build-next.sh
 	CHAOS_MINUTES=$(CHAOS_MINUTES) CHAOS_SEED=$(CHAOS_SEED) cargo test --release --locked --workspace --test chaos -- --nocapture
 
+.PHONY: properties
+properties: deps ## all property tests with PROPTEST_CASES (2000) new cases; PROPTEST_RNG_SEED repeats a run
+	scripts/properties.sh
+
 .PHONY: lint
 lint: deps ## formatting, clippy, documentation, dependency rules
 	scripts/lint.sh

@@ -70,6 +70,14 @@ pub enum SpecError {
     /// A margin that is negative or not a number.
     #[error("the margin {0} must be a number of at least 0")]
     Margin(f64),
+    /// A margin that cannot be counted in widths of the metric's range.
+    #[error("the margin {margin} is too large beside a range of width {width}")]
+    BeyondRange {
+        /// The margin.
+        margin: f64,
+        /// Width of the range that maps to [0, 1].
+        width: f64,
+    },
     /// A relative margin that allows everything.
     #[error("the relative margin {0} must be below 1 where higher is better")]
     Relative(f64),

@@ -231,6 +231,10 @@ fn impossible_specs_are_named() {
     assert_eq!(refuse(spec(Measure::Mean { min: 1.0, max: 1.0 }, both())), SpecError::Range(1.0, 1.0));
     assert_eq!(refuse(spec(Measure::CappedMean { cap: -1.0 }, both())), SpecError::Range(0.0, -1.0));
     assert_eq!(refuse(spec(Measure::Rate, Margin::absolute(-0.1))), SpecError::Margin(-0.1));
+    let beyond = refuse(spec(Measure::CappedMean { cap: 5e-324 }, Margin::absolute(8e171)));
+    assert!(matches!(beyond, SpecError::BeyondRange { margin: 8e171, .. }));
+    let huge = HypothesisSpec { against: Against::limit(5e307), ..spec(Measure::Count, both()) };
+    assert_eq!(refuse(huge), SpecError::Limit(5e307));
     let fine = refuse(spec(Measure::Quantile { level: 0.99 }, Margin::relative(0.005)));
     assert_eq!(fine, SpecError::Resolution(0.005));
     let limits = |pass, fail| Against::Limit { pass, fail };

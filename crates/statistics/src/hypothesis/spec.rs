@@ -113,6 +113,9 @@ pub struct HypothesisSpec {
 /// Grid levels of `d2`.
 const LEVELS: [f64; 13] = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98];
 
+/// Limits of events per exposure that counts can be held against: with them and the largest counts all stays finite.
+const COUNT_LIMITS: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
+
 /// Where the line of a distribution function must lie to be tested.
 pub(super) const ROOM: std::ops::RangeInclusive<f64> = 0.005..=0.995;
 
@@ -205,7 +208,7 @@ impl HypothesisSpec {
     fn bound(&self, limit: f64) -> Result<Bound, SpecError> {
         match self.measure {
             Measure::Rate | Measure::Disagreement if is_inner(limit) => Ok(Bound { at: limit, key: None }),
-            Measure::Count if limit > 0.0 && limit.is_finite() => Ok(Bound { at: limit, key: None }),
+            Measure::Count if COUNT_LIMITS.contains(&limit) => Ok(Bound { at: limit, key: None }),
             Measure::Mean { .. } | Measure::CappedMean { .. } | Measure::PairedDifference { .. } => {
                 let (low, width) = self.scale();
                 let at = (limit - low) / width;
@@ -226,8 +229,12 @@ impl HypothesisSpec {
             Measure::Rate => lines.into_iter().map(Part::Line).collect(),
             Measure::Mean { .. } | Measure::CappedMean { .. } => {
                 let (low, width) = self.scale();
-                let scaled = |line: Line| Line { c: (line.c + (line.v - 1.0) * low) / width, ..line };
-                lines.into_iter().map(|line| Part::Line(scaled(line))).collect()
+                let scaled = |line: Line| {
+                    let c = (line.c + (line.v - 1.0) * low) / width;
+                    let beyond = || SpecError::BeyondRange { margin: margin.at(low), width };
+                    if c.is_finite() { Ok(Part::Line(Line { c, ..line })) } else { Err(beyond()) }
+                };
+                lines.into_iter().map(scaled).collect::<Result<_, _>>()?
             }
             Measure::Quantile { level } => {
                 let too_fine = |r: &f64| *r > 0.0 && (ln(1.0 + self.direction.sign() * r) / LN_GAMMA).abs() < 0.5;
