@@ -7,11 +7,12 @@
 //!   tracks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use bytes::Bytes;
+use foldhash::{HashMap, HashMapExt as _};
 use serde::{Deserialize, Serialize};
 use serin_schemas::ids::{EventTime, Generation};
 use serin_sketches::hash::Salt;

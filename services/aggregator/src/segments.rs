@@ -2,8 +2,7 @@
 //!
 //! Number 0 is `other` in every dimension.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 use serin_rollout::Frozen;
 use serin_schemas::{records::Segment, view::MapView};
