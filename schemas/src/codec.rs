@@ -10,10 +10,12 @@
 use std::io::Read;
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
-use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::envelope::{self, EnvelopeError};
+use crate::{
+    envelope::{self, EnvelopeError},
+    headers::Headers,
+};
 
 pub mod avro_bytes;
 #[cfg(test)]
@@ -127,7 +129,7 @@ pub struct Codec {
     writer: GenericDatumWriter<'static>,
     reader: GenericDatumReader<'static>,
     versions: Vec<(u32, &'static Schema)>,
-    pub(crate) ce_type: Bytes,
+    pub(crate) ce_type: String,
 }
 
 impl Codec {
@@ -153,7 +155,7 @@ impl Codec {
             writer: writer.expect("a schema file names all it refers to"),
             reader: reader.expect("a schema file names all it refers to"),
             versions,
-            ce_type: Bytes::from(envelope::type_of(name, version)),
+            ce_type: envelope::type_of(name, version),
         }
     }
 
@@ -215,7 +217,7 @@ pub fn decode_written_by<R: Record>(version: u32, writer: &Schema, body: &[u8]) 
 }
 
 /// Reads a record of a topic that carries only this one: checks the type in the headers, then [`decode`]s.
-pub fn read<R: Record>(headers: &[(String, Bytes)], body: &[u8]) -> Result<R, DecodeError> {
+pub fn read<R: Record>(headers: &Headers, body: &[u8]) -> Result<R, DecodeError> {
     let (name, version) =
         envelope::record_type(headers).map_err(|error| DecodeError::from_envelope(&error, R::NAME))?;
     if name != R::NAME {

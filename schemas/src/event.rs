@@ -1,10 +1,9 @@
 //! Topics that carry several kinds of records: `events` and `windows`.
 
-use bytes::Bytes;
-
 use crate::{
     codec::{DecodeError, Record, decode},
     envelope,
+    headers::Headers,
     records::{ClosedThrough, Control, Feedback, Heartbeat, Prediction, WindowClosed},
 };
 
@@ -18,7 +17,7 @@ macro_rules! one_of {
 
         impl $name {
             /// Reads the record that the headers name.
-            pub fn decode(headers: &[(String, Bytes)], body: &[u8]) -> Result<Self, DecodeError> {
+            pub fn decode(headers: &Headers, body: &[u8]) -> Result<Self, DecodeError> {
                 let (name, version) = envelope::record_type(headers)
                     .map_err(|error| DecodeError::from_envelope(&error, $expected))?;
                 match name {
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
     use crate::{codec::encode, envelope::Envelope, ids::EventTime};
 
-    fn wire(partition: i32) -> (Vec<(String, Bytes)>, Vec<u8>) {
+    fn wire(partition: i32) -> (Headers, Vec<u8>) {
         let envelope = Envelope { id: "1", source: "/aggregator/0", subject: "", time: EventTime(0) };
         let record = ClosedThrough { partition, partitions: 6, through: EventTime::from_secs(10) };
         (envelope::headers::<ClosedThrough>(&envelope), encode(&record).unwrap())
@@ -88,18 +87,14 @@ mod tests {
             error.to_string(),
             "a \"closed_through\" does not belong here; expected prediction, feedback, heartbeat or control"
         );
-        let error = EventRecord::decode(&[], &body).unwrap_err();
+        let error = EventRecord::decode(&Headers::default(), &body).unwrap_err();
         assert_eq!((error.code(), error.to_string().contains("no `ce_type`")), ("unknown_type", true));
     }
 
     #[test]
     fn an_unknown_version_is_named() {
-        let (mut headers, body) = wire(3);
-        for (name, value) in &mut headers {
-            if name == "ce_type" {
-                *value = Bytes::from_static(b"dev.serin.closed_through.v99");
-            }
-        }
+        let (_, body) = wire(3);
+        let headers = [("ce_type", "dev.serin.closed_through.v99")].into_iter().collect();
         let error = WindowRecord::decode(&headers, &body).unwrap_err();
         assert_eq!(error.code(), "unknown_schema_version");
         assert_eq!(

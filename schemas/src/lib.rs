@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod envelope;
 pub mod event;
+pub mod headers;
 pub mod ids;
 pub mod records;
 mod time;

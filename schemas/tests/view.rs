@@ -2,7 +2,6 @@
 
 mod support;
 
-use bytes::Bytes;
 use proptest::{prelude::*, test_runner::TestRunner};
 use serin_schemas::{
     codec::{self, Record},
@@ -129,7 +128,7 @@ fn the_headers_choose_and_the_library_says_what_is_wrong() {
     let headers = envelope::headers::<Heartbeat>(&about);
     let other = EventView::decode(&headers, &body).unwrap();
     assert_eq!(other, EventView::Other(Box::new(EventRecord::Heartbeat(beat))));
-    let newer = vec![("ce_type".to_owned(), Bytes::from_static(b"dev.serin.prediction.v9"))];
+    let newer = [("ce_type", "dev.serin.prediction.v9")].into_iter().collect();
     assert_eq!(EventView::decode(&newer, &body).unwrap_err().code(), "unknown_schema_version");
     let _ = Prediction::schema();
 }

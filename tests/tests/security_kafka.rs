@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use serin_stream::{
     kafka::{KafkaLog, KafkaOptions, Protocol, Secret, Security},
     log::{Log, Polled, Start},
-    record::{Outgoing, Record, Target, TopicPartition},
+    record::{Headers, Outgoing, Record, Target, TopicPartition},
 };
 use serin_tests::kafka::{Broker, BrokerOptions, free_port, unique_prefix};
 use serin_topology::{EVENTS, TopicSpec, Topology};
@@ -121,7 +121,7 @@ fn record(value: &str) -> Outgoing {
         target: Target::Partition(0),
         key: "k".into(),
         value: Some(value.to_owned().into()),
-        headers: Vec::new(),
+        headers: Headers::default(),
         timestamp_ms: None,
     }
 }

@@ -16,7 +16,7 @@ use serin_stream::{
     embedded::{EmbeddedLog, EmbeddedOptions},
     kafka::{KafkaLog, KafkaOptions},
     log::{Log, Polled, Start},
-    record::{Outgoing, Target, TopicPartition},
+    record::{Headers, Outgoing, Target, TopicPartition},
 };
 use serin_topology::{Cleanup, TopicSpec};
 
@@ -49,7 +49,7 @@ fn record(bytes: usize, partition: i32) -> Outgoing {
         target: Target::Partition(partition),
         key: "key".into(),
         value: Some(vec![b'x'; bytes].into()),
-        headers: Vec::new(),
+        headers: Headers::default(),
         timestamp_ms: None,
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serin_schemas::ids::NextOffset;
 
-/// Header names and values, in the order of the log. Few per record: a list beats a map.
-pub type Headers = Vec<(String, Bytes)>;
+pub use serin_schemas::headers::{Headers, Packing};
 
 /// One partition of one topic. `topic` is the full name on the log, prefix included.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,8 +42,8 @@ pub struct Record {
 
 impl Record {
     /// The value of the header `name`, matched without case.
-    pub fn header(&self, name: &str) -> Option<&Bytes> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name)
     }
 
     /// The position after this record.

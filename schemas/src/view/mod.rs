@@ -6,14 +6,13 @@
 
 mod avro;
 
-use bytes::Bytes;
-
 use self::avro::{Cursor, Malformed, Read};
 pub use self::avro::{Entries, MapView};
 use crate::{
     codec::{DecodeError, Record as _},
     envelope,
     event::EventRecord,
+    headers::Headers,
     ids::{EventTime, Generation},
     records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
 };
@@ -31,7 +30,7 @@ pub enum EventView<'a> {
 
 impl<'a> EventView<'a> {
     /// Reads the record that the headers name.
-    pub fn decode(headers: &[(String, Bytes)], body: &'a [u8]) -> Result<Self, DecodeError> {
+    pub fn decode(headers: &Headers, body: &'a [u8]) -> Result<Self, DecodeError> {
         // Only what is certain is read by hand: the library says what is wrong with the rest.
         let view = match envelope::record_type(headers) {
             Ok((Prediction::NAME, Prediction::VERSION)) => PredictionView::read(body).map(Self::Prediction),

@@ -17,7 +17,10 @@ use serin_schemas::{
     ids::{EventTime, Generation},
     records::{Arm, Assignment, Control, Feedback, Heartbeat, Origin, Phase, Prediction, Writer},
 };
-use serin_stream::{record::Record, testing::FoldHarness};
+use serin_stream::{
+    record::{Headers, Record},
+    testing::FoldHarness,
+};
 
 const EVENTS: i64 = 1_000_000;
 const BATCH: i64 = 10_000;
@@ -94,7 +97,7 @@ fn feed(harness: &mut FoldHarness, record: &Record) -> any_error::Result {
     }
 }
 
-fn wire(harness: &mut FoldHarness, headers: Vec<(String, Bytes)>, body: Vec<u8>) -> Record {
+fn wire(harness: &mut FoldHarness, headers: Headers, body: Vec<u8>) -> Record {
     harness.record("events", 0, 0, Bytes::new(), headers, Some(body.into()))
 }
 

@@ -17,7 +17,7 @@ use serin_schemas::{
 use serin_stream::{
     fold::FoldFactory,
     log::Log,
-    record::{Outgoing, Target},
+    record::{Headers, Outgoing, Target},
     sim::SimLog,
     testing::FoldHarness,
 };
@@ -100,17 +100,15 @@ fn bad_records_are_dead_letters_and_the_rollout_goes_on() {
     let mut harness = harness();
     feed(&mut harness, "commands", &apply("r1"));
     let command = headers::<serin_schemas::records::Command>("id");
-    let mut newer = command.clone();
-    newer.iter_mut().find(|(name, _)| name == "ce_type").unwrap().1 = Bytes::from_static(b"dev.serin.command.v99");
-    let mut foreign = command.clone();
-    foreign.iter_mut().find(|(name, _)| name == "ce_type").unwrap().1 = Bytes::from_static(b"dev.serin.prediction.v1");
+    let typed = |name| [("ce_type", name)].into_iter().collect();
+    let (newer, foreign) = (typed("dev.serin.command.v99"), typed("dev.serin.prediction.v1"));
     let good = body(&apply("r2"));
     for (headers, value, code) in [
         (command.clone(), Some(Bytes::from_static(b"\xff\xff\xff")), "garbage"),
         (command, None, "garbage"),
         (newer, Some(good.clone()), "unknown_schema_version"),
         (foreign, Some(good.clone()), "unknown_type"),
-        (Vec::new(), Some(good), "unknown_type"),
+        (Headers::default(), Some(good), "unknown_type"),
     ] {
         let record = harness.record("commands", 0, 0, "flights", headers, value);
         assert_eq!(harness.apply(&record).unwrap().poison.unwrap().code, code);

@@ -25,7 +25,7 @@ use serin_schemas::{
 use serin_stream::{
     log::{self, WriteError},
     partition_of,
-    record::{Outgoing, Target},
+    record::{Headers, Outgoing, Target},
 };
 use tokio::sync::oneshot;
 
@@ -229,7 +229,7 @@ impl Events {
         drops.iter().map(|((model, arm), &dropped)| ArmDrops { model: model.clone(), arm: *arm, dropped }).collect()
     }
 
-    fn headers<R: Record>(&self, about: &About<'_>) -> Vec<(String, Bytes)> {
+    fn headers<R: Record>(&self, about: &About<'_>) -> Headers {
         envelope::headers::<R>(&Envelope {
             id: about.id,
             source: &self.source,

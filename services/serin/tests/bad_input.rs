@@ -64,11 +64,8 @@ impl Foreigner {
 
     fn avro<R: Record>(&self, topic: &str, partition: Option<i32>, key: &str, record: &R) {
         let envelope = Envelope { id: "1", source: "/tests", subject: "", time: EventTime(now_us()) };
-        let headers: Vec<(String, String)> = envelope::headers::<R>(&envelope)
-            .into_iter()
-            .map(|(name, value)| (name, String::from_utf8(value.to_vec()).unwrap()))
-            .collect();
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers = envelope::headers::<R>(&envelope);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name, str::from_utf8(value).unwrap())).collect();
         self.send(topic, partition, key, &headers, &codec::encode(record).unwrap());
     }
 

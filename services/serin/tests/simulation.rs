@@ -289,7 +289,7 @@ impl Router {
         let heard = records.iter().any(|record| record.key.is_empty());
         if garbage {
             let garbage =
-                Outgoing { headers: Vec::new(), ..outgoing(EVENTS, Target::Partition(0), "?", &self.alive()) };
+                Outgoing { headers: Headers::default(), ..outgoing(EVENTS, Target::Partition(0), "?", &self.alive()) };
             records.push(garbage);
             self.poison += 1;
         }

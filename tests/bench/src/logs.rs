@@ -75,7 +75,7 @@ pub(crate) fn size(log: &dyn Log) -> anyhow::Result<(f64, f64)> {
         let value = record.value.as_ref().map_or(0, bytes::Bytes::len);
         values += value;
         all += value + record.key.len();
-        all += record.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        all += record.headers.size();
         count += 1;
     }
     Ok((f64::from(values as u32) / f64::from(count), f64::from(all as u32) / f64::from(count)))

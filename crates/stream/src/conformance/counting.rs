@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
-    record::{Outgoing, Record, Target},
+    record::{Headers, Outgoing, Record, Target},
 };
 
 /// Makes counting folds.
@@ -66,7 +66,7 @@ impl Fold for Count {
             target: Target::Partition(self.partition),
             key: record.key.clone(),
             value: Some(said.into()),
-            headers: Vec::new(),
+            headers: Headers::default(),
             timestamp_ms: None,
         });
         Ok(Ok(()))

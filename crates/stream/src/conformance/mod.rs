@@ -24,7 +24,7 @@ use serin_topology::{Cleanup, TopicSpec};
 
 use crate::{
     log::{Log, Polled, Reader, Start},
-    record::{Outgoing, Record, Target, TopicPartition},
+    record::{Headers, Outgoing, Record, Target, TopicPartition},
 };
 
 /// How long a case waits for what must happen. Long, for slow machines: a passing test does not wait.
@@ -99,7 +99,7 @@ pub fn outgoing(topic: &'static str, target: Target, key: &str, value: &str) -> 
         target,
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
-        headers: Vec::new(),
+        headers: Headers::default(),
         timestamp_ms: None,
     }
 }

@@ -30,7 +30,7 @@ pub fn records_come_back_as_written(bench: &mut impl Bench) -> Outcome {
     let log = bench.log();
     log.create(&[topic("t", 1, DELETE)])?;
     let full = Outgoing {
-        headers: vec![("ce_type".into(), "x".into()), ("empty".into(), "".into())],
+        headers: [("ce_type", "x"), ("empty", "")].into_iter().collect(),
         timestamp_ms: Some(1_700_000_000_123),
         ..outgoing("t", Target::ByKey, "key", "value")
     };

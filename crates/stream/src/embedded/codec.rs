@@ -8,7 +8,10 @@
 use bytes::{Buf, BufMut, Bytes};
 use serin_topology::{Cleanup, TopicSpec};
 
-use crate::local::storage::{Place, StorageError, Stored};
+use crate::{
+    local::storage::{Place, StorageError, Stored},
+    record::Headers,
+};
 
 /// Version of everything in this file. Kept in the meta family under [`FORMAT_KEY`].
 pub(super) const FORMAT: u8 = 1;
@@ -59,7 +62,7 @@ pub(super) fn position_key(group: &str, place: Place) -> Vec<u8> {
 }
 
 /// A record: timestamp `i64`, length of the key `u32`, key, 1 and length `u32` and value or 0, number of headers `u16`, then
-/// for each the length of its name `u16`, name, length of its value `u32`, value.
+/// their block as [`Headers`] keeps it (its bytes are part of this format).
 pub(super) fn encode(record: &Stored, into: &mut Vec<u8>) {
     into.put_i64(record.timestamp_ms);
     put_long(&record.key, into);
@@ -68,11 +71,7 @@ pub(super) fn encode(record: &Stored, into: &mut Vec<u8>) {
         put_long(value, into);
     }
     into.put_u16(record.headers.len() as u16);
-    for (name, value) in &record.headers {
-        into.put_u16(name.len() as u16);
-        into.put_slice(name.as_bytes());
-        put_long(value, into);
-    }
+    into.put_slice(record.headers.packed());
 }
 
 fn put_long(bytes: &[u8], into: &mut Vec<u8>) {
@@ -89,21 +88,12 @@ fn try_decode(mut bytes: Bytes) -> Option<Stored> {
     let key = take_long(&mut bytes)?;
     let value = if bytes.try_get_u8().ok()? == 1 { Some(take_long(&mut bytes)?) } else { None };
     let count = bytes.try_get_u16().ok()?;
-    let mut headers = Vec::with_capacity(usize::from(count));
-    for _ in 0..count {
-        let length = usize::from(bytes.try_get_u16().ok()?);
-        let name = take(&mut bytes, length)?;
-        headers.push((String::from_utf8(name.into()).ok()?, take_long(&mut bytes)?));
-    }
-    bytes.is_empty().then_some(Stored { timestamp_ms, key, value, headers })
+    let headers = Headers::unpack(count, bytes)?;
+    Some(Stored { timestamp_ms, key, value, headers })
 }
 
 fn take_long(bytes: &mut Bytes) -> Option<Bytes> {
     let length = bytes.try_get_u32().ok()? as usize;
-    take(bytes, length)
-}
-
-fn take(bytes: &mut Bytes, length: usize) -> Option<Bytes> {
     (bytes.len() >= length).then(|| bytes.split_to(length))
 }
 
@@ -147,7 +137,7 @@ mod tests {
             timestamp_ms: 258,
             key: "k".into(),
             value: Some("vv".into()),
-            headers: vec![("h".into(), Bytes::from_static(b"x"))],
+            headers: [("h", "x")].into_iter().collect(),
         };
         let mut bytes = Vec::new();
         encode(&record, &mut bytes);
@@ -156,7 +146,7 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(decode(bytes[..cut].to_vec().into()).is_err(), "cut at {cut}");
         }
-        let tombstone = Stored { value: None, headers: Vec::new(), ..record };
+        let tombstone = Stored { value: None, headers: Headers::default(), ..record };
         let mut bytes = Vec::new();
         encode(&tombstone, &mut bytes);
         assert_eq!(bytes, b"\0\0\0\0\0\0\x01\x02\0\0\0\x01k\0\0\0");

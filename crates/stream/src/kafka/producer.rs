@@ -173,9 +173,7 @@ pub(super) fn send(producer: &Producer, topic: &str, partition: i32, record: &Ou
         BaseRecord::with_opaque_to(topic, round).partition(partition).key(record.key.as_ref());
     if !record.headers.is_empty() {
         let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        let insert = |headers: OwnedHeaders, (key, value): &(String, bytes::Bytes)| {
-            headers.insert(Header { key, value: Some(value.as_ref()) })
-        };
+        let insert = |headers: OwnedHeaders, (key, value)| headers.insert(Header { key, value: Some(value) });
         message = message.headers(record.headers.iter().fold(headers, insert));
     }
     if let Some(value) = &record.value {

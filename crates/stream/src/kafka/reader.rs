@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -33,7 +32,7 @@ use super::{
 use crate::{
     local::{failed, tail::Wake},
     log::{LogError, Polled, Reader, Start},
-    record::{Record, TopicPartition},
+    record::{Packing, Record, TopicPartition},
 };
 
 /// Longest sleep between two looks.
@@ -62,6 +61,8 @@ struct Source {
     /// The offset after the last record; the start before there is one.
     next: i64,
     at_end: bool,
+    /// Bytes of the last record's headers.
+    room: usize,
 }
 
 impl KafkaReader {
@@ -110,7 +111,7 @@ fn source(topics: &Topics, at: &TopicPartition, start: Start) -> Result<Source, 
         Start::At(next) if (first..=end).contains(&next) => next,
         Start::At(next) => return Err(out_of_range(at, next.0, first.0, end.0)),
     };
-    Ok(Source { at: at.clone(), next: next.0, at_end: false })
+    Ok(Source { at: at.clone(), next: next.0, at_end: false, room: 0 })
 }
 
 fn out_of_range(at: &TopicPartition, wanted: i64, start: i64, end: i64) -> LogError {
@@ -143,7 +144,7 @@ impl Part {
                     if let Some(source) = self.sources.get_mut(&message.partition()) {
                         source.next = message.offset() + 1;
                         source.at_end = false;
-                        into.push(record(&source.at, &message));
+                        into.push(record(&source.at, &message, &mut source.room));
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -222,33 +223,28 @@ fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     config
 }
 
-/// Copies a message. Key, value and the values of the headers share one allocation.
-fn record(at: &TopicPartition, message: &BorrowedMessage<'_>) -> Record {
+/// Copies a message: one allocation, and each header is asked for once. `room` is how much the headers of the one before
+/// took, because librdkafka can tell it only header by header.
+fn record(at: &TopicPartition, message: &BorrowedMessage<'_>, room: &mut usize) -> Record {
     let (key, value) = (message.key().unwrap_or_default(), message.payload());
-    let headers = message.headers();
-    let headers = || headers.iter().flat_map(|headers| headers.iter());
-    let in_headers: usize = headers().map(|header| header.value.map_or(0, <[u8]>::len)).sum();
-    let mut whole = Vec::with_capacity(key.len() + value.map_or(0, <[u8]>::len) + in_headers);
+    let mut whole = Vec::with_capacity(key.len() + value.map_or(0, <[u8]>::len) + *room);
     whole.extend_from_slice(key);
     whole.extend_from_slice(value.unwrap_or_default());
-    for header in headers() {
-        whole.extend_from_slice(header.value.unwrap_or_default());
+    let mut packing = Packing::behind(whole);
+    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+        packing.push(header.key, header.value.unwrap_or_default());
     }
-    let mut rest = Bytes::from(whole);
-    let key = rest.split_to(key.len());
-    let value = value.map(|value| rest.split_to(value.len()));
-    let mut copied = Vec::with_capacity(message.headers().map_or(0, rdkafka::message::Headers::count));
-    copied.extend(headers().map(|header| {
-        let value = rest.split_to(header.value.map_or(0, <[u8]>::len));
-        (header.key.to_owned(), value)
-    }));
+    *room = packing.packed_len();
+    let (mut before, headers) = packing.finish();
+    let key = before.split_to(key.len());
+    let value = value.map(|_| before);
     Record {
         at: at.clone(),
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
         key,
         value,
-        headers: copied,
+        headers,
     }
 }
 

@@ -35,8 +35,7 @@ pub struct Stored {
 impl Stored {
     /// Bytes of key, value and headers.
     pub fn size(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.key.len() + self.value.as_ref().map_or(0, Bytes::len) + headers
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len) + self.headers.size()
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) fn dead_letter(stage: &str, record: &Record, poison: &Poison) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::TopicPartition;
+    use crate::record::{Headers, TopicPartition};
 
     #[test]
     fn the_breaker_looks_at_the_last_records_only() {
@@ -119,7 +119,7 @@ mod tests {
             timestamp_ms: 5,
             key: "k".into(),
             value: Some(vec![7; MAX_VALUE + 1].into()),
-            headers: Vec::new(),
+            headers: Headers::default(),
         };
         let poison = Poison { code: "garbage", message: "not Avro".into() };
         let outgoing = dead_letter("aggregator", &record, &poison).unwrap();

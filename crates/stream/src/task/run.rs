@@ -10,7 +10,7 @@ use crate::{
     fold::{Context, Fold, FoldError},
     log::{LogError, Reader, Transactional},
     metrics::TaskMetrics,
-    record::{Outgoing, Record, Target, TopicPartition},
+    record::{Headers, Outgoing, Record, Target, TopicPartition},
     rows::Overlay,
 };
 
@@ -248,7 +248,7 @@ impl OpenTask {
             target: Target::Partition(self.parts.partition),
             key,
             value,
-            headers: Vec::new(),
+            headers: Headers::default(),
             timestamp_ms: None,
         }
     }

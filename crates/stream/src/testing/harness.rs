@@ -137,7 +137,7 @@ mod tests {
                 target: Target::ByKey,
                 key: record.key.clone(),
                 value: Some(self.0.to_string().into()),
-                headers: Vec::new(),
+                headers: Headers::default(),
                 timestamp_ms: None,
             });
             Ok(Ok(()))
@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn a_crash_forgets_what_was_not_committed() {
         let mut harness = FoldHarness::new(|| Box::new(Count(0))).unwrap();
-        let first = harness.record("in", 0, 0, "k", Vec::new(), Some("v".into()));
-        let second = harness.record("in", 0, 0, "k", Vec::new(), Some("v".into()));
+        let first = harness.record("in", 0, 0, "k", Headers::default(), Some("v".into()));
+        let second = harness.record("in", 0, 0, "k", Headers::default(), Some("v".into()));
         assert_eq!((first.offset, second.offset), (0, 1));
         assert!(!harness.apply(&first).unwrap().commit_now);
         assert_eq!(harness.commit().unwrap().len(), 1);
@@ -158,7 +158,7 @@ mod tests {
         assert!(harness.pending().is_empty());
         harness.apply(&second).unwrap();
         assert_eq!(harness.commit().unwrap()[0].value, Some("2".into()));
-        let poison = harness.record("in", 0, 0, "k", Vec::new(), None);
+        let poison = harness.record("in", 0, 0, "k", Headers::default(), None);
         assert_eq!(harness.apply(&poison).unwrap().poison.unwrap().code, "garbage");
     }
 }

@@ -22,7 +22,7 @@ fn relay(config: IntakeConfig) -> FoldHarness {
 }
 
 fn headers(of: &[(&str, &str)]) -> Headers {
-    of.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes()))).collect()
+    of.iter().copied().collect()
 }
 
 fn send(relay: &mut FoldHarness, topic: &str, of: &[(&str, &str)], body: &str) -> Option<&'static str> {
@@ -201,7 +201,7 @@ fn bad_input_has_its_code_and_the_relay_goes_on() {
         assert_eq!(send(&mut relay, "predictions", headers, body), Some(*code), "{}", &body[..body.len().min(80)]);
     }
     assert_eq!(send(&mut relay, "feedback", &[], r#"{"prediction_id":"a","observed_at":1}"#), Some("no_truth"));
-    let tombstone = relay.record("feedback", 2, NOW_MS, "any", Vec::new(), None);
+    let tombstone = relay.record("feedback", 2, NOW_MS, "any", Headers::default(), None);
     assert_eq!(relay.apply(&tombstone).unwrap().poison.unwrap().code, "empty");
     assert_eq!(relay.commit().unwrap().len(), 0);
     assert_eq!(send(&mut relay, "predictions", &[], good), None);

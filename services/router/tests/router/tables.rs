@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serin_router::{Config, ModelConfig, TimeSource};
-use serin_schemas::{ids::EventTime, records::Assignment};
+use serin_schemas::{headers::Headers, ids::EventTime, records::Assignment};
 
 use crate::{
     harness::{Bench, config, eventually, put, put_raw, statuses, table},
@@ -37,9 +37,9 @@ async fn older_generations_and_garbage_are_ignored() {
     let bench = Bench::start(config()).await;
     bench.route(&table(5, &stable.url(), &canary.url(), (0, 0))).await;
     put(&bench.log, &table(4, &stable.url(), &canary.url(), (10_000, 0)));
-    put_raw(&bench.log, "flights", Some("\u{0}garbage".into()), Vec::new());
-    let newer = [("ce_type".to_owned(), "dev.serin.routing_table.v99".into())];
-    put_raw(&bench.log, "flights", Some("x".into()), newer.into());
+    put_raw(&bench.log, "flights", Some("\u{0}garbage".into()), Headers::default());
+    let newer = [("ce_type", "dev.serin.routing_table.v99")].into_iter().collect();
+    put_raw(&bench.log, "flights", Some("x".into()), newer);
     // Another model's table, read after all of them: they are done with.
     let mut other = table(1, &stable.url(), &canary.url(), (0, 0));
     other.model = "flights".into();
@@ -147,7 +147,7 @@ async fn without_a_table_the_configuration_serves_and_a_tombstone_brings_it_back
     split.routes[1].url = None;
     bench.route(&split).await;
     assert_eq!(bench.infer(&[]).await.header("x-model-version"), "v2");
-    put_raw(&bench.log, "flights", None, Vec::new());
+    put_raw(&bench.log, "flights", None, Headers::default());
     eventually("the tombstone works", async || {
         (bench.infer(&[]).await.header("x-model-version") == "v1").then_some(())
     })

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use serin_schemas::{codec, envelope, records};
 use serin_stream::{
     log::{Polled, Start},
-    record::{Record, TopicPartition},
+    record::{Headers, Record, TopicPartition},
 };
 
 use crate::{
@@ -84,7 +84,7 @@ fn brief(value: &Value) -> String {
 }
 
 /// The record's type and its value as JSON; what cannot be decoded is shown as it is, never hidden.
-fn decoded(headers: &[(String, Bytes)], body: &Bytes) -> (String, Value) {
+fn decoded(headers: &Headers, body: &Bytes) -> (String, Value) {
     let (name, version) = match envelope::record_type(headers) {
         Ok(known) => known,
         Err(error) => return (format!("unknown ({error})"), raw(body)),

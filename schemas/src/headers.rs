@@ -1,0 +1,192 @@
+//! Headers of a record, packed into one block of bytes.
+//!
+//! An event has seven, and most events are only counted: a `String` and a buffer for each would cost more than all that is done
+//! with them. Packed, a record with key, value and headers is one allocation, and the embedded log keeps the block as it is.
+//!
+//! For each header: length of its name `u16`, name, length of its value `u32`, value; all integers big endian.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// Header names and values, in the order of the log. A header without a value has an empty one.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    count: u16,
+    packed: Bytes,
+}
+
+impl Headers {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes of all names and values.
+    pub fn size(&self) -> usize {
+        self.packed.len() - self.len() * LENGTHS
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        // Names are UTF-8: whoever pushes gives a `str`, and `unpack` checks.
+        self.raw().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
+    }
+
+    /// The value of the first header `name`, matched without case.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.raw().find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// Names as bytes, unchecked, and values.
+    pub(crate) fn raw(&self) -> Raw<'_> {
+        Raw(&self.packed)
+    }
+
+    /// The block, as [`unpack`](Self::unpack) takes it.
+    pub fn packed(&self) -> &Bytes {
+        &self.packed
+    }
+
+    /// Takes a block of `count` headers. `None` if it is anything else.
+    pub fn unpack(count: u16, packed: Bytes) -> Option<Self> {
+        let mut raw = Raw(&packed);
+        let sound = raw.by_ref().take(usize::from(count)).filter(|(name, _)| std::str::from_utf8(name).is_ok()).count();
+        let whole = sound == usize::from(count) && raw.0.is_empty();
+        whole.then_some(Self { count, packed })
+    }
+}
+
+/// As a list of names and values; values that are no text with their escapes.
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, value)| (name, value.escape_ascii().to_string()))).finish()
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
+        let mut packing = Packing::default();
+        for (name, value) in headers {
+            packing.push(name.as_ref(), value.as_ref());
+        }
+        packing.finish().1
+    }
+}
+
+/// Bytes of the two lengths of a header.
+const LENGTHS: usize = 2 + 4;
+
+pub(crate) struct Raw<'a>(&'a [u8]);
+
+impl<'a> Iterator for Raw<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (length, rest) = self.0.split_first_chunk()?;
+        let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        self.0 = rest;
+        Some((name, value))
+    }
+}
+
+/// Headers being packed, behind other bytes that share their allocation.
+#[derive(Debug, Default)]
+pub struct Packing {
+    count: u16,
+    start: usize,
+    bytes: Vec<u8>,
+}
+
+impl Packing {
+    /// Headers will follow `before`.
+    pub fn behind(before: Vec<u8>) -> Self {
+        Self { count: 0, start: before.len(), bytes: before }
+    }
+
+    /// Adds a header. A name is cut at 65 535 bytes, and there are at most so many headers: beyond, they are left out.
+    pub fn push(&mut self, name: &str, value: &[u8]) {
+        let name = &name[..name.floor_char_boundary(usize::from(u16::MAX))];
+        let (Some(count), Ok(length)) = (self.count.checked_add(1), u32::try_from(value.len())) else { return };
+        self.count = count;
+        self.bytes.extend_from_slice(&(name.len() as u16).to_be_bytes());
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(&length.to_be_bytes());
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// Bytes of the headers so far, with their lengths.
+    pub fn packed_len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// What stood before, and the headers.
+    pub fn finish(self) -> (Bytes, Headers) {
+        let mut packed = Bytes::from(self.bytes);
+        let before = packed.split_to(self.start);
+        (before, Headers { count: self.count, packed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Headers {
+        [("ce_type", &b"x"[..]), ("Empty", b""), ("ce_type", &[0xff])].into_iter().collect()
+    }
+
+    #[test]
+    fn what_was_pushed_comes_back() {
+        let headers = some();
+        let back: Vec<_> = headers.iter().collect();
+        assert_eq!(back, [("ce_type", &b"x"[..]), ("Empty", b""), ("ce_type", &[0xff])]);
+        assert_eq!((headers.len(), headers.size(), headers.is_empty()), (3, 7 + 1 + 5 + 7 + 1, false));
+        assert_eq!(
+            (headers.get("CE_TYPE"), headers.get("empty"), headers.get("other")),
+            (Some(&b"x"[..]), Some(&b""[..]), None)
+        );
+        assert_eq!(format!("{headers:?}"), r#"[("ce_type", "x"), ("Empty", ""), ("ce_type", "\\xff")]"#);
+        assert!(Headers::default().is_empty() && Headers::default().iter().next().is_none());
+    }
+
+    #[test]
+    fn blocks_are_pinned_and_checked() {
+        let headers = some();
+        let block = headers.packed().clone();
+        assert_eq!(block, &b"\0\x07ce_type\0\0\0\x01x\0\x05Empty\0\0\0\0\0\x07ce_type\0\0\0\x01\xff"[..]);
+        assert_eq!(Headers::unpack(3, block.clone()), Some(headers));
+        assert_eq!(Headers::unpack(2, block.clone()), None);
+        assert_eq!(Headers::unpack(4, block.clone()), None);
+        for cut in 1..block.len() {
+            assert_eq!(Headers::unpack(3, block.slice(..cut)), None, "cut at {cut}");
+        }
+        assert_eq!(Headers::unpack(1, Bytes::from_static(b"\0\x01\xff\0\0\0\0")), None);
+        assert_eq!(Headers::unpack(0, Bytes::new()), Some(Headers::default()));
+    }
+
+    #[test]
+    fn they_follow_other_bytes() {
+        let mut packing = Packing::behind(b"before".to_vec());
+        packing.push("a", b"1");
+        assert_eq!(packing.packed_len(), 8);
+        let (before, headers) = packing.finish();
+        assert_eq!((before, headers), (Bytes::from_static(b"before"), [("a", "1")].into_iter().collect()));
+    }
+
+    #[test]
+    fn names_and_numbers_have_a_limit() {
+        let long = format!("{}ü", "n".repeat(65_534));
+        let headers: Headers = [(long.as_str(), "v")].into_iter().collect();
+        assert_eq!(headers.iter().next(), Some((&long[..65_534], &b"v"[..])));
+        let many: Headers = (0..70_000).map(|_| ("", "")).collect();
+        assert_eq!((many.len(), many.iter().count()), (65_535, 65_535));
+    }
+}
