@@ -1,6 +1,8 @@
-//! What the tests share: a real Apache Kafka ([`kafka`]), and a network that can be cut ([`link`]).
+//! What the tests share: a real Apache Kafka ([`kafka`]), a network that can be cut ([`link`]), and the benchmarks' figures
+//! ([`figures`]).
 //!
 //! The tests themselves are in `tests/*.rs` of this package and beside the code they test.
 
+pub mod figures;
 pub mod kafka;
 pub mod link;

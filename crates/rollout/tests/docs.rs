@@ -12,6 +12,18 @@ fn every_kind_of_metric_is_written_as_the_statistics_page_says() {
 }
 
 #[test]
+fn whole_rollout_files_on_the_pages_are_accepted() {
+    let pages = [include_str!("../../../docs/cli.md"), include_str!("../../../docs/plan-simulate-replay.md")];
+    for page in pages {
+        let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let rollouts: Vec<_> = blocks.filter(|text| text.contains("\nkind: Rollout\n")).collect();
+        assert_eq!(rollouts.len(), 1);
+        let checked = check(rollouts[0], None);
+        assert!(!checked.has_errors(), "{:#?}", checked.problems);
+    }
+}
+
+#[test]
 fn the_example_that_begins_in_the_shadow_is_accepted() {
     let checked = check(include_str!("../../../examples/shadow.yaml"), None);
     assert!(!checked.has_errors(), "{:#?}", checked.problems);

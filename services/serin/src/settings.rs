@@ -275,6 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_pages_show_is_taken() {
+        let pages = [
+            (include_str!("../../../docs/api.md"), 1),
+            (include_str!("../../../docs/cli.md"), 1),
+            (include_str!("../../../docs/in-front-of.md"), 3),
+            (include_str!("../../../docs/kafka.md"), 1),
+            (include_str!("../../../docs/protocols/plain-http.md"), 1),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("serin.yaml");
+        for (page, count) in pages {
+            let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+            let settings: Vec<_> = blocks.filter(|text| !text.contains("kind: Rollout")).collect();
+            assert_eq!(settings.len(), count);
+            for text in settings {
+                std::fs::write(&file, text).unwrap();
+                let taken = load(&Serve { config: Some(file.clone()), ..Serve::default() });
+                taken.unwrap_or_else(|error| panic!("{error}\n{text}"));
+            }
+        }
+    }
+
+    #[test]
     fn every_problem_is_told_at_once() {
         let error = with(&["log.kind=pulsar", "telemetry.lisen=1", "nonsense.x=1", "what"]).unwrap_err();
         let text = error.to_string();

@@ -17,7 +17,10 @@ use serin_stream::{
     kafka::{KafkaLog, KafkaOptions},
     log::Log,
 };
-use serin_tests::kafka::{Broker, BrokerOptions, unique_prefix};
+use serin_tests::{
+    figures::percentile,
+    kafka::{Broker, BrokerOptions, unique_prefix},
+};
 
 use peers::{Peer, Programs, Running, World};
 use report::{Report, Sample};
@@ -130,10 +133,10 @@ fn measure(peer: Peer, programs: &Programs, world: &World<'_>, span: Duration) -
     Ok(Sample {
         rps: answered as f64 / closed.seconds,
         cpu_us: cpu * 1e6 / answered as f64,
-        p50_us: report::percentile(&closed.took, 0.5),
-        p99_us: report::percentile(&closed.took, 0.99),
-        paced_p50_us: report::percentile(&paced.took, 0.5),
-        paced_p99_us: report::percentile(&paced.took, 0.99),
+        p50_us: percentile(&closed.took, 0.5),
+        p99_us: percentile(&closed.took, 0.99),
+        paced_p50_us: percentile(&paced.took, 0.5),
+        paced_p99_us: percentile(&paced.took, 0.99),
         mirrored: shadow / answered as f64,
         reported,
     })

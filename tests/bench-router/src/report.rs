@@ -1,9 +1,9 @@
 //! The table and the file of results.
 
-use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use anyhow::Context as _;
 use serin_bench_router::publish::{Change, quantile};
+use serin_tests::figures::{self, Figures, percentile, print};
 
 /// One turn of one proxy.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Report {
     span: Duration,
     rate: u32,
     turns: Vec<(&'static str, Vec<Sample>)>,
-    flat: BTreeMap<String, f64>,
+    flat: Figures,
 }
 
 /// Ratios that are promised: name, value, the least or the most it may be.
@@ -35,7 +35,7 @@ type Promise = (&'static str, Option<f64>, f64, bool);
 
 impl Report {
     pub(crate) fn new(rounds: usize, span: Duration, rate: u32) -> Self {
-        Self { rounds, span, rate, turns: Vec::new(), flat: BTreeMap::new() }
+        Self { rounds, span, rate, turns: Vec::new(), flat: Figures::new() }
     }
 
     #[expect(clippy::unused_self, reason = "all that is printed goes through the report")]
@@ -94,16 +94,7 @@ impl Report {
             self.flat.extend(further);
         }
         self.promises()?;
-        if let Some(folder) = out.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        self.flat.retain(|_, value| value.is_finite());
-        for value in self.flat.values_mut() {
-            *value = (*value * 1000.0).round() / 1000.0;
-        }
-        let json = serde_json::to_string_pretty(&self.flat)? + "\n";
-        fs::write(out, json).with_context(|| format!("writing {}", out.display()))?;
-        print(&format!("\nwritten to {}", out.display()))
+        figures::write(&self.flat, out)
     }
 
     fn promises(&mut self) -> anyhow::Result<()> {
@@ -128,32 +119,5 @@ impl Report {
             print(format!("{name:<34}{value:>8.2}   {against}").trim_end())?;
         }
         Ok(())
-    }
-}
-
-fn print(line: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
-}
-
-/// The value that a share (0 to 1) of the sorted values does not exceed.
-pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = ((share * sorted.len() as f64).ceil() as usize).max(1);
-    sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_values_of_the_sample() {
-        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        let at = |share| percentile(&values, share);
-        assert_eq!((at(0.5), at(0.99), at(1.0)), (50.0, 99.0, 100.0));
-        assert!(percentile(&[], 0.5).is_nan());
     }
 }

@@ -11,6 +11,7 @@ use serin_stream::{
     kafka::{KafkaLog, KafkaOptions},
     log::Log,
 };
+use serin_tests::figures::percentile;
 
 use crate::{
     Bench,
@@ -18,7 +19,7 @@ use crate::{
     load::{self, Labels, Mix},
     logs::{self, Results},
     machine,
-    report::{Target, percentile},
+    report::Target,
     worker::{Job, Outcome, Place, Work},
 };
 
@@ -116,8 +117,14 @@ pub(crate) fn kafka(bench: &mut Bench) -> anyhow::Result<()> {
     )?;
     let written = outcome.written as f64 / outcome.records as f64;
     report.add("changelog_records_per_event", "  records written per event", written, "records", Target::None)?;
-    report.add("backlog_commit_p50_ms", "  commit, p50", percentile(&outcome.commits_ms, 0.5), "ms", Target::None)?;
-    report.add("backlog_commit_p99_ms", "  commit, p99", percentile(&outcome.commits_ms, 0.99), "ms", Target::None)?;
+    report.add("backlog_commit_p50_ms", "  commit, p50", percentile(&outcome.commits_ms(), 0.5), "ms", Target::None)?;
+    report.add(
+        "backlog_commit_p99_ms",
+        "  commit, p99",
+        percentile(&outcome.commits_ms(), 0.99),
+        "ms",
+        Target::None,
+    )?;
     for (thread, cpu) in outcome.threads.iter().filter(|(_, cpu)| **cpu > 0.01 * outcome.cpu_s) {
         report.note(&format!("  CPU of threads {thread:<24} {:5.1} %", cpu / outcome.cpu_s * 100.0))?;
     }
@@ -255,7 +262,13 @@ pub(crate) fn embedded(bench: &mut Bench) -> anyhow::Result<()> {
         Target::None,
     )?;
     report.add("embedded_events_per_s", "  by the clock", wall, "events/s", Target::None)?;
-    report.add("embedded_commit_p99_ms", "  commit, p99", percentile(&outcome.commits_ms, 0.99), "ms", Target::None)?;
+    report.add(
+        "embedded_commit_p99_ms",
+        "  commit, p99",
+        percentile(&outcome.commits_ms(), 0.99),
+        "ms",
+        Target::None,
+    )?;
     Ok(std::fs::remove_dir_all(folder)?)
 }
 

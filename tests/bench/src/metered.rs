@@ -37,12 +37,29 @@ pub(crate) struct Meter {
 /// What happens seldom.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// How long the task stood still for each commit.
-    pub(crate) commits: Vec<Duration>,
+    /// The commits of all tasks.
+    pub(crate) commits: Vec<Commit>,
     /// Partitions whose tasks have committed records, in that order.
     pub(crate) first_commits: Vec<i32>,
     /// Changelog records and bytes read to restore, and the time until the fold was open, by task.
     pub(crate) restored: Vec<(u64, u64, Duration)>,
+}
+
+/// One commit: how long the task stood still for what, in milliseconds.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Commit {
+    /// Collecting and encoding what changed.
+    pub(crate) rows: f64,
+    /// The transaction on the log.
+    pub(crate) transaction: f64,
+    /// The local store, and all else.
+    pub(crate) store: f64,
+}
+
+impl Commit {
+    pub(crate) fn whole(&self) -> f64 {
+        self.rows + self.transaction + self.store
+    }
 }
 
 impl Meter {
@@ -104,7 +121,9 @@ impl Fold for MeteredFold {
             self.meter.applied.fetch_add(STEP, Ordering::Relaxed);
         }
         let applied = self.inner.apply(record, context)?;
-        self.meter.poison.fetch_add(u64::from(applied.is_err()), Ordering::Relaxed);
+        if applied.is_err() {
+            self.meter.poison.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(applied)
     }
 
@@ -116,7 +135,11 @@ impl Fold for MeteredFold {
     fn committed(&mut self) {
         self.inner.committed();
         let mut notes = self.meter.notes();
-        notes.commits.extend(self.begun.take().map(|begun| begun.elapsed()));
+        if let Some((begun, (called, returned))) = self.begun.take().zip(TRANSACTION.take()) {
+            let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+            let (rows, transaction) = (ms(begun, called), ms(called, returned));
+            notes.commits.push(Commit { rows, transaction, store: ms(returned, Instant::now()) });
+        }
         if !std::mem::replace(&mut self.any, true) {
             notes.first_commits.push(self.partition);
         }
@@ -127,6 +150,8 @@ impl Fold for MeteredFold {
 std::thread_local! {
     /// The restore of the task of this thread: since when, records, bytes.
     static RESTORE: std::cell::RefCell<Option<(Instant, u64, u64)>> = const { std::cell::RefCell::new(None) };
+    /// When the task of this thread last asked for a transaction, and when it had it.
+    static TRANSACTION: std::cell::Cell<Option<(Instant, Instant)>> = const { std::cell::Cell::new(None) };
 }
 
 /// A log whose transactions and restores are measured.
@@ -221,6 +246,9 @@ impl Transactional for MeteredTransaction {
         let size = |record: &Outgoing| record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len);
         self.meter.written.fetch_add(records.len() as u64, Ordering::Relaxed);
         self.meter.written_bytes.fetch_add(records.iter().map(size).sum::<usize>() as u64, Ordering::Relaxed);
-        self.inner.commit(records, positions, group)
+        let called = Instant::now();
+        let written = self.inner.commit(records, positions, group);
+        TRANSACTION.set(Some((called, Instant::now())));
+        written
     }
 }

@@ -1,8 +1,8 @@
 //! The table and the file of results.
 
-use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
+use std::path::Path;
 
-use anyhow::Context as _;
+use serin_tests::figures::{Figures, print};
 
 /// What a figure should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub(crate) enum Target {
 
 /// All figures, printed as they come.
 #[derive(Debug, Default)]
-pub(crate) struct Report(BTreeMap<String, f64>);
+pub(crate) struct Report(Figures);
 
 impl Report {
     /// A heading.
@@ -42,7 +42,7 @@ impl Report {
             Target::AtMost(target) => format!("<= {target:<9} {}", met(value <= target)),
             Target::None => String::new(),
         };
-        self.0.insert(key.to_owned(), (value * 1000.0).round() / 1000.0);
+        self.0.insert(key.to_owned(), value);
         print(format!("  {what:<58} {shown:>12} {unit:<14} {verdict}").trim_end())
     }
 
@@ -53,12 +53,7 @@ impl Report {
 
     /// Writes one flat object.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let json = serde_json::to_string_pretty(&self.0)? + "\n";
-        fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
-        print(&format!("\nwritten to {}", path.display()))
+        serin_tests::figures::write(&self.0, path)
     }
 }
 
@@ -78,33 +73,9 @@ fn thousands(value: f64) -> String {
     if value < 0.0 { format!("-{out}") } else { out }
 }
 
-fn print(line: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
-}
-
-/// The value that a share (0 to 1) of the sorted values does not exceed.
-pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = ((share * sorted.len() as f64).ceil() as usize).max(1);
-    sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_values_of_the_sample() {
-        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(
-            (percentile(&values, 0.5), percentile(&values, 0.99), percentile(&values, 1.0)),
-            (50.0, 99.0, 100.0)
-        );
-        assert!(percentile(&[], 0.5).is_nan());
-    }
 
     #[test]
     fn numbers_are_grouped() {

@@ -14,6 +14,7 @@ use serin_stream::{
     kafka::{KafkaLog, KafkaOptions},
     log::Log,
 };
+use serin_tests::figures::percentile;
 
 use crate::{
     Bench,
@@ -21,7 +22,8 @@ use crate::{
     child::Running,
     load::{Load, Mix},
     logs, machine,
-    report::{Target, percentile},
+    metered::Commit,
+    report::Target,
     worker::{Job, Place, Work},
 };
 
@@ -106,10 +108,18 @@ pub(crate) fn steady(bench: &mut Bench) -> anyhow::Result<()> {
     let outcome = worker.stop()?;
     traffic.end()?;
     let report = &mut bench.report;
-    let (p50, p99) = (percentile(&outcome.commits_ms, 0.5), percentile(&outcome.commits_ms, 0.99));
+    let (p50, p99) = (percentile(&outcome.commits_ms(), 0.5), percentile(&outcome.commits_ms(), 0.99));
     report.add("commit_p50_ms", "commit, p50: how long a task stands still", p50, "ms", Target::None)?;
     report.add("commit_p99_ms", "commit, p99", p99, "ms", Target::AtMost(20.0))?;
-    report.add("commits", "  commits measured", outcome.commits_ms.len() as f64, "", Target::None)?;
+    report.add("commits", "  commits measured", outcome.commits.len() as f64, "", Target::None)?;
+    let mut slow = outcome.commits.clone();
+    slow.sort_by(|a, b| b.whole().total_cmp(&a.whole()));
+    slow.truncate(slow.len().div_ceil(100));
+    let mean = |part: fn(&Commit) -> f64| slow.iter().map(part).sum::<f64>() / slow.len() as f64;
+    let (rows, transaction, store) = (mean(|c| c.rows), mean(|c| c.transaction), mean(|c| c.store));
+    report.note(&format!(
+        "  the slowest hundredth: rows {rows:.1} ms, transaction {transaction:.1} ms, store {store:.1} ms"
+    ))?;
     let cores = outcome.cpu_s / outcome.wall_s;
     report.add("steady_cores", "CPU at that rate", cores, "cores", Target::None)?;
     let quarter = samples.len() / 4;

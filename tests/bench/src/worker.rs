@@ -30,7 +30,7 @@ use serin_stream::{
 
 use crate::{
     machine,
-    metered::{Meter, MeteredFactory, MeteredLog},
+    metered::{Commit, Meter, MeteredFactory, MeteredLog},
 };
 
 /// Between two looks at what is done.
@@ -101,8 +101,8 @@ pub(crate) struct Outcome {
     pub(crate) cpu_s: f64,
     /// CPU seconds by thread of that.
     pub(crate) threads: BTreeMap<String, f64>,
-    /// Milliseconds that tasks stood still for commits after the warm-up.
-    pub(crate) commits_ms: Vec<f64>,
+    /// Commits after the warm-up.
+    pub(crate) commits: Vec<Commit>,
     /// Records of all transactions after the warm-up, and their bytes.
     pub(crate) written: u64,
     pub(crate) written_bytes: u64,
@@ -113,6 +113,11 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Milliseconds that tasks stood still for commits.
+    pub(crate) fn commits_ms(&self) -> Vec<f64> {
+        self.commits.iter().map(Commit::whole).collect()
+    }
+
     pub(crate) fn per_second_core(&self) -> f64 {
         self.records as f64 / self.cpu_s.max(1e-9)
     }
@@ -206,7 +211,7 @@ fn fold<F: FoldFactory>(inner: F, job: &Job, asked: &AtomicBool) -> anyhow::Resu
         wall_s: (end.at - warm.at).as_secs_f64(),
         cpu_s: end.cpu - warm.cpu,
         threads: difference(&end.threads, &warm.threads),
-        commits_ms: notes.commits[warm.commits..end.commits].iter().map(|took| took.as_secs_f64() * 1e3).collect(),
+        commits: notes.commits[warm.commits..end.commits].to_vec(),
         written: end.written - warm.written,
         written_bytes: end.written_bytes - warm.written_bytes,
         poison: meter.poison.load(Ordering::Relaxed),
