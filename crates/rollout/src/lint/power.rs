@@ -59,7 +59,8 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
 
 /// Canary answers in the step that brings most.
 fn answers(spec: &RolloutSpec, traffic: &Traffic) -> f64 {
-    let of_step = |step: &crate::Step| traffic.per_second * step.share().fraction() * step.bake.max.0.as_secs_f64();
+    let compared = |step: &crate::Step| (step.bake.max.0.as_secs_f64() - spec.settles_for().0.as_secs_f64()).max(0.0);
+    let of_step = |step: &crate::Step| traffic.per_second * step.share().fraction() * compared(step);
     spec.steps.iter().map(of_step).fold(0.0, f64::max)
 }
 

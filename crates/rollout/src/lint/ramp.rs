@@ -46,8 +46,19 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
             &["segments"],
         );
     }
+    monitor(spec, found);
     sticky(spec, found);
     steps(spec, found);
+}
+
+/// What is left out after the change to the promoted version's share must leave something of the monitor.
+fn monitor(spec: &RolloutSpec, found: &mut Found) {
+    let (settles, monitor) = (spec.settles_for(), spec.promotion.monitor);
+    if spec.settle > 0 && !monitor.is_zero() && monitor <= settles {
+        let message =
+            format!("{} windows of {} are left out: nothing of {monitor} is compared", spec.settle, spec.window);
+        found.add(Severity::Error, "promotion.monitor", message, "monitor for longer", &["settle", "window"]);
+    }
 }
 
 fn sticky(spec: &RolloutSpec, found: &mut Found) {
@@ -135,5 +146,19 @@ fn bake(spec: &RolloutSpec, index: usize, found: &mut Found) {
         let message =
             format!("bake.max ({}) is shorter than a window ({}): no verdict comes in time", bake.max, spec.window);
         found.add(Severity::Error, path, message, "let the step bake for several windows", &["window"]);
+    } else if spec.settle > 0 && bake.max.0.0.saturating_sub(spec.settles_for().0.0) < spec.window.0.0 {
+        let message = format!(
+            "{} windows of {} are left out after the change of weight, and bake.max is {}: the canary is never compared",
+            spec.settle, spec.window, bake.max
+        );
+        found.add(Severity::Error, path, message, "bake for longer, or leave fewer windows out", &["settle", "window"]);
+    } else if spec.settle > 0 && bake.min <= spec.settles_for() {
+        let message = format!(
+            "bake.min ({}) is over before the {} windows that are left out after the change of weight: the first one compared \
+             may end the step",
+            bake.min, spec.settle
+        );
+        let way_out = format!("set bake.min above {}", spec.settles_for());
+        found.add(Severity::Warning, path, message, way_out, &["settle", "window"]);
     }
 }

@@ -104,6 +104,20 @@ fn the_ramp_goes_up_and_ends() {
 }
 
 #[test]
+fn what_is_left_out_leaves_something_to_compare() {
+    assert_eq!(told(|spec| spec.settle = 59), [""; 0]);
+    warned("steps[0].bake", "bake.min (10m) is over before the 60 windows", |spec| spec.settle = 60);
+    // The last whole window of the step is compared; bake.min of both steps is over by then.
+    let both = |settle| told(|spec| (spec.settle, spec.steps[1].bake.max) = (settle, spec.steps[0].bake.max));
+    assert!(both(1439).iter().all(|line| line.starts_with("warning: ")), "{:?}", both(1439));
+    assert_eq!(both(1440).iter().filter(|line| line.contains("the canary is never compared")).count(), 2);
+    refused("promotion.monitor", "nothing of 1m is compared", |spec| {
+        (spec.settle, spec.promotion.monitor) = (6, Duration::from_secs(60));
+        spec.promotion.holdback = Some(Share(500));
+    });
+}
+
+#[test]
 fn names_must_lead_somewhere() {
     refused("metrics[0].segments[0]", "did you mean \"origin\"?", |spec| spec.metrics[0].segments[0] = "orign".into());
     refused("metrics[0].source", "never has data", |spec| spec.outputs.clear());

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serin_schemas::ids::{ModelName, Version};
+use serin_schemas::ids::{ModelName, Span, Version};
 
 use crate::units::{Duration, Share};
 
@@ -55,6 +55,10 @@ pub struct RolloutSpec {
     /// How long after its end a window waits for stragglers. Default 0: writers' heartbeats already wait.
     #[serde(default)]
     pub grace: Duration,
+    /// So many windows after each change of the traffic enter no comparison of the arms: the canary's servers may still be
+    /// cold, and slow answers of one arm come in later windows than the other's. Limits hold in them too. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub settle: u32,
     /// How a request finds its arm.
     #[serde(default)]
     pub assignment: AssignmentSpec,
@@ -110,6 +114,18 @@ pub struct RolloutSpec {
     /// What `serin plan` needs to tell costs.
     #[serde(default)]
     pub plan: PlanSpec,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl RolloutSpec {
+    /// How long a change of the traffic leaves windows out of the comparison: `settle` windows.
+    pub fn settles_for(&self) -> Duration {
+        Duration(Span(self.window.0.0.saturating_mul(i64::from(self.settle))))
+    }
 }
 
 /// A version and where it is served.

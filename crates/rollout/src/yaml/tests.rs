@@ -106,7 +106,7 @@ fn text_that_is_no_yaml_says_where() {
     insta::assert_snapshot!(told(""), @r#"1:1: error: the text is empty; see docs/rollout-spec.md for an example"#);
     insta::assert_snapshot!(told("a: 1\n---\nb: 2"), @r#"2:1: error: there is a second document; put each rollout into a file of its own"#);
     insta::assert_snapshot!(told("steps: &a\n  - *a"), @r#"2:5: error: aliases (*name) are not read; write the value out"#);
-    insta::assert_snapshot!(told("- a list"), @r#"1:1: error: a map of keys is expected here, this is a list; known here: apiVersion, assignment, canary, capture, concurrency, controlRatio, decision, drain, fallback, features, grace, groups, kind, metrics, mirror, mode, model, noData, outputs, plan, promotion, segments, shadows, stable, steps, traffic, warmup, window"#);
+    insta::assert_snapshot!(told("- a list"), @r#"1:1: error: a map of keys is expected here, this is a list; known here: apiVersion, assignment, canary, capture, concurrency, controlRatio, decision, drain, fallback, features, grace, groups, kind, metrics, mirror, mode, model, noData, outputs, plan, promotion, segments, settle, shadows, stable, steps, traffic, warmup, window"#);
     insta::assert_snapshot!(told(&format!("a: {}", "[".repeat(40))), @r#"1:36: error: this is nested too deeply; a rollout spec has a few levels"#);
     assert!(told(&"x".repeat(2_000_000)).contains("longer than 1 MiB"));
 }
