@@ -21,7 +21,6 @@ use crate::{
     clusters::Cluster,
     config::Config,
     evidence::Evidence,
-    head::Head,
     metrics::Metrics,
     progress::Progress,
     rollout::{Refusal, Rollout},
@@ -124,7 +123,7 @@ impl AnalyzerFold {
     fn restore(&mut self, id: RolloutId, kind: Kind, value: &[u8]) -> Result<(), FoldError> {
         let bad = |poison: Poison| FoldError::State(format!("the analyzer's rows of a rollout: {}", poison.message));
         if kind == Kind::Head {
-            let head: Head = rows::decode("a rollout", value)?;
+            let head = rows::decode_head(value)?;
             self.rollouts.insert(id, Rollout::restore(head).map_err(bad)?);
             return Ok(());
         }

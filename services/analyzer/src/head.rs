@@ -66,7 +66,7 @@ pub(crate) struct Head {
     pub(crate) warmup_labels: bool,
     /// Per stream, the step whose PASS evidence runs.
     pub(crate) steps: BTreeMap<Span, i32>,
-    /// Canary's answers in the step of stream 0.
+    /// Canary's compared answers in the step of stream 0.
     pub(crate) step_canary: u64,
     /// Totals since the canary began.
     pub(crate) arms: BTreeMap<Arm, ArmCounts>,
@@ -74,6 +74,9 @@ pub(crate) struct Head {
     pub(crate) crossed: Option<Crossing>,
     /// Parallel to the plan's groups; empty until the first window is judged.
     pub(crate) groups: Vec<GroupState>,
+    /// Per run of generations with the same traffic, by its first: end of the first window of stream 0 in which the version on
+    /// trial had answers. Noted only where windows are left out after a change (`settle`).
+    pub(crate) began: BTreeMap<Generation, EventTime>,
 }
 
 /// What a group of metrics has shown.
@@ -90,5 +93,25 @@ impl Head {
     pub(crate) fn current(&self) -> (Generation, Era) {
         let (&generation, &era) = self.eras.last_key_value().expect("a rollout begins with a Control record");
         (generation, era)
+    }
+
+    /// The first of the run of generations that ends with this one: between them the traffic has not changed. Holds and pauses
+    /// that leave the weights alone are within a run.
+    fn run_of(&self, generation: Generation) -> Generation {
+        let traffic = |era: &Era| (era.step, era.shares);
+        let newest = self.eras.get(&generation).map(traffic);
+        let run = self.eras.range(..=generation).rev().take_while(|(_, era)| Some(traffic(era)) == newest);
+        run.last().map_or(generation, |(&first, _)| first)
+    }
+
+    /// Notes that the version on trial had answers in a window of stream 0. Windows come in order, so the first stays.
+    pub(crate) fn had_answers(&mut self, generation: Generation, end: EventTime) {
+        self.began.entry(self.run_of(generation)).or_insert(end);
+    }
+
+    /// End of the first window of a generation's traffic that enters the comparison, when the traffic `settles` for so long;
+    /// `None`: it has had no answers of the version on trial yet.
+    pub(crate) fn compared_from(&self, generation: Generation, settles: Span) -> Option<EventTime> {
+        self.began.get(&self.run_of(generation)).map(|first| first.plus(settles))
     }
 }

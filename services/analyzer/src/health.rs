@@ -63,6 +63,8 @@ pub(crate) struct Compared<'a> {
     pub(crate) shares: Shares,
     /// The arm that stands for the version on trial.
     pub(crate) trial: Arm,
+    /// Left out after a change of the traffic: the arms are not held against each other.
+    pub(crate) settling: bool,
     pub(crate) window: &'a Merged,
 }
 
@@ -187,7 +189,8 @@ impl Health {
 
     /// A window of stream 0 in which the arms are compared: its strata by generation.
     pub(crate) fn compared(&mut self, plan: &Plan, end: EventTime, strata: &[Compared<'_>]) {
-        for stratum in strata {
+        let settled = settled(strata);
+        for stratum in &settled {
             let Compared { step, shares, window, .. } = *stratum;
             if split_is_ours(plan) && !plan.is_sticky() && shares.canary > 0 && shares.control > 0 {
                 self.split.add(step, shares, window, end);
@@ -195,8 +198,8 @@ impl Health {
             }
         }
         // Sticky units come with many requests each, so their mixes differ by chance.
-        if !plan.is_sticky() {
-            self.mixes.observe(plan, end, strata);
+        if !plan.is_sticky() && !settled.is_empty() {
+            self.mixes.observe(plan, end, &settled);
         }
         for arm in COMPARED {
             if let Some(silence) = self.silence.get_mut(&arm) {
@@ -212,8 +215,10 @@ impl Health {
             let counts = window.arms.get(&arm);
             counts.map_or((0, 0), |c| (c.predictions.saturating_add(c.late) as u64, c.late as u64))
         };
-        let test = self.late.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
-        test.observe(end, &both(strata, late));
+        if !settled.is_empty() {
+            let test = self.late.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
+            test.observe(end, &both(&settled, late));
+        }
     }
 
     /// The sums of a step's units after a window of stream 0, where a key assigns the arm.
@@ -239,12 +244,13 @@ impl Health {
         labels.answers += answers;
         labels.labelled += labelled;
         labels.unlabelled = if labelled > 0 { 0 } else { labels.unlabelled + answers };
-        if waits_for_truth(plan, stream) && !strata.is_empty() {
+        let settled = settled(strata);
+        if waits_for_truth(plan, stream) && !settled.is_empty() {
             let count = |window: &Merged, arm| {
                 window.arms.get(&arm).map_or((0, 0), |c| (c.predictions as u64, c.labelled.min(c.predictions) as u64))
             };
             let test = labels.share.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
-            test.observe(end, &both(strata, count));
+            test.observe(end, &both(&settled, count));
         }
     }
 
@@ -395,6 +401,11 @@ fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
 /// The split can be tested where Serin draws it.
 fn split_is_ours(plan: &Plan) -> bool {
     plan.spec.traffic == TrafficSource::Router && plan.spec.mode == Mode::Act
+}
+
+/// The strata in which the arms are held against each other.
+fn settled<'a>(strata: &[Compared<'a>]) -> Vec<Compared<'a>> {
+    strata.iter().filter(|stratum| !stratum.settling).copied().collect()
 }
 
 fn both(strata: &[Compared<'_>], count: impl Fn(&Merged, Arm) -> Counted) -> Vec<(Counted, Counted)> {

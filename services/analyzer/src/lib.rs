@@ -10,6 +10,8 @@
 //! - A window enters when every partition has passed its end plus maturity; a partition never heard of holds it back. Late
 //!   and repeated parts are refused and counted.
 //! - Hypotheses, weights, margins and thresholds are fixed by the spec and by warm-up, before the first canary window.
+//! - Which windows are left out after a change of the traffic follows from Control records and from when the first answers came,
+//!   never from what the answers were.
 //! - Failures and the crossing of the rollback threshold stay; PASS must be shown anew in each step.
 //! - What is not judged has neither passed nor failed.
 //! - Bounded: windows leave when they are judged; a rollout's rows go with its last Control record.
@@ -20,6 +22,7 @@ mod evidence;
 mod fold;
 mod head;
 mod health;
+mod latch;
 pub mod metrics;
 mod plan;
 mod population;

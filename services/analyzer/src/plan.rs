@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, MetricKind, Require, RolloutSpec};
+use serin_rollout::{Frozen, Limit, MetricKind, Require, RolloutSpec, Step};
 use serin_schemas::{
     ids::Span,
     records::{Role, Segment},
@@ -28,6 +28,8 @@ pub(crate) struct MetricPlan {
     pub(crate) empty: Summary,
     /// Its summaries are of both answers to mirrored calls.
     pub(crate) paired: bool,
+    /// It is held against numbers: control is not looked at.
+    pub(crate) one_arm: bool,
 }
 
 /// Metrics that count once in the score and share one part of the budget.
@@ -77,6 +79,7 @@ impl Plan {
                 maturity: metric.settles_after(spec.window).0,
                 empty: empty(&metric.kind),
                 paired: metric.kind == MetricKind::Disagreement,
+                one_arm: metric.limit.and_then(Limit::both).is_some(),
             })
             .collect();
         let by_name = spec.metrics.iter().enumerate().map(|(index, metric)| (metric.name.clone(), index)).collect();
@@ -174,11 +177,11 @@ impl Plan {
         self.metrics[self.hypotheses[hypothesis].metric].maturity
     }
 
-    /// Planned number of windows of the whole ramp: what restarts are spread over.
+    /// Planned number of windows of the whole ramp that enter the comparison: what restarts are spread over.
     pub(crate) fn horizon(&self) -> u32 {
-        let window = self.spec.window.0.0.max(1);
-        let windows: i64 =
-            self.spec.steps.iter().map(|step| step.bake.max.0.0.max(0) / window).fold(0, i64::saturating_add);
+        let (window, settle) = (self.spec.window.0.0.max(1), i64::from(self.spec.settle));
+        let compared = |step: &Step| (step.bake.max.0.0.max(0) / window - settle).max(0);
+        let windows = self.spec.steps.iter().map(compared).fold(0, i64::saturating_add);
         windows.clamp(2, MAX_HORIZON) as u32
     }
 

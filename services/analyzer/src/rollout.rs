@@ -8,13 +8,12 @@ use serin_schemas::{
     records::{Arm, Control, Phase, Segment, Verdict, WindowClosed},
 };
 use serin_sketches::{Buckets, Summary};
-use serin_statistics::{group_ln_e, ln_weighted_average, p_anytime, rejects, weighted_holm};
 use serin_stream::fold::{FoldError, Poison};
 
 use crate::{
     clusters::Clusters,
     evidence::Evidence,
-    head::{Crossing, Era, GroupState, Head},
+    head::{Era, Head},
     health::{Compared, Health},
     plan::Plan,
     verdict,
@@ -85,6 +84,7 @@ impl Rollout {
             health: Health::default(),
             crossed: None,
             groups: Vec::new(),
+            began: BTreeMap::new(),
         };
         let mut rollout = Self::restore(head)?;
         rollout.changed = true;
@@ -240,12 +240,15 @@ impl Rollout {
 
     /// Takes one complete window of one stream, all its generations at once, and leaves their cells empty.
     fn judge(&mut self, stream: Span, end: EventTime, strata: &mut [(WindowKey, Merged)]) -> Result<(), FoldError> {
-        let eras: Vec<Era> = strata.iter().map(|(key, _)| self.head.eras[&key.generation]).collect();
+        let eras = self.eras(stream, end, strata);
         let compared: Vec<Compared<'_>> = strata
             .iter()
             .zip(&eras)
-            .filter(|(_, era)| !era.is_warm_up())
-            .map(|((_, window), era)| Compared { step: era.step, shares: era.shares, trial: era.trial(), window })
+            .filter(|(_, (era, _))| !era.is_warm_up())
+            .map(|((_, window), &(era, settling))| {
+                let Era { step, shares, .. } = era;
+                Compared { step, shares, trial: era.trial(), settling, window }
+            })
             .collect();
         let judged = !compared.is_empty() && !self.evidence.is_empty();
         if judged {
@@ -256,12 +259,17 @@ impl Rollout {
         }
         self.watch(stream, end, strata, &compared);
         let mut compared = Vec::new();
-        for ((_, window), era) in strata.iter_mut().zip(&eras) {
+        for ((_, window), (era, settling)) in strata.iter_mut().zip(eras) {
             if era.is_warm_up() {
                 self.warm_up(stream, window)?;
             } else {
-                let (cells, buckets) = (std::mem::take(&mut window.cells), std::mem::take(&mut window.buckets));
-                compared.push((*era, Merged { cells, buckets, ..Merged::default() }));
+                let (mut cells, mut buckets) = (std::mem::take(&mut window.cells), std::mem::take(&mut window.buckets));
+                if settling {
+                    // Limits hold while the canary settles, too.
+                    cells.retain(|(_, metric, _), _| self.plan.metrics[*metric].one_arm);
+                    buckets.clear();
+                }
+                compared.push((era, Merged { cells, buckets, ..Merged::default() }));
             }
         }
         if judged {
@@ -269,6 +277,30 @@ impl Rollout {
             self.latch(end);
         }
         Ok(())
+    }
+
+    /// What the generations of a window meant, and whether the window is left out after the change of traffic that their run
+    /// began with.
+    fn eras(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)]) -> Vec<(Era, bool)> {
+        let (head, settles) = (&mut self.head, self.plan.spec.settles_for().0);
+        let eras = strata.iter().map(|(key, window)| {
+            let (era, generation) = (head.eras[&key.generation], key.generation);
+            if settles.0 == 0 || era.is_warm_up() {
+                return (era, false);
+            }
+            if stream.0 == 0 && window.predictions(era.trial()) > 0 {
+                head.had_answers(generation, end);
+            }
+            // Streams of labels come to a window after stream 0.
+            (era, head.compared_from(generation, settles).is_none_or(|from| end < from))
+        });
+        eras.collect()
+    }
+
+    /// Whether all that a stream has shown of the present traffic is left out yet.
+    pub(crate) fn is_settling(&self, stream: Span) -> bool {
+        let from = self.head.compared_from(self.head.current().0, self.plan.spec.settles_for().0);
+        from.is_some_and(|from| self.head.through.minus(stream) < from)
     }
 
     fn watch(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)], compared: &[Compared<'_>]) {
@@ -334,7 +366,7 @@ impl Rollout {
                 let arm = if arm == stratum.trial { Arm::Canary } else { arm };
                 add_counts(self.head.arms.entry(arm).or_insert_with(|| no_counts(arm)), counts);
             }
-            if self.head.steps.get(&Span::default()) == Some(&stratum.step) {
+            if self.head.steps.get(&Span::default()) == Some(&stratum.step) && !stratum.settling {
                 self.head.step_canary += stratum.window.predictions(stratum.trial);
             }
         }
@@ -426,70 +458,6 @@ impl Rollout {
         if let Some(cluster) = metric.and_then(|metric| self.clusters.get(metric)) {
             self.head.health.units(&self.plan, era.step, era.shares, cluster.arms(), end);
         }
-    }
-
-    /// Notes what has failed by now: failures and the crossing stay, whatever comes later.
-    fn latch(&mut self, end: EventTime) {
-        let alpha = self.plan.spec.decision.false_rollback;
-        let failed = weighted_holm(&self.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())), alpha);
-        for (index, failed) in failed.into_iter().enumerate() {
-            let evidence = &mut self.evidence[index];
-            // What is only watched has no share of the budget and is held against its own e-value.
-            let watched = self.plan.hypotheses[index].weight <= 0.0;
-            let failed = failed || (watched && rejects(evidence.test.max_ln_e_fail(), alpha));
-            if failed && evidence.failed_at.is_none() {
-                evidence.failed_at = Some(end);
-                self.dirty.insert(index);
-            }
-        }
-        self.latch_groups(end);
-        let current = self.weighted(|evidence| evidence.test.ln_e_fail());
-        if self.head.crossed.is_none() && rejects(ln_weighted_average(&current), alpha) {
-            // Finite logarithms of positive numbers; a weight of 0 sorts last.
-            let share =
-                |(weight, ln_e): &(f64, f64)| if *weight > 0.0 { libm::log(*weight) + ln_e } else { f64::NEG_INFINITY };
-            let largest = (0..current.len()).max_by(|&a, &b| share(&current[a]).total_cmp(&share(&current[b])));
-            self.head.crossed = largest.map(|largest| Crossing { at: end, largest: largest as u32 });
-        }
-    }
-
-    /// Which groups have failed by now. A group is the joint claim of its members over all traffic; Holm's procedure over the
-    /// single hypotheses leaves it the budget of those that are rejected: both are shortcuts of one closed test whose local
-    /// tests are weighted averages, so the chance of any false finding, of a metric or a group, stays within the budget.
-    fn latch_groups(&mut self, end: EventTime) {
-        self.head.groups.resize(self.plan.groups.len(), GroupState::default());
-        for place in 0..self.plan.groups.len() {
-            let own = self.group_hypotheses(place);
-            let open = |index: &usize| !own.contains(index) && self.evidence[*index].failed_at.is_none();
-            let others = (0..self.evidence.len()).filter(open).map(|index| self.plan.hypotheses[index].weight);
-            let others: f64 = others.sum();
-            let (weight, ln_e) = self.group_evidence(place);
-            let state = &mut self.head.groups[place];
-            state.max_ln_e = state.max_ln_e.max(ln_e);
-            let p = p_anytime(state.max_ln_e) * (weight + others) / weight;
-            if weight > 0.0 && p <= self.plan.spec.decision.false_rollback && state.failed_at.is_none() {
-                state.failed_at = Some(end);
-            }
-        }
-    }
-
-    fn group_hypotheses(&self, place: usize) -> Vec<usize> {
-        self.plan.groups[place].members.iter().filter_map(|&(metric, _)| self.plan.overall(metric)).collect()
-    }
-
-    /// A group's share of the budget and its `ln E`: the average of its members over all traffic, weighted like the budget.
-    pub(crate) fn group_evidence(&self, place: usize) -> (f64, f64) {
-        let own = self.group_hypotheses(place);
-        let members: Vec<(f64, f64)> = own
-            .iter()
-            .map(|&index| (self.plan.hypotheses[index].weight, self.evidence[index].test.ln_e_fail()))
-            .collect();
-        (members.iter().map(|member| member.0).sum(), group_ln_e(&members))
-    }
-
-    /// Each hypothesis's weight with something of its evidence.
-    pub(crate) fn weighted(&self, of: impl Fn(&Evidence) -> f64) -> Vec<(f64, f64)> {
-        self.plan.hypotheses.iter().zip(&self.evidence).map(|(plan, evidence)| (plan.weight, of(evidence))).collect()
     }
 }
 

@@ -9,10 +9,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serin_schemas::{ids::RolloutId, records::Segment};
 use serin_stream::fold::FoldError;
 
-use crate::window::WindowKey;
+use crate::{head::Head, window::WindowKey};
 
-/// First byte of every row; a reader refuses any other. Format 1 had hypotheses without limits, memories and newcomers.
-pub(crate) const FORMAT: u8 = 2;
+/// First byte of every row that is written. Format 1 had hypotheses without limits, memories and newcomers.
+pub(crate) const FORMAT: u8 = 3;
+/// Oldest format that is read. Its heads end before [`crate::head::Head::began`]; all else is the same.
+const OLDEST: u8 = 2;
 
 /// Prefix of all rows that hold the progress of the partitions of `events`.
 pub(crate) const PROGRESS: &[u8] = b"p";
@@ -120,6 +122,15 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
         .map_err(|error| FoldError::State(format!("a row of the analyzer cannot be written: {error}")))
 }
 
+/// The head of a rollout.
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, FoldError> {
+    if bytes.first() != Some(&OLDEST) {
+        return decode("a rollout", bytes);
+    }
+    // The map that it did not have yet, empty, is one more byte.
+    decode("a rollout", &[bytes, &[0]].concat())
+}
+
 /// The value of a row.
 pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, FoldError> {
     let body = body(what, bytes)?;
@@ -133,12 +144,12 @@ pub(crate) fn body<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a [u8], FoldErro
         .split_first()
         .ok_or_else(|| FoldError::State(format!("the analyzer's row of {what} is empty; {REBUILD}")))?;
     let way_out = match format {
-        FORMAT => return Ok(body),
-        ..FORMAT => "let the rollouts end under the version that wrote it, or",
+        OLDEST..=FORMAT => return Ok(body),
+        ..OLDEST => "let the rollouts end under the version that wrote it, or",
         _ => "run the version that wrote it, or a newer one; or",
     };
     Err(FoldError::State(format!(
-        "the analyzer's row of {what} has format {format}, this build reads {FORMAT}: {way_out} {REBUILD}"
+        "the analyzer's row of {what} has format {format}, this build reads {OLDEST} to {FORMAT}: {way_out} {REBUILD}"
     )))
 }
 

@@ -99,13 +99,20 @@ pub(crate) struct Finder<'a> {
     pub(crate) segment: &'a Segment,
     /// What of it the evidence is about, and whether that is new to the canary.
     pub(crate) culprit: Option<&'a (String, bool)>,
+    /// Whether all that was seen since the traffic changed is left out.
+    pub(crate) settling: bool,
 }
 
 impl Finder<'_> {
     /// The sentence.
     pub(crate) fn sentence(&self, (result, why): (MetricResult, Option<NoDataReason>), effect: &Effect) -> String {
         let Some(facts) = self.facts(effect) else {
-            let why = why.map_or("the evidence is not enough to judge yet", no_data);
+            let undecided = if self.settling {
+                "the first windows of a step are left out while the canary settles"
+            } else {
+                "the evidence is not enough to judge yet"
+            };
+            let why = why.map_or(undecided, no_data);
             return format!("{}canary's {} is not judged: {why}", self.place(), noun(self.metric));
         };
         let words = match self.metric.limit.and_then(Limit::both) {

@@ -127,7 +127,9 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
             let spec = &rollout.plan.spec;
             let metric = &spec.metrics[plan.metric];
             // Until a stream has reached the step, nothing has been shown in it.
-            let reached = rollout.head.steps.get(&rollout.plan.stream_of(index)) == Some(&era.step);
+            let stream = rollout.plan.stream_of(index);
+            let reached = rollout.head.steps.get(&stream) == Some(&era.step);
+            let settling = rollout.is_settling(stream);
             let holds = reached || rollout.plan.metrics[plan.metric].paired;
             let ln_e_pass = if holds { evidence.test.ln_e_pass() } else { 0.0 };
             let (result, no_data) = result(rollout, index, ln_e_pass, health);
@@ -166,7 +168,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 weight: plan.weight,
                 failed_at: evidence.failed_at,
                 evidence_through: evidence.through,
-                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref() }
+                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref(), settling }
                     .sentence((result, no_data), &effect),
                 culprit: culprit.map(|(name, _)| name),
             }
@@ -263,6 +265,10 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
     let stream = rollout.plan.stream_of(index);
     if stream.0 > 0 && !rollout.head.steps.contains_key(&stream) {
         return Some(NoDataReason::LabelsPending);
+    }
+    if rollout.is_settling(stream) {
+        // Answers are there, and left out: nothing is missing.
+        return None;
     }
     let (arm, none) = if evidence.canary_seen == 0 {
         (Arm::Canary, NoDataReason::NoCanaryTraffic)
@@ -363,7 +369,13 @@ fn against(rollout: &Rollout, metrics: &[MetricVerdict]) -> Vec<Reason> {
 fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reason>, String)> {
     let in_step = rollout.head.steps.get(&Span::default()) == Some(&era.step) && rollout.head.step_canary > 0;
     if !in_step {
-        return Some((Vec::new(), "no window of this step has answers of the canary yet".to_owned()));
+        let sentence = if rollout.is_settling(Span::default()) {
+            let settles = rollout.plan.spec.settles_for();
+            format!("the first {settles} of the step are left out of the comparison while the canary settles")
+        } else {
+            "no window of this step has answers of the canary yet".to_owned()
+        };
+        return Some((Vec::new(), sentence));
     }
     let judged = || verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
     let require = rollout.plan.require(era.step);

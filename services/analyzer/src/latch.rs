@@ -1,0 +1,77 @@
+//! What the evidence has shown for good: failures of metrics and groups, and the crossing that rolls back. They stay, whatever
+//! comes later.
+
+use serin_schemas::ids::EventTime;
+use serin_statistics::{group_ln_e, ln_weighted_average, p_anytime, rejects, weighted_holm};
+
+use crate::{
+    evidence::Evidence,
+    head::{Crossing, GroupState},
+    rollout::Rollout,
+};
+
+impl Rollout {
+    /// Notes what has failed by now: failures and the crossing stay, whatever comes later.
+    pub(crate) fn latch(&mut self, end: EventTime) {
+        let alpha = self.plan.spec.decision.false_rollback;
+        let failed = weighted_holm(&self.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())), alpha);
+        for (index, failed) in failed.into_iter().enumerate() {
+            let evidence = &mut self.evidence[index];
+            // What is only watched has no share of the budget and is held against its own e-value.
+            let watched = self.plan.hypotheses[index].weight <= 0.0;
+            let failed = failed || (watched && rejects(evidence.test.max_ln_e_fail(), alpha));
+            if failed && evidence.failed_at.is_none() {
+                evidence.failed_at = Some(end);
+                self.dirty.insert(index);
+            }
+        }
+        self.latch_groups(end);
+        let current = self.weighted(|evidence| evidence.test.ln_e_fail());
+        if self.head.crossed.is_none() && rejects(ln_weighted_average(&current), alpha) {
+            // Finite logarithms of positive numbers; a weight of 0 sorts last.
+            let share =
+                |(weight, ln_e): &(f64, f64)| if *weight > 0.0 { libm::log(*weight) + ln_e } else { f64::NEG_INFINITY };
+            let largest = (0..current.len()).max_by(|&a, &b| share(&current[a]).total_cmp(&share(&current[b])));
+            self.head.crossed = largest.map(|largest| Crossing { at: end, largest: largest as u32 });
+        }
+    }
+
+    /// Which groups have failed by now. A group is the joint claim of its members over all traffic; Holm's procedure over the
+    /// single hypotheses leaves it the budget of those that are rejected: both are shortcuts of one closed test whose local
+    /// tests are weighted averages, so the chance of any false finding, of a metric or a group, stays within the budget.
+    fn latch_groups(&mut self, end: EventTime) {
+        self.head.groups.resize(self.plan.groups.len(), GroupState::default());
+        for place in 0..self.plan.groups.len() {
+            let own = self.group_hypotheses(place);
+            let open = |index: &usize| !own.contains(index) && self.evidence[*index].failed_at.is_none();
+            let others = (0..self.evidence.len()).filter(open).map(|index| self.plan.hypotheses[index].weight);
+            let others: f64 = others.sum();
+            let (weight, ln_e) = self.group_evidence(place);
+            let state = &mut self.head.groups[place];
+            state.max_ln_e = state.max_ln_e.max(ln_e);
+            let p = p_anytime(state.max_ln_e) * (weight + others) / weight;
+            if weight > 0.0 && p <= self.plan.spec.decision.false_rollback && state.failed_at.is_none() {
+                state.failed_at = Some(end);
+            }
+        }
+    }
+
+    fn group_hypotheses(&self, place: usize) -> Vec<usize> {
+        self.plan.groups[place].members.iter().filter_map(|&(metric, _)| self.plan.overall(metric)).collect()
+    }
+
+    /// A group's share of the budget and its `ln E`: the average of its members over all traffic, weighted like the budget.
+    pub(crate) fn group_evidence(&self, place: usize) -> (f64, f64) {
+        let own = self.group_hypotheses(place);
+        let members: Vec<(f64, f64)> = own
+            .iter()
+            .map(|&index| (self.plan.hypotheses[index].weight, self.evidence[index].test.ln_e_fail()))
+            .collect();
+        (members.iter().map(|member| member.0).sum(), group_ln_e(&members))
+    }
+
+    /// Each hypothesis's weight with something of its evidence.
+    pub(crate) fn weighted(&self, of: impl Fn(&Evidence) -> f64) -> Vec<(f64, f64)> {
+        self.plan.hypotheses.iter().zip(&self.evidence).map(|(plan, evidence)| (plan.weight, of(evidence))).collect()
+    }
+}
