@@ -95,18 +95,18 @@ impl Ramp<'_> {
     fn metric_step(&self, metric: &Metric<'_>, planned: &Planned, canary: Canary, step: &Step) -> MetricStep {
         let alpha_pass = self.request.spec.decision.false_promotion;
         let seen_by = |bake: f64| {
-            let answers = canary.answers_in((bake - metric.maturity).max(0.0))?;
+            let answers = canary.answers_in((bake - metric.wait()).max(0.0))?;
             planned.detectable(answers, metric.alpha).map(|value| metric.shown(value))
         };
         let reach = |answers: f64| {
-            let seconds = canary.seconds_for(answers)? + metric.maturity;
+            let seconds = canary.seconds_for(answers)? + metric.wait();
             Some(Reach { answers, seconds })
         };
         let regressed = metric.seen_as(metric.regressed);
         let fail = planned.n_to_fail(regressed, metric.alpha).and_then(reach);
         let pass = planned.n_to_pass(planned.control(), alpha_pass).and_then(reach);
         let at_risk = fail.and_then(|fail| {
-            let late = metric.maturity * self.request.per_second * canary.weight;
+            let late = metric.wait() * self.request.per_second * canary.weight;
             canary.at_risk(fail.answers + late, planned.harm(regressed))
         });
         MetricStep {
@@ -140,11 +140,12 @@ impl Ramp<'_> {
         for (index, (forecast, step)) in steps.iter().zip(&spec.steps).enumerate() {
             let (mut seconds, mut end, wait) = self.healthy_step(forecast, step, regressed);
             course.waits.push(wait);
-            if let Some(fail) = regressed.and_then(|metric| forecast.metrics[metric].fail) {
-                let maturity = regressed.map_or(0.0, |metric| self.metrics[metric].maturity);
-                let growing = fail.seconds - maturity;
+            if let Some((fail, metric)) =
+                regressed.and_then(|metric| Some((forecast.metrics[metric].fail?, &self.metrics[metric])))
+            {
+                let growing = fail.seconds - metric.wait();
                 // Labels of the first step come late; those of later steps find evidence under way.
-                let lag = if index == 0 { maturity } else { 0.0 };
+                let lag = metric.settle + if index == 0 { metric.maturity } else { 0.0 };
                 let needed = (1.0 - shown) * growing + lag;
                 if needed <= seconds {
                     (seconds, end) = (needed, Some("rolled_back"));
@@ -174,7 +175,8 @@ impl Ramp<'_> {
     ) -> (f64, Option<&'static str>, Option<String>) {
         let window = self.request.spec.window.0.as_secs_f64();
         let events = (step.bake.min_events as f64 / forecast.canary_per_second / window).ceil() * window;
-        let (mut seconds, mut wait) = (step.bake.min.0.as_secs_f64().max(window), None);
+        let compared = self.request.spec.settles_for().0.as_secs_f64() + window;
+        let (mut seconds, mut wait) = (step.bake.min.0.as_secs_f64().max(compared), None);
         if events > seconds {
             (seconds, wait) = (events, Some("bake.minEvents".to_owned()));
         }
@@ -182,7 +184,7 @@ impl Ramp<'_> {
         for (place, metric) in self.required(step) {
             let slower = if step.require == Require::PassInSegments { self.rarest(metric) } else { 1.0 };
             let pass = forecast.metrics[place].pass.filter(|_| regressed != Some(place));
-            let passed = pass.map_or(f64::INFINITY, |pass| (pass.seconds - metric.maturity) * slower + metric.maturity);
+            let passed = pass.map_or(f64::INFINITY, |pass| (pass.seconds - metric.wait()) * slower + metric.wait());
             if passed > seconds {
                 (seconds, wait) = (passed, Some(metric.spec.name.clone()));
             }

@@ -21,6 +21,8 @@ pub(super) struct Metric<'a> {
     pub(super) regressed: f64,
     /// Seconds until its labels are there.
     pub(super) maturity: f64,
+    /// Seconds at the begin of a step that are left out of it.
+    pub(super) settle: f64,
 }
 
 impl<'a> Metric<'a> {
@@ -37,7 +39,9 @@ impl<'a> Metric<'a> {
         // What is only watched has no share of the budget and is held against its own e-value.
         let alpha = if spec.role == Role::Watch { budget } else { budget * weight };
         let maturity = spec.settles_after(request.spec.window).0.as_secs_f64();
-        let mut metric = Self { spec, stable, alpha, regressed: stable, maturity };
+        // Limits hold while the canary settles, too.
+        let settle = if spec.limit.is_some() { 0.0 } else { request.spec.settles_for().0.as_secs_f64() };
+        let mut metric = Self { spec, stable, alpha, regressed: stable, maturity, settle };
         metric.regressed = match own {
             Some(regression) => regression.change.to(stable),
             None => metric.usual_regression()?,
@@ -122,6 +126,11 @@ impl<'a> Metric<'a> {
             if self.seen_as(middle) < value { low = middle } else { high = middle }
         }
         f64::midpoint(low, high)
+    }
+
+    /// Seconds from an answer at the begin of a step until it is judged by the first that counts.
+    pub(super) fn wait(&self) -> f64 {
+        self.settle + self.maturity
     }
 
     /// Whether its number counts events, so that harm is a number of bad outcomes.

@@ -89,7 +89,7 @@ pub(crate) struct MetricStep {
 pub(crate) struct Reach {
     /// Canary answers.
     pub(crate) answers: f64,
-    /// From the begin of the step, whole windows; labels' wait included.
+    /// From the begin of the step, whole windows; labels' wait and what is left out at its begin included.
     pub(crate) seconds: f64,
 }
 

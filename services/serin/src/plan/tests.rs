@@ -72,6 +72,33 @@ fn numbers_follow_from_each_other() {
 }
 
 #[test]
+fn windows_that_are_left_out_make_a_step_longer() {
+    let text = ROLLOUT.replacen(
+        "name: latency_p99,",
+        "name: ceiling, kind: rate, source: error, limit: {fail: 0.1}}\n  - {name: latency_p99,",
+        1,
+    );
+    let (_, before) = planned(&text, &["error_rate 1%->2%"]).unwrap();
+    let (request, after) = planned(&format!("{text}settle: 6"), &["error_rate 1%->2%"]).unwrap();
+    for (before, after) in before.steps.iter().zip(&after.steps) {
+        for (before, after) in before.metrics.iter().zip(&after.metrics) {
+            // A limit holds from the first window on.
+            let more = if before.metric == "ceiling" { 0.0 } else { 60.0 };
+            for (before, after) in [(before.fail, after.fail), (before.pass, after.pass)] {
+                let seconds = before.map(|reach| reach.seconds + more);
+                assert_eq!(after.map(|reach| reach.seconds), seconds, "{before:?}");
+            }
+        }
+    }
+    assert!(after.healthy.seconds >= before.healthy.seconds);
+    let rolled_back = |forecast: &Forecast| forecast.regressions[0].course.seconds;
+    // Once in each step that it takes.
+    let steps = (after.regressions[0].course.step + 1) as f64;
+    assert!((rolled_back(&after) - rolled_back(&before) - 60.0 * steps).abs() < 60.0, "{}", rolled_back(&after));
+    assert!(lines(&request.spec, &after).iter().any(|line| line.ends_with("; the first 1m left out")));
+}
+
+#[test]
 fn what_cannot_be_planned_is_told() {
     let told = |regression: &str| planned(ROLLOUT, &[regression]).map(|_| ()).unwrap_err().to_string();
     insta::assert_snapshot!(["mood 1%->2%", "error_rate 1%->300%", "score 0.8->2"].map(told).join("\n"));

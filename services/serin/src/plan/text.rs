@@ -28,7 +28,7 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
         let require = serde_json::to_value(spec.steps[step.step].require).unwrap_or_default();
         lines.push(String::new());
         lines.push(format!(
-            "step {}: {} for {} to {}, requires {}; {} canary answers/s, {} of control for each",
+            "step {}: {} for {} to {}, requires {}; {} canary answers/s, {} of control for each{}",
             step.step + 1,
             spec.steps[step.step],
             bake.min,
@@ -36,6 +36,7 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
             require.as_str().unwrap_or_default(),
             short(step.canary_per_second),
             short(step.control_ratio),
+            if spec.settle > 0 { format!("; the first {} left out", spec.settles_for()) } else { String::new() },
         ));
         lines.extend(table(step).to_string().lines().map(|line| line.trim_end().to_owned()));
     }

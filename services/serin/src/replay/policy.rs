@@ -248,6 +248,7 @@ mod tests {
         assert_eq!(with("absolute: 0.01", "absolute: 0.002"), Vec::<String>::new());
         assert_eq!(with("level: 0.99", "level: 0.95"), Vec::<String>::new());
         assert_eq!(with("min: 10m", "min: 1m"), Vec::<String>::new());
+        assert_eq!(with("model: shop", "model: shop\nsettle: 3"), Vec::<String>::new());
         let mut told = with("maturity: 5m", "maturity: 9m");
         told.extend(with("{output: score}", "{output: other}"));
         told.extend(with("name: score", "name: mood"));
