@@ -3,7 +3,7 @@
 //! It keeps everything in memory and writes what changed into rows before each commit (see `state.rs`), so what it puts on
 //! `windows` does not depend on where commits and restarts fall.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     join::{Joins, Met, Pending},
     metrics::{self, Tally},
-    plan::Plan,
+    plan::{Plan, time_of},
     rollout::{Frontier, Rollout, Scratch, Work},
     rows::{self, Table},
     state::Model,
@@ -50,6 +50,8 @@ pub struct AggregatorFold {
     pub(crate) next_rollout: u32,
     /// Over all rollouts, so that an event need not ask each.
     longest: Longest,
+    /// Labels whose time some rollout needs, and the name that it has among labels.
+    timed: Arc<BTreeMap<String, String>>,
     /// The state row as it was last written.
     pub(crate) stored_state: Option<bytes::Bytes>,
     tally: Tally,
@@ -100,6 +102,7 @@ impl AggregatorFold {
             promised: None,
             next_rollout: 1,
             longest: Longest::default(),
+            timed: Arc::default(),
             stored_state: None,
             tally: Tally::default(),
             scratch: Scratch::default(),
@@ -129,12 +132,14 @@ impl AggregatorFold {
     }
 
     /// The rollouts have changed.
-    pub(crate) fn note_longest(&mut self) {
+    pub(crate) fn note_rollouts(&mut self) {
         let plans = || self.rollouts.values().map(|rollout| &rollout.plan);
         self.longest = Longest {
             window: plans().map(|plan| plan.window).max().unwrap_or_default(),
             maturity: plans().map(Plan::longest).max().unwrap_or_default(),
         };
+        self.timed =
+            Arc::new(plans().flat_map(|plan| &plan.timed).map(|label| (label.clone(), time_of(label))).collect());
     }
 
     fn prediction(&mut self, prediction: &PredictionView<'_>) -> Result<(), Poison> {
@@ -243,6 +248,8 @@ impl AggregatorFold {
         self.writers.mark(feedback.writer);
         let truths = Truths::of(feedback.revision, &values, &classes);
         self.tally.unusable += (found - truths.labels.len() - truths.classes.len()) as u64;
+        let timed = Arc::clone(&self.timed);
+        let truths = truths.timed(&timed, feedback.observed_at);
         if self.join_labels(id, &truths) {
             return Ok(());
         }
@@ -394,7 +401,7 @@ impl AggregatorFold {
             }
             self.begin(number, control, frozen.as_ref(), context.rows)?;
         }
-        self.note_longest();
+        self.note_rollouts();
         Ok(Ok(()))
     }
 

@@ -45,7 +45,7 @@ impl Rollout {
                 let Measure::Label(measure) = &metric.measure else { continue };
                 labelled |= measure.has_label(join);
                 // Nobody saw the answer of a mirror: what people did says nothing about it.
-                if wait.shadow && measure.output.is_none() {
+                if wait.shadow && !measure.is_of_answer() {
                     continue;
                 }
                 let Some(value) = measure.value(join) else { continue };

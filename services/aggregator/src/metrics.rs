@@ -20,7 +20,7 @@ pub const DUPLICATE_EVENTS: &str = "serin_duplicate_events_total";
 /// Events known to be lost, by cause: `gap` (missing sequence numbers), `dropped` (as a writer says).
 pub const LOST_EVENTS: &str = "serin_lost_events_total";
 /// Feedback, by outcome: `joined`, `early` (before its prediction), `revised`, `repeated`, `older_revision`, `unknown` (its
-/// prediction never came), `not_needed`, `sampled_out`.
+/// prediction never came, or its maturity was over), `not_needed`, `sampled_out`.
 pub const LABEL_JOIN: &str = "serin_label_join_total";
 /// Segment values that counted as `other`.
 pub const SEGMENT_OVERFLOW: &str = "serin_segment_overflow_total";

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the plan of a rollout never changes, so cells of all its windows have the same layout.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, TrafficSource, WhenMissing};
 use serin_schemas::{
@@ -15,6 +15,15 @@ use serin_sketches::{
 };
 
 use crate::{join::Join, pairing::Pairing};
+
+/// The output that stands for the time of the answer itself, in microseconds. No event can bring one of this name: a zero byte
+/// is in none.
+pub(crate) const ANSWERED: &str = "\0answered";
+
+/// The label that stands for the time of a label, in microseconds: it comes, waits and is revised with it.
+pub(crate) fn time_of(label: &str) -> String {
+    format!("{label}\0time")
+}
 
 /// The class of an answer with nothing wrong, where the class is what went wrong.
 const OK: &str = "ok";
@@ -59,6 +68,8 @@ pub(crate) enum Formula {
     WrongClass,
     Squared,
     Absolute,
+    /// Seconds from the answer to the label.
+    Delay,
 }
 
 /// What one answer says about a metric.
@@ -107,6 +118,8 @@ pub(crate) struct Plan {
     pub(crate) labels: Vec<String>,
     /// Names of the labels that name classes.
     pub(crate) truths: Vec<String>,
+    /// Names of the labels whose time is needed: [`time_of`] them is among `labels`.
+    pub(crate) timed: BTreeSet<String>,
     /// Metrics whose value a model server's own event may bring; at most 64, one bit each.
     pub(crate) fillable: Vec<usize>,
     /// Metrics on both answers to a mirrored call.
@@ -141,6 +154,7 @@ impl Plan {
             classes: Vec::new(),
             labels: Vec::new(),
             truths: Vec::new(),
+            timed: BTreeSet::new(),
             fillable: Vec::new(),
             paired: Vec::new(),
         };
@@ -191,6 +205,10 @@ impl Plan {
             MetricSource::Output(name) => Measure::Output(name.clone()),
             MetricSource::Class { output, is } => Measure::Class { output: output.clone(), is: is.clone() },
             MetricSource::Feedback(name) => label(Formula::Value, None, name),
+            MetricSource::LabelDelay(name) => {
+                self.timed.insert(name.clone());
+                label(Formula::Delay, Some(&ANSWERED.to_owned()), &time_of(name))
+            }
             MetricSource::Wrong { output, label: truth, threshold } => {
                 label(Formula::Wrong(*threshold), Some(output), truth)
             }
@@ -318,6 +336,11 @@ pub(crate) fn insert(summary: &mut Summary, value: &Value<'_>, dither: u64) {
 }
 
 impl LabelMeasure {
+    /// Whether it says something of the answer itself, not only of what somebody did who saw it.
+    pub(crate) fn is_of_answer(&self) -> bool {
+        !matches!(self.formula, Formula::Value | Formula::Delay)
+    }
+
     /// Whether the label has come.
     pub(crate) fn has_label(&self, join: &Join) -> bool {
         if self.formula == Formula::WrongClass {
@@ -345,6 +368,8 @@ impl LabelMeasure {
             Formula::Value => label,
             Formula::Wrong(threshold) => f64::from(u8::from((output >= threshold) != (label >= 0.5))),
             Formula::Squared => (output - label) * (output - label),
+            // Both are whole numbers of microseconds far below 2^53, so exact.
+            Formula::Delay => ((label - output) / 1e6).max(0.0),
             Formula::Absolute | Formula::WrongClass => (output - label).abs(),
         })
     }

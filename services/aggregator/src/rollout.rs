@@ -18,7 +18,7 @@ use crate::{
     join::{Join, JoinKey, Joins, RowState},
     metrics::Tally,
     pairing::Half,
-    plan::{Measure, Plan, class_hash, is_error},
+    plan::{ANSWERED, Measure, Plan, class_hash, is_error},
     segments::Dictionary,
     window::{ArmWindow, Lens, Subject, Window, WindowKey, dither, place_of},
 };
@@ -301,7 +301,8 @@ impl Rollout {
     fn learn(&self, join: &mut Join, prediction: &PredictionView<'_>) {
         for (name, value) in self.plan.outputs.iter().zip(&mut join.outputs) {
             if value.is_nan() {
-                *value = prediction.outputs.get(name).unwrap_or(f64::NAN);
+                let output = prediction.outputs.get(name);
+                *value = if name == ANSWERED { prediction.completed_at.0 as f64 } else { output.unwrap_or(f64::NAN) };
             }
         }
         for (name, class) in self.plan.classes.iter().zip(&mut join.classes) {
@@ -432,7 +433,7 @@ impl Rollout {
         let answers =
             |&metric: &usize| matches!(plan.metrics[metric].measure, Measure::Output(_) | Measure::Class { .. });
         !plan.fillable.is_empty()
-            || !plan.outputs.is_empty()
+            || plan.outputs.iter().any(|name| name != ANSWERED)
             || !plan.classes.is_empty()
             || plan.paired.iter().any(answers)
     }

@@ -59,7 +59,7 @@ impl AggregatorFold {
             self.models.insert(Parts::of(&key).text()?.to_owned(), rows::decode(&value)?);
         }
         self.load_rollouts(rows)?;
-        self.note_longest();
+        self.note_rollouts();
         self.load_windows(rows)?;
         self.load_joins(rows)
     }

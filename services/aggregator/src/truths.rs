@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serin_schemas::ids::EventTime;
 use serin_stream::fold::Poison;
 
 use crate::{
@@ -24,6 +25,11 @@ pub(crate) fn keep<T>(values: &mut BTreeMap<String, T>, name: &str, value: T) ->
     fits
 }
 
+/// Names with a zero byte are the aggregator's own.
+fn is_name(name: &str) -> bool {
+    !name.contains('\0')
+}
+
 /// What a feedback says.
 pub(crate) struct Truths<'a> {
     pub(crate) labels: Vec<(&'a str, Label)>,
@@ -32,12 +38,23 @@ pub(crate) struct Truths<'a> {
 }
 
 impl<'a> Truths<'a> {
-    /// Without what is no number.
+    /// Without what is no number, and without names that no label can have.
     pub(crate) fn of(revision: i64, values: &[(&'a str, f64)], classes: &[(&'a str, &str)]) -> Self {
-        let usable = values.iter().filter(|(_, value)| value.is_finite());
+        let usable = values.iter().filter(|(name, value)| is_name(name) && value.is_finite());
         let labels = usable.map(|&(name, value)| (name, Label { revision, value }));
-        let classes = classes.iter().map(|&(name, class)| (name, Label { revision, value: class_hash(class) }));
+        let classes = classes.iter().filter(|(name, _)| is_name(name));
+        let classes = classes.map(|&(name, class)| (name, Label { revision, value: class_hash(class) }));
         Self { labels: labels.collect(), classes: classes.collect() }
+    }
+
+    /// The same, and with each label whose time is needed its time: `names` has the name that it then has.
+    pub(crate) fn timed(mut self, names: &'a BTreeMap<String, String>, at: EventTime) -> Self {
+        let found = self.labels.iter().map(|(name, label)| (*name, label.revision));
+        let found = found.chain(self.classes.iter().map(|(name, label)| (*name, label.revision)));
+        let time = |(name, revision)| Some((names.get(name)?.as_str(), Label { revision, value: at.0 as f64 }));
+        let times: Vec<(&str, Label)> = found.filter_map(time).collect();
+        self.labels.extend(times);
+        self
     }
 
     /// What waits for a prediction.

@@ -390,11 +390,13 @@ impl Labels {
     }
 }
 
-/// Whether a metric of the stream leaves answers without a label out.
+/// Whether a metric of the stream leaves answers without a label out. Not so a delay: its label may be one whose absence
+/// means something to the metric that judges it.
 fn waits_for_truth(plan: &Plan, stream: Span) -> bool {
     let metrics = plan.spec.metrics.iter().zip(&plan.metrics);
     metrics.into_iter().any(|(spec, metric)| {
-        metric.maturity == stream && spec.source.needs_label() && spec.when_missing == WhenMissing::Exclude
+        let judges = spec.source.needs_label() && !spec.source.is_delay();
+        metric.maturity == stream && judges && spec.when_missing == WhenMissing::Exclude
     })
 }
 

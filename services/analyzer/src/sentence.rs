@@ -21,6 +21,7 @@ pub(crate) fn noun(metric: &MetricSpec) -> String {
         MetricSource::Error => "errors",
         MetricSource::InvalidOutput => "unusable answers",
         MetricSource::Latency => "latency",
+        MetricSource::LabelDelay(_) => "label delay",
         MetricSource::Output(name) | MetricSource::Feedback(name) => name,
         MetricSource::Class { output, is: Some(is) } => return format!("{kind} {output}={is}"),
         MetricSource::Class { output, is: None } => output,
@@ -37,6 +38,7 @@ pub(crate) fn noun(metric: &MetricSpec) -> String {
 enum Unit {
     Percent,
     Milliseconds,
+    Seconds,
     Plain,
 }
 
@@ -44,6 +46,7 @@ fn unit(metric: &MetricSpec) -> Unit {
     match (&metric.kind, &metric.source) {
         (MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement, _) => Unit::Percent,
         (_, MetricSource::Latency) => Unit::Milliseconds,
+        (_, MetricSource::LabelDelay(_)) => Unit::Seconds,
         _ => Unit::Plain,
     }
 }
@@ -53,6 +56,7 @@ impl Unit {
         match self {
             Self::Percent => format!("{} %", decimals(100.0 * value)),
             Self::Milliseconds => format!("{} ms", significant(value, 3)),
+            Self::Seconds => format!("{} s", significant(value, 3)),
             Self::Plain => significant(value, 3),
         }
     }
@@ -66,6 +70,7 @@ impl Unit {
                 points => format!("{points} points"),
             },
             Self::Milliseconds => format!("{} ms", significant(value, 2)),
+            Self::Seconds => format!("{} s", significant(value, 2)),
             Self::Plain => significant(value, 2),
         }
     }

@@ -25,9 +25,10 @@ fn gives(source: &MetricSource) -> Gives {
         MetricSource::Class { is: Some(_), .. } | MetricSource::Wrong { .. } | MetricSource::WrongClass { .. } => {
             Gives::YesNo
         }
-        MetricSource::Latency | MetricSource::SquaredError { .. } | MetricSource::AbsoluteError { .. } => {
-            Gives::Quantity
-        }
+        MetricSource::Latency
+        | MetricSource::LabelDelay(_)
+        | MetricSource::SquaredError { .. }
+        | MetricSource::AbsoluteError { .. } => Gives::Quantity,
         MetricSource::Output(_) | MetricSource::Feedback(_) => Gives::Number,
     }
 }

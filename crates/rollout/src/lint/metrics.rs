@@ -3,7 +3,9 @@
 use serin_schemas::records::Role;
 
 use super::{Found, bounds, measure};
-use crate::{MetricKind, MetricSource, MetricSpec, OutputKind, Require, RolloutSpec, Severity, TrafficSource};
+use crate::{
+    MetricKind, MetricSource, MetricSpec, OutputKind, Require, RolloutSpec, Severity, TrafficSource, WhenMissing,
+};
 
 /// With more gates than this, each gets little of the false-rollback budget, and all have to pass.
 const GATES_MAX: usize = 5;
@@ -16,6 +18,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         references(spec, metric, &path, found);
         bounds::lint(spec, metric, &path, found);
         maturity(spec, metric, &path, found);
+        delay(spec, metric, &path, found);
         pairs(spec, metric, &path, found);
         if !(metric.score_weight.is_finite() && metric.score_weight >= 0.0) {
             let message = format!("{} is no weight", metric.score_weight);
@@ -48,7 +51,8 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
         | MetricSource::InvalidOutput
         | MetricSource::Status
         | MetricSource::Latency
-        | MetricSource::Feedback(_) => return,
+        | MetricSource::Feedback(_)
+        | MetricSource::LabelDelay(_) => return,
     };
     let path = format!("{path}.source");
     match spec.reported(name) {
@@ -94,6 +98,28 @@ fn maturity(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fou
     }
 }
 
+/// A delay is that of a label which came, and is of use beside a metric that waits for the label.
+fn delay(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    let MetricSource::LabelDelay(label) = &metric.source else { return };
+    if metric.when_missing == WhenMissing::Zero {
+        let message = "a label that never came has no delay";
+        found.error(format!("{path}.whenMissing"), message, "leave it out: only labels that came are looked at");
+    }
+    let others = || spec.metrics.iter().filter(|other| !other.source.is_delay());
+    let same = |other: &&MetricSpec| other.source.label() == Some(label);
+    if !others().any(|other| same(&other)) {
+        let message =
+            format!("no other metric waits for label {label:?}: nothing else shows that it is a label at all");
+        let known = others().filter_map(|other| other.source.label());
+        let way_out = crate::suggest::way_out(label, known, "see that feedback has this name");
+        found.add(Severity::Warning, format!("{path}.source"), message, way_out, &["metrics[].source"]);
+    } else if !metric.maturity.is_zero() && !others().filter(same).any(|other| other.maturity == metric.maturity) {
+        let message = format!("label {label:?} is waited for by no metric for {}", metric.maturity);
+        let way_out = "give it the maturity of the metric whose labels it watches";
+        found.add(Severity::Warning, format!("{path}.maturity"), message, way_out, &["metrics[].maturity"]);
+    }
+}
+
 /// Two answers to one call exist only while calls are mirrored to the canary. A foreign router may do that on its own.
 fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let mirrors = spec.traffic == TrafficSource::External || spec.steps.iter().any(|step| step.mirror.is_some());
@@ -128,7 +154,11 @@ fn together(spec: &RolloutSpec, found: &mut Found) {
     let looks_deep = |source: &MetricSource| {
         !matches!(
             source,
-            MetricSource::Error | MetricSource::InvalidOutput | MetricSource::Status | MetricSource::Latency
+            MetricSource::Error
+                | MetricSource::InvalidOutput
+                | MetricSource::Status
+                | MetricSource::Latency
+                | MetricSource::LabelDelay(_)
         )
     };
     if !spec.metrics.iter().any(|metric| looks_deep(&metric.source)) {

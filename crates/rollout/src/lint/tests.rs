@@ -138,6 +138,40 @@ fn names_must_lead_somewhere() {
 }
 
 #[test]
+fn a_delay_is_watched_beside_what_waits_for_the_label() {
+    let delay = |change: fn(&mut crate::MetricSpec)| {
+        move |spec: &mut RolloutSpec| {
+            let mut metric = spec.metrics[0].clone();
+            metric.name = "delay".into();
+            (metric.kind, metric.source) = (MetricKind::Distribution, MetricSource::LabelDelay("late".into()));
+            (metric.margin, metric.role) = (None, Role::Score);
+            change(&mut metric);
+            spec.metrics.push(metric);
+        }
+    };
+    assert_eq!(told(delay(|_| {})), [""; 0]);
+    assert_eq!(told(delay(|metric| metric.kind = MetricKind::Quantile { level: 0.99 })).len(), 1, "it needs a margin");
+    let rate = |metric: &mut crate::MetricSpec| {
+        (metric.kind, metric.margin) = (MetricKind::Rate, Some(Margin { absolute: Some(0.1), relative: None }));
+    };
+    refused("metrics[2].kind", "not a yes or no", delay(rate));
+    refused("metrics[2].maturity", "needs labels", delay(|metric| metric.maturity = Duration::default()));
+    refused("metrics[2].whenMissing", "has no delay", delay(|metric| metric.when_missing = crate::WhenMissing::Zero));
+    warned("metrics[2].maturity", "by no metric for 6h", delay(|metric| metric.maturity = Duration::from_secs(21_600)));
+    warned(
+        "metrics[2].source",
+        "did you mean \"late\"?",
+        delay(|metric| metric.source = MetricSource::LabelDelay("lat".into())),
+    );
+    // Of a model's answers it says nothing.
+    let only = told(|spec| {
+        delay(|metric| metric.role = Role::Gate)(spec);
+        spec.metrics.remove(0);
+    });
+    assert!(only.iter().any(|line| line.contains("no metric looks at outputs or feedback")), "{only:#?}");
+}
+
+#[test]
 fn kinds_fit_their_sources() {
     refused("metrics[1].kind", "not a yes or no", |spec| {
         spec.metrics[1].kind = MetricKind::Rate;

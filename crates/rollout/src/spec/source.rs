@@ -31,6 +31,9 @@ pub enum MetricSource {
     },
     /// A numeric truth from feedback.
     Feedback(String),
+    /// Seconds from the answer to the label of this name, whatever the label says. Only of answers whose label came within the
+    /// maturity; of several revisions the one that counts; 0 where the label's clock is behind the answer's.
+    LabelDelay(String),
     /// 1 when the output, cut at `threshold`, differs from the yes/no label.
     Wrong {
         /// Numeric output.
@@ -67,15 +70,26 @@ pub enum MetricSource {
 impl MetricSource {
     /// Whether it needs feedback, and so matures later than the prediction.
     pub fn needs_label(&self) -> bool {
+        self.label().is_some()
+    }
+
+    /// The label in feedback that it needs.
+    pub fn label(&self) -> Option<&str> {
         match self {
-            Self::Feedback(_)
-            | Self::Wrong { .. }
-            | Self::WrongClass { .. }
-            | Self::SquaredError { .. }
-            | Self::AbsoluteError { .. } => true,
+            Self::Feedback(label)
+            | Self::LabelDelay(label)
+            | Self::Wrong { label, .. }
+            | Self::WrongClass { label, .. }
+            | Self::SquaredError { label, .. }
+            | Self::AbsoluteError { label, .. } => Some(label),
             Self::Error | Self::InvalidOutput | Self::Status | Self::Latency | Self::Output(_) | Self::Class { .. } => {
-                false
+                None
             }
         }
+    }
+
+    /// Whether it is about when a label comes, not about what it says.
+    pub fn is_delay(&self) -> bool {
+        matches!(self, Self::LabelDelay(_))
     }
 }

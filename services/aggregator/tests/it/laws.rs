@@ -53,7 +53,9 @@ fn more_metrics() -> Vec<serde_json::Value> {
         "segments": ["origin"]});
     let pairs = serde_json::json!({"name": "differs", "kind": "disagreement", "source": {"output": "score"},
         "limit": {"fail": 0.1}, "segments": ["origin"]});
-    vec![wrong_metric(), click_metric(), classes, pairs]
+    let delay = serde_json::json!({"name": "delay", "kind": "distribution", "source": {"label_delay": "late"},
+        "maturity": "60s", "segments": ["origin"]});
+    vec![wrong_metric(), click_metric(), classes, pairs, delay]
 }
 
 /// Plays steps into records, as two routers and an intake would write them.

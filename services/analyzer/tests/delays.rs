@@ -1,0 +1,99 @@
+//! Labels of the canary that come later than control's: the gate on their delay tells, and nothing else does.
+
+mod support;
+
+use serin_schemas::{
+    ids::Generation,
+    records::{Arm, Cell, Decision, MetricResult, Phase, Segment},
+};
+use serin_sketches::{LogHist, Rate, Summary};
+use support::{HEALTHY, MATURITY, SPEC, World};
+
+/// `clicked`: no click within the maturity is a 0. And the delay of the clicks that came.
+fn spec(kind: &str, margin: &str) -> String {
+    let wrong = SPEC.find("{\"name\": \"wrong\"").unwrap_or_default();
+    let end = SPEC[wrong..].find("{\"name\": \"slow_watch\"").unwrap_or_default();
+    let labels = format!(
+        r#"{{"name": "clicked", "kind": "rate", "source": {{"feedback": "click"}}, "direction": "higher_is_better",
+            "margin": {{"relative": 0.5}}, "maturity": "60s", "whenMissing": "zero"}},
+        {{"name": "click_delay", "kind": {kind}, "source": {{"label_delay": "click"}}, "margin": {margin}, "maturity": "60s"}},
+        "#
+    );
+    [&SPEC[..wrong], &labels, &SPEC[wrong + end..]].concat()
+}
+
+/// Plays windows in which the canary's clicks take `times` as long as control's 20 s or so, and are `often` as frequent.
+fn play(seed: u64, spec: &str, times: f64, often: f64) -> World {
+    let mut world = World::with_spec(seed, spec);
+    world.canary = HEALTHY;
+    world.turn(Phase::Warming, -1, 0, 0);
+    let mut started = false;
+    for _ in 0..80 {
+        for mut part in world.draw() {
+            part.cells.retain(|cell| cell.metric != "wrong");
+            if part.maturity == MATURITY {
+                for arm in &mut part.arms {
+                    let canary = arm.arm == Arm::Canary;
+                    let own = (part.generation == Generation(1)) == (arm.arm == Arm::Stable);
+                    let chance = if canary { 0.2 * often } else { 0.2 };
+                    let (mut rate, mut delays) = (Rate::default(), LogHist::new());
+                    for _ in 0..arm.predictions {
+                        let clicked = world.dice.chance(chance);
+                        let delay = 20.0 * (0.3 * world.dice.normal()).exp() * if canary { times } else { 1.0 };
+                        let in_time = clicked && delay <= 60.0;
+                        assert!(rate.insert(in_time).is_ok());
+                        assert!(!in_time || delays.insert(delay).is_ok());
+                    }
+                    arm.labelled = rate.k() as i64;
+                    let cell = |metric: &str, summary: &Summary| Cell {
+                        arm: arm.arm,
+                        segment: Segment::all(),
+                        metric: metric.to_owned(),
+                        summary: summary.encode(),
+                    };
+                    let cells = [cell("clicked", &Summary::Rate(rate)), cell("click_delay", &Summary::Log(delays))];
+                    part.cells.extend(cells.into_iter().filter(|_| own));
+                }
+            }
+            assert_eq!(world.send(&part).poison, None);
+        }
+        world.close(world.now);
+        if let (false, Some(frozen)) = (started, world.last().frozen.clone()) {
+            started = true;
+            world.control.frozen = Some(frozen);
+            world.turn(Phase::Baking, 0, 500, 5000);
+        }
+        if world.last().decision == Decision::Rollback {
+            break;
+        }
+    }
+    world
+}
+
+#[test]
+fn slower_labels_of_the_canary_are_told_and_named() {
+    let spec = spec("\"distribution\"", "{\"absolute\": 0.1}");
+    let world = play(1, &spec, 1.5, 1.0);
+    assert_eq!(world.last().decision, Decision::Rollback, "{}", world.last().sentence);
+    let reason = &world.last().reasons[0];
+    assert_eq!(reason.metric, "click_delay");
+    assert!(reason.sentence.starts_with("canary's distribution of label delay is up to "), "{}", reason.sentence);
+    assert_ne!(world.metric("clicked", &Segment::all()).result, MetricResult::Fail);
+}
+
+#[test]
+fn a_quantile_of_the_delay_is_told_in_seconds() {
+    let world = play(2, &spec("{\"quantile\": {\"level\": 0.9}}", "{\"relative\": 0.2}"), 1.6, 1.0);
+    let reason = &world.last().reasons[0];
+    assert_eq!(reason.metric, "click_delay");
+    let words = reason.sentence.strip_prefix("canary's p90 label delay is ").unwrap_or_default();
+    assert!(words.contains(" s against ") && words.contains(" s, at least "), "{}", reason.sentence);
+}
+
+#[test]
+fn labels_that_come_alike_pass_and_more_of_them_are_no_trouble() {
+    // More clicks are what a better canary has: a delay on the same label must not take that for missing labels.
+    let world = play(3, &spec("\"distribution\"", "{\"absolute\": 0.2}"), 1.0, 1.5);
+    assert_eq!(world.metric("click_delay", &Segment::all()).result, MetricResult::Pass);
+    assert!(world.verdicts.iter().all(|verdict| verdict.health.is_empty()), "{:?}", world.last().health);
+}
