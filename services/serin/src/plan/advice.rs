@@ -1,5 +1,7 @@
 //! Where the ramp wastes time, or cannot work.
 
+use std::collections::BTreeSet;
+
 use serin_rollout::{Require, units::Duration};
 use serin_schemas::records::Role;
 
@@ -20,7 +22,21 @@ pub(super) fn advice(request: &Request, forecast: &Forecast) -> Vec<String> {
         too_light(step, &mut all);
         too_long(request, step, &mut all);
     }
+    unwatched_labels(request, &mut all);
     all
+}
+
+/// Labels whose delay no metric looks at: if the canary's come later, what has matured is biased.
+fn unwatched_labels(request: &Request, all: &mut Vec<String>) {
+    let metrics = &request.spec.metrics;
+    let watched = |label: &str| metrics.iter().any(|m| m.source.is_delay() && m.source.label() == Some(label));
+    let labels: BTreeSet<&str> = metrics.iter().filter_map(|metric| metric.source.label()).collect();
+    for label in labels.into_iter().filter(|label| !watched(label)) {
+        all.push(format!(
+            "label {label}: where the canary's labels come later than stable's, more of them miss the maturity and its numbers \
+             are biased; a metric of kind distribution with the source {{label_delay: {label}}} tells"
+        ));
+    }
 }
 
 /// Steps that a healthy canary does not end.

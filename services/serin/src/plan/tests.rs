@@ -99,6 +99,23 @@ fn windows_that_are_left_out_make_a_step_longer() {
 }
 
 #[test]
+fn labels_that_nobody_watches_are_told() {
+    let clicked = "  - {name: clicked, kind: rate, source: {feedback: click}, direction: higher_is_better, margin: {absolute: 0.02}, \
+                   maturity: 1h, whenMissing: zero}\n";
+    let delay = "  - {name: delay, kind: distribution, source: {label_delay: click}, maturity: 1h, role: watch}\n";
+    let with = |metrics: &str| planned(&ROLLOUT.replacen("plan:", &format!("{metrics}plan:"), 1), &[]).unwrap().1;
+    let told = |metrics: &str| with(metrics).advice.iter().any(|line| line.starts_with("label click: "));
+    assert_eq!([told(""), told(clicked), told(&[clicked, delay].concat())], [false, true, false]);
+    // A tenth of the maturity, where nothing is said.
+    let all = with(&[clicked, delay].concat());
+    let metric = all.steps[0].metrics.iter().find(|metric| metric.metric == "delay").unwrap();
+    assert!((metric.stable - 360.0).abs() < 1e-9, "{metric:?}");
+    let text = ROLLOUT.replacen("plan:", &format!("{clicked}{delay}plan:"), 1);
+    let told = planned(&text, &["delay 600s->900s"]).map(|_| ()).unwrap_err().to_string();
+    assert!(told.starts_with("delay: 600000 is later than labels are waited for (1h)"), "{told}");
+}
+
+#[test]
 fn what_cannot_be_planned_is_told() {
     let told = |regression: &str| planned(ROLLOUT, &[regression]).map(|_| ()).unwrap_err().to_string();
     insta::assert_snapshot!(["mood 1%->2%", "error_rate 1%->300%", "score 0.8->2"].map(told).join("\n"));

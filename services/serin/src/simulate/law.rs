@@ -36,7 +36,7 @@ pub(crate) enum Law {
 }
 
 /// What a metric's number is when nothing is said: 1 % errors, 0.1 % unusable answers, 5 % for any other rate, the middle of a
-/// range, a tenth of a cap, 100 for latencies, a fifth for the first of five classes, one event in ten answers, 2 % of answers
+/// range, a tenth of a cap, a tenth of the maturity for the delay of labels, 100 for latencies, a fifth for the first of five classes, one event in ten answers, 2 % of answers
 /// that differ.
 pub(crate) fn default_base(metric: &MetricSpec) -> f64 {
     match (&metric.kind, &metric.source) {
@@ -45,6 +45,9 @@ pub(crate) fn default_base(metric: &MetricSpec) -> f64 {
         (MetricKind::Rate, _) => 0.05,
         (MetricKind::Mean { min, max }, _) => f64::midpoint(*min, *max),
         (MetricKind::CappedMean { cap }, _) => cap / 10.0,
+        (MetricKind::Quantile { .. } | MetricKind::Distribution, MetricSource::LabelDelay(_)) => {
+            metric.maturity.0.as_secs_f64() / 10.0
+        }
         (MetricKind::Quantile { .. } | MetricKind::Distribution, _) => 100.0,
         (MetricKind::Classes, _) => 1.0 / CLASSES.len() as f64,
         (MetricKind::Count, _) => 0.1,
@@ -54,6 +57,12 @@ pub(crate) fn default_base(metric: &MetricSpec) -> f64 {
 
 /// Why a metric's number cannot be what was asked for; `None`: it can.
 pub(crate) fn impossible(metric: &MetricSpec, value: f64) -> Option<String> {
+    let (delay, maturity) = (metric.source.is_delay(), metric.maturity);
+    if delay && value > maturity.0.as_secs_f64() {
+        return Some(format!(
+            "{value} is later than labels are waited for ({maturity}): the delay of labels is a plain number of seconds"
+        ));
+    }
     match metric.kind {
         MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement => {
             (!(0.0..=1.0).contains(&value)).then(|| format!("{value} is no share: it must lie between 0 and 1"))
