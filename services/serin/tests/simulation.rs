@@ -61,6 +61,7 @@ model: shop
 stable: {version: v1}
 canary: {version: v2}
 window: 10s
+settle: 1
 warmup: {minEvents: 500}
 steps:
   - {weight: 20%, bake: {min: 2m, max: 20m}}
@@ -90,6 +91,11 @@ metrics:
     source: {squared_error: {output: probability, label: late}}
     margin: {absolute: 0.1}
     role: score
+    maturity: 1m
+  - name: label_delay
+    kind: distribution
+    source: {label_delay: late}
+    role: watch
     maturity: 1m
 ";
 

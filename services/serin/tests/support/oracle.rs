@@ -15,6 +15,8 @@ use serin_schemas::{
 };
 use serin_sketches::{LinHist, LogHist, Rate, Summary, hash::hash64};
 
+/// By name: revision, what the label says, when it was observed.
+type Labels = BTreeMap<String, (i64, f64, EventTime)>;
 /// Names one window of one partition.
 pub(crate) type Key = (RolloutId, Generation, EventTime, Span);
 /// What one window holds: counts by arm, summaries by arm, metric and segment, compared answers by arm and segment value.
@@ -149,7 +151,7 @@ struct Partition {
     seen: HashSet<(String, i64, i64)>,
     /// Incarnations by writer, in order.
     newest: BTreeMap<String, BTreeSet<i64>>,
-    labels: HashMap<RequestId, BTreeMap<String, (i64, f64)>>,
+    labels: HashMap<RequestId, Labels>,
     closed: BTreeMap<Key, Contents>,
     predictions: usize,
     repeated: usize,
@@ -212,9 +214,9 @@ impl Partition {
         if self.is_new(&feedback.writer) {
             let labels = self.labels.entry(feedback.request_id).or_default();
             for (name, value) in feedback.values {
-                let label = labels.entry(name).or_insert((i64::MIN, 0.0));
+                let label = labels.entry(name).or_insert((i64::MIN, 0.0, EventTime(0)));
                 if feedback.revision > label.0 {
-                    *label = (feedback.revision, value);
+                    *label = (feedback.revision, value, feedback.observed_at);
                 }
             }
         }
@@ -288,7 +290,7 @@ fn contents(
     frozen: Option<&Frozen>,
     stream: Span,
     predictions: &[Prediction],
-    labels: &HashMap<RequestId, BTreeMap<String, (i64, f64)>>,
+    labels: &HashMap<RequestId, Labels>,
 ) -> Contents {
     let mut contents = Contents::default();
     let mut joined = HashSet::new();
@@ -341,7 +343,7 @@ fn is_error(prediction: &Prediction) -> bool {
     prediction.status.is_none_or(|status| status >= 500 || (status < 400 && prediction.error.is_some()))
 }
 
-fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&BTreeMap<String, (i64, f64)>>) -> Option<f64> {
+fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&Labels>) -> Option<f64> {
     let flag = |yes: bool| Some(f64::from(u8::from(yes)));
     let truth = |label: &String| Some(truths?.get(label)?.1);
     let output = |name: &String| prediction.outputs.get(name).copied();
@@ -351,6 +353,10 @@ fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&BTreeMap<
         MetricSource::Latency => prediction.latency_us.map(|us| us as f64 / 1e3),
         MetricSource::Wrong { output: name, label, threshold } => {
             flag((output(name)? >= *threshold) != (truth(label)? >= 0.5))
+        }
+        MetricSource::LabelDelay(label) => {
+            let (_, _, observed_at) = truths?.get(label)?;
+            Some(observed_at.since(prediction.completed_at).as_secs_f64().max(0.0))
         }
         MetricSource::SquaredError { output: name, label } => Some((output(name)? - truth(label)?).powi(2)),
         other => panic!("the oracle does not know {other:?}"),
@@ -375,7 +381,7 @@ fn empty_summary(metric: &MetricSpec) -> Summary {
     match metric.kind {
         MetricKind::Rate => Summary::Rate(Rate::default()),
         MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
-        MetricKind::Quantile { .. } => Summary::Log(LogHist::new()),
+        MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
         ref other => panic!("the oracle does not know {other:?}"),
     }
 }
