@@ -1,7 +1,6 @@
 //! Starting and stopping a router.
 
 use std::{
-    collections::HashMap,
     fs, io,
     net::SocketAddr,
     path::PathBuf,
@@ -10,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::HashMap;
 use serin_stream::log::Log;
 use tokio::{
     net::TcpListener,
@@ -203,7 +203,7 @@ fn shared(config: Config, seams: Seams, incarnation: i64) -> Shared {
 
 /// What is known before the log is: the configuration, and over it what is on disk, unconfirmed.
 fn first_tables(config: &Config) -> Tables {
-    let mut tables = HashMap::new();
+    let mut tables = HashMap::default();
     for (model, known) in &config.models {
         match Table::configured(model, known) {
             Ok(table) => drop(tables.insert(model.clone(), Arc::new(table))),

@@ -137,7 +137,7 @@ pub(crate) struct Table {
 
 /// All tables of one moment.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tables(pub(crate) HashMap<String, Arc<Table>>);
+pub(crate) struct Tables(pub(crate) foldhash::HashMap<String, Arc<Table>>);
 
 impl Tables {
     /// Compiles every table anew, with what a new configuration knows of its model. Those that only a configuration knows come and

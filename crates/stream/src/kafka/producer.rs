@@ -2,16 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    ops::Deref,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientContext, Message,
-    config::RDKafkaLogLevel,
+    ClientConfig, ClientContext, Message,
+    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::KafkaError,
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext},
 };
 use serin_schemas::ids::NextOffset;
 
@@ -26,8 +31,55 @@ use crate::{
 /// broker's business (`max.message.bytes`).
 pub(super) const MAX_MESSAGE_BYTES: &str = "9437184";
 
-/// A producer with a thread for its events.
-pub(super) type Producer = ThreadedProducer<Deliveries>;
+/// How long one look for events lasts. For its last millisecond `rust-rdkafka` spins (a wait is rounded down to whole
+/// milliseconds), so its own `ThreadedProducer`, with 100 ms, takes a hundredth of a processor for each idle producer; and there
+/// is one for each partition of a stage.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A producer with a thread for its events. The last copy waits for the thread when it is dropped: at most [`LOOK`].
+#[derive(Clone)]
+pub(super) struct Producer(Arc<Running>);
+
+struct Running {
+    producer: Arc<BaseProducer<Deliveries>>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Producer {
+    pub(super) fn open(config: &ClientConfig, deliveries: Deliveries) -> Result<Self, KafkaError> {
+        let producer = Arc::new(BaseProducer::from_config_and_context(config, deliveries)?);
+        let ended = Arc::new(AtomicBool::new(false));
+        let (polled, asked) = (Arc::clone(&producer), Arc::clone(&ended));
+        let look = move || {
+            while !asked.load(Ordering::Acquire) {
+                polled.poll(LOOK);
+            }
+        };
+        let thread = thread::Builder::new().name("serin-deliver".into()).spawn(look);
+        let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread can be had: {error}")))?;
+        Ok(Self(Arc::new(Running { producer, ended, thread: Some(thread) })))
+    }
+}
+
+impl Deref for Producer {
+    type Target = BaseProducer<Deliveries>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.producer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a thread for deliveries panicked");
+        }
+    }
+}
 
 /// Counts what was sent and not yet acknowledged, in rounds: a flush ends a round and waits for it.
 #[derive(Debug, Default)]

@@ -14,7 +14,6 @@ use std::{
 use crossbeam_channel::bounded;
 use rdkafka::{
     Offset, TopicPartitionList,
-    config::FromClientConfigAndContext,
     consumer::ConsumerGroupMetadata,
     error::{KafkaError, RDKafkaErrorCode},
     producer::Producer as _,
@@ -73,7 +72,7 @@ impl KafkaTransaction {
                 config.set(name, value);
             }
         }
-        let producer = Producer::from_config_and_context(&config, Deliveries::with_ends());
+        let producer = Producer::open(&config, Deliveries::with_ends());
         let producer = producer.map_err(|error| config_error(doing, &error))?;
         let transaction = Self { topics: Arc::clone(topics), producer: Some(producer) };
         let taken = transaction.producer().init_transactions(TAKE_OVER);

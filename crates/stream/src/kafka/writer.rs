@@ -10,7 +10,6 @@ use std::{
 };
 
 use rdkafka::{
-    config::FromClientConfigAndContext,
     error::{KafkaError, RDKafkaErrorCode},
     producer::Producer as _,
 };
@@ -56,7 +55,7 @@ impl KafkaWriter {
                 config.set(name, value);
             }
         }
-        let producer = Producer::from_config_and_context(&config, Deliveries::default());
+        let producer = Producer::open(&config, Deliveries::default());
         let producer = producer.map_err(|error| config_error("opening a writer", &error))?;
         Ok(Self { topics: Arc::clone(topics), producer: Some(producer), reported: AtomicU64::new(0) })
     }

@@ -3,8 +3,7 @@
 //! A version in the path is taken out and decided by the router: `KServe`'s servers answer 501 to it. Servers that want one get
 //! the name they have for the version that was chosen.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 
 use super::{Wire, grpc, openai};

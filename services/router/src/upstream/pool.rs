@@ -4,7 +4,7 @@
 //! next, so that those that are not needed grow old and are closed.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::HashMap;
 use http::{Request, Response, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
