@@ -56,7 +56,8 @@ pub struct Context<'a> {
     pub rows: &'a mut dyn Rows,
     /// Records to write with the next commit, in order.
     pub out: &'a mut Vec<Outgoing>,
-    /// Set it to ask for a commit right after this record: something waits for the output.
+    /// Set it to ask for a commit right after this record: something waits for the output. While another task of the stage
+    /// commits, this one goes on for a moment.
     pub commit_now: bool,
 }
 

@@ -53,6 +53,7 @@ impl Driver {
             clock: Arc::new(SystemClock::default()),
             // Only the driver commits, and the fold when it asks.
             options: TaskOptions { batch: 3, commit_every: PATIENCE * 60, ..TaskOptions::default() },
+            turns: Arc::default(),
         };
         Self { metrics: TaskMetrics::new(parts.factory.stage(), 0), parts, faults, task: None }
     }
@@ -300,12 +301,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sim::SimLog;
+    use crate::{clock::ManualClock, sim::SimLog};
 
     #[derive(Clone, Debug)]
     enum Step {
         Feed(Vec<(String, String)>),
         Work,
+        /// While another task of the stage commits.
+        WorkBeside,
         Commit,
         Crash,
         Fault(Fault),
@@ -324,12 +327,45 @@ mod tests {
         ];
         prop_oneof![
             3 => prop::collection::vec(pair, 1..8).prop_map(Step::Feed),
-            6 => Just(Step::Work),
+            5 => Just(Step::Work),
+            1 => Just(Step::WorkBeside),
             3 => Just(Step::Commit),
             1 => Just(Step::Crash),
             2 => fault.prop_map(Step::Fault),
             1 => Just(Step::Compact),
         ]
+    }
+
+    #[test]
+    fn commits_take_turns_and_wait_a_moment_only() {
+        let log = SimLog::new();
+        create_topics(&log, 1).unwrap();
+        let clock = Arc::new(ManualClock::at(0));
+        let mut driver = Driver::new(Arc::new(log.clone()), Arc::new(MemoryStores::default()), Arc::new(ONE_INPUT));
+        driver.parts.clock = Arc::clone(&clock) as _;
+        let turns = Arc::clone(&driver.parts.turns);
+        let ask = |driver: &mut Driver| {
+            feed(&log, &[("k".to_owned(), "now".to_owned())]).unwrap();
+            while driver.step(Duration::ZERO) == Some(0) {}
+        };
+        let said = || read_all(&log, "out", 0).unwrap().len();
+        let turn = turns.lock().unwrap();
+        ask(&mut driver);
+        assert_eq!(said(), 0, "another task is at it");
+        ask(&mut driver);
+        clock.advance(Duration::from_millis(99));
+        driver.step(Duration::ZERO);
+        assert_eq!(said(), 0, "what comes meanwhile is worked on");
+        clock.advance(Duration::from_millis(1));
+        driver.step(Duration::ZERO);
+        assert_eq!(said(), 2, "it has waited long enough");
+        ask(&mut driver);
+        assert_eq!(said(), 2, "the wait begins anew");
+        drop(turn);
+        driver.step(Duration::ZERO);
+        assert_eq!(said(), 3, "its turn has come");
+        ask(&mut driver);
+        assert_eq!(said(), 4, "nobody else is at it");
     }
 
     proptest! {
@@ -350,6 +386,11 @@ mod tests {
                         fed.extend(pairs);
                     }
                     Step::Work => drop(driver.step(Duration::ZERO)),
+                    Step::WorkBeside => {
+                        let turns = Arc::clone(&driver.parts.turns);
+                        let _turn = turns.lock().unwrap();
+                        driver.step(Duration::ZERO);
+                    }
                     Step::Commit => drop(driver.commit()),
                     Step::Crash => driver.crash(),
                     Step::Fault(fault) => driver.faults.add(fault),

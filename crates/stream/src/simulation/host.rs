@@ -131,6 +131,7 @@ impl Host {
                         membership: Some(Arc::clone(&stage.membership)),
                         clock: Arc::clone(clock) as _,
                         options: self.options.clone(),
+                        turns: Arc::default(),
                     };
                     (partition, Slot::new(parts))
                 };

@@ -35,6 +35,7 @@ pub(super) struct Manager {
     /// Ours, but the task before has not ended.
     waiting: BTreeSet<i32>,
     assigned: bool,
+    turns: Arc<Mutex<()>>,
 }
 
 impl Manager {
@@ -55,6 +56,7 @@ impl Manager {
             ending: BTreeMap::new(),
             waiting: BTreeSet::new(),
             assigned: false,
+            turns: Arc::default(),
         }
     }
 
@@ -125,6 +127,7 @@ impl Manager {
                 membership: Some(Arc::clone(membership)),
                 clock: Arc::clone(&self.options.clock),
                 options: self.options.task.clone(),
+                turns: Arc::clone(&self.turns),
             };
             match TaskHandle::start(parts) {
                 Ok(task) => {

@@ -14,7 +14,10 @@ mod retry;
 mod run;
 mod thread;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use crate::{
     checkpoint::FormatError,
@@ -41,7 +44,7 @@ pub use self::{
 /// When a task commits, waits and gives up.
 #[derive(Clone, Debug)]
 pub struct TaskOptions {
-    /// Longest time between a change and its commit.
+    /// Longest time between a change and its commit, but for a tenth of a second in which other tasks commit.
     pub commit_every: Duration,
     /// Commit when the changed rows reach this many bytes.
     pub max_dirty_bytes: usize,
@@ -102,6 +105,8 @@ pub struct TaskParts {
     pub clock: Arc<dyn Clock>,
     /// When it commits, waits and gives up.
     pub options: TaskOptions,
+    /// Shared by the tasks of a stage in this process: they commit one after the other.
+    pub turns: Arc<Mutex<()>>,
 }
 
 impl TaskParts {

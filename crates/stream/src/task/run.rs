@@ -1,6 +1,9 @@
 //! A running task: apply records, commit.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, TryLockError},
+    time::Duration,
+};
 
 use serin_schemas::ids::NextOffset;
 
@@ -16,6 +19,13 @@ use crate::{
 
 /// Longest wait for records when nothing else is due: how stale the lag may get on a silent input.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a commit that is due lets those of other tasks go first. All windows of a stage close at the same moment; four tasks
+/// that then commit at once stand in the same queues of the broker, and each stands still for as long as all of them need.
+const TURN_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Between two looks whether it is this task's turn, when there is nothing else to do.
+const TURN_LOOK: Duration = Duration::from_millis(1);
 
 /// How long a step may wait for records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +59,8 @@ pub(crate) struct OpenTask {
     partitions: i32,
     /// When the oldest uncommitted change was made.
     dirty_since: Option<Duration>,
+    /// Since when a commit waits for its turn.
+    waits_since: Option<Duration>,
     next_tick: Option<Duration>,
     next_lag: Duration,
     breaker: poison::Breaker,
@@ -71,6 +83,7 @@ impl OpenTask {
             changelog: parts.on(parts.changelog()),
             fold,
             dirty_since: (!rows.is_clean()).then_some(now),
+            waits_since: None,
             rows,
             out: Vec::new(),
             transaction,
@@ -110,8 +123,11 @@ impl OpenTask {
         })?;
         metrics.consumed(batch.len());
         for record in &batch {
-            if self.apply(record, metrics)? || self.is_full() {
+            let asked = self.apply(record, metrics)?;
+            if self.is_full() {
                 self.commit(metrics)?;
+            } else if asked || self.waits_since.is_some() {
+                self.commit_in_turn(metrics)?;
             }
         }
         let count = batch.len();
@@ -119,14 +135,18 @@ impl OpenTask {
         self.batch = batch;
         let now = self.parts.clock.elapsed();
         let asked = self.tick(now)?;
-        if asked || self.dirty_since.is_some_and(|since| now >= since + self.parts.options.commit_every) {
-            self.commit(metrics)?;
+        let due = self.dirty_since.is_some_and(|since| now >= since + self.parts.options.commit_every);
+        if asked || due || self.waits_since.is_some() {
+            self.commit_in_turn(metrics)?;
         }
         self.look_at_inputs(now, metrics)?;
         Ok(count)
     }
 
     fn patience(&self) -> Duration {
+        if self.waits_since.is_some() {
+            return TURN_LOOK;
+        }
         let now = self.parts.clock.elapsed();
         let commit = self.dirty_since.map(|since| since + self.parts.options.commit_every);
         let due = [commit, self.next_tick].into_iter().flatten().min();
@@ -190,6 +210,21 @@ impl OpenTask {
         Ok(commit_now)
     }
 
+    /// Commits, unless another task of the stage does: then this one goes on with its work and tries again, but not for long.
+    fn commit_in_turn(&mut self, metrics: &TaskMetrics) -> Result<(), TaskError> {
+        let turns = Arc::clone(&self.parts.turns);
+        // Whoever panicked in its turn has none any more.
+        let turn = turns.try_lock();
+        if matches!(turn, Err(TryLockError::WouldBlock)) {
+            let now = self.parts.clock.elapsed();
+            let since = *self.waits_since.get_or_insert(now);
+            if now < since + TURN_PATIENCE {
+                return Ok(());
+            }
+        }
+        self.commit(metrics)
+    }
+
     /// Commits outputs, rows and positions in one transaction, then writes the rows to the store.
     ///
     /// S0 is what the fold did until now. S1 to S4 are one call of the log: begin, write, move the group's positions, commit.
@@ -198,6 +233,7 @@ impl OpenTask {
         let stage = self.parts.factory.stage();
         let fold_error = |cause| TaskError::of_fold(stage, cause);
         let begun = self.parts.clock.elapsed();
+        self.waits_since = None;
         if self.dirty_since.is_none() {
             return Ok(());
         }
