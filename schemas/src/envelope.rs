@@ -3,6 +3,8 @@
 //! Written exactly as the Kafka binding of `CloudEvents` says; read tolerantly: names in any case, `ce_` or `ce-`, unknown headers
 //! and empty (null) values ignored.
 
+use bytes::BytesMut;
+
 use crate::{
     codec::Record,
     headers::{Headers, Packing},
@@ -64,7 +66,8 @@ pub struct Received<'a> {
 
 /// The headers of a record in its current version.
 pub fn headers<R: Record>(envelope: &Envelope<'_>) -> Headers {
-    let mut out = Packing::behind(Vec::with_capacity(USUAL_BYTES));
+    let mut bytes = BytesMut::with_capacity(USUAL_BYTES);
+    let mut out = Packing::behind(&mut bytes);
     let mut put = |name: &str, value: &str| out.push(name, value.as_bytes());
     put("ce_specversion", "1.0");
     put("ce_id", envelope.id);

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 /// Header names and values, in the order of the log. A header without a value has an empty one.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -71,7 +71,8 @@ impl fmt::Debug for Headers {
 
 impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
-        let mut packing = Packing::default();
+        let mut bytes = BytesMut::new();
+        let mut packing = Packing::behind(&mut bytes);
         for (name, value) in headers {
             packing.push(name.as_ref(), value.as_ref());
         }
@@ -98,16 +99,16 @@ impl<'a> Iterator for Raw<'a> {
 }
 
 /// Headers being packed, behind other bytes that share their allocation.
-#[derive(Debug, Default)]
-pub struct Packing {
+#[derive(Debug)]
+pub struct Packing<'a> {
     count: u16,
     start: usize,
-    bytes: Vec<u8>,
+    bytes: &'a mut BytesMut,
 }
 
-impl Packing {
-    /// Headers will follow `before`.
-    pub fn behind(before: Vec<u8>) -> Self {
+impl<'a> Packing<'a> {
+    /// Headers will follow `before`, in its room or in more.
+    pub fn behind(before: &'a mut BytesMut) -> Self {
         Self { count: 0, start: before.len(), bytes: before }
     }
 
@@ -116,20 +117,16 @@ impl Packing {
         let name = &name[..name.floor_char_boundary(usize::from(u16::MAX))];
         let (Some(count), Ok(length)) = (self.count.checked_add(1), u32::try_from(value.len())) else { return };
         self.count = count;
-        self.bytes.extend_from_slice(&(name.len() as u16).to_be_bytes());
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.extend_from_slice(&length.to_be_bytes());
-        self.bytes.extend_from_slice(value);
+        self.bytes.reserve(LENGTHS + name.len() + value.len());
+        self.bytes.put_u16(name.len() as u16);
+        self.bytes.put_slice(name.as_bytes());
+        self.bytes.put_u32(length);
+        self.bytes.put_slice(value);
     }
 
-    /// Bytes of the headers so far, with their lengths.
-    pub fn packed_len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    /// What stood before, and the headers.
+    /// What stood before, and the headers; what room is left stays where it was.
     pub fn finish(self) -> (Bytes, Headers) {
-        let mut packed = Bytes::from(self.bytes);
+        let mut packed = self.bytes.split().freeze();
         let before = packed.split_to(self.start);
         (before, Headers { count: self.count, packed })
     }
@@ -174,11 +171,13 @@ mod tests {
 
     #[test]
     fn they_follow_other_bytes() {
-        let mut packing = Packing::behind(b"before".to_vec());
+        let mut chunk = BytesMut::with_capacity(100);
+        chunk.put_slice(b"before");
+        let mut packing = Packing::behind(&mut chunk);
         packing.push("a", b"1");
-        assert_eq!(packing.packed_len(), 8);
         let (before, headers) = packing.finish();
         assert_eq!((before, headers), (Bytes::from_static(b"before"), [("a", "1")].into_iter().collect()));
+        assert_eq!((chunk.len(), chunk.capacity()), (0, 100 - 6 - 8));
     }
 
     #[test]

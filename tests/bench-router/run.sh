@@ -20,8 +20,8 @@ if [ ! -e "$venv/installed" ]; then
     touch "$venv/installed"
 fi
 
-# Of the whole workspace, so that the native libraries are those of the other builds.
-cargo build --release --locked --workspace --bin serin --bin serin-bench-router
+# As it is shipped. Of the whole workspace, so that both benchmarks share the native libraries.
+cargo build --profile dist --locked --workspace --bin serin --bin serin-bench --bin serin-bench-router
 target=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
-exec taskset -c "1-$(($(nproc) - 1))" "$target/release/serin-bench-router" \
-    --serin "$target/release/serin" --envoy "$venv/bin/envoy" --configs "$here/configs" "$@"
+exec taskset -c "1-$(($(nproc) - 1))" "$target/dist/serin-bench-router" \
+    --serin "$target/dist/serin" --envoy "$venv/bin/envoy" --configs "$here/configs" "$@"

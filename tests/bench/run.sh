@@ -18,6 +18,6 @@ target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 mvn -B -q -f "$here/kafka-streams/pom.xml" "-Dbench.target=$target/kafka-streams" package
-# Of the whole workspace, so that the native libraries are those of the other builds.
-cargo build --release --locked --workspace --bin serin-bench
-exec "$target/release/serin-bench" --streams "$target/kafka-streams" "$@"
+# As it is shipped. Of the whole workspace, so that both benchmarks share the native libraries.
+cargo build --profile dist --locked --workspace --bin serin --bin serin-bench --bin serin-bench-router
+exec "$target/dist/serin-bench" --streams "$target/kafka-streams" "$@"

@@ -296,7 +296,7 @@ impl FeedbackIn {
         }
         check_numbers("values", &values, &mut problems);
         check_texts("classes", &classes, &mut problems);
-        // It only informs: a caller whose clock is ahead loses nothing.
+        // Only delays of labels are measured by it: a caller whose clock is ahead loses nothing.
         let observed_at = self.observed_at.and_then(|time| time.read("observed_at", &mut problems));
         let observed_at = now.or(observed_at.filter(|&time| !now.is_far_before(time)));
         if problems.is_empty() {
