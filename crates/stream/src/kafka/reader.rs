@@ -36,8 +36,7 @@ use crate::{
     record::{Packing, Record, TopicPartition},
 };
 
-/// Records share chunks of this size: an allocation for each would be a tenth of what reading costs. Whoever keeps a part of
-/// one record keeps the chunk.
+/// Records share chunks of this size, so that not each of them is an allocation. Whoever keeps a part of a record keeps the chunk.
 const CHUNK: usize = 16 << 10;
 
 /// Bytes of the headers of an event, and some more.
