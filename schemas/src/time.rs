@@ -16,8 +16,20 @@ impl EventTime {
         }
         let of_day = seconds.rem_euclid(SECONDS_PER_DAY);
         let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-        let fraction = if micros == 0 { String::new() } else { format!(".{micros:06}") };
-        Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z"))
+        let mut text = String::with_capacity("2013-01-31T23:59:59.000001Z".len());
+        // Every event has such a text, and formatting takes three times as long.
+        for (before, number, width) in
+            [("", year, 4), ("-", month, 2), ("-", day, 2), ("T", hour, 2), (":", minute, 2), (":", second, 2)]
+        {
+            text.push_str(before);
+            push_digits(&mut text, number, width);
+        }
+        if micros != 0 {
+            text.push('.');
+            push_digits(&mut text, micros, 6);
+        }
+        text.push('Z');
+        Some(text)
     }
 
     /// Reads an RFC 3339 time with any offset; digits after the sixth of the fraction are dropped.
@@ -42,6 +54,13 @@ impl EventTime {
         let (micros, zone) = fraction(&text[19..])?;
         let of_day = hour * 3600 + minute * 60 + second - offset_seconds(zone)?;
         Some(Self((days * SECONDS_PER_DAY + of_day) * MICROS_PER_SECOND + micros))
+    }
+}
+
+/// The last `width` digits of a number that is not negative.
+fn push_digits(text: &mut String, number: i64, width: u32) {
+    for place in (0..width).rev() {
+        text.push(char::from(b'0' + (number / 10_i64.pow(place) % 10) as u8));
     }
 }
 
