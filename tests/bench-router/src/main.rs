@@ -108,9 +108,9 @@ fn measure(peer: Peer, programs: &Programs, world: &World<'_>, span: Duration) -
     // Connections are made, pools filled, code paged in.
     let warm = load::closed(running.address, &request, span / 4)?.took.len();
     let counts = |world: &World<'_>| world.upstreams.each_ref().map(upstream::Upstream::answered);
-    let (before, cpu) = (counts(world), running.cpu_seconds()?);
+    let (before, cpu) = (counts(world), running.cpu()?);
     let closed = load::closed(running.address, &request, span)?;
-    let (after, cpu) = (counts(world), running.cpu_seconds()? - cpu);
+    let (after, used) = (counts(world), running.cpu()?);
     let paced = load::paced(running.address, &request, RATE, span)?;
     let address = running.address;
     drop(running);
@@ -132,7 +132,8 @@ fn measure(peer: Peer, programs: &Programs, world: &World<'_>, span: Duration) -
     };
     Ok(Sample {
         rps: answered as f64 / closed.seconds,
-        cpu_us: cpu * 1e6 / answered as f64,
+        own_us: (used.own - cpu.own) * 1e6 / answered as f64,
+        kernel_us: (used.kernel - cpu.kernel) * 1e6 / answered as f64,
         p50_us: percentile(&closed.took, 0.5),
         p99_us: percentile(&closed.took, 0.99),
         paced_p50_us: percentile(&paced.took, 0.5),

@@ -138,26 +138,36 @@ impl Running {
     }
 
     /// CPU seconds of it and of the processes that it started.
-    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let Some(child) = &self.child else { return Ok(0.0) };
+    pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
+        let Some(child) = &self.child else { return Ok(Cpu::default()) };
         let mut pids = vec![child.id()];
-        let mut ticks = 0.0;
+        let mut ticks = Cpu::default();
         while let Some(pid) = pids.pop() {
-            ticks += cpu_ticks(pid)?;
+            let own = cpu_ticks(pid)?;
+            ticks = Cpu { own: ticks.own + own.own, kernel: ticks.kernel + own.kernel };
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
             pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
         }
-        Ok(ticks / TICKS)
+        Ok(Cpu { own: ticks.own / TICKS, kernel: ticks.kernel / TICKS })
     }
 }
 
-/// User and system time of a process: the 12th and 13th field after the name.
-fn cpu_ticks(pid: u32) -> anyhow::Result<f64> {
+/// Processor time in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpu {
+    /// In the program itself.
+    pub(crate) own: f64,
+    /// In the kernel.
+    pub(crate) kernel: f64,
+}
+
+/// User and system time of a process in ticks: the 12th and 13th field after the name.
+fn cpu_ticks(pid: u32) -> anyhow::Result<Cpu> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(')').context("an unreadable /proc/PID/stat")?.1;
     let mut fields = fields.split_whitespace().skip(11);
     let mut next = || fields.next().and_then(|ticks| ticks.parse::<f64>().ok()).context("an unreadable /proc/PID/stat");
-    Ok(next()? + next()?)
+    Ok(Cpu { own: next()?, kernel: next()? })
 }
 
 impl Drop for Running {

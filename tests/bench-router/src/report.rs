@@ -9,7 +9,10 @@ use serin_tests::figures::{self, Figures, percentile, print};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) rps: f64,
-    pub(crate) cpu_us: f64,
+    /// Processor time per call in the program itself,
+    pub(crate) own_us: f64,
+    /// and in the kernel.
+    pub(crate) kernel_us: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     /// At the steady rate.
@@ -19,6 +22,12 @@ pub(crate) struct Sample {
     pub(crate) mirrored: f64,
     /// Records on the topic of events per call.
     pub(crate) reported: f64,
+}
+
+impl Sample {
+    fn cpu_us(&self) -> f64 {
+        self.own_us + self.kernel_us
+    }
 }
 
 /// All turns.
@@ -40,7 +49,7 @@ impl Report {
 
     #[expect(clippy::unused_self, reason = "all that is printed goes through the report")]
     pub(crate) fn progress(&self, round: usize, name: &str, sample: &Sample) -> anyhow::Result<()> {
-        print(&format!("round {round}  {name:<20} {:>8.0} calls/s  {:>6.1} us CPU", sample.rps, sample.cpu_us))
+        print(&format!("round {round}  {name:<20} {:>8.0} calls/s  {:>6.1} us CPU", sample.rps, sample.cpu_us()))
     }
 
     pub(crate) fn add(&mut self, name: &'static str, sample: Sample) {
@@ -70,7 +79,17 @@ impl Report {
         print(&format!(
             "\nmedians of {rounds} rounds of {span} s, the proxy on one processor, 64 connections; then {rate} calls/s for {span} s\n"
         ))?;
-        let columns = ["calls/s", "CPU us/call", "p50 us", "p99 us", "p50 us paced", "p99 us paced", "added p50 us"];
+        let columns = [
+            "calls/s",
+            "CPU us/call",
+            "own",
+            "kernel",
+            "p50 us",
+            "p99 us",
+            "p50 us paced",
+            "p99 us paced",
+            "added p50 us",
+        ];
         print(&format!("{:<20}{}", "", columns.map(|column| format!("{column:>14}")).concat()))?;
         let direct = self.median("direct", |sample| sample.paced_p50_us);
         for name in self.turns.iter().map(|(name, _)| *name).collect::<Vec<_>>() {
@@ -78,7 +97,9 @@ impl Report {
             let paced = get(|sample| sample.paced_p50_us);
             let figures = [
                 ("rps", get(|sample| sample.rps)),
-                ("cpu_us_per_request", get(|sample| sample.cpu_us)),
+                ("cpu_us_per_request", get(Sample::cpu_us)),
+                ("own_us_per_request", get(|sample| sample.own_us)),
+                ("kernel_us_per_request", get(|sample| sample.kernel_us)),
                 ("p50_us", get(|sample| sample.p50_us)),
                 ("p99_us", get(|sample| sample.p99_us)),
                 ("paced_p50_us", paced),
@@ -89,7 +110,7 @@ impl Report {
                 [("mirrored", get(|sample| sample.mirrored)), ("events_per_call", get(|sample| sample.reported))];
             let further = further.into_iter().filter(|(_, value)| *value > 0.0).chain(figures);
             let further: Vec<_> = further.map(|(key, value)| (format!("{key}_{name}"), value)).collect();
-            let row = figures.map(|(key, value)| format!("{value:>14.*}", usize::from(key == "cpu_us_per_request")));
+            let row = figures.map(|(key, value)| format!("{value:>14.*}", usize::from(key.ends_with("_per_request"))));
             print(&format!("{name:<20}{}", row.concat()))?;
             self.flat.extend(further);
         }
