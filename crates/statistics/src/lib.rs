@@ -6,14 +6,14 @@
 //! How: each closed window gives one e-value per hypothesis, exact for any sample sizes and split ([`two_rates`],
 //! [`two_means`], [`one_rate`], [`one_mean`], [`counts`]); they multiply into e-processes with restarts ([`Mixture`]); a rollout is rolled
 //! back when the weighted average of all of them reaches `1/alpha` ([`ln_weighted_average`]). [`Hypothesis`] ties this
-//! together for one metric in one segment.
+//! together for one metric in one segment. Where a step asks for it, [`PlannedLooks`] decides its PASS instead.
 //!
 //! Beside it, for people: fixed-horizon tests ([`fixed`]), bands ([`envelope`]), design effects ([`cluster`]), and what a
 //! rollout will be able to see before it starts ([`planning`]). None of them decides.
 //!
 //! Invariants:
 //! - Pure: no clock, I/O or random source. Everything that decides uses `libm` only, so equal inputs give equal bits on
-//!   every platform; [`fixed`], [`planning`] and what else reports through [`laws`] may use `statrs`.
+//!   every platform; [`fixed`], [`planning`] (but for its bounds of looks) and what else reports through [`laws`] may use `statrs`.
 //! - Bets depend on warm-up and earlier windows alone; the current window enters only through its counts.
 //! - Nonsense (NaN, an empty arm, an impossible margin) is no evidence or a clear error, never a verdict, never a panic.
 //! - Everything sequential is in the log domain; persisted state is finite.
@@ -49,8 +49,8 @@ pub use combine::{
     stable_is_out_of_date, weighted_holm, weighted_holm_adjusted,
 };
 pub use hypothesis::{
-    About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, MIN_PAST, Measure, ObserveError, PartEvidence,
-    Stratum,
+    About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, LooksError, LooksPlan, MIN_PAST, MOST_LOOKS,
+    Measure, ObserveError, PartEvidence, PlannedLooks, Stratum,
 };
 pub use margin::{Direction, Line, Margin, SpecError};
 pub use memory::Memory;

@@ -7,6 +7,7 @@
 
 mod classes;
 mod effect;
+mod looks;
 mod parts;
 mod past;
 mod spec;
@@ -14,6 +15,7 @@ mod steps;
 mod view;
 
 pub use effect::{ArmEstimate, Effect};
+pub use looks::{LooksError, LooksPlan, MOST_LOOKS, PlannedLooks};
 pub use parts::{About, PartEvidence};
 pub use past::MIN_PAST;
 pub use spec::{Against, HypothesisSpec, Measure};

@@ -2,10 +2,10 @@
 //!
 //! The classical way of looking more than once: a fixed number of planned looks, bounds on the z-score at each. They
 //! win over e-processes when the horizon is fixed and effects are small; they cannot be extended past the last look.
-//! For reports.
+//!
+//! [`group_sequential_bounds`] is for reports. [`next_bound`] decides in [`crate::PlannedLooks`], so all here is `libm`.
 
-use crate::laws::{normal_isf, normal_sf};
-use crate::numeric::{bisect, exp, is_inner, ln, sqrt};
+use crate::numeric::{bisect, exp, is_inner, ln, normal_isf, normal_sf, sqrt};
 
 /// How the error rate is spent over the information gathered, `t` in (0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,12 @@ pub enum GroupSequentialError {
     Alpha(f64),
 }
 
-/// Points of the integration grid per standard deviation of one look's increment.
+/// Points of the integration grid per standard deviation of one look's increment, in tables.
 const POINTS: f64 = 16.0;
+/// The same where looks are spaced as they come: of the smaller one of two increments. Error of a bound below 1e-4.
+const POINTS_AS_MEASURED: f64 = 8.0;
+/// Smallest increment of the information at a look, as a share of the whole: the grid must resolve it.
+const SMALLEST_INCREMENT: f64 = 1.0 / 400.0;
 /// Beyond this many standard deviations there is nothing to integrate.
 const REACH: f64 = 8.5;
 /// Beyond this many the normal tail is no number.
@@ -67,19 +71,43 @@ pub fn group_sequential_bounds(
     }
     let per_side = if one_sided { alpha } else { alpha / 2.0 };
     // The running sum in units of one look's increment: variance k at look k.
-    let mut alive = Alive { low: 0.0, step: 0.0, weighted: vec![1.0] };
+    let mut alive = Alive::start();
     let mut spent = 0.0;
     let mut bounds = Vec::new();
     for look in 1..=looks {
         let sd = sqrt(f64::from(look));
         let now = spending.spent(per_side, f64::from(look) / f64::from(looks));
-        let bound = bisect(FARTHEST * sd, -REACH * sd, |bound| alive.exceeds(bound) < now - spent);
+        let bound = alive.bound(1.0, sd, now - spent);
         spent = now;
         let low = if one_sided { -REACH * sd } else { -bound };
-        alive = alive.advance(low.max(-REACH * sd), bound.min(REACH * sd));
+        alive = alive.advance(1.0, low.max(-REACH * sd), bound.min(REACH * sd), 1.0 / POINTS);
         bounds.push(bound / sd);
     }
     Ok(bounds)
+}
+
+/// The bound on the z-score of a next look, one-sided: after the looks `taken` (the information of each, such as the inverse
+/// variance of its estimate, and its bound), it spends `spend` of the error rate at `information`. Looks may be spaced in any way, as
+/// long as their spacing does not depend on the outcomes.
+///
+/// `None`: there is nothing to spend, or too little information came in since the last look (less than a 400th of all).
+pub fn next_bound(taken: &[(f64, f64)], information: f64, spend: f64) -> Option<f64> {
+    let ends = || taken.iter().map(|look| look.0).chain([information]);
+    let sds: Vec<f64> = [0.0].into_iter().chain(ends()).zip(ends()).map(|(before, at)| sqrt(at - before)).collect();
+    let last = sds.last().copied().unwrap_or_default();
+    let enough = information.is_finite() && last * last >= SMALLEST_INCREMENT * information && last > 0.0;
+    if !(enough && spend > 0.0 && sds.iter().all(|&sd| sd > 0.0)) {
+        return None;
+    }
+    let mut alive = Alive::start();
+    for (&(at, bound), increments) in taken.iter().zip(sds.windows(2)) {
+        let sd = sqrt(at);
+        let high = (bound * sd).clamp(-REACH * sd, REACH * sd);
+        let step = increments[0].min(increments[1]) / POINTS_AS_MEASURED;
+        alive = alive.advance(increments[0], -REACH * sd, high, step);
+    }
+    let sd = sqrt(information);
+    Some(alive.bound(last, sd, spend) / sd)
 }
 
 /// Density of the running sum among paths not yet rejected, times Simpson's weights, on an even grid.
@@ -90,24 +118,36 @@ struct Alive {
 }
 
 impl Alive {
+    /// Before the first look: all at 0.
+    fn start() -> Self {
+        Self { low: 0.0, step: 0.0, weighted: vec![1.0] }
+    }
+
     fn points(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         let at = |i: usize| self.low + i as f64 * self.step;
         self.weighted.iter().enumerate().map(move |(i, &weight)| (at(i), weight))
     }
 
-    /// `P(not rejected before, next sum > bound)`.
-    fn exceeds(&self, bound: f64) -> f64 {
-        self.points().map(|(u, weight)| weight * normal_sf(bound - u)).sum()
+    /// The bound that the running sum exceeds next with probability `spend`: its increment has the standard deviation
+    /// `increment`, the whole sum `sd`.
+    fn bound(&self, increment: f64, sd: f64, spend: f64) -> f64 {
+        bisect(FARTHEST * sd, -REACH * sd, |bound| self.exceeds(increment, bound) < spend)
     }
 
-    /// The density after one more increment, kept on `low..high`.
-    fn advance(&self, low: f64, high: f64) -> Self {
-        let intervals = 2 * ((high - low) * POINTS / 2.0).ceil().max(1.0) as usize;
+    /// `P(not rejected before, next sum > bound)`.
+    fn exceeds(&self, increment: f64, bound: f64) -> f64 {
+        self.points().map(|(u, weight)| weight * normal_sf((bound - u) / increment)).sum()
+    }
+
+    /// The density after one more increment, kept on `low..high`, on a grid at most so wide.
+    fn advance(&self, increment: f64, low: f64, high: f64, step: f64) -> Self {
+        let intervals = 2 * ((high - low) / (2.0 * step)).ceil().max(1.0) as usize;
         let step = (high - low) / intervals as f64;
-        let scale = 1.0 / sqrt(2.0 * std::f64::consts::PI);
+        let scale = 1.0 / (sqrt(2.0 * std::f64::consts::PI) * increment);
         let density = |x: f64| -> f64 {
-            let near = self.near(x);
-            near.map(|(u, weight)| weight * scale * exp(-0.5 * (x - u) * (x - u))).sum()
+            let near = self.near(x, REACH * increment);
+            let at = |u: f64| (x - u) / increment;
+            near.map(|(u, weight)| weight * scale * exp(-0.5 * at(u) * at(u))).sum()
         };
         let simpson = |i: usize| match i {
             i if i == 0 || i == intervals => step / 3.0,
@@ -118,10 +158,10 @@ impl Alive {
         Self { low, step, weighted }
     }
 
-    /// The points within reach of one increment.
-    fn near(&self, x: f64) -> impl Iterator<Item = (f64, f64)> + '_ {
+    /// The points at most so far from `x`.
+    fn near(&self, x: f64, reach: f64) -> impl Iterator<Item = (f64, f64)> + '_ {
         let index = |at: f64| if self.step > 0.0 { ((at - self.low) / self.step).max(0.0) as usize } else { 0 };
-        let (from, to) = (index(x - REACH), index(x + REACH) + 1);
+        let (from, to) = (index(x - reach), index(x + reach) + 1);
         self.points().take(to.saturating_add(1)).skip(from)
     }
 }
@@ -144,6 +184,45 @@ mod tests {
         close(&bounds, &[4.877, 3.357, 2.680, 2.290, 2.031], 6e-4);
         let bounds = group_sequential_bounds(5, 0.05, Spending::Pocock, false).unwrap();
         close(&bounds, &[2.438, 2.427, 2.410, 2.397, 2.386], 6e-4);
+    }
+
+    #[test]
+    fn bounds_as_measured_are_those_of_the_table() {
+        let table = group_sequential_bounds(8, 0.05, Spending::ObrienFleming, true).unwrap();
+        let spent = |look: f64| Spending::ObrienFleming.spent(0.05, look / 8.0);
+        let mut taken = Vec::new();
+        for (look, bound) in (1..=8).zip(table) {
+            let look = f64::from(look);
+            let spend = spent(look) - if look > 1.0 { spent(look - 1.0) } else { 0.0 };
+            // Any unit of information.
+            let next = next_bound(&taken, 31.0 * look, spend).unwrap();
+            assert!((next - bound).abs() < 1e-4, "{look}: {next} {bound}");
+            taken.push((31.0 * look, next));
+        }
+    }
+
+    #[test]
+    fn uneven_looks_spend_what_they_may() {
+        // Two looks at 0.25 and 1: P(cross first) = a, P(cross second, not first) = b by a fine sum over the first score.
+        let (a, b) = (0.01, 0.04);
+        let first = next_bound(&[], 0.25, a).unwrap();
+        assert!((normal_sf(first) - a).abs() < 1e-9);
+        let second = next_bound(&[(0.25, first)], 1.0, b).unwrap();
+        let step = 1e-3;
+        let density = |z: f64| exp(-0.5 * z * z) / sqrt(2.0 * std::f64::consts::PI);
+        let tail = |z: f64| normal_sf((second - 0.5 * z) / sqrt(0.75));
+        let at = |i: i32| first - (f64::from(i) + 0.5) * step;
+        let crossed: f64 = (0..12_000).map(|i| density(at(i)) * tail(at(i)) * step).sum();
+        assert!((crossed - b).abs() < 1e-5, "{crossed}");
+        // A first look at next to nothing changes nothing.
+        let tiny = next_bound(&[(1e-9, 8.0), (0.25, first)], 1.0, b).unwrap();
+        assert!((tiny - second).abs() < 1e-4, "{tiny} {second}");
+        let same = next_bound(&[(1.0, 2.0)], 1.0, 0.01);
+        for nothing in
+            [same, next_bound(&[(1.0, 2.0)], 1.002, 0.01), next_bound(&[], 1.0, 0.0), next_bound(&[], f64::NAN, 0.01)]
+        {
+            assert_eq!(nothing, None);
+        }
     }
 
     #[test]

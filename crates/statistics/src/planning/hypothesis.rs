@@ -4,7 +4,8 @@ use crate::laws::{normal_isf, normal_sf};
 use crate::numeric::{bisect, exp, is_inner, ln};
 use crate::planning::growth::{self, Growth};
 use crate::planning::sample_size::z_squared;
-use crate::{Direction, Line, Margin, SpecError};
+use crate::planning::{Spending, group_sequential_bounds};
+use crate::{Direction, Line, LooksPlan, Margin, SpecError};
 
 /// What control is expected to show: from its history, or a guess.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -219,6 +220,18 @@ impl Planned {
     pub fn fixed_n_to_pass(&self, canary: f64, alpha: f64, power: f64) -> Option<f64> {
         let z2 = z_squared(alpha, power, 1)?;
         self.answers(self.pass_growths(canary)?.map(|growth| growth.fixed(z2)).fold(f64::INFINITY, f64::min))
+    }
+
+    /// Canary answers at the planned look at which a canary with this value has passed with probability one half. `None` if no
+    /// look gets there.
+    pub fn n_to_pass_by_looks(&self, canary: f64, plan: LooksPlan) -> Option<f64> {
+        let bounds = group_sequential_bounds(plan.looks, plan.alpha, Spending::ObrienFleming, true).ok()?;
+        let looks = (1..=plan.looks).map(|look| plan.answers as f64 * f64::from(look) / f64::from(plan.looks));
+        let even = |bound: f64| self.fixed_n_to_pass(canary, normal_sf(bound), 0.5);
+        looks
+            .zip(bounds)
+            .find(|&(answers, bound)| even(bound).is_some_and(|needed| needed <= answers))
+            .map(|look| look.0)
     }
 
     /// As [`Self::detectable`], for a fixed-horizon z-test with this power.

@@ -10,7 +10,7 @@
 //!   looks.
 //!
 //! Invariants: pure; nonsense is a [`PlanError`] when a [`Planned`] is made, and `None` ("not reachable") later. All
-//! numbers are forecasts: they hold on average and decide nothing.
+//! numbers are forecasts: they hold on average and decide nothing, but for [`next_bound`], which serves [`crate::PlannedLooks`].
 
 mod group_sequential;
 mod growth;
@@ -18,7 +18,7 @@ mod hypothesis;
 mod risk;
 mod sample_size;
 
-pub use group_sequential::{GroupSequentialError, MAX_LOOKS, Spending, group_sequential_bounds};
+pub use group_sequential::{GroupSequentialError, MAX_LOOKS, Spending, group_sequential_bounds, next_bound};
 pub use hypothesis::{Expected, FAIL_OVERHEAD, PASS_OVERHEAD, PlanError, Planned, log_sd};
 pub use risk::{AtRisk, Canary};
 pub use sample_size::{n_for_mean, n_for_normal_mixture, n_for_rates};

@@ -12,6 +12,7 @@ mod draws;
 mod family;
 mod kayenta_bars;
 pub(crate) mod lab;
+mod looks;
 mod naive;
 mod peeking;
 pub(crate) mod report;
@@ -24,10 +25,11 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 8] = [
+pub(crate) const PARTS: [Part; 9] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
+    ("PASS by planned looks (section 7)", looks::rows),
     ("One metric at a time: tests for one look and e-processes (8.1, G4)", peeking::gates),
     ("A ramp with a drifting base rate (8.3)", peeking::drift),
     ("Clustered users (G6)", clusters::gates),

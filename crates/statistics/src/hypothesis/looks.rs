@@ -1,0 +1,249 @@
+//! A group-sequential test for PASS: a fixed number of looks on the way to a fixed number of answers.
+//!
+//! Where the horizon is fixed and the effect small it needs fewer answers than the e-process, which may be looked at for ever. The
+//! price: it is asymptotic (sums of many answers are taken as normal), nothing is known between looks, and after the last one it is over.
+//!
+//! - Null: harm is at least the margin, in every window. The statistic is the sum over windows and generations of
+//!   `w g (mean_c - v mean_s - c)`, `w = n_c n_s / (n_c + n_s)`: weights of counts alone, which a drift of both arms leaves unbiased.
+//! - Its variance takes for the canary's answers the larger one of what they show and what control shows (for rates: at the
+//!   margin), so that a lucky canary does not shrink the yardstick it is held against.
+//! - A look is made when the canary's answers have passed the next of the planned fractions. It spends what `O'Brien` and Fleming's
+//!   function allows at the fraction that was measured then; its bound uses the variances measured at all looks.
+//!
+//! Sources: section 7 of the statistical specification; Lan, `DeMets`, Biometrika 1983.
+
+use serde::{Deserialize, Serialize};
+
+use super::Stratum;
+use super::past::Past;
+use super::spec::{HypothesisSpec, Measure, Part};
+use super::view::View;
+use crate::numeric::{is_inner, sqrt};
+use crate::planning::{Spending, next_bound};
+use crate::{Line, PastMean, SpecError};
+
+/// Largest number of looks: more gain nothing, and the cost of a bound grows with it.
+pub const MOST_LOOKS: u32 = 10;
+
+/// Fewest answers of the canary at a look, and the factor on the squared skewness of an answer: with these the normal
+/// distribution is close enough at the levels that looks spend. 0/1 answers at 1 % need 2,500.
+const MIN_ANSWERS: f64 = 100.0;
+const PER_SQUARED_SKEWNESS: f64 = 25.0;
+
+/// Why a group-sequential test cannot be planned.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum LooksError {
+    /// No looks, or too many.
+    #[error("the number of looks {0} must be between 1 and {MOST_LOOKS}")]
+    Looks(u32),
+    /// Fewer planned answers than looks.
+    #[error("{answers} planned answers are too few for {looks} looks")]
+    Answers {
+        /// Planned answers.
+        answers: u64,
+        /// Planned looks.
+        looks: u32,
+    },
+    /// An error rate outside (0, 1).
+    #[error("alpha {0} must be between 0 and 1")]
+    Alpha(f64),
+    /// Its effect is not one difference that is normal in the large.
+    #[error(
+        "looks are planned for a rate, a mean or a capped mean against control, with an absolute or a relative margin"
+    )]
+    Unsupported,
+    /// The hypothesis itself.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
+/// What is fixed before the first window.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LooksPlan {
+    /// Number of looks.
+    pub looks: u32,
+    /// Answers of the canary at the last look.
+    pub answers: u64,
+    /// Chance that a canary exactly at the margin passes.
+    pub alpha: f64,
+}
+
+/// A look that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Look {
+    /// Variance of the sum.
+    variance: f64,
+    /// Bound on its z-score.
+    bound: f64,
+    /// The error rate spent up to here.
+    spent: f64,
+    /// Answers of the canary.
+    answers: u64,
+}
+
+/// See the module. Feed it the windows that the hypothesis takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedLooks {
+    plan: LooksPlan,
+    measure: Measure,
+    line: Line,
+    /// Answers of the canary.
+    answers: u64,
+    /// The statistic: harm beyond the margin is positive.
+    harm: f64,
+    /// Parts of its variance: the canary's, by its own answers.
+    own: f64,
+    /// The canary's, by control's answers.
+    borrowed: f64,
+    /// Control's.
+    control: f64,
+    /// Control's answers.
+    past: PastMean,
+    taken: Vec<Look>,
+    passed: bool,
+}
+
+impl PlannedLooks {
+    /// A test without answers.
+    pub fn new(spec: &HypothesisSpec, plan: LooksPlan) -> Result<Self, LooksError> {
+        if !(1..=MOST_LOOKS).contains(&plan.looks) {
+            return Err(LooksError::Looks(plan.looks));
+        }
+        if plan.answers < u64::from(plan.looks) {
+            return Err(LooksError::Answers { answers: plan.answers, looks: plan.looks });
+        }
+        if !is_inner(plan.alpha) {
+            return Err(LooksError::Alpha(plan.alpha));
+        }
+        let normal = matches!(spec.measure, Measure::Rate | Measure::Mean { .. } | Measure::CappedMean { .. });
+        let parts = spec.parts()?;
+        let line = match parts.as_slice() {
+            [Part::Line(line)] if normal => *line,
+            _ => return Err(LooksError::Unsupported),
+        };
+        Ok(Self {
+            plan,
+            measure: spec.measure,
+            line,
+            answers: 0,
+            harm: 0.0,
+            own: 0.0,
+            borrowed: 0.0,
+            control: 0.0,
+            past: PastMean::default(),
+            taken: Vec::new(),
+            passed: false,
+        })
+    }
+
+    /// Takes one complete window, one stratum per generation, and looks if a look is due. After the last one it does nothing.
+    pub fn observe(&mut self, strata: &[Stratum<'_>]) {
+        if self.is_over() {
+            return;
+        }
+        for stratum in strata {
+            let nothing = Past::new(self.measure);
+            let view = |summary| Grid::of(&View::of(self.measure, &nothing, summary));
+            self.add(&view(stratum.canary), &view(stratum.control));
+        }
+        self.look();
+    }
+
+    /// Whether harm beyond the margin is excluded. It stays.
+    pub fn passed(&self) -> bool {
+        self.passed
+    }
+
+    /// Number of looks made.
+    pub fn taken(&self) -> u32 {
+        self.taken.len() as u32
+    }
+
+    /// What was planned.
+    pub fn plan(&self) -> LooksPlan {
+        self.plan
+    }
+
+    /// Whether nothing more can be found: it has passed, or the planned answers are in.
+    pub fn is_over(&self) -> bool {
+        self.passed || self.answers >= self.plan.answers
+    }
+
+    /// One stratum. A variance needs two answers of each arm; whether they are there does not depend on what they say.
+    fn add(&mut self, canary: &Grid, control: &Grid) {
+        let (n_c, n_s) = (canary.n as f64, control.n as f64);
+        if canary.n < 2 || control.n < 2 {
+            return;
+        }
+        let weight = n_c * n_s / (n_c + n_s);
+        let at_margin = self.line.at(control.mean).clamp(0.0, 1.0);
+        let borrowed = if self.measure == Measure::Rate { at_margin * (1.0 - at_margin) } else { control.variance };
+        self.answers = self.answers.saturating_add(canary.n);
+        self.harm += weight * self.line.sign * (canary.mean - self.line.at(control.mean));
+        self.own += weight * weight * canary.variance / n_c;
+        self.borrowed += weight * weight * borrowed / n_c;
+        self.control += weight * weight * self.line.v * self.line.v * control.variance / n_s;
+        self.past.push(&control.points, 1.0);
+    }
+
+    fn look(&mut self) {
+        if !(self.is_due() && self.is_nearly_normal()) {
+            return;
+        }
+        let fraction = (self.answers as f64 / self.plan.answers as f64).min(1.0);
+        let now = Spending::ObrienFleming.spent(self.plan.alpha, fraction);
+        let spent = self.taken.last().map_or(0.0, |look| look.spent);
+        let variance = self.own.max(self.borrowed) + self.control;
+        let taken: Vec<(f64, f64)> = self.taken.iter().map(|look| (look.variance, look.bound)).collect();
+        let Some(bound) = next_bound(&taken, variance, now - spent) else { return };
+        self.passed = -self.harm / sqrt(variance) >= bound;
+        self.taken.push(Look { variance, bound, spent: now, answers: self.answers });
+    }
+
+    /// Whether the next planned fraction is reached. Looks keep half of the planned distance from each other, also where one window
+    /// brings more than that.
+    fn is_due(&self) -> bool {
+        let looks = f64::from(self.plan.looks);
+        let place = |answers: u64| looks * answers as f64 / self.plan.answers as f64;
+        let last = self.taken.last().map_or(0.0, |look| place(look.answers));
+        let (next, now) = ((last + 0.5).ceil().min(looks), place(self.answers));
+        now >= looks || (now >= next && now <= looks - 0.5)
+    }
+
+    fn is_nearly_normal(&self) -> bool {
+        let skewness = if self.measure == Measure::Rate {
+            let p = self.line.at(self.past.plain_mean());
+            if !is_inner(p) {
+                return false;
+            }
+            (1.0 - 2.0 * p) * (1.0 - 2.0 * p) / (p * (1.0 - p))
+        } else {
+            self.past.squared_skewness()
+        };
+        self.answers as f64 >= MIN_ANSWERS.max(PER_SQUARED_SKEWNESS * skewness)
+    }
+}
+
+/// One arm of a stratum: its values on a scale of [0, 1].
+struct Grid {
+    points: Vec<(f64, u64)>,
+    n: u64,
+    mean: f64,
+    /// Unbiased, of one answer; 0 for fewer than two.
+    variance: f64,
+}
+
+impl Grid {
+    fn of(view: &View<'_>) -> Self {
+        let points = match view {
+            View::Rate(rate) => vec![(0.0, rate.n() - rate.k()), (1.0, rate.k())],
+            View::Grid(grid) => grid.clone(),
+            _ => Vec::new(),
+        };
+        let n: u64 = points.iter().map(|point| point.1).sum();
+        let size = n as f64;
+        let mean = points.iter().map(|&(x, count)| x * count as f64).sum::<f64>() / size.max(1.0);
+        let squares: f64 = points.iter().map(|&(x, count)| (x - mean) * (x - mean) * count as f64).sum();
+        Self { points, n, mean, variance: squares / (size - 1.0).max(1.0) }
+    }
+}
