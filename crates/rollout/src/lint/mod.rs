@@ -4,6 +4,7 @@
 mod bounds;
 mod decision;
 mod groups;
+mod looks;
 mod measure;
 mod metrics;
 mod power;
@@ -36,6 +37,7 @@ pub(crate) fn findings(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Fin
     let mut found = Found::default();
     whole(spec, &mut found);
     ramp::lint(spec, &mut found);
+    looks::lint(spec, &mut found);
     sources::lint(spec, &mut found);
     traffic::lint(spec, &mut found);
     metrics::lint(spec, &mut found);

@@ -37,6 +37,7 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         .filter_map(|&(index, metric)| needed(spec, metric, traffic).map(|n| (index, metric, n)))
         .filter(|&(.., n)| n > there)
         .collect();
+    planned_looks(spec, traffic, found);
     if !gates.is_empty() && short.len() == gates.len() {
         let message = format!(
             "{:.3} requests/s are too few for any gate: {there:.0} canary answers in the longest step",
@@ -57,11 +58,27 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
     }
 }
 
+/// Looks that the traffic does not bring.
+fn planned_looks(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
+    let Some((index, planned)) = spec.planned_looks() else { return };
+    let step = &spec.steps[index];
+    let there = of_step(spec, step, traffic);
+    if there < planned.answers as f64 {
+        let message = format!("bake.max brings {there:.0} of the planned answers: the last look never comes");
+        let way_out = "plan fewer answers, raise the weight or bake for longer";
+        found.warn(format!("steps[{index}].groupSequential.answers"), message, way_out);
+    }
+}
+
+/// Canary answers in a step that enter the comparison.
+fn of_step(spec: &RolloutSpec, step: &crate::Step, traffic: &Traffic) -> f64 {
+    let compared = (step.bake.max.0.as_secs_f64() - spec.settles_for().0.as_secs_f64()).max(0.0);
+    traffic.per_second * step.share().fraction() * compared
+}
+
 /// Canary answers in the step that brings most.
 fn answers(spec: &RolloutSpec, traffic: &Traffic) -> f64 {
-    let compared = |step: &crate::Step| (step.bake.max.0.as_secs_f64() - spec.settles_for().0.as_secs_f64()).max(0.0);
-    let of_step = |step: &crate::Step| traffic.per_second * step.share().fraction() * compared(step);
-    spec.steps.iter().map(of_step).fold(0.0, f64::max)
+    spec.steps.iter().map(|step| of_step(spec, step, traffic)).fold(0.0, f64::max)
 }
 
 fn longest_bake(spec: &RolloutSpec) -> f64 {

@@ -118,6 +118,55 @@ fn what_is_left_out_leaves_something_to_compare() {
 }
 
 #[test]
+fn planned_looks_need_a_horizon_and_what_is_normal() {
+    let plan = |answers, looks| Some(crate::GroupSequential { answers, looks });
+    let path = "steps[1].groupSequential";
+    // A rate of every answer beside the metrics of labels and quantiles.
+    let with = |change: fn(&mut RolloutSpec)| {
+        move |spec: &mut RolloutSpec| {
+            spec.metrics.push(rate("errors", MetricSource::Error));
+            spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 60_000, looks: 5 });
+            change(spec);
+        }
+    };
+    assert_eq!(told(with(|_| ())), [""; 0]);
+    refused(path, "a rule for `require: pass`", with(|spec| spec.steps[1].require = crate::Require::PassInSegments));
+    refused(
+        "steps[0].groupSequential",
+        "a rule for `require: pass`",
+        with(|spec| {
+            spec.steps[0].group_sequential = spec.steps[1].group_sequential.take();
+        }),
+    );
+    refused(
+        "steps[0].groupSequential",
+        "a later step",
+        with(|spec| {
+            spec.steps[0].require = crate::Require::Pass;
+            spec.steps[0].group_sequential = spec.steps[1].group_sequential.take();
+        }),
+    );
+    refused(
+        "steps[1].groupSequential.looks",
+        "use 1 to 10",
+        with(|spec| {
+            spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 60_000, looks: 11 });
+        }),
+    );
+    // The built-in gate on unusable answers has a margin of half a point.
+    refused(
+        "steps[1].groupSequential.answers",
+        "invalid_output is not nearly normal before 5000",
+        with(|spec| {
+            spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 4_999, looks: 5 });
+        }),
+    );
+    let sticky = told(with(|spec| spec.assignment.sticky = Some(StickyKey::Session)));
+    assert!(sticky.iter().any(|line| line.starts_with(&format!("error: {path}: one user brings"))), "{sticky:#?}");
+    refused(path, "no metric of the spec passes by looks", |spec| spec.steps[1].group_sequential = plan(60_000, 5));
+}
+
+#[test]
 fn names_must_lead_somewhere() {
     refused("metrics[0].segments[0]", "did you mean \"origin\"?", |spec| spec.metrics[0].segments[0] = "orign".into());
     refused("metrics[0].source", "never has data", |spec| spec.outputs.clear());

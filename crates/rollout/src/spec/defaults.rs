@@ -20,6 +20,9 @@ pub(super) fn bake_min() -> Duration {
 pub(super) fn bake_max() -> Duration {
     Duration::from_secs(4 * 3600)
 }
+pub(super) fn looks() -> u32 {
+    5
+}
 pub(super) fn top() -> usize {
     10
 }

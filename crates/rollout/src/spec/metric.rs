@@ -56,6 +56,16 @@ impl MetricSpec {
         self.margin.or(self.kind.default_margin()).unwrap_or_default()
     }
 
+    /// Whether it can pass at planned looks ([`super::GroupSequential`]): its effect is one difference that is normal in the large,
+    /// and each answer counts in it, so that the planned answers come. All others keep their e-process.
+    pub fn passes_by_looks(&self) -> bool {
+        let margin = self.margin_or_default();
+        let one_line = self.limit.is_none() && (margin.absolute.is_some() != margin.relative.is_some());
+        let normal = matches!(self.kind, MetricKind::Rate | MetricKind::Mean { .. } | MetricKind::CappedMean { .. });
+        let complete = !self.source.needs_label() || self.when_missing == WhenMissing::Zero;
+        one_line && normal && complete
+    }
+
     /// How long after its end a window of this metric is complete: what it needs of a request comes within that. Labels come
     /// within their maturity, the other answer to a mirrored call within one more window.
     pub fn settles_after(&self, window: Duration) -> Duration {

@@ -12,7 +12,7 @@ mod traffic;
 
 pub use decision::{DecisionSpec, NoDataPolicies, Policy, WayOut};
 pub use metric::{Direction, Limit, Margin, MetricKind, MetricSpec, WhenMissing};
-pub use ramp::{AssignmentSpec, Bake, Require, Step, StickyKey, Warmup};
+pub use ramp::{AssignmentSpec, Bake, GroupSequential, Require, Step, StickyKey, Warmup};
 pub use source::MetricSource;
 pub use sources::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec};
 pub use traffic::{
@@ -125,6 +125,12 @@ impl RolloutSpec {
     /// How long a change of the traffic leaves windows out of the comparison: `settle` windows.
     pub fn settles_for(&self) -> Duration {
         Duration(Span(self.window.0.0.saturating_mul(i64::from(self.settle))))
+    }
+
+    /// The step in which rates and means pass at planned looks, and these.
+    pub fn planned_looks(&self) -> Option<(usize, GroupSequential)> {
+        let steps = self.steps.iter().enumerate();
+        steps.filter_map(|(index, step)| Some((index, step.group_sequential?))).next_back()
     }
 }
 

@@ -68,6 +68,21 @@ pub struct Step {
     /// What the gates must show before the next step.
     #[serde(default)]
     pub require: Require,
+    /// A fixed number of looks at which rates and means pass in this step, instead of an e-process that may pass at any time.
+    /// Only on the last step that requires a pass. Left out: e-processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_sequential: Option<GroupSequential>,
+}
+
+/// A group-sequential rule for PASS: planned before the step begins, over when the planned answers are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GroupSequential {
+    /// Answers of the canary in the step at the last look.
+    pub answers: u64,
+    /// Number of looks, at equal parts of them. Default 5, at most 10.
+    #[serde(default = "defaults::looks")]
+    pub looks: u32,
 }
 
 /// How long a step stays.

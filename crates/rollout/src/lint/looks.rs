@@ -1,0 +1,73 @@
+//! Rules on planned looks: they need a fixed horizon, sums that are normal, and answers that are independent.
+
+use serin_schemas::records::Role;
+
+use super::Found;
+use crate::{Direction, GroupSequential, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
+
+/// More looks gain nothing; `serin_statistics::MOST_LOOKS`.
+const MOST_LOOKS: u32 = 10;
+/// Answers times the rate at the margin that a rate needs to be nearly normal, as `serin_statistics::PlannedLooks` asks for.
+const EVENTS: f64 = 25.0;
+
+pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
+    let last = spec.steps.iter().rposition(|step| step.require != Require::NoFail);
+    for (index, step) in spec.steps.iter().enumerate() {
+        let Some(planned) = step.group_sequential else { continue };
+        let path = format!("steps[{index}].groupSequential");
+        if step.require != Require::Pass {
+            let message =
+                "it is a rule for `require: pass`, over all traffic: a segment has no planned number of answers";
+            found.add(Severity::Error, path, message, "leave it out, or set `require: pass`", &["steps"]);
+        } else if last != Some(index) {
+            let message = "a later step requires a pass too: planned looks are for the last one";
+            found.add(Severity::Error, path, message, "move it to the last step that requires a pass", &["steps"]);
+        } else {
+            planned_looks(spec, planned, &path, found);
+        }
+    }
+}
+
+fn planned_looks(spec: &RolloutSpec, planned: GroupSequential, path: &str, found: &mut Found) {
+    if !(1..=MOST_LOOKS).contains(&planned.looks) {
+        let message = format!("{} looks cannot be planned", planned.looks);
+        found.error(format!("{path}.looks"), message, format!("use 1 to {MOST_LOOKS}; 5 is the default"));
+        return;
+    }
+    if spec.assignment.sticky.is_some() {
+        let message =
+            "one user brings many answers, so they are not independent, and no fixed number of them can be planned";
+        found.add(Severity::Error, path, message, "leave it out: e-processes are tempered", &["assignment"]);
+        return;
+    }
+    let all = spec.normalised();
+    let judged = all.metrics.iter().filter(|metric| metric.role != Role::Watch && metric.passes_by_looks());
+    let judged: Vec<&MetricSpec> = judged.collect();
+    if !judged.iter().any(|metric| spec.metrics.iter().any(|own| own.name == metric.name)) {
+        let message = "no metric of the spec passes by looks: rates, means and capped means against control do, with an absolute or \
+                       a relative margin, and without labels that may be missing";
+        found.add(Severity::Error, path, message, "leave it out", &["metrics"]);
+        return;
+    }
+    let needs = |metric: &&MetricSpec| Some((metric.name.clone(), needed(metric)?));
+    let Some((name, needed)) = judged.iter().filter_map(needs).max_by_key(|(_, needed)| *needed) else { return };
+    if planned.answers < needed {
+        let message = format!(
+            "with its margin {name} is not nearly normal before {needed} answers of the canary, so it may never pass"
+        );
+        found.add(
+            Severity::Error,
+            format!("{path}.answers"),
+            message,
+            format!("plan {needed} or more: what `weight` and `bake.max` bring"),
+            &["metrics"],
+        );
+    }
+}
+
+/// Answers of the canary before a rate can be looked at even if it is 0 in control: what is known of it is its margin.
+fn needed(metric: &MetricSpec) -> Option<u64> {
+    let margin = metric.margin?.absolute.filter(|margin| *margin > 0.0)?;
+    let known = metric.kind == MetricKind::Rate && metric.direction == Direction::LowerIsBetter;
+    known.then(|| (EVENTS / margin).ceil() as u64)
+}
