@@ -5,7 +5,8 @@ use serin_rollout::{Direction, Limit, Margin, MetricKind, MetricSpec};
 use serin_schemas::ids::EventTime;
 use serin_sketches::{CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary};
 use serin_statistics::{
-    Against, Hypothesis, HypothesisSpec, Measure, ObserveError, SpecError, Stratum, cluster::tempering_of_next_window,
+    Against, Hypothesis, HypothesisSpec, LooksError, LooksPlan, Measure, ObserveError, PlannedLooks, SpecError,
+    Stratum, cluster::tempering_of_next_window,
 };
 
 /// Evidence on one hypothesis; a row of its own.
@@ -23,6 +24,30 @@ pub(crate) struct Evidence {
     pub(crate) through: Option<EventTime>,
     /// Where units are assigned: how many answers counted as one in the last window.
     pub(crate) design_effect: Option<f64>,
+    /// What decides PASS in a step that asks for planned looks; a row of its own, so that without it nothing changes.
+    #[serde(skip)]
+    pub(crate) looks: Option<Looks>,
+}
+
+/// Planned looks and the step that they are for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Looks {
+    pub(crate) step: i32,
+    pub(crate) test: PlannedLooks,
+}
+
+/// Both arms of one generation in a window.
+pub(crate) struct Pair {
+    /// The generation's step.
+    pub(crate) step: i32,
+    pub(crate) canary: Summary,
+    pub(crate) control: Summary,
+}
+
+impl Pair {
+    fn stratum(&self) -> Stratum<'_> {
+        Stratum { canary: &self.canary, control: &self.control }
+    }
 }
 
 impl Evidence {
@@ -36,7 +61,21 @@ impl Evidence {
             interval_alpha,
         };
         let test = Hypothesis::new(spec)?;
-        Ok(Self { test, canary_seen: 0, control_seen: 0, failed_at: None, through: None, design_effect: None })
+        Ok(Self {
+            test,
+            canary_seen: 0,
+            control_seen: 0,
+            failed_at: None,
+            through: None,
+            design_effect: None,
+            looks: None,
+        })
+    }
+
+    /// Begins planned looks for a step.
+    pub(crate) fn plan_looks(&mut self, step: i32, plan: LooksPlan) -> Result<(), LooksError> {
+        self.looks = Some(Looks { step, test: PlannedLooks::new(self.test.spec(), plan)? });
+        Ok(())
     }
 
     /// Whether control is not looked at.
@@ -51,11 +90,14 @@ impl Evidence {
     }
 
     /// Takes one window: canary and control per generation.
-    pub(crate) fn observe(&mut self, end: EventTime, strata: &[(Summary, Summary)]) -> Result<(), ObserveError> {
+    pub(crate) fn observe(&mut self, end: EventTime, pairs: &[Pair]) -> Result<(), ObserveError> {
         let before = self.test.windows();
-        let borrowed: Vec<Stratum<'_>> = strata.iter().map(|(canary, control)| Stratum { canary, control }).collect();
-        self.test.observe(end.0, &borrowed)?;
-        for (canary, control) in strata {
+        self.test.observe(end.0, &pairs.iter().map(Pair::stratum).collect::<Vec<_>>())?;
+        if let Some(looks) = &mut self.looks {
+            let of_step = pairs.iter().filter(|pair| pair.step == looks.step);
+            looks.test.observe(&of_step.map(Pair::stratum).collect::<Vec<_>>());
+        }
+        for Pair { canary, control, .. } in pairs {
             self.canary_seen = self.canary_seen.saturating_add(canary.n());
             self.control_seen = self.control_seen.saturating_add(control.n());
         }

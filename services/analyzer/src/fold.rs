@@ -20,7 +20,7 @@ use serin_stream::{
 use crate::{
     clusters::Cluster,
     config::Config,
-    evidence::Evidence,
+    evidence::{Evidence, Looks},
     metrics::Metrics,
     progress::Progress,
     rollout::{Refusal, Rollout},
@@ -132,6 +132,10 @@ impl AnalyzerFold {
         match kind {
             // Keys end in the index, and rows come in key order.
             Kind::Hypothesis => rollout.evidence.push(rows::decode::<Evidence>("a hypothesis", value)?),
+            Kind::Looks => {
+                let (index, looks): (u32, Looks) = rows::decode("planned looks", value)?;
+                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.looks = Some(looks);
+            }
             Kind::Cluster => {
                 let (metric, cluster): (u32, Cluster) = rows::decode("clusters", value)?;
                 rollout.clusters.restore(metric as usize, cluster);
@@ -259,6 +263,12 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
     }
     for index in std::mem::take(&mut rollout.dirty) {
         rows.put(&rows::hypothesis(id, index), rows::encode(&rollout.evidence[index])?);
+        let key = rows::looks(id, index);
+        match &rollout.evidence[index].looks {
+            Some(looks) => rows.put(&key, rows::encode(&(index as u32, looks))?),
+            None if rollout.plan.looks_of(index).is_some() => rows.delete(&key),
+            None => {}
+        }
     }
     for metric in std::mem::take(&mut rollout.clusters.dirty) {
         let key = rows::cluster(id, metric);

@@ -9,7 +9,7 @@ use serin_schemas::{
     records::{Role, Segment},
 };
 use serin_sketches::Summary;
-use serin_statistics::{Scope, rollback_weights};
+use serin_statistics::{LooksPlan, Scope, rollback_weights};
 
 use crate::evidence::empty;
 
@@ -170,6 +170,20 @@ impl Plan {
     pub(crate) fn hypothesis_of(&self, metric: usize, segment: &Segment) -> Option<usize> {
         let own = self.by_segment.get(metric)?;
         own.get(segment).or_else(|| own.get(&Segment::of(segment.dimension.as_str(), OTHER))).copied()
+    }
+
+    /// The step in which a metric passes at planned looks over all traffic, and these.
+    pub(crate) fn looks(&self, metric: usize) -> Option<(i32, LooksPlan)> {
+        let (step, planned) = self.spec.planned_looks()?;
+        let alpha = self.spec.decision.false_promotion;
+        let plan = LooksPlan { looks: planned.looks, answers: planned.answers, alpha };
+        self.spec.metrics[metric].passes_by_looks().then_some((i32::try_from(step).unwrap_or(i32::MAX), plan))
+    }
+
+    /// The looks of a hypothesis, see [`Self::looks`].
+    pub(crate) fn looks_of(&self, hypothesis: usize) -> Option<(i32, LooksPlan)> {
+        let HypothesisPlan { metric, segment, .. } = self.hypotheses.get(hypothesis)?;
+        self.looks(*metric).filter(|_| segment.is_all())
     }
 
     /// The stream of a hypothesis.

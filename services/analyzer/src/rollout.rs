@@ -12,7 +12,7 @@ use serin_stream::fold::{FoldError, Poison};
 
 use crate::{
     clusters::Clusters,
-    evidence::Evidence,
+    evidence::{Evidence, Pair},
     head::{Era, Head},
     health::{Compared, Health},
     plan::Plan,
@@ -114,9 +114,13 @@ impl Rollout {
 
     /// Whether every metric can be tested as specified.
     fn check(&self, control: &Control) -> Result<(), Poison> {
-        for metric in &self.plan.spec.metrics {
-            Evidence::new(metric, self.plan.horizon(), self.plan.spec.decision.false_promotion)
-                .map_err(|error| bad_control(control, &format!("metric {:?}", metric.name), &error))?;
+        for (index, metric) in self.plan.spec.metrics.iter().enumerate() {
+            let what = || format!("metric {:?}", metric.name);
+            let evidence = Evidence::new(metric, self.plan.horizon(), self.plan.spec.decision.false_promotion);
+            let mut evidence = evidence.map_err(|error| bad_control(control, &what(), &error))?;
+            if let Some((step, plan)) = self.plan.looks(index) {
+                evidence.plan_looks(step, plan).map_err(|error| bad_control(control, &what(), &error))?;
+            }
         }
         Ok(())
     }
@@ -355,6 +359,11 @@ impl Rollout {
             // What mirrored calls have shown holds in steps without any.
             if !self.plan.metrics[metric].paired {
                 self.evidence[index].test.reset_pass();
+                self.evidence[index].looks = None;
+                if let Some((_, plan)) = self.plan.looks_of(index).filter(|looks| looks.0 == step) {
+                    // That they can be planned was checked when the rollout began.
+                    let _ = self.evidence[index].plan_looks(step, plan);
+                }
                 self.dirty.insert(index);
             }
         }
@@ -402,9 +411,13 @@ impl Rollout {
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
             let empty = &self.plan.metrics[self.plan.hypotheses[index].metric].empty;
             let pairs = by_index.iter_mut().map(|arms| arms.each_mut().map(|arm| arm.remove(&index)));
-            let pairs: Vec<(Summary, Summary)> = pairs
-                .filter(|arms| arms.iter().any(Option::is_some))
-                .map(|arms| arms.map(|arm| arm.unwrap_or_else(|| empty.clone())).into())
+            let pairs: Vec<Pair> = pairs
+                .zip(&eras)
+                .filter(|(arms, _)| arms.iter().any(Option::is_some))
+                .map(|(arms, era)| {
+                    let [canary, control] = arms.map(|arm| arm.unwrap_or_else(|| empty.clone()));
+                    Pair { step: era.step, canary, control }
+                })
                 .collect();
             if !pairs.is_empty() {
                 let observed = self.evidence[index].observe(end, &pairs);

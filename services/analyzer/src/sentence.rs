@@ -2,7 +2,7 @@
 
 use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 use serin_schemas::records::{MetricResult, NoDataReason, Segment};
-use serin_statistics::Effect;
+use serin_statistics::{Effect, PlannedLooks};
 
 /// What a metric measures, in words: `error rate`, `p99 latency`.
 pub(crate) fn noun(metric: &MetricSpec) -> String {
@@ -106,6 +106,8 @@ pub(crate) struct Finder<'a> {
     pub(crate) culprit: Option<&'a (String, bool)>,
     /// Whether all that was seen since the traffic changed is left out.
     pub(crate) settling: bool,
+    /// What decides PASS, where the step asks for planned looks.
+    pub(crate) looks: Option<&'a PlannedLooks>,
 }
 
 impl Finder<'_> {
@@ -167,6 +169,13 @@ impl Finder<'_> {
         let unit = if both_ways { Unit::Percent } else { unit(self.metric) };
         let worse = if both_ways { "away" } else { "worse" };
         let tolerance = unit.distance(margin);
+        if let (MetricResult::Undecided, Some(looks)) = (result, self.looks) {
+            return match (looks.is_over(), looks.taken()) {
+                (true, _) => format!("not shown to be within {tolerance}, and the planned looks are over"),
+                (false, 0) => format!("not yet known to be within {tolerance}: the first planned look is to come"),
+                (false, _) => format!("not known to be within {tolerance} at look {}", of_planned(looks)),
+            };
+        }
         match result {
             MetricResult::Fail => {
                 let sure = confidence(self.spec.decision.false_rollback);
@@ -178,7 +187,9 @@ impl Finder<'_> {
                 format!("{how} with {sure} at every look")
             }
             MetricResult::Pass => {
-                format!("at most {tolerance} {worse} with {}", confidence(self.spec.decision.false_promotion))
+                let sure = confidence(self.spec.decision.false_promotion);
+                let look = self.looks.map_or(String::new(), |looks| format!(" at look {}", of_planned(looks)));
+                format!("at most {tolerance} {worse} with {sure}{look}")
             }
             _ if margin > 0.0 => format!("not yet known to be within or beyond {tolerance}"),
             _ => format!("not known to be {worse}"),
@@ -202,6 +213,11 @@ impl Finder<'_> {
             _ => format!("not yet known to be {good} {pass} or {bad} {fail}"),
         }
     }
+}
+
+/// `2 of 5`: how many of the planned looks were made.
+fn of_planned(looks: &PlannedLooks) -> String {
+    format!("{} of {}", looks.taken(), looks.plan().looks)
 }
 
 /// Why a metric is not judged.

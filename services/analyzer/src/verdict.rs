@@ -132,7 +132,13 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
             let settling = rollout.is_settling(stream);
             let holds = reached || rollout.plan.metrics[plan.metric].paired;
             let ln_e_pass = if holds { evidence.test.ln_e_pass() } else { 0.0 };
-            let (result, no_data) = result(rollout, index, ln_e_pass, health);
+            // A metric passes by its looks or by its e-process: both would spend the error rate twice.
+            let looks = evidence.looks.as_ref().filter(|looks| looks.step == era.step).map(|looks| &looks.test);
+            let passes = match looks {
+                Some(looks) => looks.passed(),
+                None => rejects(ln_e_pass, spec.decision.false_promotion),
+            };
+            let (result, no_data) = result(rollout, index, passes, health);
             let effect = evidence.test.effect();
             let (limit_pass, limit_fail) = match evidence.test.spec().against {
                 Against::Limit { pass, fail } => (Some(pass), Some(fail)),
@@ -168,7 +174,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 weight: plan.weight,
                 failed_at: evidence.failed_at,
                 evidence_through: evidence.through,
-                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref(), settling }
+                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref(), settling, looks }
                     .sentence((result, no_data), &effect),
                 culprit: culprit.map(|(name, _)| name),
             }
@@ -230,7 +236,7 @@ fn estimate(arm: ArmEstimate) -> Estimate {
 fn result(
     rollout: &Rollout,
     index: usize,
-    ln_e_pass: f64,
+    passes: bool,
     health: &[HealthIssue],
 ) -> (MetricResult, Option<NoDataReason>) {
     let evidence = &rollout.evidence[index];
@@ -247,7 +253,7 @@ fn result(
     if let Some(reason) = missing(rollout, index) {
         return (MetricResult::NoData, Some(reason));
     }
-    if rejects(ln_e_pass, rollout.plan.spec.decision.false_promotion) {
+    if passes {
         return (MetricResult::Pass, None);
     }
     (MetricResult::Undecided, None)
