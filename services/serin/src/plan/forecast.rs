@@ -2,7 +2,10 @@
 
 use serin_rollout::{MetricKind, Require, RolloutSpec, Step};
 use serin_schemas::records::Role;
-use serin_statistics::planning::{Canary, Planned};
+use serin_statistics::{
+    LooksPlan,
+    planning::{Canary, Planned},
+};
 
 use super::{
     Cost, Course, Forecast, MetricStep, Reach, Regressed, Request, StepCost, StepForecast, advice, budget,
@@ -104,7 +107,12 @@ impl Ramp<'_> {
         };
         let regressed = metric.seen_as(metric.regressed);
         let fail = planned.n_to_fail(regressed, metric.alpha).and_then(reach);
-        let pass = planned.n_to_pass(planned.control(), alpha_pass).and_then(reach);
+        let looks = step.group_sequential.filter(|_| metric.spec.passes_by_looks());
+        let pass = match looks.map(|own| LooksPlan { looks: own.looks, answers: own.answers, alpha: alpha_pass }) {
+            Some(looks) => planned.n_to_pass_by_looks(planned.control(), looks),
+            None => planned.n_to_pass(planned.control(), alpha_pass),
+        };
+        let pass = pass.and_then(reach);
         let at_risk = fail.and_then(|fail| {
             let late = metric.wait() * self.request.per_second * canary.weight;
             canary.at_risk(fail.answers + late, planned.harm(regressed))

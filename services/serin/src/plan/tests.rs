@@ -99,6 +99,26 @@ fn windows_that_are_left_out_make_a_step_longer() {
 }
 
 #[test]
+fn planned_looks_have_their_own_time_to_pass() {
+    let with = |answers: u64| {
+        let looks = format!("require: pass, groupSequential: {{answers: {answers}}}");
+        planned(&ROLLOUT.replacen("require: pass", &looks, 1), &[]).unwrap()
+    };
+    let pass = |forecast: &Forecast, name: &str| {
+        let metric = forecast.steps[2].metrics.iter().find(|metric| metric.metric == name).unwrap();
+        metric.pass.map(|pass| pass.answers)
+    };
+    let (_, plain) = planned(ROLLOUT, &[]).unwrap();
+    let (request, enough) = with(40_000);
+    // Even odds at the bound of the fourth look, 1.96, take 19,000 answers; at that of the third, 2.30, 26,000.
+    assert_eq!(pass(&enough, "error_rate"), Some(32_000.0));
+    assert_eq!(pass(&enough, "latency_p99"), pass(&plain, "latency_p99"));
+    assert_eq!(pass(&with(6_000).1, "error_rate"), None);
+    let line = "rates and means pass at 5 planned looks, the last one at 40,000 answers";
+    assert!(lines(&request.spec, &enough).iter().any(|told| told == line));
+}
+
+#[test]
 fn labels_that_nobody_watches_are_told() {
     let clicked = "  - {name: clicked, kind: rate, source: {feedback: click}, direction: higher_is_better, margin: {absolute: 0.02}, \
                    maturity: 1h, whenMissing: zero}\n";

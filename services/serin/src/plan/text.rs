@@ -38,6 +38,10 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
             short(step.control_ratio),
             if spec.settle > 0 { format!("; the first {} left out", spec.settles_for()) } else { String::new() },
         ));
+        if let Some(looks) = spec.steps[step.step].group_sequential {
+            let (looks, answers) = (looks.looks, count(looks.answers as f64));
+            lines.push(format!("rates and means pass at {looks} planned looks, the last one at {answers} answers"));
+        }
         lines.extend(table(step).to_string().lines().map(|line| line.trim_end().to_owned()));
     }
     lines.push(String::new());
