@@ -50,7 +50,7 @@ pub use combine::{
 };
 pub use hypothesis::{
     About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, LooksError, LooksPlan, MIN_PAST, MOST_LOOKS,
-    Measure, ObserveError, PartEvidence, PlannedLooks, Stratum,
+    Measure, ObserveError, PartEvidence, PlannedLooks, Stratum, StratumPasts,
 };
 pub use margin::{Direction, Line, Margin, SpecError};
 pub use memory::Memory;

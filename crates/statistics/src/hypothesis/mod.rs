@@ -12,6 +12,7 @@ mod parts;
 mod past;
 mod spec;
 mod steps;
+mod strata;
 mod view;
 
 pub use effect::{ArmEstimate, Effect};
@@ -19,6 +20,7 @@ pub use looks::{LooksError, LooksPlan, MOST_LOOKS, PlannedLooks};
 pub use parts::{About, PartEvidence};
 pub use past::MIN_PAST;
 pub use spec::{Against, HypothesisSpec, Measure};
+pub use strata::StratumPasts;
 
 use serde::{Deserialize, Serialize};
 use serin_sketches::{Summary, SummaryKind};
@@ -138,6 +140,34 @@ impl Hypothesis {
 
     /// Takes one complete window: one stratum per generation. A window in which an arm has no answers adds no evidence.
     pub fn observe(&mut self, window_end: i64, strata: &[Stratum<'_>]) -> Result<(), ObserveError> {
+        self.take(window_end, strata, |_| None)
+    }
+
+    /// Takes one complete window that is stratified further, such as by segment: the e-value of the window is the product over the
+    /// strata, so that a mix that differs between the arms is no difference. The null is then "not worse than the margin, in every
+    /// stratum" (for PASS "worse by at least the margin, in every one"). `places` says whose past each stratum's bets rest on; each must
+    /// come in one stratum per generation.
+    pub fn observe_by(
+        &mut self,
+        window_end: i64,
+        strata: &[Stratum<'_>],
+        places: &[usize],
+        pasts: &mut StratumPasts,
+    ) -> Result<(), ObserveError> {
+        self.take(window_end, strata, |index| pasts.ready(*places.get(index)?))?;
+        for (place, summaries) in strata::by_place(strata, places) {
+            pasts.push(self.spec.measure, place, &summaries);
+        }
+        Ok(())
+    }
+
+    /// `past_of` a stratum, by its index, is what its bets rest on if not the past of all.
+    fn take<'p>(
+        &mut self,
+        window_end: i64,
+        strata: &[Stratum<'_>],
+        past_of: impl Fn(usize) -> Option<&'p Past>,
+    ) -> Result<(), ObserveError> {
         if let Some(last) = self.last_window.filter(|&last| window_end <= last) {
             return Err(ObserveError::Replayed { end: window_end, last });
         }
@@ -155,8 +185,8 @@ impl Hypothesis {
         let view = |summary| View::of(self.spec.measure, &self.past, summary);
         let views: Vec<Views<'_>> = strata.iter().map(|one| (view(one.canary), view(one.control))).collect();
         if evidence {
-            let usable = strata.iter().zip(&views).filter(|(stratum, _)| usable(stratum));
-            self.advance(&usable.map(|(_, views)| views).collect::<Vec<_>>());
+            let usable = strata.iter().zip(&views).enumerate().filter(|(_, (stratum, _))| usable(stratum));
+            self.advance(&usable.map(|(index, (_, views))| (views, past_of(index))).collect::<Vec<_>>());
             if let Past::Classes(past) = &self.past {
                 self.newcomers.appear(past, &views);
             }
@@ -174,15 +204,16 @@ impl Hypothesis {
         }
     }
 
-    fn advance(&mut self, strata: &[&Views<'_>]) {
+    /// Each stratum with what its bets rest on, if not on the past of all.
+    fn advance(&mut self, strata: &[(&Views<'_>, Option<&Past>)]) {
         self.windows += 1;
         self.pass_windows += 1;
         let fail_gamma = Starts::Restarts { horizon: self.spec.horizon }.gamma(self.windows);
         let pass_gamma = Starts::First.gamma(self.pass_windows);
         for pair in &mut self.pairs {
             let mut sum = Steps::default();
-            for (canary, control) in strata {
-                sum.add(&steps(pair.part, &self.past, canary, control));
+            for ((canary, control), own) in strata {
+                sum.add(&steps(pair.part, own.unwrap_or(&self.past), canary, control));
             }
             sum.temper(self.phi);
             pair.room = sum.room;
@@ -190,10 +221,11 @@ impl Hypothesis {
             pair.pass.update(pass_gamma, &sum.pass);
         }
         if let Past::Classes(past) = &self.past {
-            self.newcomers.advance(past, strata, self.spec.horizon, self.phi);
+            let views: Vec<&Views<'_>> = strata.iter().map(|(views, _)| *views).collect();
+            self.newcomers.advance(past, &views, self.spec.horizon, self.phi);
         }
-        for stratum in strata {
-            self.totals.push(&self.spec, &self.past, stratum, self.phi);
+        for (views, own) in strata {
+            self.totals.push(&self.spec, own.unwrap_or(&self.past), views, self.phi);
         }
         self.max_ln_e_fail = self.max_ln_e_fail.max(self.ln_e_fail());
     }

@@ -17,6 +17,7 @@ mod naive;
 mod peeking;
 pub(crate) mod report;
 mod scenarios;
+mod strata;
 
 use lab::Lab;
 use report::Row;
@@ -25,13 +26,14 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 9] = [
+pub(crate) const PARTS: [Part; 10] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
     ("PASS by planned looks (section 7)", looks::rows),
     ("One metric at a time: tests for one look and e-processes (8.1, G4)", peeking::gates),
     ("A ramp with a drifting base rate (8.3)", peeking::drift),
+    ("Stratified by segment (6.4a)", strata::rows),
     ("Clustered users (G6)", clusters::gates),
     ("Heavy tails (G6)", corrections::heavy_tails),
     ("Beside Kayenta (bars 2 to 10)", kayenta_bars::bars),
