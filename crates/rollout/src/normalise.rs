@@ -45,6 +45,7 @@ fn built_in(name: &str, source: MetricSource, margin: f64) -> MetricSpec {
         tolerance: None,
         role: Role::Gate,
         segments: Vec::new(),
+        stratify_by: None,
         maturity: Duration::default(),
         when_missing: WhenMissing::default(),
         score_weight: 1.0,

@@ -16,6 +16,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         let path = format!("metrics[{index}]");
         measure::lint(spec, metric, &path, found);
         references(spec, metric, &path, found);
+        strata(metric, &path, found);
         bounds::lint(spec, metric, &path, found);
         maturity(spec, metric, &path, found);
         delay(spec, metric, &path, found);
@@ -71,6 +72,21 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
             found.add(Severity::Error, path, message, format!("set `kind: {needed}` on the output"), &["outputs"]);
         }
         Some(_) => {}
+    }
+}
+
+fn strata(metric: &MetricSpec, path: &str, found: &mut Found) {
+    let Some(dimension) = &metric.stratify_by else { return };
+    let path = format!("{path}.stratifyBy");
+    let compared = matches!(metric.kind, MetricKind::Rate | MetricKind::Mean { .. } | MetricKind::CappedMean { .. });
+    if !compared || metric.limit.is_some() {
+        let message = "only rates, means and capped means against control are compared within the values of a segment";
+        found.error(path, message, "leave it out: its segments are judged one by one all the same");
+    } else if !metric.segments.contains(dimension) {
+        let message = format!("the metric is not judged in segment {dimension:?}, so nothing is known of its values");
+        let known = metric.segments.iter().map(String::as_str);
+        let way_out = crate::suggest::way_out(dimension, known, "name it under the metric's `segments` too");
+        found.error(path, message, way_out);
     }
 }
 

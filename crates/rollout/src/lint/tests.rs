@@ -167,6 +167,22 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
 }
 
 #[test]
+fn strata_are_the_values_of_a_judged_segment() {
+    let by = |dimension: &str| Some(dimension.to_owned());
+    assert_eq!(told(|spec| spec.metrics[0].stratify_by = by("origin")), [""; 0]);
+    refused("metrics[0].stratifyBy", "did you mean \"origin\"?", |spec| spec.metrics[0].stratify_by = by("orign"));
+    refused("metrics[1].stratifyBy", "only rates, means", |spec| {
+        spec.metrics[1].segments = vec!["origin".to_owned()];
+        spec.metrics[1].stratify_by = by("origin");
+    });
+    refused("metrics[0].stratifyBy", "against control", |spec| {
+        spec.metrics[0].margin = None;
+        spec.metrics[0].limit = Some(crate::Limit { pass: None, fail: Some(0.1) });
+        spec.metrics[0].stratify_by = by("origin");
+    });
+}
+
+#[test]
 fn names_must_lead_somewhere() {
     refused("metrics[0].segments[0]", "did you mean \"origin\"?", |spec| spec.metrics[0].segments[0] = "orign".into());
     refused("metrics[0].source", "never has data", |spec| spec.outputs.clear());

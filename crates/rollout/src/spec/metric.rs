@@ -36,6 +36,10 @@ pub struct MetricSpec {
     /// Names of the segment dimensions in which it is judged too. Left out: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<String>,
+    /// One of its `segments`: over all traffic it compares the arms within each value of it, so that arms with other shares of the
+    /// values do not differ for that. For rates, means and capped means against control. Left out: all answers together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stratify_by: Option<String>,
     /// How long after the prediction its label is waited for. Needed for label metrics.
     #[serde(default)]
     pub maturity: Duration,
