@@ -1,13 +1,17 @@
 //! The evidence on one metric in one segment: the statistics' hypothesis and what the analyzer notes beside it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serin_rollout::{Direction, Limit, Margin, MetricKind, MetricSpec};
 use serin_schemas::ids::EventTime;
 use serin_sketches::{CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary};
 use serin_statistics::{
     Against, Hypothesis, HypothesisSpec, LooksError, LooksPlan, Measure, ObserveError, PlannedLooks, SpecError,
-    Stratum, cluster::tempering_of_next_window,
+    Stratum, StratumPasts, cluster::tempering_of_next_window,
 };
+
+use crate::{head::Era, plan::Plan};
 
 /// Evidence on one hypothesis; a row of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub(crate) struct Evidence {
     /// What decides PASS in a step that asks for planned looks; a row of its own, so that without it nothing changes.
     #[serde(skip)]
     pub(crate) looks: Option<Looks>,
+    /// Control's past per value, where the metric is stratified; a row of its own, too.
+    #[serde(skip)]
+    pub(crate) pasts: StratumPasts,
 }
 
 /// Planned looks and the step that they are for.
@@ -36,10 +43,12 @@ pub(crate) struct Looks {
     pub(crate) test: PlannedLooks,
 }
 
-/// Both arms of one generation in a window.
+/// Both arms of one generation in a window, or of one segment value in it.
 pub(crate) struct Pair {
     /// The generation's step.
     pub(crate) step: i32,
+    /// The value's place among the strata; `None`: all answers together.
+    pub(crate) place: Option<usize>,
     pub(crate) canary: Summary,
     pub(crate) control: Summary,
 }
@@ -69,6 +78,7 @@ impl Evidence {
             through: None,
             design_effect: None,
             looks: None,
+            pasts: StratumPasts::default(),
         })
     }
 
@@ -92,7 +102,11 @@ impl Evidence {
     /// Takes one window: canary and control per generation.
     pub(crate) fn observe(&mut self, end: EventTime, pairs: &[Pair]) -> Result<(), ObserveError> {
         let before = self.test.windows();
-        self.test.observe(end.0, &pairs.iter().map(Pair::stratum).collect::<Vec<_>>())?;
+        let strata: Vec<Stratum<'_>> = pairs.iter().map(Pair::stratum).collect();
+        match pairs.iter().map(|pair| pair.place).collect::<Option<Vec<usize>>>() {
+            Some(places) => self.test.observe_by(end.0, &strata, &places, &mut self.pasts)?,
+            None => self.test.observe(end.0, &strata)?,
+        }
         if let Some(looks) = &mut self.looks {
             let of_step = pairs.iter().filter(|pair| pair.step == looks.step);
             looks.test.observe(&of_step.map(Pair::stratum).collect::<Vec<_>>());
@@ -106,6 +120,34 @@ impl Evidence {
         }
         Ok(())
     }
+}
+
+/// What a hypothesis compares in a window: its own summaries, which nobody else needs, or those of its strata. A hypothesis over
+/// all traffic comes before those of single values.
+pub(crate) fn pairs(
+    plan: &Plan,
+    index: usize,
+    by_index: &mut [[BTreeMap<usize, Summary>; 2]],
+    eras: &[Era],
+) -> Vec<Pair> {
+    let empty = &plan.metrics[plan.hypotheses[index].metric].empty;
+    let strata = plan.strata(index);
+    let mut pairs = Vec::new();
+    for (arms, era) in by_index.iter_mut().zip(eras) {
+        let mut add = |place, arms: [Option<Summary>; 2]| {
+            if arms.iter().any(Option::is_some) {
+                let [canary, control] = arms.map(|arm| arm.unwrap_or_else(|| empty.clone()));
+                pairs.push(Pair { step: era.step, place, canary, control });
+            }
+        };
+        if strata.is_empty() {
+            add(None, arms.each_mut().map(|arm| arm.remove(&index)));
+        }
+        for (place, stratum) in strata.iter().enumerate() {
+            add(Some(place), arms.each_ref().map(|arm| arm.get(stratum).cloned()));
+        }
+    }
+    pairs
 }
 
 /// A summary of a metric without observations.

@@ -11,6 +11,7 @@ use serin_schemas::{
     records::{ClosedThrough, Control, Decision, Verdict, WindowClosed},
 };
 use serin_sketches::Summary;
+use serin_statistics::StratumPasts;
 use serin_stream::{
     fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
     partition_of,
@@ -135,6 +136,10 @@ impl AnalyzerFold {
             Kind::Looks => {
                 let (index, looks): (u32, Looks) = rows::decode("planned looks", value)?;
                 rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.looks = Some(looks);
+            }
+            Kind::Strata => {
+                let (index, pasts): (u32, StratumPasts) = rows::decode("strata", value)?;
+                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.pasts = pasts;
             }
             Kind::Cluster => {
                 let (metric, cluster): (u32, Cluster) = rows::decode("clusters", value)?;
@@ -263,6 +268,10 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
     }
     for index in std::mem::take(&mut rollout.dirty) {
         rows.put(&rows::hypothesis(id, index), rows::encode(&rollout.evidence[index])?);
+        if !rollout.plan.strata(index).is_empty() {
+            let row = rows::encode(&(index as u32, &rollout.evidence[index].pasts))?;
+            rows.put(&rows::strata(id, index), row);
+        }
         let key = rows::looks(id, index);
         match &rollout.evidence[index].looks {
             Some(looks) => rows.put(&key, rows::encode(&(index as u32, looks))?),

@@ -186,6 +186,16 @@ impl Plan {
         self.looks(*metric).filter(|_| segment.is_all())
     }
 
+    /// The hypotheses of single values that a hypothesis over all traffic is stratified by, in their order; empty: it is not.
+    pub(crate) fn strata(&self, hypothesis: usize) -> Vec<usize> {
+        let HypothesisPlan { metric, segment, .. } = &self.hypotheses[hypothesis];
+        let Some(dimension) = self.spec.metrics[*metric].stratify_by.as_deref().filter(|_| segment.is_all()) else {
+            return Vec::new();
+        };
+        let own = &self.by_segment[*metric];
+        own.iter().filter(|(segment, _)| segment.dimension == dimension).map(|(_, &index)| index).collect()
+    }
+
     /// The stream of a hypothesis.
     pub(crate) fn stream_of(&self, hypothesis: usize) -> Span {
         self.metrics[self.hypotheses[hypothesis].metric].maturity

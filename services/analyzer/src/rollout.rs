@@ -12,7 +12,7 @@ use serin_stream::fold::{FoldError, Poison};
 
 use crate::{
     clusters::Clusters,
-    evidence::{Evidence, Pair},
+    evidence::{Evidence, pairs},
     head::{Era, Head},
     health::{Compared, Health},
     plan::Plan,
@@ -158,13 +158,19 @@ impl Rollout {
         self.evidence = evidence.map_err(|error| bad_control(control, "the spec", &error))?;
         self.dirty.extend(0..self.evidence.len());
         let learned = self.warm.hand_over(&self.plan);
-        self.learn(learned).map_err(|error| bad_control(control, "warm-up", &error))
+        self.learn(&learned).map_err(|error| bad_control(control, "warm-up", &error))
     }
 
-    fn learn(&mut self, learned: BTreeMap<usize, Summary>) -> Result<(), FoldError> {
-        for (index, summary) in learned {
-            let taught = self.evidence[index].test.observe_warmup(&summary);
-            taught.map_err(|error| FoldError::State(format!("warm-up of rollout {}: {error}", self.head.rollout)))?;
+    fn learn(&mut self, learned: &BTreeMap<usize, Summary>) -> Result<(), FoldError> {
+        let bad = |error| FoldError::State(format!("warm-up of rollout {}: {error}", self.head.rollout));
+        for (&index, summary) in learned {
+            let evidence = &mut self.evidence[index];
+            evidence.test.observe_warmup(summary).map_err(bad)?;
+            for (place, stratum) in self.plan.strata(index).into_iter().enumerate() {
+                if let Some(summary) = learned.get(&stratum) {
+                    evidence.test.warm_up_stratum(place, summary, &mut evidence.pasts).map_err(bad)?;
+                }
+            }
             self.dirty.insert(index);
         }
         Ok(())
@@ -340,7 +346,7 @@ impl Rollout {
             return Ok(());
         }
         let cells = cells.into_iter().map(|(metric, segment, summary)| (metric, segment.clone(), summary.clone()));
-        self.learn(by_hypothesis(&self.plan, cells))
+        self.learn(&by_hypothesis(&self.plan, cells))
     }
 
     /// PASS must be shown and shares compared anew in each step, per stream from the first window of the step on.
@@ -409,16 +415,7 @@ impl Rollout {
             }
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
-            let empty = &self.plan.metrics[self.plan.hypotheses[index].metric].empty;
-            let pairs = by_index.iter_mut().map(|arms| arms.each_mut().map(|arm| arm.remove(&index)));
-            let pairs: Vec<Pair> = pairs
-                .zip(&eras)
-                .filter(|(arms, _)| arms.iter().any(Option::is_some))
-                .map(|(arms, era)| {
-                    let [canary, control] = arms.map(|arm| arm.unwrap_or_else(|| empty.clone()));
-                    Pair { step: era.step, canary, control }
-                })
-                .collect();
+            let pairs = pairs(&self.plan, index, &mut by_index, &eras);
             if !pairs.is_empty() {
                 let observed = self.evidence[index].observe(end, &pairs);
                 observed.map_err(|error| FoldError::State(format!("rollout {}: {error}", self.head.rollout)))?;

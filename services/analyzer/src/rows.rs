@@ -1,8 +1,9 @@
 //! Keys and bytes of the analyzer's rows.
 //!
 //! A row of a rollout is keyed `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
-//! `h` one hypothesis, `l` the planned looks of one (only in the step that asks for them), `w` one warm-up summary, `z` one partial
-//! window that waits. So all rows of a rollout share a prefix and go together. Values are a format byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
+//! `h` one hypothesis, `l` the planned looks of one and `s` control's past in its strata (only where the spec asks for them), `w` one
+//! warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together. Values are a format
+//! byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -28,6 +29,7 @@ pub(crate) enum Kind {
     Cluster,
     Hypothesis,
     Looks,
+    Strata,
     WarmUp,
     Partial,
 }
@@ -39,13 +41,14 @@ impl Kind {
             Self::Cluster => b'c',
             Self::Hypothesis => b'h',
             Self::Looks => b'l',
+            Self::Strata => b's',
             Self::WarmUp => b'w',
             Self::Partial => b'z',
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Head, Self::Cluster, Self::Hypothesis, Self::Looks, Self::WarmUp, Self::Partial]
+        [Self::Head, Self::Cluster, Self::Hypothesis, Self::Looks, Self::Strata, Self::WarmUp, Self::Partial]
             .into_iter()
             .find(|kind| kind.byte() == byte)
     }
@@ -89,6 +92,13 @@ pub(crate) fn hypothesis(id: &RolloutId, index: usize) -> Vec<u8> {
 /// Key of the planned looks of one hypothesis.
 pub(crate) fn looks(id: &RolloutId, index: usize) -> Vec<u8> {
     let mut key = of_kind(id, Kind::Looks);
+    key.extend((index as u32).to_be_bytes());
+    key
+}
+
+/// Key of control's past in the strata of one hypothesis.
+pub(crate) fn strata(id: &RolloutId, index: usize) -> Vec<u8> {
+    let mut key = of_kind(id, Kind::Strata);
     key.extend((index as u32).to_be_bytes());
     key
 }

@@ -130,9 +130,11 @@ impl Finder<'_> {
             MetricResult::NoData => format!("not judged now: {}", why.map_or("no data", no_data)),
             _ => words,
         };
+        let within = self.metric.stratify_by.as_ref().filter(|_| self.segment.is_all());
+        let within = within.map_or_else(String::new, |dimension| format!(", compared within each {dimension}"));
         let better = effect.better && matches!(result, MetricResult::Pass | MetricResult::Undecided);
         let better = if better { ": it is better" } else { "" };
-        format!("{facts}, {rest}{better}")
+        format!("{facts}{within}, {rest}{better}")
     }
 
     fn place(&self) -> String {

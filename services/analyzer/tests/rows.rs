@@ -42,6 +42,39 @@ fn rows_of_format_3_are_read() {
     goes_on_from(golden);
 }
 
+/// Rows that are only there where the spec asks for planned looks and strata, pinned in the same way.
+#[test]
+fn rows_of_looks_and_strata_are_read() {
+    let looks = "\"require\": \"pass\", \"groupSequential\": {\"answers\": 6000}";
+    let spec = SPEC.replacen("\"require\": \"pass\"", looks, 1);
+    let spec = spec.replacen("\"segments\": [\"origin\"]", "\"stratifyBy\": \"origin\", \"segments\": [\"origin\"]", 1);
+    let mut world = World::with_spec(14, &spec);
+    world.traffic = 400;
+    world.bake();
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    world.window();
+    world.window();
+    world.commit();
+    let rows: Vec<_> = world.harness.rows().into_iter().collect();
+    let path = golden("rows-v3-looks-strata.bin");
+    if std::env::var_os("SERIN_BLESS").is_some() {
+        std::fs::write(&path, frame(&rows)).unwrap();
+    }
+    let pinned = unframe(&std::fs::read(path).unwrap());
+    assert_eq!(pinned, rows);
+    world.window();
+    let went_on = world.last().clone();
+    let mut again = World::with_spec(14, &spec);
+    again.traffic = 400;
+    again.bake();
+    again.turn(Phase::Baking, 1, 2500, 7500);
+    again.window();
+    again.window();
+    again.harness.reset(pinned.into_iter().collect()).unwrap();
+    again.window();
+    assert_eq!(again.last(), &went_on);
+}
+
 /// Format 2 knew no windows that are left out: what it kept goes on, and is written as format 3.
 #[test]
 fn rows_of_format_2_are_read() {

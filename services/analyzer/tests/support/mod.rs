@@ -170,6 +170,8 @@ pub(crate) struct World {
     pub(crate) late: [i64; 2],
     /// Where a key assigns the arm: how many users there are.
     pub(crate) users: Option<u64>,
+    /// Share of all canary answers that come from `LGA` instead of `JFK`.
+    pub(crate) skew: f64,
 }
 
 impl World {
@@ -210,6 +212,7 @@ impl World {
             leak: 0.0,
             late: [0, 0],
             users: None,
+            skew: 0.0,
         }
     }
 
@@ -363,6 +366,7 @@ impl World {
             return;
         }
         let origin = match dice.unit() {
+            u if arm == Arm::Canary && u < self.skew => "LGA",
             u if u < 0.4 => "JFK",
             u if u < 0.7 => "LGA",
             u if u < 0.9 => "EWR",
