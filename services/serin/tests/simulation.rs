@@ -65,7 +65,7 @@ settle: 1
 warmup: {minEvents: 500}
 steps:
   - {weight: 20%, bake: {min: 2m, max: 20m}}
-  - {weight: 50%, bake: {min: 2m, max: 20m}}
+  - {weight: 50%, bake: {min: 2m, max: 20m}, require: pass, groupSequential: {answers: 900, looks: 3}}
 segments:
   - {name: origin, source: {header: x-origin}, top: 2}
 outputs:
@@ -76,6 +76,11 @@ metrics:
     source: error
     margin: {absolute: 0.05}
     segments: [origin]
+    stratifyBy: origin
+  - name: invalid_output
+    kind: rate
+    source: invalid_output
+    margin: {absolute: 0.05}
   - name: latency_p90
     kind: {quantile: {level: 0.9}}
     source: latency
