@@ -41,6 +41,7 @@ pub mod paired;
 mod past;
 pub mod planning;
 mod score;
+mod suspects;
 pub mod two_means;
 pub mod two_rates;
 
@@ -57,3 +58,4 @@ pub use memory::Memory;
 pub use mixture::{Mixture, Starts, p_anytime};
 pub use past::{FAST_FORGETTING, FORGETTING, PastHist, PastMean, PastRate};
 pub use score::{Finding, Score, group_finding, score};
+pub use suspects::{closed_e_bh, ln_adjusted_max};
