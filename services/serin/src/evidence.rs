@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serin_schemas::records::{MetricResult, MetricVerdict, NoDataReason, Role, Verdict};
+use serin_statistics::closed_e_bh;
 
 /// Which rows of a verdict are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,26 @@ pub(crate) enum Rows {
     All,
     /// Whole-traffic metrics and the segments that matter: failed ones, and the one with the most evidence against it.
     Telling,
+}
+
+/// Share of wrong names that a list of suspects may have on average.
+const FALSE_SUSPECTS: f64 = 0.05;
+
+/// The segment values that are suspected now, by metric, worst first: closed e-BH on the current e-values of all hypotheses about
+/// segments, so that at most 5 % of the names are wrong on average, whenever one looks. A list to look into: what is proven is what failed.
+pub(crate) fn suspects(verdict: &Verdict) -> Vec<&MetricVerdict> {
+    let segments: Vec<&MetricVerdict> = verdict.metrics.iter().filter(|metric| !metric.segment.is_all()).collect();
+    let ln_e: Vec<f64> = segments.iter().map(|metric| metric.ln_e_fail).collect();
+    let named = closed_e_bh(&ln_e, FALSE_SUSPECTS).into_iter();
+    let mut suspects: Vec<&MetricVerdict> =
+        segments.into_iter().zip(named).filter(|(_, named)| *named).map(|(metric, _)| metric).collect();
+    suspects.sort_by(|one, two| two.ln_e_fail.total_cmp(&one.ln_e_fail));
+    suspects
+}
+
+/// One suspect in a line.
+pub(crate) fn suspicion(metric: &MetricVerdict) -> String {
+    format!("{} ({}): {}, {}", metric.metric, metric.segment, evidence(metric.ln_e_fail), metric.sentence)
 }
 
 /// The evidence of `verdict` as a table.
@@ -148,6 +169,8 @@ pub(crate) fn signed(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serin_schemas::records::Segment;
+
     use super::*;
 
     #[test]
@@ -158,6 +181,28 @@ mod tests {
         assert_eq!(signed(0.002), "+0.0020");
         assert_eq!(signed(-0.002), "-0.0020");
         assert_eq!(signed(0.0), "0");
+    }
+
+    #[test]
+    fn suspects_are_segments_worst_first() {
+        let text = include_str!("../../../schemas/tests/golden/verdict.v2.json");
+        let mut verdict: Verdict = serde_json::from_str(text).unwrap();
+        let one = verdict.metrics[0].clone();
+        let with = |value: &str, e: f64| MetricVerdict {
+            segment: if value.is_empty() { Segment::all() } else { Segment::of("origin", value) },
+            ln_e_fail: e.ln(),
+            ..one.clone()
+        };
+        // All traffic has a test of its own; 25 is enough beside 100, see `closed_e_bh`.
+        verdict.metrics = vec![with("", 1e9), with("JFK", 1.0), with("EWR", 25.0), with("LGA", 100.0)];
+        let names = |verdict: &Verdict| -> Vec<String> {
+            suspects(verdict).into_iter().map(|suspect| suspect.segment.to_string()).collect()
+        };
+        assert_eq!(names(&verdict), ["origin=LGA", "origin=EWR"]);
+        let line = suspicion(suspects(&verdict)[0]);
+        assert!(line.contains("(origin=LGA): 100 : 1, "), "{line}");
+        verdict.metrics = vec![with("", 1e9), with("JFK", 1.0), with("EWR", 25.0), with("LGA", 30.0)];
+        assert!(names(&verdict).is_empty());
     }
 
     #[test]

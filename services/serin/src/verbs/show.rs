@@ -159,6 +159,8 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         return examples(&api, args, limit).await;
     }
     let mut verdict = api.verdict(&args.rollout).await?;
+    // Of all metrics, whichever is asked for: the list's bound is on the whole.
+    let suspects: Vec<MetricVerdict> = evidence::suspects(&verdict).into_iter().cloned().collect();
     if let Some(metric) = &args.metric {
         let names: Vec<String> = verdict.metrics.iter().map(|known| known.metric.clone()).collect();
         verdict.metrics.retain(|known| &known.metric == metric);
@@ -169,7 +171,7 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         );
     }
     if args.remote.output == Output::Json {
-        output::json(&verdict)?;
+        output::json(&with_suspects(&verdict, &suspects)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     output::line(format!(
@@ -187,6 +189,12 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     output::line(format!("{}\n", evidence::table(&verdict, Rows::All, std::io::stdout().is_terminal())));
     for metric in &verdict.metrics {
         output::line(explanation(metric, verdict.as_of));
+    }
+    if !suspects.is_empty() {
+        output::line("suspected segments (at most 5 % of such names are wrong on average; failed is what is proven):");
+    }
+    for suspect in &suspects {
+        output::line(format!("  {}", evidence::suspicion(suspect)));
     }
     for group in &verdict.groups {
         output::line(format!(
@@ -222,6 +230,14 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         verdict.ln_e_rollback, verdict.score_low, verdict.score_high
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A verdict with the list of suspects, which follows from it.
+fn with_suspects(verdict: &Verdict, suspects: &[MetricVerdict]) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(verdict)?;
+    let one = |suspect: &MetricVerdict| json!({"metric": suspect.metric, "segment": suspect.segment, "ln_e_fail": suspect.ln_e_fail});
+    value["suspects"] = suspects.iter().map(one).collect();
+    Ok(value)
 }
 
 /// `serin explain --examples`.
