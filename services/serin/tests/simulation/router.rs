@@ -1,0 +1,243 @@
+//! A router that plays by its rule, with what networks and strangers do to its topic.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use serin_schemas::{
+    codec,
+    envelope::{self, Envelope},
+    ids::EventTime,
+    records::{Arm, Assignment, Feedback, Heartbeat, Origin, Prediction, RoutingTable, Writer},
+};
+use serin_stream::{
+    log::{Log as _, Reader, Start},
+    partition_of,
+    record::{Headers, Outgoing, Target, TopicPartition},
+    simulation::{Dice, Simulation},
+};
+use serin_topology::{EVENTS, ROUTING};
+
+use super::{MODEL, PARTITIONS};
+
+/// Calls per second.
+const RATE: i64 = 6;
+/// Name of a writer whose clock is wrong.
+pub(crate) const ROGUE: &str = "rogue";
+
+pub(crate) fn encoded<R: codec::Record>(record: &R) -> (Headers, Bytes) {
+    let envelope = Envelope { id: "simulated", source: "/simulation", subject: MODEL, time: EventTime(0) };
+    (envelope::headers::<R>(&envelope), codec::encode(record).unwrap().into())
+}
+
+pub(crate) fn outgoing<R: codec::Record>(topic: &'static str, target: Target, key: &str, record: &R) -> Outgoing {
+    let (headers, body) = encoded(record);
+    Outgoing {
+        topic,
+        target,
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Some(body),
+        headers,
+        timestamp_ms: None,
+    }
+}
+
+pub(crate) fn micros(ms: i64) -> EventTime {
+    EventTime(ms * 1000)
+}
+
+/// A router played by its rule: the canary takes the low end of 10000 buckets, control the next ones.
+pub(crate) struct Router {
+    tables: Box<dyn Reader>,
+    pub(crate) table: Option<RoutingTable>,
+    incarnation: i64,
+    /// Number of the last record, by partition.
+    seq: BTreeMap<i32, i64>,
+    requests: u64,
+    /// Calls and heartbeats were made up to here.
+    made_ms: i64,
+    /// Labels to come: when, for which request, what.
+    labels: BTreeMap<(i64, u64), bool>,
+    /// How often the canary fails, in a thousand.
+    canary_fails: u32,
+    /// Records written that a fold cannot use.
+    pub(crate) poison: usize,
+}
+
+impl Router {
+    pub(crate) fn new(simulation: &Simulation, canary_fails: u32) -> Self {
+        let log = simulation.log();
+        let places: Vec<_> =
+            (0..PARTITIONS).map(|partition| (TopicPartition::new(ROUTING, partition), Start::Beginning)).collect();
+        Self {
+            tables: log.reader(&places).unwrap(),
+            table: None,
+            incarnation: 1,
+            seq: BTreeMap::new(),
+            requests: 0,
+            made_ms: simulation.now_ms(),
+            labels: BTreeMap::new(),
+            canary_fails,
+            poison: 0,
+        }
+    }
+
+    /// Applies new tables: generations, and leases within one, only grow.
+    pub(crate) fn follow(&mut self) {
+        let mut records = Vec::new();
+        self.tables.poll(1000, Duration::ZERO, &mut records).unwrap();
+        for record in records {
+            let table: RoutingTable = codec::read(&record.headers, record.value.as_deref().unwrap()).unwrap();
+            let number = |table: &RoutingTable| (table.generation, table.lease_seq);
+            if let Some(before) = &self.table {
+                assert!(number(&table) > number(before), "{table:?} after {before:?}");
+            }
+            self.table = Some(table);
+        }
+    }
+
+    /// Everything that happened since the last call.
+    pub(crate) fn live(&mut self, simulation: &Simulation) {
+        self.follow();
+        let now = simulation.now_ms();
+        let mut records = Vec::new();
+        if simulation.dice(|dice| dice.per_mille(20)) {
+            // Killed and started again.
+            self.incarnation += 1;
+            self.seq.clear();
+        }
+        while self.made_ms + 1000 / RATE <= now {
+            let second = self.made_ms / 1000;
+            self.made_ms += 1000 / RATE;
+            self.call(simulation, &mut records);
+            self.feed_back(&mut records);
+            if self.made_ms / 1000 > second {
+                for partition in 0..PARTITIONS {
+                    let writer = Writer { seq: self.seq.get(&partition).copied().unwrap_or(0), ..self.writer() };
+                    let low_watermark = micros(self.made_ms);
+                    let heartbeat = Heartbeat { writer, low_watermark, drops: vec![], leaving: false };
+                    records.push(outgoing(EVENTS, Target::Partition(partition), "", &heartbeat));
+                }
+            }
+        }
+        self.disturb(simulation, &mut records);
+        let writer = simulation.log().writer(1).unwrap();
+        for record in records {
+            writer.send(record).unwrap();
+        }
+    }
+
+    fn writer(&self) -> Writer {
+        Writer { name: "router-0".to_owned(), incarnation: self.incarnation, seq: 0 }
+    }
+
+    /// A writer with the next number of the partition of a request.
+    fn next(&mut self, request: &str) -> Writer {
+        let seq = self.seq.entry(partition_of(request.as_bytes(), PARTITIONS)).or_default();
+        *seq += 1;
+        let seq = *seq;
+        Writer { seq, ..self.writer() }
+    }
+
+    fn call(&mut self, simulation: &Simulation, records: &mut Vec<Outgoing>) {
+        self.requests += 1;
+        let request = format!("r{}", self.requests);
+        let (bucket, chance, probability, origin, latency, label_in) = simulation.dice(|dice: &mut Dice| {
+            let latency = (0..4).map(|_| dice.range(500..4000)).sum::<usize>();
+            let origin = dice.one_of(&["north", "north", "south", "south", "east"]);
+            (dice.range(0..10_000), dice.range(0..1000), dice.range(0..1000), origin, latency, dice.range(1000..50_000))
+        });
+        let (arm, version) =
+            self.table.as_ref().map_or((Arm::Stable, "v1".to_owned()), |table| split(table, bucket as i32));
+        let fails = chance < if arm == Arm::Canary { self.canary_fails as usize } else { 10 };
+        let probability = probability as f64 / 1000.0;
+        let writer = self.next(&request);
+        let prediction = Prediction {
+            request_id: request.as_str().into(),
+            model: MODEL.into(),
+            version: version.into(),
+            arm,
+            assignment: Assignment::Random,
+            origin: Origin::Router,
+            rollout: self.table.as_ref().and_then(|table| table.rollout.clone()),
+            generation: self.table.as_ref().map(|table| table.generation).unwrap_or_default(),
+            completed_at: micros(self.made_ms),
+            latency_us: Some(latency as i64),
+            status: Some(if fails { 500 } else { 200 }),
+            error: None,
+            invalid_output: None,
+            unit: None,
+            outputs: if fails { BTreeMap::new() } else { [("probability".to_owned(), probability)].into() },
+            classes: [].into(),
+            segments: [("origin".to_owned(), origin.to_owned())].into(),
+            writer,
+        };
+        let truth = probability + (chance % 100) as f64 / 250.0 >= 0.6;
+        self.labels.insert((self.made_ms + label_in as i64, self.requests), truth);
+        records.push(outgoing(EVENTS, Target::ByKey, &request, &prediction));
+    }
+
+    fn feed_back(&mut self, records: &mut Vec<Outgoing>) {
+        while let Some(entry) = self.labels.first_entry().filter(|entry| entry.key().0 <= self.made_ms) {
+            let ((at, request), late) = entry.remove_entry();
+            let request = format!("r{request}");
+            let feedback = Feedback {
+                request_id: request.as_str().into(),
+                observed_at: micros(at),
+                revision: 0,
+                values: [("late".to_owned(), f64::from(u8::from(late)))].into(),
+                classes: [].into(),
+                writer: self.next(&request),
+            };
+            records.push(outgoing(EVENTS, Target::ByKey, &request, &feedback));
+        }
+    }
+
+    /// What networks and strangers do to the topic: records twice, bytes that are no record, a clock that is wrong by a day.
+    fn disturb(&mut self, simulation: &Simulation, records: &mut Vec<Outgoing>) {
+        let (twice, garbage, future) =
+            simulation.dice(|dice| (dice.per_mille(100), dice.per_mille(30), dice.per_mille(30)));
+        if let Some(last) = records.last().cloned().filter(|_| twice) {
+            records.push(last);
+        }
+        let heard = records.iter().any(|record| record.key.is_empty());
+        if garbage {
+            let garbage =
+                Outgoing { headers: Headers::default(), ..outgoing(EVENTS, Target::Partition(0), "?", &self.alive()) };
+            records.push(garbage);
+            self.poison += 1;
+        }
+        // After a heartbeat of this partition the fold knows the time.
+        if future && heard {
+            let mut feedback = self.alive();
+            feedback.observed_at = micros(self.made_ms + 86_400_000);
+            records.push(outgoing(EVENTS, Target::Partition(0), "rogue", &feedback));
+            self.poison += 1;
+        }
+    }
+
+    /// A record of a writer that never sends a heartbeat.
+    fn alive(&self) -> Feedback {
+        Feedback {
+            request_id: "rogue".into(),
+            observed_at: micros(self.made_ms),
+            revision: 0,
+            values: [].into(),
+            classes: [].into(),
+            writer: Writer { name: ROGUE.to_owned(), incarnation: 1, seq: 1 },
+        }
+    }
+}
+
+fn split(table: &RoutingTable, bucket: i32) -> (Arm, String) {
+    let mut low = 0;
+    for arm in [Arm::Canary, Arm::Control] {
+        if let Some(route) = table.routes.iter().find(|route| route.arm == arm) {
+            if (low..low + route.share).contains(&bucket) {
+                return (arm, route.version.as_str().to_owned());
+            }
+            low += route.share;
+        }
+    }
+    let stable = table.routes.iter().find(|route| route.arm == Arm::Stable).unwrap();
+    (Arm::Stable, stable.version.as_str().to_owned())
+}
