@@ -34,6 +34,11 @@ fn planned_looks(spec: &RolloutSpec, planned: GroupSequential, path: &str, found
         found.error(format!("{path}.looks"), message, format!("use 1 to {MOST_LOOKS}; 5 is the default"));
         return;
     }
+    if planned.answers < u64::from(planned.looks) {
+        let message = format!("{} planned answers are too few for {} looks", planned.answers, planned.looks);
+        found.error(format!("{path}.answers"), message, "plan what `weight` and `bake.max` bring");
+        return;
+    }
     if spec.assignment.sticky.is_some() {
         let message =
             "one user brings many answers, so they are not independent, and no fixed number of them can be planned";

@@ -161,6 +161,14 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
             spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 4_999, looks: 5 });
         }),
     );
+    // Also where no margin tells how many are needed: the analyzer could not begin.
+    refused(
+        "steps[1].groupSequential.answers",
+        "4 planned answers are too few for 5 looks",
+        with(|spec| {
+            spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 4, looks: 5 });
+        }),
+    );
     let sticky = told(with(|spec| spec.assignment.sticky = Some(StickyKey::Session)));
     assert!(sticky.iter().any(|line| line.starts_with(&format!("error: {path}: one user brings"))), "{sticky:#?}");
     refused(path, "no metric of the spec passes by looks", |spec| spec.steps[1].group_sequential = plan(60_000, 5));
