@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Deref,
+    ops::{Deref, Range},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -208,11 +208,12 @@ impl ProducerContext for Deliveries {
 }
 
 /// The partitions that a record goes to. `None`: there is no such partition.
-pub(super) fn targets(record: &Outgoing, partitions: i32) -> Option<Vec<i32>> {
+pub(super) fn targets(record: &Outgoing, partitions: i32) -> Option<Range<i32>> {
+    let one = |partition| partition..partition + 1;
     match record.target {
-        Target::ByKey => Some(vec![partition_of(&record.key, partitions)]),
-        Target::Partition(partition) => (0..partitions).contains(&partition).then(|| vec![partition]),
-        Target::EveryPartition => Some((0..partitions).collect()),
+        Target::ByKey => Some(one(partition_of(&record.key, partitions))),
+        Target::Partition(partition) => (0..partitions).contains(&partition).then(|| one(partition)),
+        Target::EveryPartition => Some(0..partitions),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -21,7 +21,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
-    local::failed,
+    local::{failed, lock},
     log::{LogError, WriteError, Writer},
     record::Outgoing,
 };
@@ -31,6 +31,8 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 pub(super) struct KafkaWriter {
     topics: Arc<Topics>,
+    /// Full name and partitions of each topic written so far, a handful: a count is taken once.
+    written: Mutex<Vec<(&'static str, Arc<str>, i32)>>,
     /// `None` only while it is dropped.
     producer: Option<Producer>,
     /// Failures that a flush has reported.
@@ -57,11 +59,24 @@ impl KafkaWriter {
         }
         let producer = Producer::open(&config, Deliveries::default());
         let producer = producer.map_err(|error| config_error("opening a writer", &error))?;
-        Ok(Self { topics: Arc::clone(topics), producer: Some(producer), reported: AtomicU64::new(0) })
+        let (topics, written) = (Arc::clone(topics), Mutex::default());
+        Ok(Self { topics, written, producer: Some(producer), reported: AtomicU64::new(0) })
     }
 
     fn producer(&self) -> &Producer {
         self.producer.as_ref().expect("it is there until the drop")
+    }
+
+    /// Full name and partitions of a topic, if they are known already.
+    fn known(&self, topic: &'static str) -> Option<(Arc<str>, i32)> {
+        let mut written = lock(&self.written);
+        if let Some((_, name, count)) = written.iter().find(|(known, ..)| *known == topic) {
+            return Some((Arc::clone(name), *count));
+        }
+        let name = self.topics.full_name(topic);
+        let count = self.topics.known(&name)?;
+        written.push((topic, Arc::clone(&name), count));
+        Some((name, count))
     }
 
     fn deliveries(&self) -> &Deliveries {
@@ -71,9 +86,8 @@ impl KafkaWriter {
 
 impl Writer for KafkaWriter {
     fn send(&self, record: Outgoing) -> Result<(), WriteError> {
-        let topic = self.topics.full_name(record.topic);
-        let partitions = self.topics.known(&topic).and_then(|count| targets(&record, count));
-        for partition in partitions.ok_or(WriteError::Closed)? {
+        let (topic, count) = self.known(record.topic).ok_or(WriteError::Closed)?;
+        for partition in targets(&record, count).ok_or(WriteError::Closed)? {
             send(self.producer(), &topic, partition, &record).map_err(|error| match error {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => WriteError::QueueFull,
                 KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => WriteError::TooLarge,
