@@ -25,6 +25,14 @@ pub(crate) struct Outputs {
     pub(crate) missing_share: Option<f64>,
 }
 
+impl Outputs {
+    /// Adds what an answer says without any rule.
+    fn count(&mut self, census: Census) {
+        self.invalid = self.invalid.or(census.invalid);
+        self.missing_share = census.missing_share();
+    }
+}
+
 /// What is known of an answer without any rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Promised {
@@ -54,11 +62,16 @@ pub(crate) fn read(rules: &[OutputRule], headers: &HeaderMap, body: Option<&[u8]
         read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
         return outputs;
     }
-    if let Some(answer) = Encoding::of(headers).and_then(|encoding| encoding.read(body)) {
+    let encoding = Encoding::of(headers);
+    if encoding == Some(Encoding::Json)
+        && rules.iter().all(in_header)
+        && let Some(census) = Census::of_json(body, promised.list)
+    {
+        read_rules(&mut outputs, rules.iter(), headers, &Value::Null);
+        outputs.count(census);
+    } else if let Some(answer) = encoding.and_then(|encoding| encoding.read(body)) {
         read_rules(&mut outputs, rules.iter(), headers, &answer);
-        let census = Census::of(&answer, promised.list);
-        outputs.invalid = outputs.invalid.or(census.invalid);
-        outputs.missing_share = census.missing_share();
+        outputs.count(Census::of(&answer, promised.list));
     } else {
         let looked_into = promised.json || promised.list.is_some() || rules.iter().any(|rule| !in_header(rule));
         outputs.invalid = looked_into.then_some("unparsable");
