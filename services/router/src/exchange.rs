@@ -1,6 +1,6 @@
 //! The exchange of one call with one version: what its servers are sent, and how their answer comes back.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header, response::Parts, uri::PathAndQuery,
@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 
 use crate::{
     answer,
-    body::{AnswerBody, Cut, Listening, Pieces, RequestBody, Upload},
+    body::{AnswerBody, Cut, Listening, Pieces, RequestBody, Upload, within},
     call::{Attempt, Call, EVENT_TIME, Failed, MODEL, PIN_TOKEN, PREDICTION_ID, REQUEST_ID, VERSION},
     config::span,
     flights::Flight,
@@ -68,16 +68,17 @@ impl Call<'_> {
     ) -> Result<Response<Delivery>, Cause> {
         let timeouts = &self.config.timeouts;
         let patience = if self.target.both_stream { span(timeouts.stream) } else { span(timeouts.first_byte) };
-        let response = outgoing.send(&self.worker.upstreams, server);
-        tokio::pin!(response);
+        let mut response = pin!(outgoing.send(&self.worker.upstreams, server));
         loop {
-            match tokio::time::timeout(patience, &mut response).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(_)) if upload.is_some_and(|upload| upload.fault().is_some()) => return Err(Cause::ClientClosed),
-                Ok(Err(cause)) => return Err(cause),
+            match within(patience, &mut response).await {
+                Some(Ok(response)) => return Ok(response),
+                Some(Err(_)) if upload.is_some_and(|upload| upload.fault().is_some()) => {
+                    return Err(Cause::ClientClosed);
+                }
+                Some(Err(cause)) => return Err(cause),
                 // The caller still sends, within its own limits of time.
-                Err(_) if upload.is_some_and(|upload| upload.ended().is_none()) && !self.target.both_stream => {}
-                Err(_) => return Err(Cause::Timeout),
+                None if upload.is_some_and(|upload| upload.ended().is_none()) && !self.target.both_stream => {}
+                None => return Err(Cause::Timeout),
             }
         }
     }
@@ -86,10 +87,10 @@ impl Call<'_> {
     pub(crate) fn outgoing(&self, route: &Route, body: RequestBody, headers: HeaderMap) -> Outgoing {
         let is_grpc = self.target.wire == Wire::Grpc;
         let path_version = route.path_version.as_deref();
-        let mut request = Request::new(match &self.named {
+        let mut request = Box::new(Request::new(match &self.named {
             Some(named) => body.change(|head| grpc::with_version(&head, named, path_version)),
             None => body,
-        });
+        }));
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = headers;
         if is_grpc {
@@ -99,7 +100,7 @@ impl Call<'_> {
         if let Some(version) = &route.header {
             request.headers_mut().insert(VERSION, version.clone());
         }
-        let grpc = route.grpc.clone().filter(|_| is_grpc);
+        let grpc = route.grpc.as_ref().filter(|_| is_grpc).map(|base| Box::new(base.clone()));
         Outgoing { request, path: self.target.upstream(path_version, self.uri), grpc, is_grpc }
     }
 
@@ -132,7 +133,7 @@ impl Call<'_> {
         };
         let mut whole = Pieces::default();
         while (whole.bytes().len() as u64) < size {
-            let frame = async { tokio::time::timeout(pause, incoming.frame()).await.map_err(|_| Cause::Timeout) };
+            let frame = async { within(pause, incoming.frame()).await.ok_or(Cause::Timeout) };
             let cause = match cutter.unless(frame).await {
                 Ok(Some(Ok(frame))) => {
                     whole.push(frame.into_data().unwrap_or_default());
@@ -181,10 +182,11 @@ impl Call<'_> {
 
 /// A request that has no server yet.
 pub(crate) struct Outgoing {
-    request: Request<RequestBody>,
+    /// In a box, for it goes through many hands.
+    request: Box<Request<RequestBody>>,
     path: Option<PathAndQuery>,
     /// Where the version's servers speak gRPC, if it is asked for and not there where they speak HTTP.
-    grpc: Option<Base>,
+    grpc: Option<Box<Base>>,
     is_grpc: bool,
 }
 
@@ -195,7 +197,7 @@ impl Outgoing {
 
     /// Sends it to one server.
     pub(crate) async fn send(self, upstreams: &Upstreams, server: &Base) -> Result<Response<Delivery>, Cause> {
-        let base = self.grpc.as_ref().unwrap_or(server);
+        let base = self.grpc.as_deref().unwrap_or(server);
         let path = self.path.ok_or(Cause::Connect)?;
         upstreams.request(base, path, self.request, self.is_grpc || base.is_h2c()).await
     }

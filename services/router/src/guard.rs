@@ -2,6 +2,7 @@
 //! holds the call's place at its server, tells how the server did, and gives pairs of answers their half.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
@@ -278,7 +279,9 @@ impl Guard {
             pair.put(Answered { prediction: prediction.clone(), body, bytes: self.bytes });
         }
         if self.told {
-            let id = format!("{}{}", self.called.request_id, self.suffix);
+            let request_id = self.called.request_id.as_str();
+            let id: Cow<'_, str> =
+                if self.suffix.is_empty() { request_id.into() } else { format!("{request_id}{}", self.suffix).into() };
             let about = About { id: &id, subject: self.table.record.model.as_str(), arrived: self.called.arrived };
             self.shared.events.prediction(prediction, self.called.stated, &about);
         }

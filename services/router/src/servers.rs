@@ -110,7 +110,6 @@ impl Servers {
 
     /// A place for a call at the server with the fewest calls in flight.
     pub(crate) fn pick(self: &Arc<Self>, rules: &Rules, time: &TimeSource) -> Result<Place, Cause> {
-        let now = micros(time.steady());
         let first = if self.list.len() > 1 { self.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let turns = || (0..self.list.len()).map(move |turn| (first + turn) % self.list.len());
         let least = |allowed: &dyn Fn(&Server) -> bool| {
@@ -118,7 +117,7 @@ impl Servers {
                 .filter(|&index| allowed(&self.list[index]))
                 .min_by_key(|&index| self.list[index].in_flight.load(Ordering::Relaxed))
         };
-        let probe = turns().find(|&index| self.list[index].may_probe(now));
+        let probe = turns().find(|&index| self.list[index].may_probe(time));
         let tries = probe.is_some();
         let mut chosen = probe.or_else(|| least(&|server| server.is_in()));
         if chosen.is_none() && rules.last_resort {
@@ -161,7 +160,7 @@ impl Server {
 
     /// Its `host:port`.
     pub(crate) fn name(&self) -> &str {
-        self.base.authority()
+        self.base.authority().as_str()
     }
 
     fn is_in(&self) -> bool {
@@ -169,10 +168,13 @@ impl Server {
     }
 
     /// Whether this call may try a server that is out; only one at a time may.
-    fn may_probe(&self, now: i64) -> bool {
+    fn may_probe(&self, time: &TimeSource) -> bool {
         let until = self.out_until.load(Ordering::Relaxed);
-        until != 0
-            && now >= until
+        if until == 0 {
+            return false;
+        }
+        let now = micros(time.steady());
+        now >= until
             && self
                 .out_until
                 .compare_exchange(until, now + PROBE.as_micros() as i64, Ordering::Relaxed, Ordering::Relaxed)

@@ -4,8 +4,8 @@ mod answer;
 mod request;
 
 use std::{
-    future::Future as _,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -42,6 +42,22 @@ impl Pieces {
     pub(crate) fn join(self) -> Bytes {
         self.one.unwrap_or_else(|| self.more.freeze())
     }
+}
+
+/// Waits for something, but for no longer than `span`: then `None`. The timer is made only when there is something to wait for:
+/// most bodies come together with their heads.
+pub(crate) async fn within<F: Future>(span: Duration, what: F) -> Option<F::Output> {
+    let (mut what, mut timer) = (pin!(what), pin!(None));
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = what.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        if timer.is_none() {
+            timer.set(Some(tokio::time::sleep(span)));
+        }
+        timer.as_mut().as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx).map(|()| None))
+    })
+    .await
 }
 
 /// A deadline that each piece of a body pushes on, up to a last one. The timer is made only when a piece lets one wait.

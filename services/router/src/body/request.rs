@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::{Pause, Pieces};
+use super::{Pause, Pieces, within};
 use crate::protocol::Scan;
 
 /// How far the upload of a streamed request is.
@@ -154,7 +154,7 @@ impl Arriving {
                 }
             }
         };
-        tokio::time::timeout(patience, search).await.map_err(|_| BodyError::Slow)?
+        within(patience, search).await.ok_or(BodyError::Slow)?
     }
 
     /// What has come so far.
@@ -178,7 +178,7 @@ impl Arriving {
                 }
                 Ok(())
             };
-            tokio::time::timeout(taking.whole, whole).await.map_err(|_| BodyError::Slow)??;
+            within(taking.whole, whole).await.ok_or(BodyError::Slow)??;
         }
         if self.ended && self.head.bytes().len() <= taking.keep {
             let kept = self.head.join();

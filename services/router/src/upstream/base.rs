@@ -57,8 +57,8 @@ impl Base {
     }
 
     /// Its `host:port`.
-    pub(crate) fn authority(&self) -> &str {
-        self.authority.as_str()
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// The URL of a path and query on these servers.

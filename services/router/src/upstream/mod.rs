@@ -111,7 +111,7 @@ impl Upstreams {
         &self,
         base: &Base,
         path: PathAndQuery,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         http2: bool,
     ) -> Result<Response<Delivery>, Cause> {
         if !http2 && !base.is_tls() {
@@ -128,7 +128,7 @@ impl Upstreams {
             *request.version_mut() = Version::HTTP_11;
             &self.tls
         };
-        let response = Box::pin(pool.request(request)).await.map_err(|error| Cause::of(&error))?;
+        let response = Box::pin(pool.request(*request)).await.map_err(|error| Cause::of(&error))?;
         Ok(response.map(Delivery::of))
     }
 

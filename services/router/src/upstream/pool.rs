@@ -14,7 +14,10 @@ use std::{
 
 use bytes::Bytes;
 use foldhash::HashMap;
-use http::{Request, Response, uri::PathAndQuery};
+use http::{
+    Request, Response,
+    uri::{Authority, PathAndQuery},
+};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -49,21 +52,21 @@ impl Pool {
     pub(super) async fn request(
         self: &Arc<Self>,
         base: &Base,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Result<Response<Delivery>, Cause> {
         loop {
-            let (mut sender, used) = match self.take(base.authority()) {
+            let (mut sender, used) = match self.take(base.authority().as_str()) {
                 Some(sender) => (sender, true),
                 None => (Box::pin(self.connect(base)).await?, false),
             };
-            match sender.try_send_request(request).await {
+            match sender.try_send_request(*request).await {
                 Ok(response) => {
-                    let lease = Lease { pool: Arc::downgrade(self), server: base.authority().into(), sender };
+                    let lease = Lease { pool: Arc::downgrade(self), server: base.authority().clone(), sender };
                     return Ok(response.map(|body| Delivery::new(body, Some(lease))));
                 }
                 // The server closed it while it was idle, and nothing was sent: another one will do.
                 Err(mut error) => match error.take_message().filter(|_| used) {
-                    Some(back) => request = back,
+                    Some(back) => *request = back,
                     None => return Err(if timed_out(error.error()) { Cause::Timeout } else { Cause::Reset }),
                 },
             }
@@ -133,7 +136,7 @@ impl Pool {
 #[derive(Debug)]
 struct Lease {
     pool: Weak<Pool>,
-    server: Box<str>,
+    server: Authority,
     sender: SendRequest<RequestBody>,
 }
 
@@ -142,11 +145,11 @@ impl Lease {
     fn give_back(mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
         if self.sender.is_ready() {
-            pool.put(&self.server, self.sender);
+            pool.put(self.server.as_str(), self.sender);
         } else if !self.sender.is_closed() {
             tokio::spawn(async move {
                 if self.sender.ready().await.is_ok() {
-                    pool.put(&self.server, self.sender);
+                    pool.put(self.server.as_str(), self.sender);
                 }
             });
         }
