@@ -352,6 +352,7 @@ mod tests {
             (&br#"{"outputs":[{"data":[1]}]}"#[..], Some("outputs")),
             (br#"{"outputs":[],"outputs":[]}"#, Some("outputs")),
             (br#"{"outputs":[["p",[1],"FP64",[1]]]}"#, Some("outputs")),
+            (b"[1]", Some("predictions")),
             (br#"{"predictions":null}"#, Some("predictions")),
             (br#"{"predictions":[1]} 2"#, Some("predictions")),
             (b"{\"predictions\":[],\"x\":\"\xff\"}", Some("predictions")),
