@@ -62,6 +62,14 @@ lint: deps ## formatting, clippy, documentation, dependency rules
 gates: deps ## simulate whole rollouts and check every promise of docs/statistics.md (minutes)
 	cargo run --release --locked --package serin-statistics --example gates -- $(GATES_ARGS)
 
+.PHONY: dist
+dist: deps ## build the program as it is shipped; prints where it is
+	scripts/dist.sh serin
+
+.PHONY: profile
+profile: test-deps ## watch Serin at work, and write profile/, which `make dist` builds with
+	scripts/profile.sh
+
 .PHONY: bench
 bench: test-deps ## the pipeline end to end, and Kafka Streams on the same work; BENCH_SHORT=1 for a quick look
 	tests/bench/run.sh

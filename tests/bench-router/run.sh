@@ -20,8 +20,6 @@ if [ ! -e "$venv/installed" ]; then
     touch "$venv/installed"
 fi
 
-# As it is shipped. Of the whole workspace, so that both benchmarks share the native libraries.
-cargo build --profile dist --locked --workspace --bin serin --bin serin-bench --bin serin-bench-router
-target=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
-exec taskset -c "1-$(($(nproc) - 1))" "$target/dist/serin-bench-router" \
-    --serin "$target/dist/serin" --envoy "$venv/bin/envoy" --configs "$here/configs" "$@"
+dist=$(scripts/dist.sh serin serin-bench serin-bench-router)
+exec taskset -c "1-$(($(nproc) - 1))" "$dist/serin-bench-router" \
+    --serin "$dist/serin" --envoy "$venv/bin/envoy" --configs "$here/configs" "$@"

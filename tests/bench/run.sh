@@ -18,6 +18,5 @@ target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 mvn -B -q -f "$here/kafka-streams/pom.xml" "-Dbench.target=$target/kafka-streams" package
-# As it is shipped. Of the whole workspace, so that both benchmarks share the native libraries.
-cargo build --profile dist --locked --workspace --bin serin --bin serin-bench --bin serin-bench-router
-exec "$target/dist/serin-bench" --streams "$target/kafka-streams" "$@"
+dist=$(scripts/dist.sh serin serin-bench serin-bench-router)
+exec "$dist/serin-bench" --streams "$target/kafka-streams" "$@"
