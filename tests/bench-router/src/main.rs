@@ -8,7 +8,12 @@ mod report;
 mod serin;
 mod upstream;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::ensure;
 use clap::Parser;
@@ -92,12 +97,26 @@ fn main() -> anyhow::Result<()> {
         }
     }
     if !cli.no_publish {
+        // No proxy is measured any more: router, Kafka and caller have all processors, as anywhere else.
+        drop((few, many, broker));
+        take_all_processors()?;
+        let broker = Broker::start(BrokerOptions::default())?;
         let options = KafkaOptions::new(broker.bootstrap(), &unique_prefix("publish"));
         let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&options)?);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         report.published(&runtime.block_on(publish::measure(log))?);
     }
     report.finish(&cli.out)
+}
+
+/// `run.sh` leaves the first processor to the proxies. What this program starts from here on has it too.
+fn take_all_processors() -> anyhow::Result<()> {
+    let last = std::thread::available_parallelism().map_or(1, usize::from);
+    let id = std::process::id().to_string();
+    let done =
+        Command::new("taskset").args(["-a", "-p", "-c", &format!("0-{last}"), &id]).stdout(Stdio::null()).status()?;
+    ensure!(done.success(), "taskset failed: {done}");
+    Ok(())
 }
 
 /// One turn of one proxy.
