@@ -200,6 +200,27 @@ mod tests {
         assert_eq!(outputs.classes["score"].len(), LONGEST);
     }
 
+    #[test]
+    fn rules_for_headers_alone_leave_the_body_to_the_census() {
+        let tokens = OutputRule { max: None, ..rule(OutputKind::Number, OutputSource::Header("x-n".into())) };
+        let headers = HeaderMap::from_iter([(header::HeaderName::from_static("x-n"), "12".parse().unwrap())]);
+        let promised = Promised { json: true, list: Some("predictions") };
+        let outputs = |body: &[u8]| read(std::slice::from_ref(&tokens), &headers, Some(body), promised);
+        let numbers = BTreeMap::from([("score".to_owned(), 12.0)]);
+        for (body, missing_share, invalid) in [
+            (&br#"{"predictions":[1,null]}"#[..], Some(0.5), None),
+            // No JSON in the strict sense, and read all the same.
+            (br#"{"predictions":[NaN,1]}"#, Some(0.5), None),
+            (b"{}", None, Some("missing")),
+            (br#"{"predictions":[1"#, None, Some("unparsable")),
+            (b"", None, Some("empty")),
+        ] {
+            let numbers = numbers.clone();
+            let expected = Outputs { numbers, invalid, missing_share, ..Outputs::default() };
+            assert_eq!(outputs(body), expected, "{}", body.escape_ascii());
+        }
+    }
+
     proptest! {
         /// Whatever a server answers, reading it neither panics nor keeps more than the bound, and numbers are finite.
         #[test]
