@@ -111,10 +111,11 @@ fn main() -> anyhow::Result<()> {
 
 /// `run.sh` leaves the first processor to the proxies. What this program starts from here on has it too.
 fn take_all_processors() -> anyhow::Result<()> {
-    let last = std::thread::available_parallelism().map_or(1, usize::from);
+    // The processors it was left with come after the first one, which is number 0.
+    let left = std::thread::available_parallelism().map_or(1, usize::from);
     let id = std::process::id().to_string();
     let done =
-        Command::new("taskset").args(["-a", "-p", "-c", &format!("0-{last}"), &id]).stdout(Stdio::null()).status()?;
+        Command::new("taskset").args(["-a", "-p", "-c", &format!("0-{left}"), &id]).stdout(Stdio::null()).status()?;
     ensure!(done.success(), "taskset failed: {done}");
     Ok(())
 }
