@@ -12,6 +12,7 @@ use std::io::Read;
 use apache_avro::{Schema, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
 use serde::{Serialize, de::DeserializeOwned};
 
+use self::in_order::InOrder;
 use crate::{
     envelope::{self, EnvelopeError},
     headers::Headers,
@@ -20,6 +21,7 @@ use crate::{
 pub mod avro_bytes;
 #[cfg(test)]
 mod evolution;
+mod in_order;
 
 /// The largest body that is written or read: 8 MiB. `max.message.bytes` of the topics that carry large records
 /// (`serin_topology`) leaves room for it.
@@ -170,7 +172,7 @@ pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
     let mut body = Vec::with_capacity(TYPICAL_BYTES);
     R::codec()
         .writer
-        .write_ser(&mut body, record)
+        .write_ser(&mut body, &InOrder(record))
         .map_err(|error| EncodeError::Schema { record: R::NAME, cause: short(&error.to_string()) })?;
     if body.len() > MAX_RECORD_BYTES {
         return Err(EncodeError::TooLarge { record: R::NAME, bytes: body.len() });
