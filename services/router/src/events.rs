@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serin_schemas::{
     codec::{self, Record},
     envelope::{self, Envelope},
-    ids::{EventTime, ModelName, new_uuid_v7},
+    ids::{EventTime, ModelName, RequestId, new_uuid_v7},
     records::{Arm, ArmDrops, Capture, Feedback, Heartbeat, Prediction, RouterStatus, Writer as WriterId},
 };
 use serin_stream::{
@@ -116,15 +116,14 @@ impl Events {
 
     /// Writes a prediction. `stated` is its event time as a replay stated it; else it completes now.
     pub(crate) fn prediction(&self, mut prediction: Prediction, stated: Option<EventTime>, about: &About<'_>) {
-        let key = prediction.request_id.clone();
-        let (model, arm) = (prediction.model.clone(), prediction.arm);
-        let sent = self.send::<Prediction>(key.as_str(), about, |writer, floor| {
+        let key = key(&prediction.request_id);
+        let sent = self.send(&mut prediction, key, about, |prediction, writer, floor| {
             let now = stated.filter(|_| self.clock.is_replay()).or_else(|| self.clock.now());
             prediction.completed_at = now.unwrap_or(floor).max(floor);
             prediction.writer = writer;
-            prediction
         });
         if let Err(error) = sent {
+            let Prediction { model, arm, .. } = prediction;
             tracing::debug!(%error, %model, arm = arm.as_str(), "an event was dropped");
             self.metrics.dropped(model.as_str(), arm);
             *lock(&self.drops).entry((model, arm)).or_default() += 1;
@@ -133,17 +132,14 @@ impl Events {
 
     /// Queues feedback; [`flush`](Self::flush) tells when it is on the log.
     pub(crate) fn feedback(&self, mut feedback: Feedback, about: &About<'_>) -> Result<(), SendError> {
-        let key = feedback.request_id.clone();
-        self.send::<Feedback>(key.as_str(), about, |writer, _| {
-            feedback.writer = writer;
-            feedback
-        })
+        let key = key(&feedback.request_id);
+        self.send(&mut feedback, key, about, |feedback, writer, _| feedback.writer = writer)
     }
 
     /// Queues somebody else's prediction for intake, on `predictions`.
     pub(crate) fn foreign(&self, prediction: &Prediction, about: &About<'_>) -> Result<(), SendError> {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
-        let key = Bytes::copy_from_slice(prediction.request_id.as_str().as_bytes());
+        let key = key(&prediction.request_id);
         attached.writer.send(self.outgoing("predictions", Target::ByKey, key, prediction, about)?)?;
         Ok(())
     }
@@ -178,20 +174,20 @@ impl Events {
         Ok(())
     }
 
-    /// A numbered record for the lane of its key.
+    /// Queues a record in the lane of its key, once `sign` has put its writer and number into it; the lane's floor is told too.
     fn send<R: Record>(
         &self,
-        key: &str,
+        record: &mut R,
+        key: Bytes,
         about: &About<'_>,
-        build: impl FnOnce(WriterId, EventTime) -> R,
+        sign: impl FnOnce(&mut R, WriterId, EventTime),
     ) -> Result<(), SendError> {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
-        let partition = partition_of(key.as_bytes(), attached.lanes.len() as i32);
-        let key = Bytes::copy_from_slice(key.as_bytes());
+        let partition = partition_of(&key, attached.lanes.len() as i32);
         let headers = self.headers::<R>(about);
         let mut lane = lock(&attached.lanes[partition as usize]);
-        let record = build(self.writer_id(lane.seq + 1), lane.floor);
-        let value = encode(&record)?;
+        sign(record, self.writer_id(lane.seq + 1), lane.floor);
+        let value = encode(record)?;
         let target = Target::Partition(partition);
         attached.writer.send(Outgoing { topic: "events", target, key, value, headers, timestamp_ms: None })?;
         lane.seq += 1;
@@ -267,6 +263,11 @@ impl Events {
             lost => Err(format!("{lost} records could not be written")),
         }
     }
+}
+
+/// The key of what is about one call.
+fn key(id: &RequestId) -> Bytes {
+    Bytes::copy_from_slice(id.as_str().as_bytes())
 }
 
 fn encode<R: Record>(record: &R) -> Result<Option<Bytes>, SendError> {
