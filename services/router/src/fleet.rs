@@ -1,9 +1,6 @@
 //! The servers of one table, from which its routes are made.
 
-use std::{
-    sync::{Arc, Once},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use opentelemetry::KeyValue;
@@ -59,7 +56,7 @@ impl Fleet {
             KeyValue::new("version", Arc::<str>::from(version.as_str())),
             KeyValue::new("arm", arm.as_str()),
         ];
-        let (flights, announced, drain) = (Arc::default(), Arc::new(Once::new()), self.drain);
-        Ok(Arc::new(Route { version, arm, servers, grpc, path_version, flights, drain, header, labels, announced }))
+        let (flights, measured, drain) = (Arc::default(), Arc::default(), self.drain);
+        Ok(Arc::new(Route { version, arm, servers, grpc, path_version, flights, drain, header, labels, measured }))
     }
 }

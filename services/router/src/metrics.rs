@@ -1,10 +1,10 @@
 //! What the router measures. Labels are bounded: models and versions come from tables and configuration, never from callers.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram, UpDownCounter},
+    metrics::{BoundCounter, BoundHistogram, Counter, Gauge, Histogram, UpDownCounter},
 };
 use serin_schemas::records::{Arm, Assignment};
 
@@ -62,6 +62,14 @@ const CHUNKS: [f64; 10] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 
 const TOKENS: [f64; 10] = [1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0];
 /// Upper bounds of the buckets of [`ROLLBACK`], in seconds.
 const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
+
+/// What is measured of every call on a route, its labels looked up once.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    duration: BoundHistogram<f64>,
+    /// By [`code_class`].
+    answers: [OnceLock<BoundCounter<u64>>; CODE_CLASSES.len()],
+}
 
 /// The instruments.
 #[derive(Debug)]
@@ -124,15 +132,22 @@ impl Metrics {
     /// An answer, or none, of a version.
     pub(crate) fn answered(&self, route: &Route, assignment: Assignment, status: Option<i32>, took: Duration) {
         let [model, version, arm] = &route.labels;
-        // So that the first drop shows as an increase from 0.
-        route.announced.call_once(|| self.dropped.add(0, &[model.clone(), arm.clone()]));
+        let bound = route.measured.get_or_init(|| {
+            // So that the first drop shows as an increase from 0.
+            self.dropped.add(0, &[model.clone(), arm.clone()]);
+            Measured { duration: self.duration.bind(&route.labels), answers: Default::default() }
+        });
         if !assignment.is_compared() {
             let assignment = KeyValue::new("assignment", assignment_name(assignment));
             self.uncompared.add(1, &[model.clone(), assignment]);
         }
-        self.duration.record(took.as_secs_f64(), &route.labels);
-        let class = KeyValue::new("code_class", code_class(status));
-        self.requests.add(1, &[model.clone(), version.clone(), arm.clone(), class]);
+        bound.duration.record(took.as_secs_f64());
+        let class = code_class(status);
+        let answers = bound.answers[class].get_or_init(|| {
+            let class = KeyValue::new("code_class", CODE_CLASSES[class]);
+            self.requests.bind(&[model.clone(), version.clone(), arm.clone(), class])
+        });
+        answers.add(1);
     }
 
     /// A call had no good answer.
@@ -229,14 +244,14 @@ fn assignment_name(assignment: Assignment) -> &'static str {
     }
 }
 
-fn code_class(status: Option<i32>) -> &'static str {
+/// Values of the label `code_class`.
+const CODE_CLASSES: [&str; 7] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+
+/// Which of [`CODE_CLASSES`] a status is in.
+fn code_class(status: Option<i32>) -> usize {
     match status.map(|status| status / 100) {
-        Some(1) => "1xx",
-        Some(2) => "2xx",
-        Some(3) => "3xx",
-        Some(4) => "4xx",
-        Some(5) => "5xx",
-        Some(_) => "other",
-        None => "none",
+        None => 0,
+        Some(class @ 1..=5) => class as usize,
+        Some(_) => 6,
     }
 }

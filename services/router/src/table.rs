@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Once},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     config::{Config, ModelConfig, VersionServers, span},
     fleet::Fleet,
     flights::Flights,
+    metrics::Measured,
     servers::Servers,
     upstream::Base,
 };
@@ -72,8 +73,8 @@ pub(crate) struct Route {
     pub(crate) header: Option<HeaderValue>,
     /// Model, version and arm as metrics have them.
     pub(crate) labels: [KeyValue; 3],
-    /// Whether the metrics know of it.
-    pub(crate) announced: Arc<Once>,
+    /// Its metrics, from the first call on.
+    pub(crate) measured: Arc<OnceLock<Measured>>,
 }
 
 impl Route {
