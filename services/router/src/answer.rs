@@ -187,17 +187,17 @@ pub(crate) fn upstream_failed(
     let details = details.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
     let text = format!("version {version} of model {model}: {sentence}");
     let mut response = refused(wire, status, &cause, &text, details);
-    mark(response.headers_mut(), route, id);
+    mark(response.headers_mut(), route, HeaderValue::from_str(id.as_str()).ok());
     response
 }
 
 /// Says who answered.
-pub(crate) fn mark(headers: &mut HeaderMap, route: &Route, id: &RequestId) {
+pub(crate) fn mark(headers: &mut HeaderMap, route: &Route, id: Option<HeaderValue>) {
     if let Some(version) = &route.header {
         headers.insert(VERSION, version.clone());
     }
     headers.insert(ARM, HeaderValue::from_static(route.arm.as_str()));
-    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+    if let Some(id) = id {
         headers.insert(PREDICTION_ID, id);
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Call<'a> {
     pub(crate) named: Option<grpc::Named>,
     pub(crate) pin: Option<String>,
     pub(crate) id: RequestId,
+    /// The same as headers have it, once they are [prepared](Self::prepare).
+    pub(crate) prediction_id: Option<HeaderValue>,
     /// The caller's own id of the request, or the prediction id.
     pub(crate) request_id: Option<HeaderValue>,
 }
@@ -120,6 +122,7 @@ pub(crate) async fn call(
         named,
         pin,
         id,
+        prediction_id: None,
         request_id: None,
     };
     if infers {

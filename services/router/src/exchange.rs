@@ -47,7 +47,8 @@ impl Call<'_> {
         headers.extend(forwarded.map(|value| (FORWARDED_FOR, value)));
         if let Ok(value) = HeaderValue::from_str(self.id.as_str()) {
             self.request_id = Some(headers.entry(REQUEST_ID).or_insert_with(|| value.clone()).clone());
-            headers.insert(PREDICTION_ID, value);
+            headers.insert(PREDICTION_ID, value.clone());
+            self.prediction_id = Some(value);
         }
         if is_grpc {
             upstream::offer_trailers(headers);
@@ -121,7 +122,7 @@ impl Call<'_> {
         let (head, mut incoming) = response.into_parts();
         let keep = self.config.limits.keep_body;
         let pause = self.pause();
-        let encoding = self.reads_answer(&head, &guard).then(|| Encoding::of(&head.headers)).flatten();
+        let encoding = self.reads_answer(&head, &guard);
         // gRPC has its status behind the body.
         let whole = (self.target.wire != Wire::Grpc).then(|| incoming.size_hint().exact()).flatten();
         let Some(size) = whole.filter(|&size| size <= keep as u64) else {
@@ -152,10 +153,15 @@ impl Call<'_> {
         Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
     }
 
-    /// Whether anything is read from the answer. Of a gRPC stream, that is the first message of `ModelStreamInfer`.
-    fn reads_answer(&self, head: &Parts, guard: &Guard) -> bool {
-        let wanted = guard.is_told() && (self.table.reads_answer || guard.is_paired() || says_json(&head.headers));
-        (!self.target.both_stream || self.target.streams_answers()) && (wanted || self.target.may_chat())
+    /// How the answer is read, if anything is. Of a gRPC stream, that is the first message of `ModelStreamInfer`.
+    fn reads_answer(&self, head: &Parts, guard: &Guard) -> Option<Encoding> {
+        let (told, chat) = (guard.is_told(), self.target.may_chat());
+        if !(told || chat) || self.target.both_stream && !self.target.streams_answers() {
+            return None;
+        }
+        let encoding = Encoding::of(&head.headers);
+        let wanted = self.table.reads_answer || guard.is_paired() || says_json(encoding, &head.headers);
+        encoding.filter(|_| told && wanted || chat)
     }
 
     /// Listens to the answer if it is a stream of events.
@@ -172,7 +178,7 @@ impl Call<'_> {
         head.version = Version::HTTP_11;
         head.extensions.clear();
         let mut response = Response::from_parts(head, body);
-        answer::mark(response.headers_mut(), route, &self.id);
+        answer::mark(response.headers_mut(), route, self.prediction_id.clone());
         if let Some(id) = &self.request_id {
             response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
         }

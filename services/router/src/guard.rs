@@ -204,14 +204,15 @@ impl Guard {
         if status >= 500 {
             self.error.get_or_insert_with(|| format!("status_{status}"));
         } else if (200..300).contains(&status) {
+            let encoding = Encoding::of(headers);
             if self.reply.is_none() && self.called.request.is_some() {
-                let answer = body.and_then(|body| Encoding::of(headers)?.read(body));
+                let answer = body.and_then(|body| encoding?.read(body));
                 self.reply = answer.as_ref().map(Reply::of_json);
             }
             if self.is_told() {
-                let json = outputs::says_json(headers);
+                let json = outputs::says_json(encoding, headers);
                 let promised = Promised { json, list: self.called.promised.filter(|_| json) };
-                let outputs = outputs::read(&self.table.outputs, headers, body, promised);
+                let outputs = outputs::read(&self.table.outputs, headers, body, encoding, promised);
                 found = Found { outputs, bytes: Some(self.bytes) };
             }
             if let Some(Err(broken)) = self.reply.as_ref().map(Reply::check) {

@@ -43,13 +43,19 @@ pub(crate) struct Promised {
 }
 
 /// Whether an answer says that it is JSON.
-pub(crate) fn says_json(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::CONTENT_TYPE) && Encoding::of(headers) == Some(Encoding::Json)
+pub(crate) fn says_json(encoding: Option<Encoding>, headers: &HeaderMap) -> bool {
+    encoding == Some(Encoding::Json) && headers.contains_key(header::CONTENT_TYPE)
 }
 
 /// Applies output rules to a good answer, and counts what it says without any. `body` is `None` when it was not kept: rules
-/// that need it are then left out, and the answer is not called invalid.
-pub(crate) fn read(rules: &[OutputRule], headers: &HeaderMap, body: Option<&[u8]>, promised: Promised) -> Outputs {
+/// that need it are then left out, and the answer is not called invalid. `encoding` is what the headers say of it.
+pub(crate) fn read(
+    rules: &[OutputRule],
+    headers: &HeaderMap,
+    body: Option<&[u8]>,
+    encoding: Option<Encoding>,
+    promised: Promised,
+) -> Outputs {
     let mut outputs = Outputs::default();
     let Some(body) = body else {
         read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
@@ -62,7 +68,6 @@ pub(crate) fn read(rules: &[OutputRule], headers: &HeaderMap, body: Option<&[u8]
         read_rules(&mut outputs, rules.iter().filter(|rule| in_header(rule)), headers, &Value::Null);
         return outputs;
     }
-    let encoding = Encoding::of(headers);
     if encoding == Some(Encoding::Json)
         && rules.iter().all(in_header)
         && let Some(census) = Census::of_json(body, promised.list)
@@ -134,6 +139,10 @@ mod tests {
     use super::*;
     use crate::values::LONGEST;
     use proptest::prelude::*;
+
+    fn read(rules: &[OutputRule], headers: &HeaderMap, body: Option<&[u8]>, promised: Promised) -> Outputs {
+        super::read(rules, headers, body, Encoding::of(headers), promised)
+    }
 
     fn rule(kind: OutputKind, source: OutputSource) -> OutputRule {
         OutputRule { name: "score".into(), source, kind, min: Some(0.0), max: Some(1.0), required: true }

@@ -84,7 +84,8 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     let features = seen.features(&rules.features, EventTime(1_800_000_000_000_000));
     assert!(features.numbers.values().all(|number| number.is_finite()));
     for list in [None, Some("outputs"), Some("predictions")] {
-        let read = outputs::read(&rules.outputs, headers, Some(body), Promised { json: true, list });
+        let promised = Promised { json: true, list };
+        let read = outputs::read(&rules.outputs, headers, Some(body), Encoding::of(headers), promised);
         assert!(read.numbers.values().all(|number| number.is_finite()));
         assert!(read.missing_share.is_none_or(|share| (0.0..=1.0).contains(&share)));
         assert!(read.classes.values().all(|class| class.len() <= crate::values::LONGEST));

@@ -112,6 +112,7 @@ async fn speak(
     let (mut stopping, mut next) = (false, patience.look_again(Duration::MAX));
     loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, peer = %address, "a connection ended early");
