@@ -8,13 +8,15 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use serin_bench_router::publish::{Change, measure, quantile};
+use serin_bench_router::publish::{Change, Series, measure, quantile};
 use serin_stream::{
     embedded::{EmbeddedLog, EmbeddedOptions},
     kafka::{KafkaLog, KafkaOptions},
     log::Log,
 };
 use serin_tests::kafka::{Broker, unique_prefix};
+
+const SERIES: Series = Series { warm_up: 100, measured: 200 };
 
 fn report(log: &str, changes: &[Change]) {
     let quantiles = |what: fn(&Change) -> u128| {
@@ -31,7 +33,7 @@ fn report(log: &str, changes: &[Change]) {
 async fn every_table_comes_into_use_embedded() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(folder.path(), EmbeddedOptions::default())?);
-    report("embedded", &measure(log).await?);
+    report("embedded", &measure(log, SERIES).await?);
     Ok(())
 }
 
@@ -40,6 +42,6 @@ async fn every_table_comes_into_use_on_kafka() -> Result<()> {
     let broker = tokio::task::spawn_blocking(Broker::shared).await??;
     let options = KafkaOptions::new(broker.bootstrap(), &unique_prefix("publish"));
     let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&options)?);
-    report("kafka", &measure(log).await?);
+    report("kafka", &measure(log, SERIES).await?);
     Ok(())
 }

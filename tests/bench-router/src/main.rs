@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::ensure;
 use clap::Parser;
-use serin_bench_router::publish;
+use serin_bench_router::publish::{self, Series};
 use serin_stream::{
     kafka::{KafkaLog, KafkaOptions},
     log::Log,
@@ -65,6 +65,9 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let programs = Programs { serin: cli.serin, envoy: cli.envoy, configs: cli.configs };
     let (rounds, span) = if cli.short { (1, Duration::from_secs(2)) } else { (5, Duration::from_secs(4)) };
+    // The compilers of Kafka's virtual machine take a while until a new broker is as fast as one that has run for some time.
+    let series =
+        if cli.short { Series { warm_up: 100, measured: 200 } } else { Series { warm_up: 1000, measured: 1000 } };
     let scratch = tempfile::Builder::new().prefix("serin-bench-router.").tempdir()?;
     let upstreams = upstream::start()?;
     let broker = Broker::start(BrokerOptions::default())?;
@@ -104,7 +107,7 @@ fn main() -> anyhow::Result<()> {
         let options = KafkaOptions::new(broker.bootstrap(), &unique_prefix("publish"));
         let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&options)?);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        report.published(&runtime.block_on(publish::measure(log))?);
+        report.published(&runtime.block_on(publish::measure(log, series))?);
     }
     report.finish(&cli.out)
 }

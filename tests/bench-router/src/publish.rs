@@ -22,14 +22,19 @@ use serin_stream::{
 };
 use serin_topology::Topology;
 
-/// Tables published first, one after the other, that are not measured: a broker just started is slow for a while.
-const WARM_UP: i64 = 100;
-/// Tables measured.
-const MEASURED: i64 = 200;
 /// Requests between two changes: the log is quiet meanwhile, as it is between the steps of a rollout.
 const BETWEEN: usize = 10;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How many tables are published, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Series {
+    /// Those at first that are not measured: a broker just started is slow for a while.
+    pub warm_up: i64,
+    /// Those measured.
+    pub measured: i64,
+}
 
 /// One published table, in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +123,7 @@ async fn publish(
 }
 
 /// Publishes tables to a router on this log, one by one, while requests go on.
-pub async fn measure(log: Arc<dyn Log>) -> Result<Vec<Change>> {
+pub async fn measure(log: Arc<dyn Log>, series: Series) -> Result<Vec<Change>> {
     log.create(&Topology { partitions: 2, ..Topology::default() }.topics())?;
     let mut owner = log.transactional("test-controller")?;
     let upstream = model_server().await?;
@@ -138,7 +143,7 @@ pub async fn measure(log: Arc<dyn Log>) -> Result<Vec<Change>> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut changes = Vec::new();
-    for generation in 1..=WARM_UP + MEASURED {
+    for generation in 1..=series.warm_up + series.measured {
         let mut publishing = tokio::spawn(publish(owner, table(generation, &upstream)));
         let mut used = None;
         let mut committed = None;
@@ -161,7 +166,7 @@ pub async fn measure(log: Arc<dyn Log>) -> Result<Vec<Change>> {
         let (back, begun, end) = committed.context("committed")?;
         owner = back;
         let used = used.context("used")?;
-        if generation > WARM_UP {
+        if generation > series.warm_up {
             changes.push(Change {
                 commit: end.duration_since(begun).as_micros(),
                 to_use: used.saturating_duration_since(end).as_micros(),
