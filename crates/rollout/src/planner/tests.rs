@@ -1,5 +1,7 @@
 //! The life of a rollout, input by input.
 
+mod mirror;
+mod people;
 mod stable;
 
 use serin_schemas::{
@@ -270,78 +272,6 @@ fn unsound_evidence_holds_until_it_is_sound_and_is_never_promoted_away() {
 }
 
 #[test]
-fn pause_stops_the_clock_but_not_the_safety() {
-    let mut world = World::baking();
-    world.say(5 * MINUTE, Decision::Continue);
-    let effects = world.command(Action::Pause);
-    assert_eq!((effects.events[0].kind, effects.events[0].canary_share), (EventKind::Paused, 500));
-    assert_eq!(world.command(Action::Pause).events[0].kind, EventKind::Refused);
-    assert!(world.say(10 * HOUR, Decision::Promote).is_silent());
-    assert_eq!(world.command(Action::Resume).events[0].kind, EventKind::Resumed);
-    assert!(world.say(10 * HOUR + 4 * MINUTE, Decision::Promote).is_silent());
-    assert_eq!(world.say(10 * HOUR + 5 * MINUTE, Decision::Promote).events[0].step, 1);
-    world.command(Action::Pause);
-    assert_eq!(world.say(11 * HOUR, Decision::Rollback).events[0].kind, EventKind::RolledBack);
-}
-
-#[test]
-fn people_promote_abort_and_stop() {
-    let mut world = World::new();
-    world.apply_spec("r1", &spec());
-    let refused = world.command(Action::Promote);
-    assert_eq!(refused.events[0].kind, EventKind::Refused);
-    assert!(refused.events[0].sentence.contains("still warming up"), "{}", refused.events[0].sentence);
-    world.warm(0);
-    assert_eq!(world.command(Action::Promote).events[0].step, 1);
-    let effects = world.command(Action::PromoteFull);
-    assert_eq!(effects.events[0].kind, EventKind::Completed);
-    assert_eq!(effects.events[0].sentence, "v2 is the new stable, promoted in full by ada: because");
-
-    let mut world = World::baking();
-    assert_eq!(world.command_with(Action::Abort, Some("other"), None).events[0].kind, EventKind::Refused);
-    let effects = world.command_with(Action::Abort, Some("r1"), None);
-    assert_eq!((effects.events[0].kind, shares(&effects.tables[0]).len()), (EventKind::Aborted, 1));
-    assert_eq!(world.command(Action::Abort).events[0].sentence, "abort refused: flights has no active rollout");
-
-    let mut world = World::baking();
-    let effects = world.command(Action::StopAll);
-    assert_eq!(effects.events[0].kind, EventKind::Aborted);
-    assert_eq!(effects.tables[0].routes.len(), 1);
-}
-
-#[test]
-fn a_command_is_done_once() {
-    let mut world = World::baking();
-    world.command(Action::Pause);
-    world.commands -= 1;
-    assert_eq!(world.command(Action::Pause), Effects::default());
-}
-
-#[test]
-fn a_second_rollout_is_refused_waits_or_supersedes() {
-    let mut world = World::baking();
-    let refused = world.apply_spec("r2", &spec());
-    assert_eq!(refused.events[0].kind, EventKind::Refused);
-    assert!(refused.events[0].sentence.contains("rollout r1 of flights is baking"), "{}", refused.events[0].sentence);
-
-    let mut queued = spec();
-    queued.concurrency = Concurrency::Queue;
-    let effects = world.apply_spec("r2", &queued);
-    assert_eq!((effects.events[0].phase, effects.tables.len()), (Phase::Pending, 0));
-    let effects = world.say(HOUR, Decision::Rollback);
-    let kinds: Vec<_> = effects.events.iter().map(|event| event.kind).collect();
-    assert_eq!(kinds, [EventKind::RolledBack, EventKind::Started]);
-    assert_eq!(effects.controls.iter().map(|control| control.generation.0).collect::<Vec<_>>(), [3, 4]);
-
-    let mut newer = spec();
-    newer.concurrency = Concurrency::Supersede;
-    let effects = world.apply_spec("r3", &newer);
-    let kinds: Vec<_> = effects.events.iter().map(|event| event.kind).collect();
-    assert_eq!(kinds, [EventKind::Superseded, EventKind::Started]);
-    assert_eq!(world.state().active.as_ref().unwrap().id, RolloutId::from("r3"));
-}
-
-#[test]
 fn a_marginal_step_is_not_promoted_on_unsound_evidence() {
     let mut spec = spec();
     spec.decision.on_inconclusive = crate::WayOut::Promote;
@@ -493,57 +423,6 @@ fn the_states_json_is_pinned() {
 }
 
 /// A ramp that begins with a mirror.
-fn mirrored() -> RolloutSpec {
-    let mut spec = spec();
-    let mirror = crate::Step { weight: crate::Share(0), mirror: Some(crate::Share(2_000)), ..spec.steps[0].clone() };
-    spec.steps.insert(0, mirror);
-    spec.shadows = vec![
-        serde_json::from_value(serde_json::json!({"version": "v3", "url": "http://localhost:9003", "share": "1%"}))
-            .unwrap(),
-    ];
-    spec
-}
-
-#[test]
-fn a_ramp_begins_with_a_mirror_and_goes_on_with_weights() {
-    let mut world = World::new();
-    let warming = world.apply_spec("r1", &mirrored()).tables.remove(0);
-    assert_eq!(shares(&warming), [(Arm::Stable, "v1", 10_000)]);
-    let effects = world.warm(0);
-    assert_eq!(world.phase(), Phase::Shadowing);
-    let table = &effects.tables[0];
-    let mirror =
-        [(Arm::Stable, "v1", 0), (Arm::Control, "v1", 10_000), (Arm::Shadow, "v2", 2_000), (Arm::Shadow, "v3", 100)];
-    assert_eq!(shares(table), mirror);
-    assert!(table.lease_ms > 0, "a mirror that nobody watches ends too");
-    assert_eq!(effects.events[0].sentence, "step 1 of 3: mirror 20% to v2 after 1200 answers of v1");
-    let policy: crate::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
-    assert_eq!((policy.shadows.len(), policy.drain), (1, crate::units::Duration::from_secs(30)));
-
-    let effects = world.say(HOUR, Decision::Promote);
-    assert_eq!(world.phase(), Phase::Baking);
-    let weights =
-        [(Arm::Stable, "v1", 4_500), (Arm::Control, "v1", 5_000), (Arm::Canary, "v2", 500), (Arm::Shadow, "v3", 100)];
-    assert_eq!(shares(&effects.tables[0]), weights);
-}
-
-#[test]
-fn a_mirror_is_renewed_held_resumed_and_rolled_back_like_any_step() {
-    let mut world = World::new();
-    world.apply_spec("r1", &mirrored());
-    world.warm(0);
-    assert_eq!(world.tick(10_000).tables[0].lease_seq, 1);
-    world.command(Action::Pause);
-    world.command(Action::Resume);
-    assert_eq!(world.phase(), Phase::Shadowing);
-    assert_eq!(world.tick(30_001).events[0].kind, EventKind::Held, "no verdicts");
-    assert_eq!(world.say(HOUR, Decision::Continue).events[0].kind, EventKind::Resumed);
-    assert_eq!(world.phase(), Phase::Shadowing);
-    let effects = world.say(2 * HOUR, Decision::Rollback);
-    assert_eq!(shares(&effects.tables[0]), [(Arm::Stable, "v1", 10_000)]);
-    assert_eq!(effects.tables[0].lease_ms, 0);
-}
-
 #[test]
 fn a_version_that_a_router_does_not_call_is_told_at_once() {
     let mut world = World::baking();
