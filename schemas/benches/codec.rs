@@ -20,6 +20,13 @@ fn prediction(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("prediction of {} bytes", body.len()));
     group.throughput(Throughput::Elements(1));
     group.bench_function("encode", |b| b.iter(|| codec::encode(black_box(&record))));
+    let writer = GenericDatumWriter::builder(Prediction::schema()).human_readable(false).build().expect("valid schema");
+    group.bench_function("encode by the names of the fields", |b| {
+        b.iter(|| {
+            let mut body = Vec::with_capacity(256);
+            writer.write_ser(&mut body, black_box(&record)).map(|_| body)
+        });
+    });
     group.bench_function("decode", |b| b.iter(|| codec::decode::<Prediction>(1, black_box(&body))));
     group.bench_function("decode by resolution", |b| {
         b.iter(|| codec::decode_written_by::<Prediction>(1, Prediction::schema(), black_box(&body)));

@@ -1,9 +1,9 @@
 //! Structs by the order of their fields, for a writer that would look up each of them by its name.
 //!
-//! The Avro library looks up every field of a struct by its name in a tree, and then in a hash map of fields that came too early;
-//! of a tuple it writes one field after the other. A record of ours has its fields in the order of its schema (tests of this
-//! crate hold every record against its schema), so [`InOrder`] hands it over as a tuple of the same name and length. The bytes are the same, in
-//! half the time.
+//! The Avro library looks up every field of a struct by its name in a tree, and after it asks a hash map for fields that came too
+//! early; of a tuple it writes one field after the other. A record of ours has its fields in the order of its schema (the tests of
+//! this crate hold every record against its schema), so [`InOrder`] hands it over as a tuple of the same name and length. The
+//! bytes are the same, in less than half the time.
 
 use serde::{
     Serialize, Serializer,
@@ -196,5 +196,44 @@ impl<S: SerializeStructVariant> SerializeStructVariant for InOrder<S> {
 
     fn end(self) -> Result<S::Ok, S::Error> {
         self.0.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Serialize)]
+    struct Inner {
+        c: u8,
+    }
+
+    #[derive(Serialize)]
+    struct Outer {
+        a: Option<Inner>,
+        b: Vec<Inner>,
+        m: BTreeMap<&'static str, Inner>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        may_be_left_out: Option<u8>,
+    }
+
+    fn json(value: &Outer) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&InOrder(value))
+    }
+
+    fn outer(may_be_left_out: Option<u8>) -> Outer {
+        Outer { a: Some(Inner { c: 1 }), b: vec![Inner { c: 2 }], m: [("k", Inner { c: 3 })].into(), may_be_left_out }
+    }
+
+    #[test]
+    fn structs_are_tuples_at_every_depth() {
+        assert_eq!(json(&outer(Some(4))).unwrap(), r#"[[1],[[2]],{"k":[3]},4]"#);
+    }
+
+    #[test]
+    fn a_field_that_is_left_out_is_an_error() {
+        let error = json(&outer(None)).unwrap_err().to_string();
+        assert!(error.contains("may_be_left_out"), "{error}");
     }
 }
