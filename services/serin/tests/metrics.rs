@@ -37,8 +37,19 @@ fn on_dashboards() -> BTreeSet<String> {
     names
 }
 
+fn scrape(pipeline: &Pipeline) -> String {
+    http(Method::GET, &format!("{}/metrics", pipeline.telemetry("up")), None).unwrap().text
+}
+
+/// Sum of the values of a metric over all its series with these labels.
+fn sum(text: &str, metric: &str, labels: &[String]) -> f64 {
+    let named = text.lines().filter(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
+    let chosen = named.filter(|line| labels.iter().all(|label| line.contains(label)));
+    chosen.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
 fn series(pipeline: &Pipeline) -> BTreeSet<String> {
-    let text = http(Method::GET, &format!("{}/metrics", pipeline.telemetry("up")), None).unwrap().text;
+    let text = scrape(pipeline);
     let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
     text.lines().filter(|line| !line.starts_with('#')).map(name).collect()
 }
@@ -60,6 +71,21 @@ fn every_metric_of_the_dashboards_is_there_after_a_little_traffic() {
         Ok(missing.is_empty())
     })
     .unwrap_or_else(|error| panic!("{error}, still missing: {missing:?}\nthere are {:#?}", series(&pipeline)));
+    // Every answer is in both metrics of answers, under the labels of its route.
+    for (version, arm) in [("v1", "stable"), ("v1", "control"), ("v2", "canary")] {
+        let route = [("model", MODEL), ("version", version), ("arm", arm)];
+        let route = route.map(|(label, value)| format!("{label}=\"{value}\""));
+        let with = |class: &str| [route.as_slice(), &[format!("code_class=\"{class}\"")]].concat();
+        wait_until(PATIENCE, || {
+            let text = scrape(&pipeline);
+            let answers = sum(&text, "serin_router_requests_total", &route);
+            let good = sum(&text, "serin_router_requests_total", &with("2xx"));
+            let timed = sum(&text, "serin_router_request_duration_seconds_count", &route);
+            // Numbers that are counted are exact.
+            Ok(good > 0.0 && [answers, timed].map(f64::to_bits) == [good; 2].map(f64::to_bits))
+        })
+        .unwrap_or_else(|error| panic!("{error}: {version} as {arm}\n{}", scrape(&pipeline)));
+    }
     // One vocabulary: nothing of ours without the prefix, no doubled suffixes.
     for name in series(&pipeline) {
         assert!(name.starts_with("serin_") || ["target_info", "otel_scope_info"].contains(&&*name), "{name}");

@@ -60,4 +60,24 @@ mod tests {
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["traceparent"]);
     }
+
+    #[test]
+    fn each_of_them_stays_behind_alone() {
+        let names = [
+            header::CONNECTION,
+            HeaderName::from_static("keep-alive"),
+            header::PROXY_AUTHENTICATE,
+            header::PROXY_AUTHORIZATION,
+            header::TE,
+            header::TRAILER,
+            header::TRANSFER_ENCODING,
+            header::UPGRADE,
+        ];
+        for name in names {
+            let mut headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("x"))]);
+            headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+            strip_hop_by_hop(&mut headers);
+            assert_eq!(headers.keys().collect::<Vec<_>>(), [header::ACCEPT], "{name}");
+        }
+    }
 }
