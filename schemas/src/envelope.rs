@@ -148,14 +148,14 @@ mod tests {
             ("ce_specversion", "1.0"),
             ("ce_id", "0198"),
             ("ce_source", "/routers/router-0"),
-            ("ce_type", "dev.serin.prediction.v1"),
+            ("ce_type", "dev.serin.prediction.v2"),
             ("ce_subject", "flights"),
             ("ce_time", "2013-01-01T09:59:59.500000Z"),
             ("content-type", "application/avro"),
         ]);
         let headers = headers::<Prediction>(&envelope);
         assert_eq!(headers, want);
-        assert_eq!(record_type(&headers), Ok(("prediction", 1)));
+        assert_eq!(record_type(&headers), Ok(("prediction", 2)));
         assert_eq!(read(&headers).time, Some(envelope.time));
     }
 

@@ -145,7 +145,7 @@ fn a_body_with_one_byte_changed_never_panics() {
 #[test]
 fn a_huge_length_is_garbage() {
     let huge = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
-    let error = codec::decode::<Prediction>(1, &huge).unwrap_err();
+    let error = codec::decode::<Prediction>(Prediction::VERSION, &huge).unwrap_err();
     assert!(matches!(&error, DecodeError::Garbage { cause, .. } if cause.contains("maximum allowed")), "{error}");
     assert_eq!(apache_avro::util::max_allocation_bytes(usize::MAX), MAX_RECORD_BYTES, "somebody else set the limit");
     // Lengths just below the limit, with nothing behind them, in an array, a map and bytes.
@@ -188,7 +188,7 @@ fn nan_survives() {
     let mut prediction = Prediction::draw(&mut Source(&[]));
     prediction.outputs.insert("p_late".into(), f64::NAN);
     let body = codec::encode(&prediction).unwrap();
-    assert!(codec::decode::<Prediction>(1, &body).unwrap().outputs["p_late"].is_nan());
+    assert!(codec::decode::<Prediction>(Prediction::VERSION, &body).unwrap().outputs["p_late"].is_nan());
 }
 
 /// The schema names exactly the fields of the Rust type: a field with a default that only the schema has would go unseen.

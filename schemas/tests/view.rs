@@ -27,10 +27,10 @@ fn drawn<R: Draw + std::fmt::Debug>() -> impl Strategy<Value = R> {
 
 /// Both ways of reading a body agree. NaN is not equal to itself, so texts are compared.
 fn agree(body: &[u8]) -> Result<(), TestCaseError> {
-    let library = codec::decode::<Prediction>(1, body).ok().map(|record| format!("{record:?}"));
+    let library = codec::decode::<Prediction>(Prediction::VERSION, body).ok().map(|record| format!("{record:?}"));
     let view = PredictionView::read(body).map(|view| format!("{:?}", view.to_record()));
     prop_assert_eq!(view, library);
-    let library = codec::decode::<Feedback>(1, body).ok().map(|record| format!("{record:?}"));
+    let library = codec::decode::<Feedback>(Feedback::VERSION, body).ok().map(|record| format!("{record:?}"));
     let view = FeedbackView::read(body).map(|view| format!("{:?}", view.to_record()));
     prop_assert_eq!(view, library);
     Ok(())
@@ -79,8 +79,8 @@ fn any_bytes_are_read_alike() {
 /// The encoder writes one block; the specification allows several, with or without their sizes, and a name twice.
 #[test]
 fn maps_in_several_blocks_are_read_alike() {
-    // "id", at 0, revision 0, then the blocks, no classes, writer "w" 0 0.
-    let body = |blocks: &[u8]| [&[4, b'i', b'd', 0, 0], blocks, &[0, 2, b'w', 0, 0]].concat();
+    // "id", at 0, revision 0, then the blocks, no classes, writer "w" 0 0, no credential.
+    let body = |blocks: &[u8]| [&[4, b'i', b'd', 0, 0], blocks, &[0, 2, b'w', 0, 0, 0]].concat();
     let entry = |name: u8, value: f64| [&[2, name][..], &value.to_le_bytes()].concat();
     let one = [&[2][..], &entry(b'a', 1.0), &[0]].concat();
     let two = [&[2][..], &entry(b'a', 1.0), &[2], &entry(b'b', 2.0), &[0]].concat();
@@ -97,9 +97,30 @@ fn maps_in_several_blocks_are_read_alike() {
     }
 }
 
+/// The same of the list of a credential.
+#[test]
+fn lists_in_several_blocks_are_read_alike() {
+    // "id", at 0, revision 0, no values, no classes, writer "w" 0 0, a credential of "t", then the blocks.
+    let body = |blocks: &[u8]| [&[4, b'i', b'd', 0, 0, 0, 0, 2, b'w', 0, 0, 2, 2, b't'], blocks].concat();
+    for (blocks, models) in [
+        (&[0][..], vec![]),
+        (&[2, 2, b'a', 0], vec!["a"]),
+        (&[4, 2, b'a', 2, b'b', 0], vec!["a", "b"]),
+        (&[2, 2, b'a', 3, 40, 2, b'b', 2, b'c', 0], vec!["a", "b", "c"]),
+    ] {
+        let body = body(blocks);
+        agree(&body).unwrap();
+        assert_eq!(FeedbackView::read(&body).unwrap().credential.unwrap().models, models);
+    }
+    // More entries than there are bytes.
+    let endless = body(&[0xfe, 0xff, 0xff, 0xff, 0x0f, 0]);
+    agree(&endless).unwrap();
+    assert_eq!(FeedbackView::read(&endless), None);
+}
+
 #[test]
 fn numbers_at_their_limits_are_read_alike() {
-    let long = |bytes: &[u8]| [&[0], bytes, &[0, 0, 0, 0, 0, 0]].concat();
+    let long = |bytes: &[u8]| [&[0], bytes, &[0, 0, 0, 0, 0, 0, 0]].concat();
     for bytes in [
         &[0x80, 0x00][..],
         &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],

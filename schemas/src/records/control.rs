@@ -40,6 +40,16 @@ impl Phase {
     }
 }
 
+/// Number of the rules under which this build begins rollouts: what counts and verdicts mean, and when a step is taken.
+///
+/// 1: the rules before outcomes had names. 2: outcomes, see [`Outcome`](super::Outcome).
+pub const RULES: i32 = 2;
+
+/// Number of the rules of records that were written before rules had numbers.
+pub(super) fn first_rules() -> i32 {
+    1
+}
+
 /// The state of one rollout, written to every partition of `events` and `windows` in the transaction that changes it.
 ///
 /// Every event of a generation follows its `Control` in the partition, so a fold never reads a side table.
@@ -69,6 +79,9 @@ pub struct Control {
     pub spec: String,
     /// What warm-up froze, as JSON (`serin_rollout::Frozen`); `None` while warming.
     pub frozen: Option<String>,
+    /// Number of the rules under which the rollout began, see [`RULES`].
+    #[serde(default = "first_rules")]
+    pub rules: i32,
 }
 
 /// One entry of a routing table.

@@ -61,6 +61,62 @@ pub enum Origin {
     Intake,
 }
 
+/// What became of a call. Every call has exactly one outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The answer was understood as good.
+    Ok,
+    /// Status 4xx: the version refused the request.
+    Refused,
+    /// Status 3xx.
+    Redirected,
+    /// Status 5xx, no answer, an answer that broke off, or an error inside an answer whose status is good.
+    Failed,
+    /// Status 2xx with an answer that cannot be used: NaN, null, empty, out of range, not of its schema.
+    Unusable,
+    /// Status 2xx with an answer that was not looked into: too large, or in an encoding that is not known.
+    Unread,
+    /// The caller left before the answer was complete.
+    Cancelled,
+}
+
+impl Outcome {
+    /// All of them, in the order of the schema.
+    pub const ALL: [Self; 7] =
+        [Self::Ok, Self::Refused, Self::Redirected, Self::Failed, Self::Unusable, Self::Unread, Self::Cancelled];
+
+    /// The name used on the wire, in metrics and in texts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Redirected => "redirected",
+            Self::Failed => "failed",
+            Self::Unusable => "unusable",
+            Self::Unread => "unread",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The outcome of an event that does not state one: an event of version 1, or one that a foreign writer sent.
+    ///
+    /// A status of 400 to 499 says more than the error beside it. 499 is what proxies write when the caller has closed the
+    /// connection. A router always has a status unless the call failed; a foreign writer may leave it out.
+    pub fn derived(origin: Origin, status: Option<i32>, error: Option<&str>, invalid_output: Option<&str>) -> Self {
+        match (status, error) {
+            (Some(499), _) | (_, Some("client_closed" | "cancelled")) => Self::Cancelled,
+            (Some(500..), _) => Self::Failed,
+            (Some(400..), _) => Self::Refused,
+            (_, Some(_)) => Self::Failed,
+            (None, None) if origin == Origin::Router => Self::Failed,
+            (Some(300..), None) => Self::Redirected,
+            (_, None) if invalid_output.is_some() => Self::Unusable,
+            (_, None) => Self::Ok,
+        }
+    }
+}
+
 /// One answer of one version to one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -86,9 +142,10 @@ pub struct Prediction {
     pub latency_us: Option<i64>,
     /// HTTP status of the answer; `None` when none came.
     pub status: Option<i32>,
-    /// Why there is no good answer: `connect`, `timeout`, `truncated`, `status_503` ...; `None` when there is one.
+    /// The cause of [`Outcome::Failed`] and [`Outcome::Cancelled`]: `connect`, `timeout`, `truncated`, `status_503` ...; else
+    /// `None`.
     pub error: Option<String>,
-    /// Why nobody can use the answer (`nan`, `null`, `empty`, `out_of_range`, `unparsable`); `None` when one can.
+    /// The cause of [`Outcome::Unusable`] (`nan`, `null`, `empty`, `out_of_range`, `unparsable` ...); else `None`.
     pub invalid_output: Option<String>,
     /// Salted hash of the sticky key, if assignment was sticky.
     pub unit: Option<i64>,
@@ -100,6 +157,30 @@ pub struct Prediction {
     pub segments: BTreeMap<String, String>,
     /// Who wrote it.
     pub writer: Writer,
+    /// What became of the call; `None`: derived from status, error and `invalid_output`, see [`Self::outcome`].
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
+    /// The cause of [`Outcome::Unread`] (`too_large`, `encoding`, `content_type` ...); else `None`.
+    #[serde(default)]
+    pub unread: Option<String>,
+}
+
+impl Prediction {
+    /// What became of the call: as stated, else [derived](Outcome::derived).
+    pub fn outcome(&self) -> Outcome {
+        self.outcome.unwrap_or_else(|| {
+            Outcome::derived(self.origin, self.status, self.error.as_deref(), self.invalid_output.as_deref())
+        })
+    }
+}
+
+/// Who put a label on the log, as the door checked it, and which models that writer may judge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// Name of the writer in the configuration of the door.
+    pub writer: String,
+    /// Patterns of the models that it may judge; `*` stands for any characters.
+    pub models: Vec<String>,
 }
 
 /// What a prediction led to: a label, a click, an amount. Its sender needs to know only the request id.
@@ -117,6 +198,9 @@ pub struct Feedback {
     pub classes: BTreeMap<String, String>,
     /// Who wrote it.
     pub writer: Writer,
+    /// The door's stamp; `None`: the door asked for no credential.
+    #[serde(default)]
+    pub credential: Option<Credential>,
 }
 
 /// Events of one arm that a writer had to drop.

@@ -13,8 +13,8 @@ mod verdict;
 mod window;
 
 pub use capture::{Capture, CapturedAnswer};
-pub use control::{Control, Phase, Route, RouterStatus, RoutingTable, Shed, TableApplied};
-pub use event::{ArmDrops, Assignment, Feedback, Heartbeat, Origin, Prediction, Writer};
+pub use control::{Control, Phase, RULES, Route, RouterStatus, RoutingTable, Shed, TableApplied};
+pub use event::{ArmDrops, Assignment, Credential, Feedback, Heartbeat, Origin, Outcome, Prediction, Writer};
 pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};
 pub use verdict::{
     ArmSummary, Correction, Decision, Estimate, GroupVerdict, HealthIssue, MetricResult, MetricVerdict, NoDataReason,
@@ -64,14 +64,14 @@ pub trait RecordVisitor {
 }
 
 records! {
-    Prediction = "prediction" { 1 }
-    Feedback = "feedback" { 1 }
+    Prediction = "prediction" { 1, 2 }
+    Feedback = "feedback" { 1, 2 }
     Heartbeat = "heartbeat" { 1 }
-    Control = "control" { 1 }
+    Control = "control" { 1, 2 }
     #[cfg(not(feature = "next-schema"))]
-    WindowClosed = "window_closed" { 1, 2 }
+    WindowClosed = "window_closed" { 1, 2, 3 }
     ClosedThrough = "closed_through" { 1 }
-    Verdict = "verdict" { 1, 2 }
+    Verdict = "verdict" { 1, 2, 3 }
     RoutingTable = "routing_table" { 1, 2 }
     RouterStatus = "router_status" { 1, 2 }
     Command = "command" { 1 }

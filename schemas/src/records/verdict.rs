@@ -70,6 +70,16 @@ pub enum NoDataReason {
     SegmentMix,
     /// No mirrored call has both answers.
     NoShadowTraffic,
+    /// One arm's answers go unread more often than the other's.
+    UnreadShareDiffers,
+    /// One arm's answers carry the value less often than the other's.
+    ValueShareDiffers,
+    /// Callers leave one arm more often than the other.
+    CancelledShareDiffers,
+    /// The difference rests on too few units.
+    FewUnits,
+    /// A writer has not been heard for the time in question.
+    NotHeard,
 }
 
 /// How the corrected p-value of a failure was made.
@@ -138,6 +148,9 @@ pub struct MetricVerdict {
     /// Where units rather than requests are assigned: how many answers count as one independent answer.
     #[serde(default)]
     pub design_effect: Option<f64>,
+    /// Where units rather than requests are assigned: the effective number of the canary's units behind it.
+    #[serde(default)]
+    pub units: Option<f64>,
     /// ln of the e-value against "not worse than the margin".
     pub ln_e_fail: f64,
     /// ln of the e-value against "worse by at least the margin", since the step began.
@@ -192,14 +205,26 @@ pub struct ArmSummary {
     pub predictions: i64,
     /// Answers left out.
     pub excluded: i64,
-    /// Errors among the compared.
+    /// Outcome `failed` among the compared (rules 1: any error).
     pub errors: i64,
-    /// Unusable answers among the compared.
+    /// Outcome `unusable` among the compared.
     pub invalid: i64,
     /// Late events.
     pub late: i64,
     /// Lost events.
     pub lost: i64,
+    /// Outcome `refused` among the compared.
+    #[serde(default)]
+    pub refused: i64,
+    /// Outcome `redirected` among the compared.
+    #[serde(default)]
+    pub redirected: i64,
+    /// Outcome `unread` among the compared.
+    #[serde(default)]
+    pub unread: i64,
+    /// Outcome `cancelled`: the caller left. Not among the compared.
+    #[serde(default)]
+    pub cancelled: i64,
 }
 
 /// Something wrong with the evidence itself.
@@ -267,4 +292,10 @@ pub struct Verdict {
     pub frozen: Option<String>,
     /// One sentence for people.
     pub sentence: String,
+    /// Version of the program that wrote it.
+    #[serde(default)]
+    pub build: String,
+    /// Number of the rules under which the rollout began, see [`RULES`](super::RULES).
+    #[serde(default = "super::control::first_rules")]
+    pub rules: i32,
 }

@@ -28,9 +28,9 @@ pub struct ArmCounts {
     pub predictions: i64,
     /// Answers left out of it (pinned, fallback, lease expired ...).
     pub excluded: i64,
-    /// Answers with an error among `predictions`.
+    /// Outcome `failed` among `predictions` (rules 1: any error).
     pub errors: i64,
-    /// Answers nobody can use among `predictions`.
+    /// Outcome `unusable` among `predictions`.
     pub invalid: i64,
     /// Events that came after their window had closed.
     pub late: i64,
@@ -38,6 +38,38 @@ pub struct ArmCounts {
     pub lost: i64,
     /// Predictions whose label had come in time (label streams only).
     pub labelled: i64,
+    /// Outcome `refused` among `predictions`.
+    #[serde(default)]
+    pub refused: i64,
+    /// Outcome `redirected` among `predictions`.
+    #[serde(default)]
+    pub redirected: i64,
+    /// Outcome `unread` among `predictions`.
+    #[serde(default)]
+    pub unread: i64,
+    /// Outcome `cancelled`: the caller left. Not among `predictions`.
+    #[serde(default)]
+    pub cancelled: i64,
+}
+
+impl ArmCounts {
+    /// Counts of an arm that has had nothing.
+    pub fn none(arm: Arm) -> Self {
+        Self {
+            arm,
+            predictions: 0,
+            excluded: 0,
+            errors: 0,
+            invalid: 0,
+            late: 0,
+            lost: 0,
+            labelled: 0,
+            refused: 0,
+            redirected: 0,
+            unread: 0,
+            cancelled: 0,
+        }
+    }
 }
 
 /// How many of an arm's compared answers had one segment value.
@@ -76,7 +108,7 @@ pub struct WindowClosed {
     /// One entry per arm and frozen segment value that had answers; windows of maturity 0 only.
     #[serde(default)]
     pub population: Vec<Population>,
-    /// What closed it: the field of a made-up version 3.
+    /// What closed it: the field of a made-up version 4.
     #[cfg(feature = "next-schema")]
     #[serde(default)]
     pub closed_by: Option<String>,

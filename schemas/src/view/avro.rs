@@ -77,6 +77,28 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// An array of texts. Its length is not believed: it grows by what is there.
+    pub(super) fn texts(&mut self) -> Read<Vec<&'a str>> {
+        let mut texts = Vec::new();
+        while let Some(count) = self.block()? {
+            for _ in 0..count {
+                texts.push(self.text()?);
+            }
+        }
+        Ok(texts)
+    }
+
+    /// The head of a block of an array or a map: how many entries follow; a negative number is followed by the size of the
+    /// block. `None`: the end.
+    #[inline]
+    fn block(&mut self) -> Read<Option<u64>> {
+        let count = self.long()?;
+        if count < 0 {
+            self.long()?;
+        }
+        Ok((count != 0).then_some(count.unsigned_abs()))
+    }
+
     /// A map, gone through once: what a [`MapView`] holds is known to be readable.
     pub(super) fn map<V: Datum<'a>>(&mut self) -> Read<MapView<'a, V>> {
         let begin = self.0;
@@ -170,23 +192,13 @@ impl<'a, V: Datum<'a>> Entries<'a, V> {
     fn next_entry(&mut self) -> Read<Option<(&'a str, V)>> {
         if !self.begun {
             self.begun = true;
-            self.left = self.block()?;
+            self.left = self.rest.block()?;
         }
         let Some(left) = self.left else { return Ok(None) };
         let name = self.rest.text()?;
         let value = V::read(&mut self.rest)?;
-        self.left = if left > 1 { Some(left - 1) } else { self.block()? };
+        self.left = if left > 1 { Some(left - 1) } else { self.rest.block()? };
         Ok(Some((name, value)))
-    }
-
-    /// The head of a block: how many entries follow; a negative number is followed by the size of the block.
-    #[inline]
-    fn block(&mut self) -> Read<Option<u64>> {
-        let count = self.rest.long()?;
-        if count < 0 {
-            self.rest.long()?;
-        }
-        Ok((count != 0).then_some(count.unsigned_abs()))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     event::EventRecord,
     headers::Headers,
     ids::{EventTime, Generation},
-    records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
+    records::{Arm, Assignment, Credential, Feedback, Origin, Outcome, Prediction, Writer},
 };
 
 /// A record of `events`.
@@ -90,9 +90,16 @@ pub struct PredictionView<'a> {
     pub classes: MapView<'a, &'a str>,
     pub segments: MapView<'a, &'a str>,
     pub writer: WriterView<'a>,
+    pub outcome: Option<Outcome>,
+    pub unread: Option<&'a str>,
 }
 
 impl<'a> PredictionView<'a> {
+    /// What became of the call: as stated, else [derived](Outcome::derived).
+    pub fn outcome(&self) -> Outcome {
+        self.outcome.unwrap_or_else(|| Outcome::derived(self.origin, self.status, self.error, self.invalid_output))
+    }
+
     /// Reads a body of the current version; `None`: it is not one.
     pub fn read(body: &'a [u8]) -> Option<Self> {
         Self::parse(body).ok()
@@ -119,6 +126,8 @@ impl<'a> PredictionView<'a> {
             classes: from.map()?,
             segments: from.map()?,
             writer: writer(&mut from)?,
+            outcome: from.option(|from| symbol(&Outcome::ALL, from))?,
+            unread: from.option(Cursor::text)?,
         };
         if from.is_at_end() { Ok(view) } else { Err(Malformed) }
     }
@@ -144,6 +153,27 @@ impl<'a> PredictionView<'a> {
             classes: self.classes.entries().map(|(name, class)| (name.to_owned(), class.to_owned())).collect(),
             segments: self.segments.entries().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             writer: self.writer.to_record(),
+            outcome: self.outcome,
+            unread: self.unread.map(Into::into),
+        }
+    }
+}
+
+/// A [`Credential`], in place but for the list of its patterns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialView<'a> {
+    /// See [`Credential::writer`].
+    pub writer: &'a str,
+    /// See [`Credential::models`].
+    pub models: Vec<&'a str>,
+}
+
+impl CredentialView<'_> {
+    /// The record.
+    pub fn to_record(&self) -> Credential {
+        Credential {
+            writer: self.writer.to_owned(),
+            models: self.models.iter().map(|&pattern| pattern.to_owned()).collect(),
         }
     }
 }
@@ -158,6 +188,7 @@ pub struct FeedbackView<'a> {
     pub values: MapView<'a, f64>,
     pub classes: MapView<'a, &'a str>,
     pub writer: WriterView<'a>,
+    pub credential: Option<CredentialView<'a>>,
 }
 
 impl<'a> FeedbackView<'a> {
@@ -175,6 +206,7 @@ impl<'a> FeedbackView<'a> {
             values: from.map()?,
             classes: from.map()?,
             writer: writer(&mut from)?,
+            credential: from.option(credential)?,
         };
         if from.is_at_end() { Ok(view) } else { Err(Malformed) }
     }
@@ -188,8 +220,13 @@ impl<'a> FeedbackView<'a> {
             values: self.values.entries().map(|(name, value)| (name.to_owned(), value)).collect(),
             classes: self.classes.entries().map(|(name, class)| (name.to_owned(), class.to_owned())).collect(),
             writer: self.writer.to_record(),
+            credential: self.credential.as_ref().map(CredentialView::to_record),
         }
     }
+}
+
+fn credential<'a>(from: &mut Cursor<'a>) -> Read<CredentialView<'a>> {
+    Ok(CredentialView { writer: from.text()?, models: from.texts()? })
 }
 
 fn writer<'a>(from: &mut Cursor<'a>) -> Read<WriterView<'a>> {
@@ -215,4 +252,4 @@ const ASSIGNMENTS: [Assignment; 8] = [
 const ORIGINS: [Origin; 2] = [Origin::Router, Origin::Intake];
 
 /// The current version of the records that are read by hand: another one must be written here too.
-const _: () = assert!(Prediction::VERSION == 1 && Feedback::VERSION == 1);
+const _: () = assert!(Prediction::VERSION == 2 && Feedback::VERSION == 2);

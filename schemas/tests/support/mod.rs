@@ -144,9 +144,11 @@ draw_enums! {
     MetricResult { Pass, Fail, Undecided, NoData }
     NoDataReason {
         NoCanaryTraffic, NoControlTraffic, LabelsPending, LabelsMissing, ValueMissing, EventsLost, LateShareDiffers,
-        SampleRatio, SegmentMix, NoShadowTraffic,
+        SampleRatio, SegmentMix, NoShadowTraffic, UnreadShareDiffers, ValueShareDiffers, CancelledShareDiffers,
+        FewUnits, NotHeard,
     }
     Origin { Router, Intake }
+    Outcome { Ok, Refused, Redirected, Failed, Unusable, Unread, Cancelled }
     Phase {
         Pending, Warming, Shadowing, Baking, Held, Paused, Promoted, Completed, RolledBack, Aborted, Superseded,
     }
@@ -154,9 +156,13 @@ draw_enums! {
 }
 
 draw_structs! {
-    ArmCounts { arm, predictions, excluded, errors, invalid, late, lost, labelled }
+    ArmCounts {
+        arm, predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled,
+    }
     ArmDrops { model, arm, dropped }
-    ArmSummary { arm, version, predictions, excluded, errors, invalid, late, lost }
+    ArmSummary {
+        arm, version, predictions, excluded, errors, invalid, late, lost, refused, redirected, unread, cancelled,
+    }
     Capture {
         request_id, model, rollout, generation, at, reason, differences, request, request_bytes, live, shadow,
     }
@@ -166,22 +172,24 @@ draw_structs! {
     Command { id, action, model, rollout, spec, actor, reason, at }
     Control {
         model, rollout, generation, phase, step, stable, canary, canary_share, control_share, decided_at, spec, frozen,
+        rules,
     }
+    Credential { writer, models }
     DeadLetter { stage, topic, partition, offset, code, message, key, value }
     Estimate { n, value }
-    Feedback { request_id, observed_at, revision, values, classes, writer }
+    Feedback { request_id, observed_at, revision, values, classes, writer, credential }
     GroupVerdict { group, result, score_weight, weight, ln_e_fail, failed_at }
     HealthIssue { reason, policy, sentence }
     Heartbeat { writer, low_watermark, drops, leaving }
     MetricVerdict {
         metric, segment, role, result, no_data, canary, control, effect, effect_low, effect_high, margin, limit_pass,
-        limit_fail, better, at_cap, culprit, culprit_is_new, design_effect, ln_e_fail, ln_e_pass, p_anytime, correction,
+        limit_fail, better, at_cap, culprit, culprit_is_new, design_effect, units, ln_e_fail, ln_e_pass, p_anytime, correction,
         p_fail, weight, failed_at, evidence_through, sentence,
     }
     Population { arm, segment, predictions }
     Prediction {
         request_id, model, version, arm, assignment, origin, rollout, generation, completed_at, latency_us, status, error,
-        invalid_output, unit, outputs, classes, segments, writer,
+        invalid_output, unit, outputs, classes, segments, writer, outcome, unread,
     }
     Reason { metric, segment, sentence }
     RolloutEvent {
@@ -198,7 +206,7 @@ draw_structs! {
     TableApplied { model, generation, lease_seq, apply_us }
     Verdict {
         id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,
-        stable_is_out_of_date, arms, health, warmup_events, frozen, sentence,
+        stable_is_out_of_date, arms, health, warmup_events, frozen, sentence, build, rules,
     }
     WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population }
     Writer { name, incarnation, seq }

@@ -147,6 +147,7 @@ fn control(labels: bool) -> Control {
         decided_at: EventTime(0),
         spec: spec.to_string(),
         frozen: serde_json::to_string(&frozen).ok(),
+        rules: serin_schemas::records::RULES,
     }
 }
 
@@ -166,6 +167,7 @@ fn feedback(seq: i64) -> Feedback {
         values: [("late".to_owned(), (seq % 3 / 2) as f64)].into(),
         classes: [].into(),
         writer: Writer { name: "router-1".into(), incarnation: 1, seq },
+        credential: None,
     }
 }
 
@@ -190,6 +192,8 @@ fn prediction(seq: i64) -> Prediction {
         status: Some(200),
         error: None,
         invalid_output: None,
+        outcome: None,
+        unread: None,
         unit: None,
         outputs: [("score".to_owned(), (spread % 1000) as f64 / 1000.0)].into(),
         classes: [].into(),

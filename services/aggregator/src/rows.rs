@@ -5,15 +5,18 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serin_schemas::ids::Generation;
+use serin_schemas::{ids::Generation, records::Control};
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::window::WindowKey;
 
 /// First byte of every value that is written.
-pub(crate) const FORMAT: u8 = 3;
-/// Oldest format that is read. Format 2 had [`Table::Join`] in place of [`Table::Waiting`]; all else is the same.
+pub(crate) const FORMAT: u8 = 4;
+/// Oldest format that is read. Format 2 had [`Table::Join`] in place of [`Table::Waiting`]; up to format 3 Control records end
+/// before [`Control::rules`]. All else is the same.
 const OLDEST: u8 = 2;
+/// The first format whose Control records carry the number of their rules.
+const CARRIES_RULES: u8 = 4;
 
 /// The tables. A number is never used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +170,15 @@ pub(crate) fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u
 /// The value of these bytes.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> {
     postcard::from_bytes(body(bytes)?).map_err(|error| unreadable(&error))
+}
+
+/// The value of a row of [`Table::Control`].
+pub(crate) fn decode_control(bytes: &[u8]) -> Result<Control, FoldError> {
+    if bytes.first().is_some_and(|&format| format < CARRIES_RULES) {
+        // Rules had no numbers yet, so these are the first; `postcard` writes 1 as 2.
+        return decode(&[bytes, &[2]].concat());
+    }
+    decode(bytes)
 }
 
 fn unreadable(error: &postcard::Error) -> FoldError {

@@ -1,10 +1,7 @@
 //! The fold's state as rows: read once when a task opens, and what changed written before each commit.
 
 use serde::{Deserialize, Serialize};
-use serin_schemas::{
-    ids::{EventTime, Generation, Span},
-    records::Control,
-};
+use serin_schemas::ids::{EventTime, Generation, Span};
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
@@ -67,7 +64,7 @@ impl AggregatorFold {
     fn load_rollouts(&mut self, rows: &dyn Rows) -> Result<(), FoldError> {
         for (key, value) in rows::scan(rows, Key::new(Table::Control))? {
             let number = Parts::of(&key).u32()?;
-            let control: Control = rows::decode(&value)?;
+            let control = rows::decode_control(&value)?;
             let (spec, frozen) = Self::parse(&control).map_err(|poison| unreadable("rollout row", poison.message))?;
             let values = self.config.max_warmup_values;
             let rollout = self.rollouts.entry(number).or_insert_with(|| Rollout::new(number, &control, &spec, values));

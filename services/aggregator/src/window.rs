@@ -62,7 +62,7 @@ impl Counts {
 
     pub(crate) fn of(self, arm: Arm) -> ArmCounts {
         let Self { predictions, excluded, errors, invalid, late, lost, labelled } = self;
-        ArmCounts { arm, predictions, excluded, errors, invalid, late, lost, labelled }
+        ArmCounts { predictions, excluded, errors, invalid, late, lost, labelled, ..ArmCounts::none(arm) }
     }
 }
 

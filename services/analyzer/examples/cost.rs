@@ -108,6 +108,7 @@ fn control(model: &str, frozen: &str) -> Control {
         decided_at: EventTime(0),
         spec,
         frozen: Some(frozen.to_owned()),
+        rules: serin_schemas::records::RULES,
     }
 }
 
@@ -123,16 +124,7 @@ fn closed(names: &[String], end: EventTime) -> WindowClosed {
             }
         }
     }
-    let arm = |(arm, predictions)| ArmCounts {
-        arm,
-        predictions,
-        excluded: 0,
-        errors: 0,
-        invalid: 0,
-        late: 0,
-        lost: 0,
-        labelled: 0,
-    };
+    let arm = |(arm, predictions)| ArmCounts { predictions, ..ArmCounts::none(arm) };
     WindowClosed {
         model: "m".into(),
         rollout: "r".into(),

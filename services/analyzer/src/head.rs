@@ -8,7 +8,10 @@ use serin_schemas::{
     records::{Arm, ArmCounts, Control, Phase},
 };
 
-use crate::health::{Health, Shares};
+use crate::{
+    health::{Health, Shares},
+    rows::OldCounts,
+};
 
 /// What one generation meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +47,9 @@ pub(crate) struct Crossing {
     pub(crate) largest: u32,
 }
 
-/// See the module.
+/// See the module. `C`: what is counted per arm, which old rows have in another form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Head {
+pub(crate) struct Head<C = ArmCounts> {
     pub(crate) model: ModelName,
     pub(crate) rollout: RolloutId,
     pub(crate) stable: Version,
@@ -69,7 +72,7 @@ pub(crate) struct Head {
     /// Canary's compared answers in the step of stream 0.
     pub(crate) step_canary: u64,
     /// Totals since the canary began.
-    pub(crate) arms: BTreeMap<Arm, ArmCounts>,
+    pub(crate) arms: BTreeMap<Arm, C>,
     pub(crate) health: Health,
     pub(crate) crossed: Option<Crossing>,
     /// Parallel to the plan's groups; empty until the first window is judged.
@@ -77,6 +80,8 @@ pub(crate) struct Head {
     /// Per run of generations with the same traffic, by its first: end of the first window of stream 0 in which the version on
     /// trial had answers. Noted only where windows are left out after a change (`settle`).
     pub(crate) began: BTreeMap<Generation, EventTime>,
+    /// Number of the rules under which the rollout began, as Control carries it.
+    pub(crate) rules: i32,
 }
 
 /// What a group of metrics has shown.
@@ -86,6 +91,34 @@ pub(crate) struct GroupState {
     pub(crate) max_ln_e: f64,
     /// End of the window in which it failed.
     pub(crate) failed_at: Option<EventTime>,
+}
+
+impl Head<OldCounts> {
+    /// The same with the outcomes that were not counted at zero.
+    pub(crate) fn with_all_outcomes(self) -> Head {
+        Head {
+            model: self.model,
+            rollout: self.rollout,
+            stable: self.stable,
+            canary: self.canary,
+            spec: self.spec,
+            frozen: self.frozen,
+            proposed: self.proposed,
+            eras: self.eras,
+            through: self.through,
+            as_of: self.as_of,
+            warmup_events: self.warmup_events,
+            warmup_labels: self.warmup_labels,
+            steps: self.steps,
+            step_canary: self.step_canary,
+            arms: self.arms.into_iter().map(|(arm, counts)| (arm, counts.into())).collect(),
+            health: self.health,
+            crossed: self.crossed,
+            groups: self.groups,
+            began: self.began,
+            rules: self.rules,
+        }
+    }
 }
 
 impl Head {

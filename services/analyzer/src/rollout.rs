@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, Control, Phase, Segment, Verdict, WindowClosed},
+    records::{Arm, ArmCounts, Control, Phase, Segment, Verdict, WindowClosed},
 };
 use serin_sketches::{Buckets, Summary};
 use serin_stream::fold::{FoldError, Poison};
@@ -18,7 +18,7 @@ use crate::{
     plan::Plan,
     verdict,
     warmup::{WarmUp, by_hypothesis},
-    window::{Merged, Part, WindowKey, add_counts, no_counts},
+    window::{Merged, Part, WindowKey, add_counts},
 };
 
 /// Why a readable window was not taken. It is counted, not a dead letter: replays after a crash bring some.
@@ -85,6 +85,7 @@ impl Rollout {
             crossed: None,
             groups: Vec::new(),
             began: BTreeMap::new(),
+            rules: control.rules,
         };
         let mut rollout = Self::restore(head)?;
         rollout.changed = true;
@@ -379,7 +380,7 @@ impl Rollout {
         for stratum in compared {
             for (&arm, counts) in &stratum.window.arms {
                 let arm = if arm == stratum.trial { Arm::Canary } else { arm };
-                add_counts(self.head.arms.entry(arm).or_insert_with(|| no_counts(arm)), counts);
+                add_counts(self.head.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm)), counts);
             }
             if self.head.steps.get(&Span::default()) == Some(&stratum.step) && !stratum.settling {
                 self.head.step_canary += stratum.window.predictions(stratum.trial);

@@ -6,16 +6,22 @@
 //! byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
-use serin_schemas::{ids::RolloutId, records::Segment};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serin_schemas::{
+    ids::RolloutId,
+    records::{Arm, ArmCounts, Segment},
+};
 use serin_stream::fold::FoldError;
 
 use crate::{head::Head, window::WindowKey};
 
 /// First byte of every row that is written. Format 1 had hypotheses without limits, memories and newcomers.
-pub(crate) const FORMAT: u8 = 3;
-/// Oldest format that is read. Its heads end before [`crate::head::Head::began`]; all else is the same.
+pub(crate) const FORMAT: u8 = 4;
+/// Oldest format that is read. Heads of format 2 end before [`crate::head::Head::began`]; up to format 3 they count four
+/// outcomes fewer, see [`OldCounts`], and do not know their rules. All else is the same.
 const OLDEST: u8 = 2;
+/// The first format whose heads count every outcome.
+const COUNTS_OUTCOMES: u8 = 4;
 
 /// Prefix of all rows that hold the progress of the partitions of `events`.
 pub(crate) const PROGRESS: &[u8] = b"p";
@@ -141,13 +147,37 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
         .map_err(|error| FoldError::State(format!("a row of the analyzer cannot be written: {error}")))
 }
 
+/// [`ArmCounts`] as rows up to format 3 have it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OldCounts {
+    arm: Arm,
+    predictions: i64,
+    excluded: i64,
+    errors: i64,
+    invalid: i64,
+    late: i64,
+    lost: i64,
+    labelled: i64,
+}
+
+impl From<OldCounts> for ArmCounts {
+    fn from(old: OldCounts) -> Self {
+        let OldCounts { arm, predictions, excluded, errors, invalid, late, lost, labelled } = old;
+        Self { predictions, excluded, errors, invalid, late, lost, labelled, ..Self::none(arm) }
+    }
+}
+
 /// The head of a rollout.
 pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, FoldError> {
-    if bytes.first() != Some(&OLDEST) {
-        return decode("a rollout", bytes);
+    const WHAT: &str = "a rollout";
+    match bytes.first() {
+        // What it did not have yet: an empty map, and the number of the first rules, 1, which `postcard` writes as 2.
+        Some(&OLDEST) => decode::<Head<OldCounts>>(WHAT, &[bytes, &[0, 2]].concat()).map(Head::with_all_outcomes),
+        Some(..COUNTS_OUTCOMES) => {
+            decode::<Head<OldCounts>>(WHAT, &[bytes, &[2]].concat()).map(Head::with_all_outcomes)
+        }
+        _ => decode(WHAT, bytes),
     }
-    // The map that it did not have yet, empty, is one more byte.
-    decode("a rollout", &[bytes, &[0]].concat())
 }
 
 /// The value of a row.

@@ -235,6 +235,11 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::SampleRatio => "the arms do not hold the configured shares",
         NoDataReason::SegmentMix => "the arms see different populations",
         NoDataReason::NoShadowTraffic => "no mirrored call has both answers",
+        NoDataReason::UnreadShareDiffers => "one arm's answers go unread more often than the other's",
+        NoDataReason::ValueShareDiffers => "one arm's answers carry the value less often than the other's",
+        NoDataReason::CancelledShareDiffers => "callers leave one arm more often than the other",
+        NoDataReason::FewUnits => "the difference rests on too few units",
+        NoDataReason::NotHeard => "a writer has not been heard for this time",
     }
 }
 

@@ -4,8 +4,8 @@ use serin_rollout::Require;
 use serin_schemas::{
     ids::Span,
     records::{
-        Arm, ArmSummary, Correction, Decision, Estimate, GroupVerdict, HealthIssue, MetricResult, MetricVerdict,
-        NoDataReason, Reason, Role, Verdict,
+        Arm, ArmCounts, ArmSummary, Correction, Decision, Estimate, GroupVerdict, HealthIssue, MetricResult,
+        MetricVerdict, NoDataReason, Reason, Role, Verdict,
     },
 };
 use serin_sketches::hash::hash64;
@@ -20,7 +20,6 @@ use crate::{
     plan::OTHER,
     rollout::Rollout,
     sentence::{self, Finder},
-    window::no_counts,
 };
 
 /// Part of the policy hash: a build that decides differently from the same evidence gets a new number.
@@ -60,6 +59,8 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
         warmup_events: warming_up.then_some(head.warmup_events as i64),
         frozen: None,
         sentence: String::new(),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        rules: head.rules,
     };
     if warming_up {
         warming(rollout, &mut verdict);
@@ -94,7 +95,7 @@ fn warming(rollout: &Rollout, verdict: &mut Verdict) {
 fn arms(rollout: &Rollout) -> Vec<ArmSummary> {
     let head = &rollout.head;
     let summary = |arm| {
-        let counts = head.arms.get(&arm).cloned().unwrap_or_else(|| no_counts(arm));
+        let counts = head.arms.get(&arm).cloned().unwrap_or_else(|| ArmCounts::none(arm));
         ArmSummary {
             arm,
             version: if arm == Arm::Canary { head.canary.clone() } else { head.stable.clone() },
@@ -104,6 +105,10 @@ fn arms(rollout: &Rollout) -> Vec<ArmSummary> {
             invalid: counts.invalid,
             late: counts.late,
             lost: counts.lost,
+            refused: counts.refused,
+            redirected: counts.redirected,
+            unread: counts.unread,
+            cancelled: counts.cancelled,
         }
     };
     [Arm::Canary, Arm::Control, Arm::Stable].into_iter().map(summary).collect()
@@ -166,6 +171,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 at_cap: effect.at_cap,
                 culprit_is_new: culprit.as_ref().is_some_and(|(_, new)| *new),
                 design_effect: evidence.design_effect,
+                units: None,
                 ln_e_fail: evidence.test.ln_e_fail(),
                 ln_e_pass,
                 p_anytime,

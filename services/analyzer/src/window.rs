@@ -121,13 +121,10 @@ fn in_range(count: i64) -> bool {
     (0..=MAX_COUNT as i64).contains(&count)
 }
 
-fn counts(arm: &ArmCounts) -> [i64; 7] {
-    [arm.predictions, arm.excluded, arm.errors, arm.invalid, arm.late, arm.lost, arm.labelled]
-}
-
-/// Counts of an arm that has had nothing.
-pub(crate) fn no_counts(arm: Arm) -> ArmCounts {
-    ArmCounts { arm, predictions: 0, excluded: 0, errors: 0, invalid: 0, late: 0, lost: 0, labelled: 0 }
+fn counts(arm: &ArmCounts) -> [i64; 11] {
+    let ArmCounts { predictions, excluded, errors, invalid, late, lost, labelled, .. } = *arm;
+    let ArmCounts { refused, redirected, unread, cancelled, .. } = *arm;
+    [predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled]
 }
 
 /// Adds the counts of the same arm; they stop at the largest number.
@@ -139,6 +136,10 @@ pub(crate) fn add_counts(sum: &mut ArmCounts, more: &ArmCounts) {
     sum.late = sum.late.saturating_add(more.late);
     sum.lost = sum.lost.saturating_add(more.lost);
     sum.labelled = sum.labelled.saturating_add(more.labelled);
+    sum.refused = sum.refused.saturating_add(more.refused);
+    sum.redirected = sum.redirected.saturating_add(more.redirected);
+    sum.unread = sum.unread.saturating_add(more.unread);
+    sum.cancelled = sum.cancelled.saturating_add(more.cancelled);
 }
 
 /// A window as far as it has come.
@@ -187,7 +188,7 @@ impl Merged {
             *known = known.saturating_add(predictions);
         }
         for arm in &part.arms {
-            add_counts(self.arms.entry(arm.arm).or_insert_with(|| no_counts(arm.arm)), arm);
+            add_counts(self.arms.entry(arm.arm).or_insert_with(|| ArmCounts::none(arm.arm)), arm);
         }
         self.parts.insert(part.partition);
         Ok(())

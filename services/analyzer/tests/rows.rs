@@ -27,13 +27,13 @@ fn goes_on_from(rows: Vec<(Bytes, Bytes)>) -> Vec<Verdict> {
     world.verdicts
 }
 
-/// Rows as they were written by the build that introduced format 3: evidence and waiting windows. Whoever changes
-/// the layout of a row raises the format and says how old rows are read. `SERIN_BLESS=1` writes the file anew.
+/// Rows as they were written by the build that introduced format 4: evidence and waiting windows. Whoever changes
+/// the layout of a row raises the format and says how old rows are read. `SERIN_BLESS=1` writes the file again.
 #[test]
-fn rows_of_format_3_are_read() {
+fn rows_of_format_4_are_read() {
     let settles = SPEC.replacen("\"window\"", "\"settle\": 1, \"window\"", 1);
     let rows = some_rows(&settles, 2);
-    let path = golden("rows-v3.bin");
+    let path = golden("rows-v4.bin");
     if std::env::var_os("SERIN_BLESS").is_some() {
         std::fs::write(&path, frame(&rows)).unwrap();
     }
@@ -56,7 +56,7 @@ fn rows_of_looks_and_strata_are_read() {
     world.window();
     world.commit();
     let rows: Vec<_> = world.harness.rows().into_iter().collect();
-    let path = golden("rows-v3-looks-strata.bin");
+    let path = golden("rows-v4-looks-strata.bin");
     if std::env::var_os("SERIN_BLESS").is_some() {
         std::fs::write(&path, frame(&rows)).unwrap();
     }
@@ -75,7 +75,15 @@ fn rows_of_looks_and_strata_are_read() {
     assert_eq!(again.last(), &went_on);
 }
 
-/// Format 2 knew no windows that are left out: what it kept goes on, and is written as format 3.
+/// Format 3 counted four outcomes fewer: what it kept goes on, and is written as format 4.
+#[test]
+fn rows_of_format_3_are_read() {
+    let settles = SPEC.replacen("\"window\"", "\"settle\": 1, \"window\"", 1);
+    let old = goes_on_from(unframe(&std::fs::read(golden("rows-v3.bin")).unwrap()));
+    assert_eq!(old, goes_on_from(some_rows(&settles, 2)));
+}
+
+/// Format 2 knew no windows that are left out: what it kept goes on, and is written as format 4.
 #[test]
 fn rows_of_format_2_are_read() {
     let old = goes_on_from(unframe(&std::fs::read(golden("rows-v2.bin")).unwrap()));
@@ -85,13 +93,14 @@ fn rows_of_format_2_are_read() {
 /// The same of what warm-up learns: summaries per segment value, and sums per bucket of users.
 #[test]
 fn rows_of_warm_up_are_read() {
-    let path = golden("rows-v3-warmup.bin");
+    let path = golden("rows-v4-warmup.bin");
     if std::env::var_os("SERIN_BLESS").is_some() {
         std::fs::write(&path, frame(&rows_of_warm_up())).unwrap();
     }
     assert_eq!(unframe(&std::fs::read(path).unwrap()), rows_of_warm_up());
     warms_up_from("rows-v2-warmup.bin");
     warms_up_from("rows-v3-warmup.bin");
+    warms_up_from("rows-v4-warmup.bin");
 }
 
 fn warms_up_from(file: &str) {
@@ -119,7 +128,7 @@ fn warms_up_from(file: &str) {
 fn rows_of_another_format_are_refused_with_the_way_out() {
     let old = unframe(&std::fs::read(golden("rows-v1.bin")).unwrap());
     let refusal = |rows: Vec<(Bytes, Bytes)>| World::new(13).harness.reset(rows.into_iter().collect()).unwrap_err();
-    insta::assert_snapshot!(refusal(old), @"the analyzer's row of progress has format 1, this build reads 2 to 3: let the rollouts end under the version that wrote it, or delete the topic `analyzer-changelog`, the consumer group `analyzer` and the state directory, and it reads `windows` anew (verdicts on what is still retained are written once more, with the same ids)");
+    insta::assert_snapshot!(refusal(old), @"the analyzer's row of progress has format 1, this build reads 2 to 4: let the rollouts end under the version that wrote it, or delete the topic `analyzer-changelog`, the consumer group `analyzer` and the state directory, and it reads `windows` anew (verdicts on what is still retained are written once more, with the same ids)");
     // Each kind of row says so, whichever is read first.
     for what in ["progress", "a rollout", "a hypothesis", "a partial window", "clusters", "warm-up"] {
         let newer = |(key, value): (Bytes, Bytes)| {
@@ -130,7 +139,7 @@ fn rows_of_another_format_are_refused_with_the_way_out() {
         let rows: Vec<_> = unframe(&std::fs::read(golden(file)).unwrap()).into_iter().map(newer).collect();
         let text = refusal(rows).to_string();
         let want = format!(
-            "the analyzer's row of {what} has format 9, this build reads 2 to 3: run the version that wrote it"
+            "the analyzer's row of {what} has format 9, this build reads 2 to 4: run the version that wrote it"
         );
         assert!(text.starts_with(&want), "{text}");
     }

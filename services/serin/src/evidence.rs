@@ -145,6 +145,11 @@ pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
         Some(NoDataReason::SampleRatio) => "sample ratio",
         Some(NoDataReason::SegmentMix) => "segment mix",
         Some(NoDataReason::NoShadowTraffic) => "no mirrored calls",
+        Some(NoDataReason::UnreadShareDiffers) => "unread share differs",
+        Some(NoDataReason::ValueShareDiffers) => "value share differs",
+        Some(NoDataReason::CancelledShareDiffers) => "cancelled share differs",
+        Some(NoDataReason::FewUnits) => "few units",
+        Some(NoDataReason::NotHeard) => "writer not heard",
         None => "unknown",
     }
 }

@@ -125,6 +125,8 @@ impl World {
             status: if error.is_some() { None } else { Some(if redirected { 418 } else { 200 }) },
             error,
             invalid_output: self.chance(if invalid { 0.15 } else { 0.01 }).then(|| "nan".to_owned()),
+            outcome: None,
+            unread: None,
             unit: None,
             outputs: outputs.into(),
             classes: [("topic".to_owned(), topic.to_owned())].into(),
@@ -161,6 +163,7 @@ impl World {
             values,
             classes: [("topic".to_owned(), truth)].into(),
             writer: self.writer(),
+            credential: None,
         };
         self.folds.event(&request.to_string(), &feedback).unwrap();
     }

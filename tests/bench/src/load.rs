@@ -181,6 +181,8 @@ impl Load {
             status: Some(if spread.is_multiple_of(199) { 500 } else { 200 }),
             error: spread.is_multiple_of(199).then(|| "status_500".to_owned()),
             invalid_output: None,
+            outcome: None,
+            unread: None,
             unit: None,
             outputs: [("score".to_owned(), ((spread >> 16) % 1000) as f64 / 1000.0)].into(),
             classes: [].into(),
@@ -215,6 +217,7 @@ impl Load {
             values: [("late".to_owned(), (spread(of) >> 7 & 1) as f64)].into(),
             classes: [].into(),
             writer: self.writer(of, partition),
+            credential: None,
         };
         self.made += 1;
         sink(record(&feedback, partition, "", id.as_bytes())?)
@@ -317,5 +320,6 @@ fn control(model: usize, segments: usize, at: EventTime) -> Control {
         decided_at: at,
         spec: spec.to_string(),
         frozen: serde_json::to_string(&frozen).ok(),
+        rules: serin_schemas::records::RULES,
     }
 }

@@ -107,11 +107,17 @@ impl Driver {
                         invalid: 0,
                         late: 0,
                         lost: 0,
+                        refused: 0,
+                        redirected: 0,
+                        unread: 0,
+                        cancelled: 0,
                     }],
                     health: Vec::new(),
                     warmup_events: None,
                     frozen: frozen.then(|| r#"{"segments":{},"warmupEvents":1}"#.to_owned()),
                     sentence: "a sentence".into(),
+                    build: String::new(),
+                    rules: 1,
                 }))
             }
             Happening::Command { action, rollout, spec } => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Decision, Phase, Reason, RoutingTable, Shed, Verdict},
+    records::{Arm, Decision, Phase, RULES, Reason, RoutingTable, Shed, Verdict},
 };
 
 use crate::{Frozen, Mode, RolloutSpec, Step, VersionSpec};
@@ -128,6 +128,14 @@ pub struct RolloutState {
     pub sentence: String,
     /// How it ended.
     pub ending: Option<Ending>,
+    /// Number of the rules under which it began ([`serin_schemas::records::RULES`]).
+    #[serde(default = "first_rules")]
+    pub rules: i32,
+}
+
+/// Rollouts that began before rules had numbers.
+fn first_rules() -> i32 {
+    1
 }
 
 /// What is kept of the newest verdict.
@@ -317,6 +325,7 @@ impl RolloutState {
             told: None,
             sentence: String::new(),
             ending: None,
+            rules: RULES,
         }
     }
 

@@ -77,6 +77,8 @@ impl World {
             warmup_events: None,
             frozen: None,
             sentence: format!("the analyzer says {decision:?}"),
+            build: String::new(),
+            rules: 1,
         }
     }
 
@@ -132,6 +134,10 @@ fn canary_arm(predictions: i64) -> ArmSummary {
         invalid: 0,
         late: 0,
         lost: 0,
+        refused: 0,
+        redirected: 0,
+        unread: 0,
+        cancelled: 0,
     }
 }
 

@@ -313,6 +313,7 @@ impl ModelState {
             decided_at: now,
             spec: to_json(&rollout.spec),
             frozen: rollout.frozen.as_ref().map(to_json),
+            rules: rollout.rules,
         }
     }
 }

@@ -179,6 +179,8 @@ pub(crate) fn prediction(value: &Value, attributes: &Attributes, logged: EventTi
         status: body.integer(&["status"])?.map(|status| status.clamp(0, 999) as i32),
         error: body.text(&["error", "error_type"])?,
         invalid_output: body.text(&["invalid_output"])?.or(unusable),
+        outcome: None,
+        unread: None,
         unit: None,
         outputs: outputs.numbers,
         classes: outputs.texts,
@@ -221,5 +223,6 @@ pub(crate) fn feedback(value: &Value, attributes: &Attributes, logged: EventTime
         values: values.numbers,
         classes: values.texts,
         writer: Writer::default(),
+        credential: None,
     })
 }

@@ -75,6 +75,7 @@ pub(crate) fn control(generation: i64, phase: Phase, step: i32, spec: &RolloutSp
         decided_at: EventTime(0),
         spec: serde_json::to_string(spec).unwrap(),
         frozen: (step >= 0).then(|| serde_json::to_string(&frozen()).unwrap()),
+        rules: serin_schemas::records::RULES,
     }
 }
 
@@ -110,6 +111,8 @@ pub(crate) fn prediction(seq: i64, arm: Arm, at: f64) -> Prediction {
         status: Some(200),
         error: None,
         invalid_output: None,
+        outcome: None,
+        unread: None,
         unit: None,
         outputs: [("score".to_owned(), 0.8)].into(),
         classes: [].into(),
@@ -126,6 +129,7 @@ pub(crate) fn feedback(request: i64, seq: i64, revision: i64, label: &str, value
         values: [(label.to_owned(), value)].into(),
         classes: [].into(),
         writer: writer("router-1", seq),
+        credential: None,
     }
 }
 
@@ -211,7 +215,7 @@ pub(crate) fn read(out: &[Outgoing]) -> (Vec<WindowClosed>, Vec<ClosedThrough>) 
 }
 
 pub(crate) fn arm(window: &WindowClosed, arm: Arm) -> ArmCounts {
-    let none = ArmCounts { arm, predictions: 0, excluded: 0, errors: 0, invalid: 0, late: 0, lost: 0, labelled: 0 };
+    let none = ArmCounts::none(arm);
     window.arms.iter().find(|counts| counts.arm == arm).cloned().unwrap_or(none)
 }
 

@@ -107,14 +107,9 @@ impl Lab {
         }
         for (settles, (cells, _)) in streams {
             let counts = |&(arm, times): &(Arm, u64)| ArmCounts {
-                arm,
                 predictions: (self.n * times) as i64,
-                excluded: 0,
-                errors: 0,
-                invalid: 0,
-                late: 0,
-                lost: 0,
                 labelled: if settles.0 > 0 { (self.n * times) as i64 } else { 0 },
+                ..ArmCounts::none(arm)
             };
             let people = self.population.iter().flat_map(|&(value, canary, control)| {
                 [(trial, canary), (Arm::Control, control)].map(|(arm, predictions)| Population {

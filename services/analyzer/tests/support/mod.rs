@@ -112,10 +112,6 @@ struct Part {
     buckets: BTreeMap<Arm, Buckets>,
 }
 
-fn counts(arm: Arm) -> ArmCounts {
-    ArmCounts { arm, predictions: 0, excluded: 0, errors: 0, invalid: 0, late: 0, lost: 0, labelled: 0 }
-}
-
 impl Part {
     fn rate(&mut self, key: CellKey, event: bool) {
         let cell = self.cells.entry(key).or_insert(Summary::Rate(Rate::default()));
@@ -139,7 +135,7 @@ impl Part {
     }
 
     fn counts(&mut self, arm: Arm) -> &mut ArmCounts {
-        self.arms.entry(arm).or_insert_with(|| counts(arm))
+        self.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm))
     }
 }
 
@@ -193,6 +189,7 @@ impl World {
             decided_at: START,
             spec: spec.to_owned(),
             frozen: None,
+            rules: serin_schemas::records::RULES,
         };
         Self {
             harness: harness(),

@@ -86,5 +86,7 @@ pub(crate) fn verdict(rollout: &str, generation: i64, secs: i64, decision: Decis
         warmup_events: None,
         frozen: None,
         sentence: "a sentence".into(),
+        build: String::new(),
+        rules: serin_schemas::records::RULES,
     }
 }

@@ -301,7 +301,15 @@ impl FeedbackIn {
         let observed_at = now.or(observed_at.filter(|&time| !now.is_far_before(time)));
         if problems.is_empty() {
             let (request_id, revision) = (RequestId(self.prediction_id), self.revision);
-            Ok(Feedback { request_id, observed_at, revision, values, classes, writer: Writer::default() })
+            Ok(Feedback {
+                request_id,
+                observed_at,
+                revision,
+                values,
+                classes,
+                writer: Writer::default(),
+                credential: None,
+            })
         } else {
             Err(problems)
         }
@@ -347,6 +355,8 @@ impl PredictionIn {
             status: self.status,
             error: self.error,
             invalid_output: self.invalid_output,
+            outcome: None,
+            unread: None,
             unit: None,
             outputs: self.outputs,
             classes: self.classes,

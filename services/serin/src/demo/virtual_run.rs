@@ -192,6 +192,8 @@ impl Pipeline {
             status: Some(200),
             error: None,
             invalid_output: None,
+            outcome: None,
+            unread: None,
             unit: None,
             outputs: [("probability".to_owned(), known.probability[model])].into(),
             classes: [].into(),
@@ -216,6 +218,7 @@ impl Pipeline {
                 values: [("late".to_owned(), f64::from(u8::from(late)))].into(),
                 classes: [].into(),
                 writer: writer(self.seq),
+                credential: None,
             };
             self.folds.event(&request.to_string(), &feedback)?;
         }

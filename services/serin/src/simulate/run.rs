@@ -299,5 +299,5 @@ fn share(table: &RoutingTable, arm: Arm) -> f64 {
 fn counts(arm: Arm, n: u64, maturity: Span) -> ArmCounts {
     let n = n as i64;
     let labelled = if maturity.0 > 0 { n } else { 0 };
-    ArmCounts { arm, predictions: n, excluded: 0, errors: 0, invalid: 0, late: 0, lost: 0, labelled }
+    ArmCounts { predictions: n, labelled, ..ArmCounts::none(arm) }
 }

@@ -165,6 +165,8 @@ impl Router {
             status: Some(if fails { 500 } else { 200 }),
             error: None,
             invalid_output: None,
+            outcome: None,
+            unread: None,
             unit: None,
             outputs: if fails { BTreeMap::new() } else { [("probability".to_owned(), probability)].into() },
             classes: [].into(),
@@ -187,6 +189,7 @@ impl Router {
                 values: [("late".to_owned(), f64::from(u8::from(late)))].into(),
                 classes: [].into(),
                 writer: self.next(&request),
+                credential: None,
             };
             records.push(outgoing(EVENTS, Target::ByKey, &request, &feedback));
         }
@@ -224,6 +227,7 @@ impl Router {
             values: [].into(),
             classes: [].into(),
             writer: Writer { name: ROGUE.to_owned(), incarnation: 1, seq: 1 },
+            credential: None,
         }
     }
 }

@@ -302,7 +302,7 @@ fn contents(
         if is_label_stream && compared && !sketched {
             continue;
         }
-        let counts = contents.arms.entry(arm).or_insert_with(|| empty(arm));
+        let counts = contents.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm));
         if !compared {
             counts.excluded += 1;
             continue;
@@ -333,10 +333,6 @@ fn contents(
         }
     }
     contents
-}
-
-fn empty(arm: Arm) -> ArmCounts {
-    ArmCounts { arm, predictions: 0, excluded: 0, errors: 0, invalid: 0, late: 0, lost: 0, labelled: 0 }
 }
 
 fn is_error(prediction: &Prediction) -> bool {

@@ -76,6 +76,8 @@ fn answer(folds: &InProcess, seq: i64, now: EventTime, errors: f64, dice: &mut C
         status: Some(if error { 500 } else { 200 }),
         error: None,
         invalid_output: None,
+        outcome: None,
+        unread: None,
         unit: None,
         outputs: [].into(),
         classes: [].into(),
