@@ -29,7 +29,7 @@ use crate::{
     rows::{self, Table},
     state::Model,
     truths::{MAX_WAITING_BYTES, Truths, keep, place, too_many, wait},
-    writers::{Seen, Writers},
+    writers::{Patience, Seen, Writers},
 };
 
 /// Most values one feedback may carry.
@@ -89,7 +89,13 @@ macro_rules! work {
 impl AggregatorFold {
     /// A fold of `partition` out of `partitions`.
     pub fn new(config: Config, partition: i32, partitions: i32) -> Self {
-        let writers = Writers::new(config.writer_ttl.0, config.max_skew.0, config.max_writers);
+        let patience = Patience {
+            ttl: config.writer_ttl.0,
+            silent_after: config.silent_after.0,
+            clock_tolerance: config.clock_tolerance.0,
+            max_skew: config.max_skew.0,
+        };
+        let writers = Writers::new(patience, config.max_writers);
         let joins = Joins::new(config.max_join_rows);
         Self {
             partition,
@@ -360,7 +366,12 @@ impl AggregatorFold {
         });
         if passes {
             self.promised = Some(through);
-            let promise = ClosedThrough { partition: self.partition, partitions: self.partitions, through };
+            let promise = ClosedThrough {
+                heard_through: self.writers.heard_through().filter(|heard| *heard < through),
+                silent: self.writers.silent(),
+                skewed: self.writers.skewed(),
+                ..ClosedThrough::heard(self.partition, self.partitions, through)
+            };
             context.out.push(closed_through(&promise)?);
             context.commit_now = true;
         }
@@ -467,6 +478,7 @@ impl Fold for AggregatorFold {
     }
 
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        self.writers.log.pass(record.timestamp_ms);
         let Some(value) = &record.value else {
             return Ok(poison("empty", "the record has no value; `events` takes no tombstones".into()));
         };

@@ -53,6 +53,10 @@ impl FoldFactory for AggregatorFactory {
         &["events"]
     }
 
+    fn append_times(&self) -> &'static [&'static str] {
+        &["events"]
+    }
+
     fn fold(&self, partition: i32) -> Box<dyn Fold> {
         Box::new(AggregatorFold::new(self.config.clone(), partition, self.partitions))
     }

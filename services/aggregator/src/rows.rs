@@ -13,7 +13,7 @@ use crate::window::WindowKey;
 /// First byte of every value that is written.
 pub(crate) const FORMAT: u8 = 4;
 /// Oldest format that is read. Format 2 had [`Table::Join`] in place of [`Table::Waiting`]; up to format 3 Control records end
-/// before [`Control::rules`]. All else is the same.
+/// before [`Control::rules`], and writers and the state row know no log time. All else is the same.
 const OLDEST: u8 = 2;
 /// The first format whose Control records carry the number of their rules.
 const CARRIES_RULES: u8 = 4;
@@ -181,6 +181,14 @@ pub(crate) fn decode_control(bytes: &[u8]) -> Result<Control, FoldError> {
     decode(bytes)
 }
 
+/// The value of a row that has grown at its end since format 3: `added` is what those rows lack, in bytes.
+pub(crate) fn decode_grown<T: DeserializeOwned>(bytes: &[u8], added: &[u8]) -> Result<T, FoldError> {
+    if !matches!(bytes.first(), Some(OLDEST..=3)) {
+        return decode(bytes);
+    }
+    postcard::from_bytes(&[body(bytes)?, added].concat()).map_err(|error| unreadable(&error))
+}
+
 fn unreadable(error: &postcard::Error) -> FoldError {
     FoldError::State(format!("a row of the aggregator is unreadable: {error}; {REBUILD}"))
 }
@@ -240,14 +248,15 @@ mod tests {
             [7, 0, 0, 0, 3, 1, 128, 0, 0, 0, 0, 152, 150, 128, 128, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 4]
         );
         let counts = crate::window::Counts { predictions: 5, errors: 1, ..Default::default() };
-        assert_eq!(encode(&counts).unwrap()[..], [3, 10, 0, 2, 0, 0, 0, 0]);
+        assert_eq!(encode(&counts).unwrap()[..], [4, 10, 0, 2, 0, 0, 0, 0]);
         assert!(
             decode::<crate::window::Counts>(&[1, 0])
                 .unwrap_err()
                 .to_string()
-                .contains("has format 1, this build reads 2 to 3")
+                .contains("has format 1, this build reads 2 to 4")
         );
         assert_eq!(decode::<crate::window::Counts>(&[2, 10, 0, 2, 0, 0, 0, 0]).unwrap(), counts);
-        assert!(decode::<crate::window::Counts>(&[3, 0]).is_err());
+        assert_eq!(decode::<crate::window::Counts>(&[3, 10, 0, 2, 0, 0, 0, 0]).unwrap(), counts);
+        assert!(decode::<crate::window::Counts>(&[4, 0]).is_err());
     }
 }

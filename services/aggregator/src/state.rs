@@ -9,6 +9,7 @@ use crate::{
     rollout::{Frontier, Rollout},
     rows::{self, Key, Parts, Table},
     window::{Counts, WindowKey},
+    writers::LogTime,
 };
 
 /// What is known of a model. Its stored form is that of the model row.
@@ -30,7 +31,15 @@ struct State {
     promised: Option<EventTime>,
     keep: u64,
     next_rollout: u32,
+    // Formats 2 and 3 end here.
+    log: LogTime,
+    held: Span,
 }
+
+/// What rows of formats 2 and 3 lack: no time has passed yet.
+const NO_LOG_TIME: &[u8] = &[0, 0, 0];
+/// What they lack of a writer: it has not said when it sends.
+const NO_TIMING: &[u8] = &[0; 6];
 
 fn unreadable(what: &str, error: impl std::fmt::Display) -> FoldError {
     FoldError::State(format!("the aggregator's {what} is unreadable: {error}"))
@@ -40,16 +49,18 @@ impl AggregatorFold {
     /// Reads everything.
     pub(crate) fn load(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         if let Some(row) = rows.get(&Key::new(Table::State).done())? {
-            let state: State = rows::decode(&row)?;
+            let state: State = rows::decode_grown(&row, NO_LOG_TIME)?;
             self.writers.clock = state.clock;
             self.writers.watermark = state.watermark;
+            self.writers.log = state.log;
+            self.writers.held = state.held;
             self.promised = state.promised;
             self.joins.keep = state.keep;
             self.next_rollout = state.next_rollout;
             self.stored_state = Some(row);
         }
         for (key, value) in rows::scan(rows, Key::new(Table::Writer))? {
-            self.writers.restore(Parts::of(&key).text()?.to_owned(), rows::decode(&value)?);
+            self.writers.restore(Parts::of(&key).text()?.to_owned(), rows::decode_grown(&value, NO_TIMING)?);
         }
         self.writers.note_ahead();
         for (key, value) in rows::scan(rows, Key::new(Table::Model))? {
@@ -148,6 +159,8 @@ impl AggregatorFold {
             promised: self.promised,
             keep: self.joins.keep,
             next_rollout: self.next_rollout,
+            log: self.writers.log,
+            held: self.writers.held,
         })?;
         if self.stored_state.as_ref() != Some(&state) {
             rows.put(&Key::new(Table::State).done(), state.clone());

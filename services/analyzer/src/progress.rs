@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn closed(partition: i32, through: i64) -> ClosedThrough {
-        ClosedThrough { partition, partitions: 3, through: EventTime(through) }
+        ClosedThrough::heard(partition, 3, EventTime(through))
     }
 
     #[test]

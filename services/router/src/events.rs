@@ -206,7 +206,9 @@ impl Events {
             let writer = self.writer_id(lane.seq);
             let id = format!("{}-{}-{partition}-{}", self.name, self.incarnation, low_watermark.0);
             let about = About { id: &id, subject: "", arrived: low_watermark };
-            let record = Heartbeat { writer, low_watermark, drops: drops.clone(), leaving };
+            let sent_at = (!self.clock.is_replay()).then(|| self.clock.source().wall());
+            let drops = drops.clone();
+            let record = Heartbeat { writer, low_watermark, drops, leaving, sent_at, relay: false };
             let target = Target::Partition(partition as i32);
             let key = Bytes::copy_from_slice(self.name.as_bytes());
             // The floor rises first: a heartbeat that fails to be written must not have been a promise in vain.

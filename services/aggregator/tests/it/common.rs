@@ -140,6 +140,8 @@ pub(crate) fn beat(seq: i64, low: f64) -> EventRecord {
         low_watermark: secs(low),
         drops: Vec::new(),
         leaving: false,
+        sent_at: None,
+        relay: false,
     })
 }
 
