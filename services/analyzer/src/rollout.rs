@@ -16,6 +16,7 @@ use crate::{
     head::{Era, Head},
     health::{Compared, Health},
     plan::Plan,
+    progress::Heard,
     verdict,
     warmup::{WarmUp, by_hypothesis},
     window::{Merged, Part, WindowKey, add_counts},
@@ -198,9 +199,13 @@ impl Rollout {
         added.map(|()| Ok(key))
     }
 
-    /// All partitions have passed `watermark`: judges what is complete, which is so after the rollout's own grace, and says so
+    /// All partitions have passed `watermark`, and everybody was `heard` so far: judges what is complete, which is so after the rollout's own grace, and says so
     /// when a window's time has passed.
-    pub(crate) fn advance(&mut self, watermark: EventTime) -> Result<(Vec<Done>, Option<Verdict>), FoldError> {
+    pub(crate) fn advance(
+        &mut self,
+        watermark: EventTime,
+        heard: &Heard,
+    ) -> Result<(Vec<Done>, Option<Verdict>), FoldError> {
         let through = watermark.minus(self.plan.spec.grace.0);
         if through <= self.head.through {
             return Ok((Vec::new(), None));
@@ -233,7 +238,7 @@ impl Rollout {
             return Ok((done, None));
         }
         self.propose();
-        let verdict = verdict::of(self);
+        let verdict = verdict::of(self, heard);
         self.head.health.told();
         Ok((done, Some(verdict)))
     }

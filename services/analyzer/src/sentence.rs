@@ -4,6 +4,23 @@ use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, Roll
 use serin_schemas::records::{MetricResult, NoDataReason, Segment};
 use serin_statistics::{Effect, PlannedLooks};
 
+use crate::progress::Heard;
+
+/// Who was not heard, and whose clock is off.
+pub(crate) fn unheard(heard: &Heard) -> String {
+    let names = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    if !heard.silent.is_empty() {
+        parts.push(format!("not heard: {}", names(&mut heard.silent.iter().map(String::as_str))));
+    }
+    for (writer, offset) in &heard.skewed {
+        let way = if offset.0 < 0 { "behind" } else { "ahead of" };
+        let seconds = significant(offset.as_secs_f64().abs(), 3);
+        parts.push(format!("the clock of {writer} is {seconds} s {way} the log's, or its records take that long"));
+    }
+    if parts.is_empty() { "its routers or its relay send them too late".to_owned() } else { parts.join("; ") }
+}
+
 /// What a metric measures, in words: `error rate`, `p99 latency`.
 pub(crate) fn noun(metric: &MetricSpec) -> String {
     let kind = match metric.kind {

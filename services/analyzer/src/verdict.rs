@@ -18,6 +18,7 @@ use crate::{
     evidence::Evidence,
     head::Era,
     plan::OTHER,
+    progress::Heard,
     rollout::Rollout,
     sentence::{self, Finder},
 };
@@ -26,7 +27,7 @@ use crate::{
 const POLICY: &str = "serin analyzer policy 2";
 
 /// The verdict on a rollout as of its head's `as_of`.
-pub(crate) fn of(rollout: &Rollout) -> Verdict {
+pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     let head = &rollout.head;
     let (generation, era) = head.current();
     let warming_up = era.is_warm_up() || head.frozen.is_none();
@@ -65,7 +66,7 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
     if warming_up {
         warming(rollout, &mut verdict);
     } else {
-        decide(rollout, era, &mut verdict);
+        decide(rollout, era, heard, &mut verdict);
     }
     verdict
 }
@@ -323,7 +324,7 @@ fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict
     Score { low: low + 0.0, high }
 }
 
-fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
+fn decide(rollout: &Rollout, era: Era, heard: &Heard, verdict: &mut Verdict) {
     let issue = |policy: &str| {
         let issue = verdict.health.iter().find(|issue| issue.policy == policy);
         issue.map(|issue| issue.sentence.clone())
@@ -341,11 +342,38 @@ fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
         (Decision::Hold, Vec::new(), format!("hold: {issue}"))
     } else {
         match blocking(rollout, era, verdict) {
-            None => (Decision::Promote, Vec::new(), enough(rollout, era, verdict) + &out_of_date(verdict)),
+            None => {
+                let sentence = enough(rollout, era, verdict) + &out_of_date(verdict);
+                match not_heard(rollout, heard) {
+                    None => (Decision::Promote, Vec::new(), sentence),
+                    Some(waits) => (Decision::Continue, Vec::new(), format!("{sentence}; not promoted yet: {waits}")),
+                }
+            }
             Some((open, sentence)) => (Decision::Continue, open, format!("keep baking: {sentence}")),
         }
     };
     (verdict.decision, verdict.reasons, verdict.sentence) = (decision, reasons, sentence);
+}
+
+/// Largest share of an arm's answers in a step that may have come late when the step is promoted.
+const MOST_LATE: f64 = 0.05;
+
+/// Why a step with complete evidence is not promoted: somebody may know more. A rollback never waits for that.
+fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
+    let passed = heard.through.map(|through| through.minus(rollout.plan.spec.grace.0));
+    if passed.is_some_and(|passed| passed < rollout.head.as_of) {
+        return Some(sentence::unheard(heard));
+    }
+    let (canary, control) = rollout.head.health.late_shares()?;
+    let (name, share) = if control > canary { ("control", control) } else { ("the canary", canary) };
+    (share > MOST_LATE).then(|| {
+        format!(
+            "{:.0} % of the answers of {name} in this step came after their window had closed (at most {:.0} % may); {}",
+            100.0 * share,
+            100.0 * MOST_LATE,
+            sentence::unheard(heard)
+        )
+    })
 }
 
 /// Says so when many metrics are better.
