@@ -123,7 +123,9 @@ mod tests {
         let set = Arc::new(Set { wall: AtomicI64::new(1000), steady: AtomicI64::new(7) });
         let clock = ForwardClock::new(Arc::clone(&set) as _);
         let mut shown = Vec::new();
-        for (wall, steady) in [(1010, 17), (600_000, 27), (1030, 37), (1040, 47), (1040, 47), (600_015, 57), (600_100, 67)] {
+        for (wall, steady) in
+            [(1010, 17), (600_000, 27), (1030, 37), (1040, 47), (1040, 47), (600_015, 57), (600_100, 67)]
+        {
             set.wall.store(wall, Ordering::SeqCst);
             set.steady.store(steady, Ordering::SeqCst);
             shown.push(clock.now_ms());

@@ -20,6 +20,7 @@ use serin_stream::{
 };
 
 use crate::{
+    alarms::Alarms,
     close::{closed_through, window_closed},
     config::Config,
     join::{Joins, Met, Pending},
@@ -55,6 +56,7 @@ pub struct AggregatorFold {
     /// The state row as it was last written.
     pub(crate) stored_state: Option<bytes::Bytes>,
     tally: Tally,
+    alarms: Alarms,
     scratch: Scratch,
 }
 
@@ -111,6 +113,7 @@ impl AggregatorFold {
             timed: Arc::default(),
             stored_state: None,
             tally: Tally::default(),
+            alarms: Alarms::default(),
             scratch: Scratch::default(),
         }
     }
@@ -502,5 +505,6 @@ impl Fold for AggregatorFold {
         if let Some(watermark) = self.writers.watermark {
             metrics::watermark(self.partition, watermark.0 as f64 / 1e6);
         }
+        self.alarms.sound(self.partition, &self.writers);
     }
 }

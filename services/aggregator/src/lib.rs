@@ -6,6 +6,7 @@
 //!
 //! Everything here is pure: time is in the records, randomness is a hash of ids, and state is rows.
 
+mod alarms;
 mod close;
 mod config;
 mod fold;

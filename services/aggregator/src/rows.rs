@@ -15,8 +15,6 @@ pub(crate) const FORMAT: u8 = 4;
 /// Oldest format that is read. Format 2 had [`Table::Join`] in place of [`Table::Waiting`]; up to format 3 Control records end
 /// before [`Control::rules`], and writers and the state row know no log time. All else is the same.
 const OLDEST: u8 = 2;
-/// The first format whose Control records carry the number of their rules.
-const CARRIES_RULES: u8 = 4;
 
 /// The tables. A number is never used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,11 +172,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> 
 
 /// The value of a row of [`Table::Control`].
 pub(crate) fn decode_control(bytes: &[u8]) -> Result<Control, FoldError> {
-    if bytes.first().is_some_and(|&format| format < CARRIES_RULES) {
-        // Rules had no numbers yet, so these are the first; `postcard` writes 1 as 2.
-        return decode(&[bytes, &[2]].concat());
-    }
-    decode(bytes)
+    // Rules had no numbers yet, so these are the first; `postcard` writes 1 as 2.
+    decode_grown(bytes, &[2])
 }
 
 /// The value of a row that has grown at its end since format 3: `added` is what those rows lack, in bytes.

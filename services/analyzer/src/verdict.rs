@@ -63,6 +63,11 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         rules: head.rules,
     };
+    verdict.health.extend(sentence::unheard(heard).map(|sentence| HealthIssue {
+        reason: NoDataReason::NotHeard,
+        policy: "warn".to_owned(),
+        sentence,
+    }));
     if warming_up {
         warming(rollout, &mut verdict);
     } else {
@@ -362,18 +367,23 @@ const MOST_LATE: f64 = 0.05;
 fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
     let passed = heard.through.map(|through| through.minus(rollout.plan.spec.grace.0));
     if passed.is_some_and(|passed| passed < rollout.head.as_of) {
-        return Some(sentence::unheard(heard));
+        return Some(waits_for(heard));
     }
-    let (canary, control) = rollout.head.health.late_shares()?;
+    // The rules before these looked at the difference between the arms only.
+    let (canary, control) = rollout.head.health.late_shares().filter(|_| rollout.head.rules > 1)?;
     let (name, share) = if control > canary { ("control", control) } else { ("the canary", canary) };
     (share > MOST_LATE).then(|| {
         format!(
             "{:.0} % of the answers of {name} in this step came after their window had closed (at most {:.0} % may); {}",
             100.0 * share,
             100.0 * MOST_LATE,
-            sentence::unheard(heard)
+            waits_for(heard)
         )
     })
+}
+
+fn waits_for(heard: &Heard) -> String {
+    sentence::unheard(heard).unwrap_or_else(|| "those that write them send them too late".to_owned())
 }
 
 /// Says so when many metrics are better.

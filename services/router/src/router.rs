@@ -121,8 +121,7 @@ impl Router {
             .map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
         if config.name.is_empty() {
             let chosen = name::choose(&config.data_dir, || (seams.chance)());
-            config.name =
-                chosen.map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
+            config.name = chosen.map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
         }
         let data = bind("listen", config.listen).await?;
         let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;

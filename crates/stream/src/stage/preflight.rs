@@ -49,7 +49,8 @@ pub(super) fn check(log: &dyn Log, factory: &dyn FoldFactory, options: &TaskOpti
             let (has, other, wants) = (spec.partitions, log.full_name(&first.name), first.partitions);
             problems.push(format!("topic {full:?} has {has} partitions, {other:?} has {wants}; they must be equal"));
         }
-        let stamps = spec.settings.iter().find(|(setting, _)| setting == APPEND_TIME.0).map(|(_, value)| value.as_str());
+        let stamps =
+            spec.settings.iter().find(|(setting, _)| setting == APPEND_TIME.0).map(|(_, value)| value.as_str());
         if factory.append_times().contains(&name)
             && let Some(stamps) = stamps.filter(|stamps| *stamps != APPEND_TIME.1)
         {

@@ -63,7 +63,17 @@ impl IntakeFold {
     pub fn new(config: IntakeConfig, partition: i32, events: i32) -> Self {
         let state = State { seqs: vec![0; events.max(1) as usize], ..State::default() };
         let name = format!("intake-{partition}");
-        Self { config, name, stored: state.clone(), state, fresh: false, active_ms: None, ticked_ms: None, predictions: 0, feedback: 0 }
+        Self {
+            config,
+            name,
+            stored: state.clone(),
+            state,
+            fresh: false,
+            active_ms: None,
+            ticked_ms: None,
+            predictions: 0,
+            feedback: 0,
+        }
     }
 
     fn writer(&self, partition: usize) -> Writer {

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
 
+mod behind;
 #[path = "../support/oracle.rs"]
 mod oracle;
 mod router;
