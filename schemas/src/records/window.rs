@@ -124,6 +124,9 @@ pub struct ClosedThrough {
     pub partitions: i32,
     /// The watermark.
     pub through: EventTime,
+    /// The same for rollouts of models whose calls others report (`traffic: external`); `None`: that is [`through`](Self::through).
+    #[serde(default)]
+    pub relayed_through: Option<EventTime>,
     /// The lowest watermark of all writers that have neither left nor been silent for `writer_ttl`; `None`: that is
     /// [`through`](Self::through).
     #[serde(default)]
@@ -139,7 +142,8 @@ pub struct ClosedThrough {
 impl ClosedThrough {
     /// A promise of a partition whose writers are all heard and whose clocks agree with the log's.
     pub fn heard(partition: i32, partitions: i32, through: EventTime) -> Self {
-        Self { partition, partitions, through, heard_through: None, silent: Vec::new(), skewed: Vec::new() }
+        let (relayed_through, heard_through) = (None, None);
+        Self { partition, partitions, through, relayed_through, heard_through, silent: Vec::new(), skewed: Vec::new() }
     }
 }
 

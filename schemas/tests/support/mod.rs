@@ -169,7 +169,7 @@ draw_structs! {
     CapturedAnswer { version, arm, status, error, latency_us, body, bytes }
     Cell { arm, segment, metric, summary }
     ClockOffset { writer, offset }
-    ClosedThrough { partition, partitions, through, heard_through, silent, skewed }
+    ClosedThrough { partition, partitions, through, relayed_through, heard_through, silent, skewed }
     Command { id, action, model, rollout, spec, actor, reason, at }
     Control {
         model, rollout, generation, phase, step, stable, canary, canary_share, control_share, decided_at, spec, frozen,

@@ -48,6 +48,8 @@ pub struct AggregatorFold {
     pub(crate) joins: Joins,
     /// Last promise written.
     pub(crate) promised: Option<EventTime>,
+    /// What it said of models whose calls others report.
+    pub(crate) promised_relayed: Option<EventTime>,
     pub(crate) next_rollout: u32,
     /// Over all rollouts, so that an event need not ask each.
     longest: Longest,
@@ -80,7 +82,11 @@ fn mirrored(id: &str) -> String {
 macro_rules! work {
     ($fold:ident) => {
         Work {
-            frontier: Frontier { watermark: $fold.writers.watermark, promised: $fold.promised },
+            frontier: Frontier {
+                watermark: $fold.writers.watermark,
+                relayed: $fold.writers.relayed,
+                promised: $fold.promised,
+            },
             joins: &mut $fold.joins,
             tally: &mut $fold.tally,
             scratch: &mut $fold.scratch,
@@ -96,6 +102,7 @@ impl AggregatorFold {
             silent_after: config.silent_after.0,
             clock_tolerance: config.clock_tolerance.0,
             max_skew: config.max_skew.0,
+            lateness: config.intake.lateness.0,
         };
         let writers = Writers::new(patience, config.max_writers);
         let joins = Joins::new(config.max_join_rows);
@@ -108,6 +115,7 @@ impl AggregatorFold {
             rollouts: BTreeMap::new(),
             joins,
             promised: None,
+            promised_relayed: None,
             next_rollout: 1,
             longest: Longest::default(),
             timed: Arc::default(),
@@ -116,6 +124,11 @@ impl AggregatorFold {
             alarms: Alarms::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    pub(crate) fn frontier(&self) -> Frontier {
+        let Writers { watermark, relayed, .. } = self.writers;
+        Frontier { watermark, relayed, promised: self.promised }
     }
 
     fn check(&self, writer: WriterView<'_>, id: &str, at: EventTime) -> Result<Seen, Poison> {
@@ -302,7 +315,7 @@ impl AggregatorFold {
     }
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat, context: &mut Context<'_>) -> Result<(), FoldError> {
-        let before = self.writers.watermark;
+        let before = (self.writers.watermark, self.writers.relayed);
         let heard = self.writers.heartbeat(heartbeat);
         if heard.old_incarnation {
             self.tally.old_incarnation += 1;
@@ -310,7 +323,7 @@ impl AggregatorFold {
         }
         self.tally.skewed += u64::from(heard.skewed);
         self.count_losses(heartbeat, heard.gaps, &heard.drops);
-        if self.writers.watermark == before {
+        if (self.writers.watermark, self.writers.relayed) == before {
             return Ok(());
         }
         if let Some(now) = self.writers.watermark {
@@ -344,7 +357,7 @@ impl AggregatorFold {
         if gaps == 0 && drops.is_empty() {
             return;
         }
-        let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
+        let frontier = self.frontier();
         for rollout in self.rollouts.values_mut() {
             rollout.lose(Arm::Stable, gaps, frontier);
             for drop in drops {
@@ -359,17 +372,20 @@ impl AggregatorFold {
     /// rollout's grace is its own: the analyzer counts it off again.
     fn promise(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
         let Some(through) = self.writers.watermark.filter(|_| !self.rollouts.is_empty()) else { return Ok(()) };
+        let relayed = self.writers.relayed.unwrap_or(through);
         let passes = self.promised.is_none_or(|before| {
-            through > before
-                && self.rollouts.values().any(|Rollout { plan, .. }| {
-                    let end_after =
-                        |at: EventTime, maturity| at.minus(maturity).minus(plan.grace).window_end(plan.window);
-                    plan.streams.iter().any(|&maturity| end_after(through, maturity) > end_after(before, maturity))
-                })
+            let relayed_before = self.promised_relayed.unwrap_or(before);
+            self.rollouts.values().any(|Rollout { plan, .. }| {
+                let (before, after) = if plan.external { (relayed_before, relayed) } else { (before, through) };
+                let end_after = |at: EventTime, maturity| at.minus(maturity).minus(plan.grace).window_end(plan.window);
+                plan.streams.iter().any(|&maturity| end_after(after, maturity) > end_after(before, maturity))
+            })
         });
         if passes {
             self.promised = Some(through);
+            self.promised_relayed = Some(relayed);
             let promise = ClosedThrough {
+                relayed_through: Some(relayed).filter(|relayed| *relayed < through),
                 heard_through: self.writers.heard_through().filter(|heard| *heard < through),
                 silent: self.writers.silent(),
                 skewed: self.writers.skewed(),

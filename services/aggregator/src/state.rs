@@ -6,7 +6,7 @@ use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
     fold::AggregatorFold,
-    rollout::{Frontier, Rollout},
+    rollout::Rollout,
     rows::{self, Key, Parts, Table},
     window::{Counts, WindowKey},
     writers::LogTime,
@@ -34,10 +34,12 @@ struct State {
     // Formats 2 and 3 end here.
     log: LogTime,
     held: Span,
+    relayed: Option<EventTime>,
+    promised_relayed: Option<EventTime>,
 }
 
 /// What rows of formats 2 and 3 lack: no time has passed yet.
-const NO_LOG_TIME: &[u8] = &[0, 0, 0];
+const NO_LOG_TIME: &[u8] = &[0; 5];
 /// What they lack of a writer: it has not said when it sends.
 const NO_TIMING: &[u8] = &[0; 6];
 
@@ -54,6 +56,9 @@ impl AggregatorFold {
             self.writers.watermark = state.watermark;
             self.writers.log = state.log;
             self.writers.held = state.held;
+            self.promised_relayed = state.promised_relayed;
+            // Older rows knew one mark for all.
+            self.writers.relayed = state.relayed.or(state.watermark.max(state.promised));
             self.promised = state.promised;
             self.joins.keep = state.keep;
             self.next_rollout = state.next_rollout;
@@ -117,13 +122,13 @@ impl AggregatorFold {
     }
 
     fn load_joins(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
-        let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
+        let frontier = self.frontier();
         for key in self.joins.restore(rows)? {
             let Some(join) = self.joins.get(&key.id, key.shadow) else { continue };
             let (number, end, generation) = (join.rollout, join.end, join.generation);
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
             rollout.waiting.entry((end, generation)).or_default().push(key);
-            let closed_to = frontier.closed_to(rollout.plan.grace);
+            let closed_to = frontier.closed_to(&rollout.plan);
             for (stream, maturity) in rollout.plan.streams.iter().enumerate() {
                 if closed_to.is_none_or(|to| end.plus(*maturity) > to) {
                     rollout.windows.entry(WindowKey { stream, end, generation }).or_default();
@@ -161,6 +166,8 @@ impl AggregatorFold {
             next_rollout: self.next_rollout,
             log: self.writers.log,
             held: self.writers.held,
+            relayed: self.writers.relayed,
+            promised_relayed: self.promised_relayed,
         })?;
         if self.stored_state.as_ref() != Some(&state) {
             rows.put(&Key::new(Table::State).done(), state.clone());

@@ -14,7 +14,8 @@
 //!
 //! - A pause of the log makes nobody silent: a step of log time counts for at most a second, and after the pause everybody has
 //!   `silent_after` to catch up.
-//! - A relay of what others write follows their clocks, so it holds event time only while no router is heard.
+//! - A relay of what others write follows their clocks, so it holds event time only while no router is heard. Models whose calls
+//!   others report have [a mark of their own](Writers::relayed), which gives the reports time to come.
 //! - If nobody was heard in time for `silent_after`, those that are heard at all hold event time by their own clocks.
 //! - A writer that does not say when it sends (a replay clock, an older version) is waited for until it leaves, or until the clock of
 //!   *another* writer has moved `writer_ttl` since it was last heard. Each writer's clock is measured by its own advance between
@@ -90,6 +91,8 @@ pub(crate) struct Patience {
     pub(crate) clock_tolerance: Span,
     /// See [`crate::Config::max_skew`].
     pub(crate) max_skew: Span,
+    /// See [`crate::IntakeConfig::lateness`].
+    pub(crate) lateness: Span,
 }
 
 /// When a writer was heard, in the [log time](LogTime) of the partition.
@@ -197,6 +200,9 @@ pub(crate) struct Writers {
     pub(crate) clock: Span,
     /// How far event time has come.
     pub(crate) watermark: Option<EventTime>,
+    /// How far it has come for models whose calls others report: while a router drives event time, their reports may take
+    /// `lateness` longer.
+    pub(crate) relayed: Option<EventTime>,
     /// The partition's log time.
     pub(crate) log: LogTime,
     /// Log time when a writer that is heard in time last held event time.
@@ -251,6 +257,7 @@ impl Writers {
             known: BTreeMap::new(),
             clock: Span(0),
             watermark: None,
+            relayed: None,
             log: LogTime::default(),
             held: Span(0),
             patience,
@@ -443,6 +450,10 @@ impl Writers {
         let last = heartbeat.leaving && self.known.get(&heartbeat.writer.name).is_some_and(in_time);
         let reached = lowest.or(last.then_some(heartbeat.low_watermark));
         self.watermark = self.watermark.max(reached);
+        // Where relays drive event time themselves, or a replay does, what is relayed is not behind it.
+        let router = |state: &WriterState| state.timing.stated && !state.timing.relay && self.is_live(state);
+        let wait = if self.who(router).next().is_some() { self.patience.lateness } else { Span(0) };
+        self.relayed = self.relayed.max(self.watermark.map(|mark| mark.minus(wait)));
         self.note_ahead();
     }
 

@@ -4,8 +4,13 @@ const SECOND: i64 = 1_000_000;
 
 fn writers() -> Writers {
     let seconds = Span::from_secs;
-    let patience =
-        Patience { ttl: seconds(30), silent_after: seconds(2), clock_tolerance: seconds(2), max_skew: seconds(600) };
+    let patience = Patience {
+        ttl: seconds(30),
+        silent_after: seconds(2),
+        clock_tolerance: seconds(2),
+        max_skew: seconds(600),
+        lateness: seconds(3),
+    };
     Writers::new(patience, 8)
 }
 

@@ -183,7 +183,7 @@ impl AnalyzerFold {
         } else if let Some(rollout) = self.rollouts.get_mut(id) {
             return Ok(rollout.control(control));
         } else {
-            match Rollout::begin(control, self.progress.through()) {
+            match Rollout::begin(control, &self.progress) {
                 Ok(rollout) => drop(self.rollouts.insert(id.clone(), rollout)),
                 Err(poison) => return Ok(Err(poison)),
             }
@@ -244,10 +244,12 @@ impl AnalyzerFold {
             None if was_unheard => context.rows.delete(&key),
             None => {}
         }
-        let Some(through) = self.progress.through() else { return Ok(Ok(())) };
+        let marks = [false, true].map(|external| self.progress.mark(external));
+        let [Some(through), Some(relayed)] = marks else { return Ok(Ok(())) };
         let heard = self.progress.heard();
         for (id, rollout) in &mut self.rollouts {
-            let (done, verdict) = rollout.advance(through, &heard)?;
+            let (done, verdict) =
+                rollout.advance(if rollout.plan.is_external() { relayed } else { through }, &heard)?;
             self.metrics.windows(done.len());
             for (window, parts) in done {
                 delete_partials(id, &window, parts.into_iter(), context.rows);

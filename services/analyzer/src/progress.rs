@@ -20,11 +20,13 @@ pub(crate) struct Promise {
     pub(crate) partitions: i32,
 }
 
-/// Who was not heard when a partition made its last promise. Its stored form is version 1 of the row.
+/// What a partition's last promise says besides, where it is not the same for all. Its stored form is version 1 of the row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Unheard {
     /// How far everybody was heard; `None`: as far as the promise goes.
     through: Option<EventTime>,
+    /// How far the promise goes for models whose calls others report; `None`: as for all.
+    relayed: Option<EventTime>,
     silent: Vec<String>,
     skewed: Vec<ClockOffset>,
 }
@@ -78,8 +80,8 @@ impl Progress {
         let is_newest = closed.through == promise.through;
         self.promises.insert(closed.partition, promise);
         if is_newest {
-            let ClosedThrough { heard_through: through, silent, skewed, .. } = closed.clone();
-            let unheard = Unheard { through, silent, skewed };
+            let ClosedThrough { heard_through: through, relayed_through: relayed, silent, skewed, .. } = closed.clone();
+            let unheard = Unheard { through, relayed, silent, skewed };
             if unheard == Unheard::default() {
                 self.unheard.remove(&closed.partition);
             } else {
@@ -87,6 +89,16 @@ impl Progress {
             }
         }
         Some(promise)
+    }
+
+    /// The watermark that all partitions have passed for models whose calls others report, or for all.
+    pub(crate) fn mark(&self, external: bool) -> Option<EventTime> {
+        let through = self.through()?;
+        let behind = |(partition, unheard): (&i32, &Unheard)| {
+            unheard.relayed.or_else(|| self.promises.get(partition).map(|promise| promise.through))
+        };
+        let relayed = self.unheard.iter().filter(|_| external).filter_map(behind).min();
+        Some(relayed.map_or(through, |relayed| relayed.min(through)))
     }
 
     /// How far everybody was heard.

@@ -15,8 +15,8 @@ use crate::{
     evidence::{Evidence, pairs},
     head::{Era, Head},
     health::{Compared, Health},
-    plan::Plan,
-    progress::Heard,
+    plan::{Plan, is_external},
+    progress::{Heard, Progress},
     verdict,
     warmup::{WarmUp, by_hypothesis},
     window::{Merged, Part, WindowKey, add_counts},
@@ -57,14 +57,15 @@ fn bad_control(control: &Control, what: &str, cause: &dyn std::fmt::Display) -> 
 }
 
 impl Rollout {
-    /// A rollout begins with its first Control record. `watermark` is what all partitions have promised so far.
-    pub(crate) fn begin(control: &Control, watermark: Option<EventTime>) -> Result<Self, Poison> {
+    /// A rollout begins with its first Control record. `progress` is what all partitions have promised so far.
+    pub(crate) fn begin(control: &Control, progress: &Progress) -> Result<Self, Poison> {
         let spec: RolloutSpec =
             serde_json::from_str(&control.spec).map_err(|error| bad_control(control, "the spec", &error))?;
         if spec.window.0.0 <= 0 {
             return Err(bad_control(control, "the spec", &"a window must be longer than 0"));
         }
         // Before anything is closed there is nothing to say; a command's wall clock is no event time.
+        let watermark = progress.mark(is_external(&spec));
         let through = watermark.map_or(EventTime(i64::MIN), |mark| mark.minus(spec.grace.0));
         let head = Head {
             model: control.model.clone(),

@@ -16,7 +16,8 @@ async fn two_routers_without_a_name_are_two_writers() {
     let first = Bench::start(unnamed()).await;
     let second = Bench::on(first.log.clone(), unnamed()).await;
     eventually("both write", async || {
-        let names: std::collections::BTreeSet<String> = beats(&first).into_iter().map(|beat| beat.writer.name).collect();
+        let names: std::collections::BTreeSet<String> =
+            beats(&first).into_iter().map(|beat| beat.writer.name).collect();
         (names.len() == 2).then_some(())
     })
     .await;
