@@ -51,8 +51,8 @@ mod values;
 
 pub use clock::TimeSource;
 pub use config::{
-    ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig, Timeouts,
-    TlsConfig, VersionServers,
+    Answers, ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig,
+    Timeouts, TlsConfig, VersionServers,
 };
 pub use router::{Router, RouterHandle, Seams, StartError};
 pub use serve::tls::CertificateError;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use foldhash::HashMap;
+use serin_access::Writers;
 use serin_stream::log::Log;
 use tokio::{
     net::TcpListener,
@@ -116,6 +117,7 @@ impl Router {
     /// Starts a router with time and chance from outside.
     pub async fn start_with(config: Config, log: Arc<dyn Log>, seams: Seams) -> Result<RouterHandle, StartError> {
         config.check()?;
+        let writers = Writers::load(&config.writers).map_err(ConfigError)?;
         fs::create_dir_all(&config.data_dir)
             .map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
         let data = bind("listen", config.listen).await?;
@@ -128,7 +130,7 @@ impl Router {
         let admin = bind("admin_listen", config.admin_listen).await?;
         let incarnation = seams.time.wall().0;
         let upstream_tls = upstream::tls(&config)?;
-        let shared = Arc::new(shared(config, seams, incarnation));
+        let shared = Arc::new(shared(config, writers, seams, incarnation));
         let (data_addr, admin_addr) =
             (address(&data, shared.config().listen), address(&admin, shared.config().admin_listen));
 
@@ -144,9 +146,9 @@ impl Router {
         }
 
         let (stop_serving, stop) = watch::channel(None);
-        let mut doors = vec![Door { listener: data, tls: None }];
-        if let (Some(listener), Some(certificate)) = (tls, &certificate) {
-            doors.push(Door { listener, tls: Some(Arc::clone(&certificate.current)) });
+        let mut doors = vec![Door { listener: data, at: data_addr, tls: None }];
+        if let (Some(listener), Some(at), Some(certificate)) = (tls, tls_addr, &certificate) {
+            doors.push(Door { listener, at, tls: Some(Arc::clone(&certificate.current)) });
         }
         let workers = Workers::start(&shared, &upstream_tls).map_err(StartError::Thread)?;
         let serving = tokio::spawn(serve::listen(Arc::clone(&shared), doors, workers, stop));
@@ -187,13 +189,14 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-fn shared(config: Config, seams: Seams, incarnation: i64) -> Shared {
+fn shared(config: Config, writers: Writers, seams: Seams, incarnation: i64) -> Shared {
     let clock = Arc::new(Clock::new(seams.time, config.clock == ClockKind::Replay));
     let metrics = Arc::new(Metrics::new());
     let parts = Parts {
         tables: first_tables(&config),
         events: Events::new(&config.name, incarnation, Arc::clone(&clock), Arc::clone(&metrics)),
         chance: seams.chance,
+        writers,
         config,
         clock,
         metrics,

@@ -122,7 +122,7 @@ pub(crate) fn differences(log: &dyn Log, settings: &Settings) -> anyhow::Result<
 }
 
 fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>> {
-    let expected = settings.topology.topics();
+    let expected = settings.topics();
     let names: Vec<&str> = expected.iter().map(|topic| topic.name.as_str()).collect();
     let actual = log.describe(&names)?;
     Ok(serin_topology::check(&expected, &actual))
@@ -147,7 +147,7 @@ pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode
 
     let metrics = telemetry::start_metrics(&settings.telemetry, name)?;
     let running = start(roles, &settings).await?;
-    let telemetry = telemetry::serve(settings.telemetry.listen, metrics, running.readiness()).await?;
+    let telemetry = telemetry::serve(&settings.telemetry, metrics, running.readiness()).await?;
     for (what, address) in running.addresses() {
         tracing::info!(%address, "{what}");
     }
