@@ -134,6 +134,16 @@ impl Router {
         let (data_addr, admin_addr) =
             (address(&data, shared.config().listen), address(&admin, shared.config().admin_listen));
 
+        let mut open = [Some(data_addr), tls_addr].into_iter().flatten();
+        if let Some(address) = open.find(|address| !address.ip().to_canonical().is_loopback())
+            && shared.writers.load().is_empty()
+        {
+            tracing::warn!(
+                %address,
+                "feedback and events are refused: the address can be reached from elsewhere, and `writers` names nobody"
+            );
+        }
+
         let (stop_consumer, stop) = mpsc::channel();
         let (connected, wait) = oneshot::channel();
         let consumer = Consumer::new(Arc::clone(&shared), log, incarnation, stop, connected);
