@@ -81,9 +81,13 @@ class Emitter:
         outputs=None,
         classes=None,
         segments=None,
+        unit=None,
         completed_at_us=None,
     ):
         """One answer of a model. With the id of a call that Serin's router saw it adds outputs to that call.
+
+        `unit` is who asked (user, session, account; text or number). Name it when your splitter keeps a unit on one
+        version and the rollout file has `assignment.sticky`. Serin keeps a hash of it.
 
         Returns whether the event is on its way; `False`: it was dropped.
         """
@@ -100,6 +104,7 @@ class Emitter:
             "outputs": _map("outputs", outputs, _value),
             "classes": _map("classes", classes, _text),
             "segments": _map("segments", segments, _segment),
+            "unit": _optional(_unit, "unit", unit),
             "completed_at": _time("completed_at_us", completed_at_us),
         }
         body = {name: value for name, value in body.items() if value is not None}
@@ -209,6 +214,13 @@ def _segment(name, value):
     if isinstance(value, bool):
         return str(value).lower()
     return _short(name, str(value) if isinstance(value, numbers.Real) else value)
+
+
+def _unit(name, value):
+    value = _plain(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return _number(name, value)
+    return _text(name, value)
 
 
 def _number(name, value):
