@@ -153,6 +153,16 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
             spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 60_000, looks: 11 });
         }),
     );
+    // Few answers, for rates with wide margins: the gate `refused`, which the file does not name, does not ask for more.
+    let wide = |name: &str, source| {
+        let margin = Some(Margin { absolute: Some(0.1), relative: None });
+        crate::MetricSpec { margin, ..rate(name, source) }
+    };
+    let few = told(|spec| {
+        spec.metrics.extend([wide("failed", MetricSource::Failed), wide("unusable", MetricSource::Unusable)]);
+        spec.steps[1].group_sequential = plan(900, 3);
+    });
+    assert_eq!(few, [""; 0]);
     // The built-in gate on unusable answers has a margin of half a point.
     refused(
         "steps[1].groupSequential.answers",
