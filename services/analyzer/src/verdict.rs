@@ -314,11 +314,12 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
 fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict]) -> Score {
     let spec = rollout.plan.spec.metrics.iter().enumerate();
     let judged = spec.filter(|&(index, metric)| metric.role != Role::Watch && !rollout.plan.is_grouped(index));
-    let own = |name: &str| metrics.iter().filter(move |verdict| verdict.metric == name);
-    let judged = judged.filter(|(_, metric)| !own(&metric.name).any(|verdict| is_out_of_sight(rollout, verdict)));
+    let judged = judged.filter(|(_, metric)| {
+        !metrics.iter().any(|verdict| verdict.metric == metric.name && is_out_of_sight(rollout, verdict))
+    });
     let findings: Vec<(f64, Finding)> = judged
         .map(|(_, metric)| {
-            let own = || own(&metric.name);
+            let own = || metrics.iter().filter(|verdict| verdict.metric == metric.name);
             let overall = own().find(|verdict| verdict.segment.is_all()).map(|verdict| verdict.result);
             let finding = if own().any(|verdict| verdict.result == MetricResult::Fail) {
                 Finding::Fail
