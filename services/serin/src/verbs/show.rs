@@ -167,7 +167,7 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     let suspects: Vec<MetricVerdict> = evidence::suspects(&verdict).into_iter().cloned().collect();
     if let Some(metric) = &args.metric {
         let names: Vec<String> = verdict.metrics.iter().map(|known| known.metric.clone()).collect();
-        let meant = if names.contains(metric) { metric } else { serin_rollout::built_in_name(metric) };
+        let meant: &str = if names.contains(metric) { metric } else { serin_rollout::built_in_name(metric) };
         verdict.metrics.retain(|known| known.metric == meant);
         anyhow::ensure!(
             !verdict.metrics.is_empty(),

@@ -349,8 +349,7 @@ fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&Labels>) 
     let truth = |label: &String| Some(truths?.get(label)?.1);
     let output = |name: &String| prediction.outputs.get(name).copied();
     match (&metric.source, prediction.outcome()) {
-        (_, Outcome::Cancelled) => None,
-        (MetricSource::Unusable, Outcome::Unread) => None,
+        (_, Outcome::Cancelled) | (MetricSource::Unusable, Outcome::Unread) => None,
         (MetricSource::Failed, outcome) => flag(outcome == Outcome::Failed),
         (MetricSource::Refused, outcome) => flag(matches!(outcome, Outcome::Refused | Outcome::Redirected)),
         (MetricSource::Unusable, outcome) => flag(outcome == Outcome::Unusable),
