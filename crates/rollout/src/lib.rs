@@ -13,6 +13,7 @@ pub mod units;
 pub mod yaml;
 
 pub use lint::{Traffic, lint};
+pub use normalise::built_in_name;
 pub use planner::{Effects, Input, ModelState, Outcome, Planner, RolloutState};
 pub use problem::{Problem, Severity};
 pub use schema::json_schema;

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Assignment, Control, Phase},
+    records::{Arm, Assignment, Control, Outcome, Phase},
     view::PredictionView,
 };
 use serin_sketches::hash::hash64;
@@ -18,9 +18,9 @@ use crate::{
     join::{Join, JoinKey, Joins, RowState},
     metrics::Tally,
     pairing::Half,
-    plan::{ANSWERED, Measure, Plan, class_hash, is_error},
+    plan::{ANSWERED, Measure, Metric, Plan, class_hash},
     segments::Dictionary,
-    window::{ArmWindow, Lens, Subject, Window, WindowKey, dither, place_of},
+    window::{ArmWindow, Counts, Lens, Subject, Window, WindowKey, dither, place_of},
 };
 
 /// What of a generation's traffic is sketched.
@@ -150,7 +150,7 @@ const MAX_GENERATIONS: usize = 1024;
 
 impl Rollout {
     pub(crate) fn new(number: u32, control: &Control, spec: &RolloutSpec, values: usize) -> Self {
-        let plan = Plan::new(spec);
+        let plan = Plan::new(spec, control.rules);
         let warming = Lens::new(&plan, Dictionary::learning(plan.dimensions.len(), values));
         Self {
             number,
@@ -257,6 +257,11 @@ impl Rollout {
         }
         let end = prediction.completed_at.window_end(self.plan.window);
         let missing = self.count(prediction, place, end, work);
+        let cancelled = self.plan.by_outcome && prediction.outcome() == Outcome::Cancelled;
+        if cancelled && prediction.assignment.is_compared() {
+            // Neither a label nor a mirror says anything of an answer that its caller did not wait for.
+            return;
+        }
         let waits = self.count_streams(prediction, place, end, work.frontier);
         let open = !self.is_closed(0, end, work.frontier);
         if !(waits || place.sketched && open && (missing != 0 || self.plan.external)) {
@@ -266,14 +271,16 @@ impl Rollout {
             work.tally.sampled_out += 1;
         } else if work.joins.get(id, shadow).is_none() {
             let key = JoinKey { id: id.into(), shadow };
+            let mut counted = Counts::default();
+            counted.add(prediction, self.plan.by_outcome);
             let mut join = Join {
                 id: Arc::clone(&key.id),
                 rollout: self.number,
                 generation: place.generation,
                 arm: place_of(place.arm) as u8,
                 end,
-                error: is_error(prediction),
-                invalid: prediction.invalid_output.is_some(),
+                error: counted.errors > 0,
+                invalid: counted.invalid > 0,
                 sketched: place.sketched,
                 unit: unit_of(prediction),
                 numbers: work.scratch.numbers.as_slice().into(),
@@ -339,7 +346,7 @@ impl Rollout {
         work.tally.counted += 1;
         let key = WindowKey { stream: 0, end, generation: place.generation };
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
-        window.counts.add(prediction);
+        window.counts.add(prediction, self.plan.by_outcome);
         window.dirty = true;
         if !sketched {
             return 0;
@@ -351,7 +358,9 @@ impl Rollout {
         let Scratch { numbers, buffer } = &mut *work.scratch;
         let subject = Subject { numbers, unit: unit_of(prediction) };
         let mut missing = 0;
-        for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| metric.pairing.is_none()) {
+        let outcome = self.plan.by_outcome.then(|| prediction.outcome());
+        let has_part = |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
+        for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
             match metric.value(prediction).map(|value| metric.scaled(value)) {
                 Some(Some(value)) => {
                     let dither = dither(prediction.request_id, metric, buffer);

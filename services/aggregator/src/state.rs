@@ -8,7 +8,7 @@ use crate::{
     fold::AggregatorFold,
     rollout::{Frontier, Rollout},
     rows::{self, Key, Parts, Table},
-    window::{Counts, WindowKey},
+    window::WindowKey,
 };
 
 /// What is known of a model. Its stored form is that of the model row.
@@ -83,7 +83,7 @@ impl AggregatorFold {
         for (key, value) in rows::scan(rows, Key::new(Table::Counts))? {
             let mut parts = Parts::of(&key);
             let (number, (window, arm)) = (parts.u32()?, parts.window()?);
-            let (counts, population): (Counts, Vec<u64>) = rows::decode(&value)?;
+            let (counts, population) = rows::decode_counts(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
             let Rollout { lenses, windows, .. } = rollout;
             let layout = &lenses.of(window.generation).layout;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serin_rollout::MetricKind;
 use serin_schemas::{
     ids::{EventTime, Generation},
-    records::{Arm, ArmCounts, Cell, Population, Segment},
+    records::{Arm, ArmCounts, Cell, Outcome, Population, Segment},
     view::PredictionView,
 };
 use serin_sketches::{Buckets, Pair, Pairs, Summary, hash::Salt};
@@ -46,23 +46,55 @@ pub(crate) struct Counts {
     pub(crate) late: i64,
     pub(crate) lost: i64,
     pub(crate) labelled: i64,
+    pub(crate) refused: i64,
+    pub(crate) redirected: i64,
+    pub(crate) unread: i64,
+    pub(crate) cancelled: i64,
 }
 
 impl Counts {
-    /// Counts an answer that is in time.
-    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>) {
+    /// Counts an answer that is in time, by its outcome or as under rules 1.
+    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>, by_outcome: bool) {
         if !prediction.assignment.is_compared() {
             self.excluded += 1;
             return;
         }
-        self.predictions += 1;
-        self.errors += i64::from(is_error(prediction));
-        self.invalid += i64::from(prediction.invalid_output.is_some());
+        if !by_outcome {
+            self.predictions += 1;
+            self.errors += i64::from(is_error(prediction));
+            self.invalid += i64::from(prediction.invalid_output.is_some());
+            return;
+        }
+        let outcome = prediction.outcome();
+        self.predictions += i64::from(outcome != Outcome::Cancelled);
+        match outcome {
+            Outcome::Ok => {}
+            Outcome::Refused => self.refused += 1,
+            Outcome::Redirected => self.redirected += 1,
+            Outcome::Failed => self.errors += 1,
+            Outcome::Unusable => self.invalid += 1,
+            Outcome::Unread => self.unread += 1,
+            Outcome::Cancelled => self.cancelled += 1,
+        }
     }
 
     pub(crate) fn of(self, arm: Arm) -> ArmCounts {
-        let Self { predictions, excluded, errors, invalid, late, lost, labelled } = self;
-        ArmCounts { predictions, excluded, errors, invalid, late, lost, labelled, ..ArmCounts::none(arm) }
+        let Self { predictions, excluded, errors, invalid, late, lost, labelled, .. } = self;
+        let Self { refused, redirected, unread, cancelled, .. } = self;
+        ArmCounts {
+            arm,
+            predictions,
+            excluded,
+            errors,
+            invalid,
+            late,
+            lost,
+            labelled,
+            refused,
+            redirected,
+            unread,
+            cancelled,
+        }
     }
 }
 

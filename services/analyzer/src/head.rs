@@ -9,6 +9,7 @@ use serin_schemas::{
 };
 
 use crate::{
+    coverage::Coverage,
     health::{Health, Shares},
     rows::OldCounts,
 };
@@ -82,6 +83,8 @@ pub(crate) struct Head<C = ArmCounts> {
     pub(crate) began: BTreeMap<Generation, EventTime>,
     /// Number of the rules under which the rollout began, as Control carries it.
     pub(crate) rules: i32,
+    /// What the comparison sees of the answers.
+    pub(crate) coverage: Coverage,
 }
 
 /// What a group of metrics has shown.
@@ -117,6 +120,7 @@ impl Head<OldCounts> {
             groups: self.groups,
             began: self.began,
             rules: self.rules,
+            coverage: self.coverage,
         }
     }
 }

@@ -18,6 +18,7 @@
 
 mod clusters;
 mod config;
+mod coverage;
 mod evidence;
 mod fold;
 mod head;

@@ -8,10 +8,12 @@ use serin_schemas::{
     records::{Arm, ArmCounts, Control, Phase, Segment, Verdict, WindowClosed},
 };
 use serin_sketches::{Buckets, Summary};
+use serin_statistics::cluster::answers_per_unit;
 use serin_stream::fold::{FoldError, Poison};
 
 use crate::{
-    clusters::Clusters,
+    clusters::{Cluster, Clusters},
+    coverage::Coverage,
     evidence::{Evidence, pairs},
     head::{Era, Head},
     health::{Compared, Health},
@@ -86,6 +88,7 @@ impl Rollout {
             groups: Vec::new(),
             began: BTreeMap::new(),
             rules: control.rules,
+            coverage: Coverage::default(),
         };
         let mut rollout = Self::restore(head)?;
         rollout.changed = true;
@@ -140,6 +143,7 @@ impl Rollout {
         let waits = |phase| matches!(phase, Phase::Held | Phase::Paused);
         if !waits(era.phase) && self.head.eras.last_key_value().is_some_and(|(_, last)| waits(last.phase)) {
             self.head.health.resume();
+            self.head.coverage.resume();
         }
         if !era.is_warm_up() {
             self.head.health.begin(era.shares, control.decided_at, self.plan.spec.window.0);
@@ -315,6 +319,10 @@ impl Rollout {
     }
 
     fn watch(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)], compared: &[Compared<'_>]) {
+        if self.head.rules > 1 {
+            let per_unit = self.answers_per_unit();
+            self.head.coverage.observe(&self.plan, stream, end, compared, per_unit);
+        }
         let health = &mut self.head.health;
         if stream.0 > 0 {
             health.labelled(&self.plan, stream, end, strata.iter().map(|(_, window)| window), compared);
@@ -357,6 +365,7 @@ impl Rollout {
         }
         self.head.steps.insert(stream, step);
         self.head.health.compare_anew(stream);
+        self.head.coverage.begin(&self.plan, stream);
         if stream.0 == 0 {
             self.head.step_canary = 0;
         }
@@ -461,15 +470,26 @@ impl Rollout {
         }
     }
 
-    /// Where units are assigned: holds what they have brought in the step against the configured split. The metric that counts
-    /// every answer has the sums.
+    /// Where units are assigned: holds what they have brought in the step against the configured split.
     fn count_units(&mut self, era: Era, end: EventTime) {
-        let counts_all = |metric: &MetricSpec| metric.kind == MetricKind::Rate && metric.source == MetricSource::Error;
-        let metric = self.plan.spec.metrics.iter().position(counts_all);
-        if let Some(cluster) = metric.and_then(|metric| self.clusters.get(metric)) {
-            self.head.health.units(&self.plan, era.step, era.shares, cluster.arms(), end);
+        if let Some(sums) = units(&self.plan, &self.clusters) {
+            self.head.health.units(&self.plan, era.step, era.shares, sums, end);
         }
     }
+
+    /// Where units are assigned: how many answers one brings, as far as the step's windows show it.
+    fn answers_per_unit(&self) -> Option<f64> {
+        let (canary, control) = units(&self.plan, &self.clusters).filter(|_| self.plan.is_sticky())?;
+        let totals: Vec<f64> = canary.iter().zip(control.iter()).map(|(one, two)| (one.1 + two.1) as f64).collect();
+        answers_per_unit(&totals)
+    }
+}
+
+/// The sums per bucket of units of canary and control in the step: those of the metric that counts every answer.
+fn units<'a>(plan: &Plan, clusters: &'a Clusters) -> Option<(&'a Buckets, &'a Buckets)> {
+    let counts_all = |metric: &MetricSpec| metric.kind == MetricKind::Rate && metric.source == MetricSource::Failed;
+    let metric = plan.spec.metrics.iter().position(counts_all)?;
+    clusters.get(metric).map(Cluster::arms)
 }
 
 /// The last window end at or before `time`.

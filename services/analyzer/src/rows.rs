@@ -167,16 +167,18 @@ impl From<OldCounts> for ArmCounts {
     }
 }
 
+/// A head of format 3. The number of its rules is 1, which `postcard` writes as 2, and its coverage is empty: two options and a map.
+fn old_head(bytes: &[u8]) -> Result<Head, FoldError> {
+    decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0]].concat()).map(Head::with_all_outcomes)
+}
+
 /// The head of a rollout.
 pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, FoldError> {
-    const WHAT: &str = "a rollout";
     match bytes.first() {
-        // What it did not have yet: an empty map, and the number of the first rules, 1, which `postcard` writes as 2.
-        Some(&OLDEST) => decode::<Head<OldCounts>>(WHAT, &[bytes, &[0, 2]].concat()).map(Head::with_all_outcomes),
-        Some(..COUNTS_OUTCOMES) => {
-            decode::<Head<OldCounts>>(WHAT, &[bytes, &[2]].concat()).map(Head::with_all_outcomes)
-        }
-        _ => decode(WHAT, bytes),
+        // What it did not have yet: an empty map, and what the next formats have more.
+        Some(&OLDEST) => old_head(&[bytes, &[0]].concat()),
+        Some(..COUNTS_OUTCOMES) => old_head(bytes),
+        _ => decode("a rollout", bytes),
     }
 }
 

@@ -17,9 +17,12 @@ pub(crate) fn noun(metric: &MetricSpec) -> String {
         MetricKind::Disagreement => "disagreement on".to_owned(),
     };
     let what = match &metric.source {
-        MetricSource::Error if metric.kind == MetricKind::Rate => return "error rate".to_owned(),
-        MetricSource::Error => "errors",
-        MetricSource::InvalidOutput => "unusable answers",
+        MetricSource::Failed if metric.kind == MetricKind::Rate => return "error rate".to_owned(),
+        MetricSource::Failed => "errors",
+        MetricSource::Refused => "refused calls",
+        MetricSource::Unusable => "unusable answers",
+        MetricSource::Cancelled => "cancelled calls",
+        MetricSource::Outcome => "outcomes",
         MetricSource::Latency => "latency",
         MetricSource::LabelDelay(_) => "label delay",
         MetricSource::Output(name) | MetricSource::Feedback(name) => name,
@@ -108,6 +111,8 @@ pub(crate) struct Finder<'a> {
     pub(crate) settling: bool,
     /// What decides PASS, where the step asks for planned looks.
     pub(crate) looks: Option<&'a PlannedLooks>,
+    /// What it sees of the answers, where that is not nearly all.
+    pub(crate) part: Option<&'a str>,
 }
 
 impl Finder<'_> {
@@ -120,7 +125,8 @@ impl Finder<'_> {
                 "the evidence is not enough to judge yet"
             };
             let why = why.map_or(undecided, no_data);
-            return format!("{}canary's {} is not judged: {why}", self.place(), noun(self.metric));
+            let part = self.seen();
+            return format!("{}canary's {} is not judged: {why}{part}", self.place(), noun(self.metric));
         };
         let words = match self.metric.limit.and_then(Limit::both) {
             Some(limits) => self.against_limits(result, limits),
@@ -134,7 +140,11 @@ impl Finder<'_> {
         let within = within.map_or_else(String::new, |dimension| format!(", compared within each {dimension}"));
         let better = effect.better && matches!(result, MetricResult::Pass | MetricResult::Undecided);
         let better = if better { ": it is better" } else { "" };
-        format!("{facts}{within}, {rest}{better}")
+        format!("{facts}{within}, {rest}{better}{}", self.seen())
+    }
+
+    fn seen(&self) -> String {
+        self.part.map_or_else(String::new, |part| format!("; seen in {part}"))
     }
 
     fn place(&self) -> String {

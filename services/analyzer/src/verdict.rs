@@ -22,8 +22,11 @@ use crate::{
     sentence::{self, Finder},
 };
 
-/// Part of the policy hash: a build that decides differently from the same evidence gets a new number.
-const POLICY: &str = "serin analyzer policy 2";
+/// Part of the policy hash: other rules decide differently from the same evidence, and get a new number.
+fn policy(rules: i32) -> String {
+    // Policies had numbers before rules did.
+    format!("serin analyzer policy {}", rules.saturating_add(1))
+}
 
 /// The verdict on a rollout as of its head's `as_of`.
 pub(crate) fn of(rollout: &Rollout) -> Verdict {
@@ -33,7 +36,8 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
     let (health, metrics) = if warming_up {
         (Vec::new(), Vec::new())
     } else {
-        let health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
+        let mut health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
+        health.extend(head.coverage.issues(&rollout.plan));
         let metrics = metrics(rollout, era, &health);
         (health, metrics)
     };
@@ -73,7 +77,7 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
 fn id(rollout: &Rollout) -> String {
     let head = &rollout.head;
     let policy =
-        hash64(POLICY.as_bytes(), [head.spec.as_str(), head.frozen.as_deref().unwrap_or("")].join("\0").as_bytes());
+        hash64(policy(head.rules).as_bytes(), [head.spec.as_str(), head.frozen.as_deref().unwrap_or("")].join("\0").as_bytes());
     let place = format!("{}\0{}\0{policy:016x}", head.rollout, head.as_of);
     format!("{:016x}", hash64(b"verdict", place.as_bytes()))
 }
@@ -150,6 +154,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 Against::Control(_) => (None, None),
             };
             let culprit = culprit(evidence);
+            let part = rollout.head.coverage.part_of(&rollout.plan, plan.metric).filter(|_| plan.segment.is_all());
             let p_anytime = p_anytime(evidence.test.max_ln_e_fail());
             let (correction, p_fail) =
                 if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
@@ -180,7 +185,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 weight: plan.weight,
                 failed_at: evidence.failed_at,
                 evidence_through: evidence.through,
-                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref(), settling, looks }
+                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref(), settling, looks, part: part.as_deref() }
                     .sentence((result, no_data), &effect),
                 culprit: culprit.map(|(name, _)| name),
             }
@@ -251,8 +256,14 @@ fn result(
     }
     let metric = rollout.plan.hypotheses[index].metric;
     let labels = rollout.plan.spec.metrics[metric].source.needs_label();
-    let concerns =
-        |issue: &&HealthIssue| issue.policy != "warn" && (labels || issue.reason != NoDataReason::LabelsMissing);
+    let concerns = |issue: &&HealthIssue| {
+        issue.policy != "warn"
+            && match issue.reason {
+                NoDataReason::LabelsMissing => labels,
+                NoDataReason::ValueShareDiffers => rollout.head.coverage.differs(metric),
+                _ => true,
+            }
+    };
     if let Some(issue) = health.iter().find(concerns) {
         return (MetricResult::NoData, Some(issue.reason));
     }
@@ -303,6 +314,9 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
 fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict]) -> Score {
     let spec = rollout.plan.spec.metrics.iter().enumerate();
     let judged = spec.filter(|&(index, metric)| metric.role != Role::Watch && !rollout.plan.is_grouped(index));
+    let judged = judged.filter(|(_, metric)| {
+        !metrics.iter().any(|verdict| verdict.metric == metric.name && is_out_of_sight(rollout, verdict))
+    });
     let findings: Vec<(f64, Finding)> = judged
         .map(|(_, metric)| {
             let own = || metrics.iter().filter(|verdict| verdict.metric == metric.name);
@@ -341,11 +355,24 @@ fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
         (Decision::Hold, Vec::new(), format!("hold: {issue}"))
     } else {
         match blocking(rollout, era, verdict) {
-            None => (Decision::Promote, Vec::new(), enough(rollout, era, verdict) + &out_of_date(verdict)),
+            None => {
+                let sentence = enough(rollout, era, verdict) + &partly_seen(rollout) + &out_of_date(verdict);
+                (Decision::Promote, Vec::new(), sentence)
+            }
             Some((open, sentence)) => (Decision::Continue, open, format!("keep baking: {sentence}")),
         }
     };
     (verdict.decision, verdict.reasons, verdict.sentence) = (decision, reasons, sentence);
+}
+
+/// Says which of the metrics that decide saw a part of the answers only.
+fn partly_seen(rollout: &Rollout) -> String {
+    let metrics = rollout.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.role != Role::Watch);
+    let partly = metrics.filter_map(|(index, metric)| {
+        let part = rollout.head.coverage.part_of(&rollout.plan, index)?;
+        Some(format!("; {} saw only {part}", metric.name))
+    });
+    partly.collect()
 }
 
 /// Says so when many metrics are better.
@@ -389,7 +416,10 @@ fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reaso
         };
         return Some((Vec::new(), sentence));
     }
-    let judged = || verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
+    let judged = || {
+        let metrics = verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
+        metrics.filter(|metric| !is_out_of_sight(rollout, metric))
+    };
     let require = rollout.plan.require(era.step);
     let open = |metric: &&MetricVerdict| metric.result != MetricResult::Pass && is_required(require, metric);
     let mut missing: Vec<Reason> = judged().filter(|metric| metric.result == MetricResult::Fail).map(reason).collect();
@@ -404,6 +434,13 @@ fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reaso
     Some((missing, first))
 }
 
+/// Whether nothing is found of a metric because hardly any answers are looked into.
+fn is_out_of_sight(rollout: &Rollout, metric: &MetricVerdict) -> bool {
+    let index = rollout.plan.metric_index(&metric.metric);
+    metric.result != MetricResult::Fail
+        && index.is_some_and(|index| rollout.head.coverage.is_out_of_sight(&rollout.plan, index))
+}
+
 /// Whether a step that asks for a pass asks for one of this metric in this segment.
 fn is_required(require: Require, metric: &MetricVerdict) -> bool {
     let empty_rest = metric.segment.value == OTHER && metric.result == MetricResult::NoData;
@@ -413,7 +450,10 @@ fn is_required(require: Require, metric: &MetricVerdict) -> bool {
 fn enough(rollout: &Rollout, era: Era, verdict: &Verdict) -> String {
     let require = rollout.plan.require(era.step);
     if require != Require::NoFail {
-        let gates = || verdict.metrics.iter().filter(|metric| metric.role == Role::Gate);
+        let gates = || {
+            let gates = verdict.metrics.iter().filter(|metric| metric.role == Role::Gate);
+            gates.filter(|metric| !is_out_of_sight(rollout, metric))
+        };
         let segments = gates().filter(|metric| !metric.segment.is_all() && is_required(require, metric)).count();
         let in_segments = if segments > 0 { format!(", in {segments} segments too") } else { String::new() };
         return format!(

@@ -194,6 +194,11 @@ impl Merged {
         Ok(())
     }
 
+    /// Calls of an arm that were assigned by chance: those that enter the comparison, and those that their callers left.
+    pub(crate) fn calls(&self, arm: Arm) -> u64 {
+        self.arms.get(&arm).map_or(0, |counts| counts.predictions.saturating_add(counts.cancelled) as u64)
+    }
+
     /// Answers of an arm that enter the comparison.
     pub(crate) fn predictions(&self, arm: Arm) -> u64 {
         self.arms.get(&arm).map_or(0, |counts| counts.predictions as u64)

@@ -8,6 +8,8 @@ mod evidence;
 mod in_process;
 #[cfg(test)]
 mod in_process_tests;
+#[cfg(test)]
+mod outcomes_tests;
 mod output;
 mod parallel;
 mod plan;

@@ -8,5 +8,6 @@ mod intake;
 mod kinds;
 mod labels;
 mod laws;
+mod outcomes;
 mod rows;
 mod windows;

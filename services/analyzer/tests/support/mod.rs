@@ -160,6 +160,12 @@ pub(crate) struct World {
     pub(crate) commit_each: bool,
     /// Share of answers that get a label: canary, others.
     pub(crate) labelled: [f64; 2],
+    /// Share of calls that the caller leaves: canary, others. So the next two.
+    pub(crate) cancelled: [f64; 2],
+    /// Share of answers that are not looked into.
+    pub(crate) unread: [f64; 2],
+    /// Share of answers without a score.
+    pub(crate) scoreless: [f64; 2],
     /// Share of canary answers that are lost before the count.
     pub(crate) leak: f64,
     /// Late events per arm (canary, control) in each window.
@@ -206,6 +212,9 @@ impl World {
             verdicts: Vec::new(),
             commit_each: true,
             labelled: [0.95, 0.95],
+            cancelled: [0.0; 2],
+            unread: [0.0; 2],
+            scoreless: [0.0; 2],
             leak: 0.0,
             late: [0, 0],
             users: None,
@@ -378,6 +387,17 @@ impl World {
         let labelled = dice.chance(self.labelled[usize::from(arm != Arm::Canary)]);
         let wrong = dice.chance(version.wrong);
         let partition = (dice.bits() % PARTITIONS as u64) as usize;
+        // All of a user's calls go the same way, where there are users.
+        let mut falls = |shares: [f64; 2], salt: u64| {
+            let share = shares[usize::from(arm != Arm::Canary)];
+            share > 0.0 && user.map_or_else(|| dice.unit(), |user| unit_of(user ^ salt)) < share
+        };
+        if falls(self.cancelled, 1) {
+            fast[partition].counts(arm).cancelled += 1;
+            return;
+        }
+        let (unread, scoreless) = (falls(self.unread, 2), falls(self.scoreless, 3));
+        fast[partition].counts(arm).unread += i64::from(unread);
         for parts in [&mut *fast, &mut *slow] {
             let counts = parts[partition].counts(arm);
             counts.predictions += 1;
@@ -403,7 +423,9 @@ impl World {
             fast.buckets(arm, user, f64::from(u8::from(error)));
         }
         fast.log((arm, Segment::all(), "latency_p99"), latency);
-        fast.lin((arm, Segment::all(), "score"), score, hash);
+        if !(unread || scoreless) {
+            fast.lin((arm, Segment::all(), "score"), score, hash);
+        }
         fast.lin((arm, Segment::all(), "slow_watch"), latency / 1000.0, other_hash);
     }
 
@@ -424,6 +446,11 @@ impl World {
         let closed = ClosedThrough { partition, partitions: PARTITIONS, through };
         assert_eq!(self.send(&closed).poison, None);
     }
+}
+
+/// A number from 0 to 1 that belongs to a user.
+fn unit_of(user: u64) -> f64 {
+    Dice(user).unit()
 }
 
 pub(crate) fn verdict(out: &Outgoing) -> Verdict {

@@ -14,6 +14,7 @@ mod kayenta_bars;
 pub(crate) mod lab;
 mod looks;
 mod naive;
+mod outcomes;
 mod peeking;
 pub(crate) mod report;
 mod scenarios;
@@ -26,7 +27,7 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 10] = [
+pub(crate) const PARTS: [Part; 11] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
@@ -34,6 +35,7 @@ pub(crate) const PARTS: [Part; 10] = [
     ("One metric at a time: tests for one look and e-processes (8.1, G4)", peeking::gates),
     ("A ramp with a drifting base rate (8.3)", peeking::drift),
     ("Stratified by segment (6.4a)", strata::rows),
+    ("The built-in gates on outcomes", outcomes::rows),
     ("Clustered users (G6)", clusters::gates),
     ("Heavy tails (G6)", corrections::heavy_tails),
     ("Beside Kayenta (bars 2 to 10)", kayenta_bars::bars),
