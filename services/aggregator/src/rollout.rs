@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
-    ids::{EventTime, Generation, ModelName, RolloutId, Span},
+    ids::{EventTime, Generation, ModelName, RolloutId},
     records::{Arm, Assignment, Control, Outcome, Phase},
     view::PredictionView,
 };
@@ -61,14 +61,17 @@ impl Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frontier {
     pub(crate) watermark: Option<EventTime>,
+    /// The same for models whose calls others report.
+    pub(crate) relayed: Option<EventTime>,
     /// Last `ClosedThrough` that was written.
     pub(crate) promised: Option<EventTime>,
 }
 
 impl Frontier {
-    /// A window of a rollout with this grace is closed when its end and maturity are at or before this.
-    pub(crate) fn closed_to(self, grace: Span) -> Option<EventTime> {
-        self.watermark.max(self.promised).map(|mark| mark.minus(grace))
+    /// A window of a rollout is closed when its end and maturity are at or before this.
+    pub(crate) fn closed_to(self, plan: &Plan) -> Option<EventTime> {
+        let mark = if plan.external { self.relayed } else { self.watermark.max(self.promised) };
+        mark.map(|mark| mark.minus(plan.grace))
     }
 }
 
@@ -211,7 +214,7 @@ impl Rollout {
     }
 
     fn is_closed(&self, stream: usize, end: EventTime, frontier: Frontier) -> bool {
-        frontier.closed_to(self.plan.grace).is_some_and(|to| end.plus(self.plan.streams[stream]) <= to)
+        frontier.closed_to(&self.plan).is_some_and(|to| end.plus(self.plan.streams[stream]) <= to)
     }
 
     /// The arm of the next window of a stream to close.
@@ -222,7 +225,7 @@ impl Rollout {
         arm: Arm,
         frontier: Frontier,
     ) -> Option<&mut ArmWindow> {
-        let to = frontier.closed_to(self.plan.grace)?;
+        let to = frontier.closed_to(&self.plan)?;
         let end = to.minus(self.plan.streams[stream]).window_end(self.plan.window);
         let window = self.windows.entry(WindowKey { stream, end, generation }).or_default();
         let window = &mut window.arms[place_of(arm)];
@@ -415,7 +418,7 @@ impl Rollout {
             return false;
         };
         self.learn(join, report);
-        let open = work.frontier.closed_to(self.plan.grace).is_none_or(|to| join.end > to);
+        let open = work.frontier.closed_to(&self.plan).is_none_or(|to| join.end > to);
         let key = WindowKey { stream: 0, end: join.end, generation: join.generation };
         let lens = self.lenses.of(join.generation);
         for (bit, &index) in self.plan.fillable.iter().enumerate() {

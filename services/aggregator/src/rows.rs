@@ -13,7 +13,8 @@ use crate::window::{Counts, WindowKey};
 /// First byte of every value that is written.
 pub(crate) const FORMAT: u8 = 4;
 /// Oldest format that is read. Format 2 had [`Table::Join`] in place of [`Table::Waiting`]; up to format 3 Control records end
-/// before [`Control::rules`], and [`Counts`] before [`Counts::refused`]. All else is the same.
+/// before [`Control::rules`], [`Counts`] before [`Counts::refused`], and writers and the state row know no log time. All else
+/// is the same.
 const OLDEST: u8 = 2;
 /// The first format whose Control records carry the number of their rules, and whose counts know every outcome.
 const KNOWS_OUTCOMES: u8 = 4;
@@ -174,11 +175,16 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> 
 
 /// The value of a row of [`Table::Control`].
 pub(crate) fn decode_control(bytes: &[u8]) -> Result<Control, FoldError> {
-    if is_before_outcomes(bytes) {
-        // Rules had no numbers yet, so these are the first; `postcard` writes 1 as 2.
-        return decode(&[bytes, &[2]].concat());
+    // Rules had no numbers yet, so these are the first; `postcard` writes 1 as 2.
+    decode_grown(bytes, &[2])
+}
+
+/// The value of a row that has grown at its end since format 3: `added` is what those rows lack, in bytes.
+pub(crate) fn decode_grown<T: DeserializeOwned>(bytes: &[u8], added: &[u8]) -> Result<T, FoldError> {
+    if !is_before_outcomes(bytes) {
+        return decode(bytes);
     }
-    decode(bytes)
+    postcard::from_bytes(&[body(bytes)?, added].concat()).map_err(|error| unreadable(&error))
 }
 
 /// The value of a row of [`Table::Counts`]: the counts, and the compared answers per segment value.

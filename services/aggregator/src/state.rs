@@ -6,9 +6,10 @@ use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
     fold::AggregatorFold,
-    rollout::{Frontier, Rollout},
+    rollout::Rollout,
     rows::{self, Key, Parts, Table},
     window::WindowKey,
+    writers::LogTime,
 };
 
 /// What is known of a model. Its stored form is that of the model row.
@@ -30,7 +31,17 @@ struct State {
     promised: Option<EventTime>,
     keep: u64,
     next_rollout: u32,
+    // Formats 2 and 3 end here.
+    log: LogTime,
+    held: Span,
+    relayed: Option<EventTime>,
+    promised_relayed: Option<EventTime>,
 }
+
+/// What rows of formats 2 and 3 lack: no time has passed yet.
+const NO_LOG_TIME: &[u8] = &[0; 5];
+/// What they lack of a writer: it has not said when it sends.
+const NO_TIMING: &[u8] = &[0; 6];
 
 fn unreadable(what: &str, error: impl std::fmt::Display) -> FoldError {
     FoldError::State(format!("the aggregator's {what} is unreadable: {error}"))
@@ -40,16 +51,21 @@ impl AggregatorFold {
     /// Reads everything.
     pub(crate) fn load(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         if let Some(row) = rows.get(&Key::new(Table::State).done())? {
-            let state: State = rows::decode(&row)?;
+            let state: State = rows::decode_grown(&row, NO_LOG_TIME)?;
             self.writers.clock = state.clock;
             self.writers.watermark = state.watermark;
+            self.writers.log = state.log;
+            self.writers.held = state.held;
+            self.promised_relayed = state.promised_relayed;
+            // Older rows knew one mark for all.
+            self.writers.relayed = state.relayed.or(state.watermark.max(state.promised));
             self.promised = state.promised;
             self.joins.keep = state.keep;
             self.next_rollout = state.next_rollout;
             self.stored_state = Some(row);
         }
         for (key, value) in rows::scan(rows, Key::new(Table::Writer))? {
-            self.writers.restore(Parts::of(&key).text()?.to_owned(), rows::decode(&value)?);
+            self.writers.restore(Parts::of(&key).text()?.to_owned(), rows::decode_grown(&value, NO_TIMING)?);
         }
         self.writers.note_ahead();
         for (key, value) in rows::scan(rows, Key::new(Table::Model))? {
@@ -106,13 +122,13 @@ impl AggregatorFold {
     }
 
     fn load_joins(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
-        let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
+        let frontier = self.frontier();
         for key in self.joins.restore(rows)? {
             let Some(join) = self.joins.get(&key.id, key.shadow) else { continue };
             let (number, end, generation) = (join.rollout, join.end, join.generation);
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
             rollout.waiting.entry((end, generation)).or_default().push(key);
-            let closed_to = frontier.closed_to(rollout.plan.grace);
+            let closed_to = frontier.closed_to(&rollout.plan);
             for (stream, maturity) in rollout.plan.streams.iter().enumerate() {
                 if closed_to.is_none_or(|to| end.plus(*maturity) > to) {
                     rollout.windows.entry(WindowKey { stream, end, generation }).or_default();
@@ -148,6 +164,10 @@ impl AggregatorFold {
             promised: self.promised,
             keep: self.joins.keep,
             next_rollout: self.next_rollout,
+            log: self.writers.log,
+            held: self.writers.held,
+            relayed: self.writers.relayed,
+            promised_relayed: self.promised_relayed,
         })?;
         if self.stored_state.as_ref() != Some(&state) {
             rows.put(&Key::new(Table::State).done(), state.clone());

@@ -51,7 +51,7 @@ fn main() {
             read += timed(|| send(&mut harness, &part));
         }
         times[0].push(read);
-        let promise = ClosedThrough { partition: 0, partitions: 1, through: end };
+        let promise = ClosedThrough::heard(0, 1, end);
         times[1].push(timed(|| send(&mut harness, &promise)));
         times[2].push(timed(|| assert_eq!(harness.commit().unwrap().len(), rollouts)));
     }

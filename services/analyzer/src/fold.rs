@@ -82,11 +82,15 @@ struct AnalyzerFold {
 
 impl Fold for AnalyzerFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
-        for (key, value) in rows.scan(rows::PROGRESS)? {
+        let partition = |key: &[u8]| {
             let partition = key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-            let partition =
-                partition.ok_or_else(|| FoldError::State(format!("a row of progress has the key {key:02x?}")))?;
-            self.progress.restore(partition, rows::decode("progress", &value)?);
+            partition.ok_or_else(|| FoldError::State(format!("a row of progress has the key {key:02x?}")))
+        };
+        for (key, value) in rows.scan(rows::PROGRESS)? {
+            self.progress.restore(partition(&key)?, rows::decode("progress", &value)?);
+        }
+        for (key, value) in rows.scan(rows::UNHEARD)? {
+            self.progress.restore_unheard(partition(&key)?, rows::decode("who was not heard", &value)?);
         }
         // The head's key is the first of its rollout's, so a rollout is there before its parts.
         for (key, value) in rows.scan(rows::ROLLOUTS)? {
@@ -179,7 +183,7 @@ impl AnalyzerFold {
         } else if let Some(rollout) = self.rollouts.get_mut(id) {
             return Ok(rollout.control(control));
         } else {
-            match Rollout::begin(control, self.progress.through()) {
+            match Rollout::begin(control, &self.progress) {
                 Ok(rollout) => drop(self.rollouts.insert(id.clone(), rollout)),
                 Err(poison) => return Ok(Err(poison)),
             }
@@ -231,11 +235,21 @@ impl AnalyzerFold {
             let message = format!("partition {} of {} does not exist", closed.partition, closed.partitions);
             return Ok(Err(Poison { code: "bad_closed_through", message }));
         }
+        let was_unheard = self.progress.unheard(closed.partition).is_some();
         let Some(promise) = self.progress.note(closed) else { return Ok(Ok(())) };
         context.rows.put(&rows::progress(closed.partition), rows::encode(&promise)?);
-        let Some(through) = self.progress.through() else { return Ok(Ok(())) };
+        let key = rows::unheard(closed.partition);
+        match self.progress.unheard(closed.partition) {
+            Some(unheard) => context.rows.put(&key, rows::encode(unheard)?),
+            None if was_unheard => context.rows.delete(&key),
+            None => {}
+        }
+        let marks = [false, true].map(|external| self.progress.mark(external));
+        let [Some(through), Some(relayed)] = marks else { return Ok(Ok(())) };
+        let heard = self.progress.heard();
         for (id, rollout) in &mut self.rollouts {
-            let (done, verdict) = rollout.advance(through)?;
+            let (done, verdict) =
+                rollout.advance(if rollout.plan.is_external() { relayed } else { through }, &heard)?;
             self.metrics.windows(done.len());
             for (window, parts) in done {
                 delete_partials(id, &window, parts.into_iter(), context.rows);

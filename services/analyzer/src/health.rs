@@ -289,6 +289,11 @@ impl Health {
         self.lost.clear();
     }
 
+    /// The shares of canary's and control's events in the step that came late.
+    pub(crate) fn late_shares(&self) -> Option<(f64, f64)> {
+        self.late.as_ref().and_then(ShareTest::shares)
+    }
+
     /// What is wrong, as of a point of event time, in a fixed order.
     pub(crate) fn issues(&self, plan: &Plan, step: i32, shares: Shares, as_of: EventTime) -> Vec<HealthIssue> {
         let policies = &plan.spec.no_data;

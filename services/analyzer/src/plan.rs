@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, Limit, MetricKind, Require, RolloutSpec, Step};
+use serin_rollout::{Frozen, Limit, MetricKind, Mode, Require, RolloutSpec, Step, TrafficSource};
 use serin_schemas::{
     ids::Span,
     records::{Role, Segment},
@@ -67,6 +67,11 @@ pub(crate) struct Plan {
     /// Parallel to `metrics`.
     by_segment: Vec<BTreeMap<Segment, usize>>,
     streams: BTreeSet<Span>,
+}
+
+/// Whether others report the calls: their windows close by a mark of their own.
+pub(crate) fn is_external(spec: &RolloutSpec) -> bool {
+    spec.traffic == TrafficSource::External || spec.mode == Mode::Observe
 }
 
 impl Plan {
@@ -139,6 +144,11 @@ impl Plan {
     /// Index of a metric's hypothesis over all traffic.
     pub(crate) fn overall(&self, metric: usize) -> Option<usize> {
         self.hypothesis_of(metric, &Segment::all())
+    }
+
+    /// Whether others report the calls.
+    pub(crate) fn is_external(&self) -> bool {
+        is_external(&self.spec)
     }
 
     /// Whether arms are assigned by a key, so that one unit brings many answers.

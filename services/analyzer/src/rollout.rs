@@ -17,7 +17,8 @@ use crate::{
     evidence::{Evidence, pairs},
     head::{Era, Head},
     health::{Compared, Health},
-    plan::Plan,
+    plan::{Plan, is_external},
+    progress::{Heard, Progress},
     verdict,
     warmup::{WarmUp, by_hypothesis},
     window::{Merged, Part, WindowKey, add_counts},
@@ -58,14 +59,15 @@ fn bad_control(control: &Control, what: &str, cause: &dyn std::fmt::Display) -> 
 }
 
 impl Rollout {
-    /// A rollout begins with its first Control record. `watermark` is what all partitions have promised so far.
-    pub(crate) fn begin(control: &Control, watermark: Option<EventTime>) -> Result<Self, Poison> {
+    /// A rollout begins with its first Control record. `progress` is what all partitions have promised so far.
+    pub(crate) fn begin(control: &Control, progress: &Progress) -> Result<Self, Poison> {
         let spec: RolloutSpec =
             serde_json::from_str(&control.spec).map_err(|error| bad_control(control, "the spec", &error))?;
         if spec.window.0.0 <= 0 {
             return Err(bad_control(control, "the spec", &"a window must be longer than 0"));
         }
         // Before anything is closed there is nothing to say; a command's wall clock is no event time.
+        let watermark = progress.mark(is_external(&spec));
         let through = watermark.map_or(EventTime(i64::MIN), |mark| mark.minus(spec.grace.0));
         let head = Head {
             model: control.model.clone(),
@@ -202,9 +204,13 @@ impl Rollout {
         added.map(|()| Ok(key))
     }
 
-    /// All partitions have passed `watermark`: judges what is complete, which is so after the rollout's own grace, and says so
+    /// All partitions have passed `watermark`, and everybody was `heard` so far: judges what is complete, which is so after the rollout's own grace, and says so
     /// when a window's time has passed.
-    pub(crate) fn advance(&mut self, watermark: EventTime) -> Result<(Vec<Done>, Option<Verdict>), FoldError> {
+    pub(crate) fn advance(
+        &mut self,
+        watermark: EventTime,
+        heard: &Heard,
+    ) -> Result<(Vec<Done>, Option<Verdict>), FoldError> {
         let through = watermark.minus(self.plan.spec.grace.0);
         if through <= self.head.through {
             return Ok((Vec::new(), None));
@@ -237,7 +243,7 @@ impl Rollout {
             return Ok((done, None));
         }
         self.propose();
-        let verdict = verdict::of(self);
+        let verdict = verdict::of(self, heard);
         self.head.health.told();
         Ok((done, Some(verdict)))
     }

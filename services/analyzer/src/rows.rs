@@ -25,6 +25,8 @@ const COUNTS_OUTCOMES: u8 = 4;
 
 /// Prefix of all rows that hold the progress of the partitions of `events`.
 pub(crate) const PROGRESS: &[u8] = b"p";
+/// Prefix of all rows that hold who was not heard on a partition of `events`; there is none where everybody was.
+pub(crate) const UNHEARD: &[u8] = b"q";
 /// Prefix of all rows of all rollouts.
 pub(crate) const ROLLOUTS: &[u8] = b"r";
 
@@ -63,6 +65,11 @@ impl Kind {
 /// Key of a partition's progress.
 pub(crate) fn progress(partition: i32) -> Vec<u8> {
     [PROGRESS, &partition.to_be_bytes()].concat()
+}
+
+/// Key of who was not heard on a partition.
+pub(crate) fn unheard(partition: i32) -> Vec<u8> {
+    [UNHEARD, &partition.to_be_bytes()].concat()
 }
 
 /// Prefix of all rows of a rollout.

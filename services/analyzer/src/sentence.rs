@@ -4,6 +4,23 @@ use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, Roll
 use serin_schemas::records::{MetricResult, NoDataReason, Segment};
 use serin_statistics::{Effect, PlannedLooks};
 
+use crate::progress::Heard;
+
+/// Who was not heard, and whose clock is off, if anybody.
+pub(crate) fn unheard(heard: &Heard) -> Option<String> {
+    let mut parts = Vec::new();
+    if !heard.silent.is_empty() {
+        let names = heard.silent.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        parts.push(format!("not heard: {names}; promotion waits, a rollback does not"));
+    }
+    for (writer, offset) in &heard.skewed {
+        let way = if offset.0 < 0 { "behind" } else { "ahead of" };
+        let seconds = significant(offset.as_secs_f64().abs(), 3);
+        parts.push(format!("the clock of {writer} is {seconds} s {way} the log's, or its records take that long"));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 /// What a metric measures, in words: `error rate`, `p99 latency`.
 pub(crate) fn noun(metric: &MetricSpec) -> String {
     let kind = match metric.kind {

@@ -60,10 +60,15 @@ impl ShareTest {
         self.differs |= rejects(ln_e, alpha);
     }
 
+    /// The shares of canary and control.
+    pub(crate) fn shares(&self) -> Option<(f64, f64)> {
+        let effect = self.higher.effect();
+        effect.canary.value.zip(effect.control.value)
+    }
+
     /// The shares of canary and control, once they are known to differ.
     pub(crate) fn differ(&self) -> Option<(f64, f64)> {
-        let effect = self.higher.effect();
-        self.differs.then(|| effect.canary.value.zip(effect.control.value))?
+        self.differs.then(|| self.shares())?
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     evidence::Evidence,
     head::Era,
     plan::OTHER,
+    progress::Heard,
     rollout::Rollout,
     sentence::{self, Finder},
 };
@@ -29,7 +30,7 @@ fn policy(rules: i32) -> String {
 }
 
 /// The verdict on a rollout as of its head's `as_of`.
-pub(crate) fn of(rollout: &Rollout) -> Verdict {
+pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     let head = &rollout.head;
     let (generation, era) = head.current();
     let warming_up = era.is_warm_up() || head.frozen.is_none();
@@ -66,10 +67,15 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         rules: head.rules,
     };
+    verdict.health.extend(sentence::unheard(heard).map(|sentence| HealthIssue {
+        reason: NoDataReason::NotHeard,
+        policy: "warn".to_owned(),
+        sentence,
+    }));
     if warming_up {
         warming(rollout, &mut verdict);
     } else {
-        decide(rollout, era, &mut verdict);
+        decide(rollout, era, heard, &mut verdict);
     }
     verdict
 }
@@ -337,7 +343,7 @@ fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict
     Score { low: low + 0.0, high }
 }
 
-fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
+fn decide(rollout: &Rollout, era: Era, heard: &Heard, verdict: &mut Verdict) {
     let issue = |policy: &str| {
         let issue = verdict.health.iter().find(|issue| issue.policy == policy);
         issue.map(|issue| issue.sentence.clone())
@@ -357,7 +363,10 @@ fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
         match blocking(rollout, era, verdict) {
             None => {
                 let sentence = enough(rollout, era, verdict) + &partly_seen(rollout) + &out_of_date(verdict);
-                (Decision::Promote, Vec::new(), sentence)
+                match not_heard(rollout, heard) {
+                    None => (Decision::Promote, Vec::new(), sentence),
+                    Some(waits) => (Decision::Continue, Vec::new(), format!("{sentence}; not promoted yet: {waits}")),
+                }
             }
             Some((open, sentence)) => (Decision::Continue, open, format!("keep baking: {sentence}")),
         }
@@ -373,6 +382,32 @@ fn partly_seen(rollout: &Rollout) -> String {
         Some(format!("; {} saw only {part}", metric.name))
     });
     partly.collect()
+}
+
+/// Largest share of an arm's answers in a step that may have come late when the step is promoted.
+const MOST_LATE: f64 = 0.05;
+
+/// Why a step with complete evidence is not promoted: somebody may know more. A rollback never waits for that.
+fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
+    let passed = heard.through.map(|through| through.minus(rollout.plan.spec.grace.0));
+    if passed.is_some_and(|passed| passed < rollout.head.as_of) {
+        return Some(waits_for(heard));
+    }
+    // The rules before these looked at the difference between the arms only.
+    let (canary, control) = rollout.head.health.late_shares().filter(|_| rollout.head.rules > 1)?;
+    let (name, share) = if control > canary { ("control", control) } else { ("the canary", canary) };
+    (share > MOST_LATE).then(|| {
+        format!(
+            "{:.0} % of the answers of {name} in this step came after their window had closed (at most {:.0} % may); {}",
+            100.0 * share,
+            100.0 * MOST_LATE,
+            waits_for(heard)
+        )
+    })
+}
+
+fn waits_for(heard: &Heard) -> String {
+    sentence::unheard(heard).unwrap_or_else(|| "those that write them send them too late".to_owned())
 }
 
 /// Says so when many metrics are better.

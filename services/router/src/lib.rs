@@ -7,7 +7,7 @@
 //! The parts: [`Config`]; tables and the split, pure (`table`, `split`); what requests and answers say, pure (`protocol`, `llm`,
 //! `request`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
 //! `upstream`); how servers stand and what is in flight (`servers`, `flights`); what goes to the log (`events`, `intake`, `status`);
-//! what comes from it (`consumer`, `disk`); operators (`admin`, `switch`).
+//! what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
 //!
 //! Invariants:
 //! - a request takes one snapshot of its table and uses it to its end;
@@ -34,6 +34,8 @@ mod intake;
 mod llm;
 pub mod metrics;
 mod mirror;
+mod name;
+mod namesakes;
 mod outputs;
 mod protocol;
 mod request;

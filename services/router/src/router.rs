@@ -25,6 +25,7 @@ use crate::{
     disk,
     events::Events,
     metrics::Metrics,
+    name,
     serve::{
         self, Door, Workers,
         tls::{Certificate, CertificateError},
@@ -114,10 +115,14 @@ impl Router {
     }
 
     /// Starts a router with time and chance from outside.
-    pub async fn start_with(config: Config, log: Arc<dyn Log>, seams: Seams) -> Result<RouterHandle, StartError> {
+    pub async fn start_with(mut config: Config, log: Arc<dyn Log>, seams: Seams) -> Result<RouterHandle, StartError> {
         config.check()?;
         fs::create_dir_all(&config.data_dir)
             .map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
+        if config.name.is_empty() {
+            let chosen = name::choose(&config.data_dir, || (seams.chance)());
+            config.name = chosen.map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
+        }
         let data = bind("listen", config.listen).await?;
         let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
         let tls = match &config.tls {

@@ -202,6 +202,14 @@ impl Sections {
         if let Err(error) = settings.topology.validate() {
             self.problems.extend(error.0.into_iter().map(|problem| format!("{}: {problem}", self.place)));
         }
+        let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.silent_after);
+        if silent.0.0 < 2 * beat.0.0 {
+            self.problems.push(format!(
+                "{}: aggregator.silent_after is {silent}; write at least twice router.heartbeat_every ({beat}), or routers that are \
+                 well count as silent",
+                self.place
+            ));
+        }
         if self.problems.is_empty() { Ok(settings) } else { Err(SettingsError(self.problems)) }
     }
 }

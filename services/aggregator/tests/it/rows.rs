@@ -29,7 +29,14 @@ fn bench() -> Bench {
         Control(serin_schemas::records::Control { spec: SPEC.into(), ..control(generation, phase, step, &spec()) })
     };
     let drops = vec![ArmDrops { model: "flights".into(), arm: Arm::Canary, dropped: 7 }];
-    let first = Heartbeat { writer: writer("router-0", 0), low_watermark: secs(0.5), drops, leaving: false };
+    let first = Heartbeat {
+        writer: writer("router-0", 0),
+        low_watermark: secs(0.5),
+        drops,
+        leaving: false,
+        sent_at: None,
+        relay: false,
+    };
     let mut bench = Bench::new();
     bench.feed([
         control(1, Phase::Warming, -1),

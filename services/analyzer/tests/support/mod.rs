@@ -443,7 +443,7 @@ impl World {
     }
 
     pub(crate) fn close_one(&mut self, partition: i32, through: EventTime) {
-        let closed = ClosedThrough { partition, partitions: PARTITIONS, through };
+        let closed = ClosedThrough::heard(partition, PARTITIONS, through);
         assert_eq!(self.send(&closed).poison, None);
     }
 }

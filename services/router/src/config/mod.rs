@@ -31,7 +31,8 @@ pub struct Config {
     /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
     #[serde(serialize_with = "hidden")]
     pub admin_token: String,
-    /// Name of this router, the same after a restart, unlike that of any other router.
+    /// Name of this router, the same after a restart, unlike that of any other router. Empty: made from the name of the pod or
+    /// container, or else chosen once and kept in `data_dir`.
     pub name: String,
     /// Folder for the last routing tables and the local switch.
     pub data_dir: PathBuf,
@@ -72,7 +73,7 @@ impl Default for Config {
             upstream_key: None,
             admin_listen: ([127, 0, 0, 1], 8001).into(),
             admin_token: String::new(),
-            name: "router-0".to_owned(),
+            name: String::new(),
             data_dir: PathBuf::from("serin-data/router"),
             clock: ClockKind::Wall,
             random_seed: None,
@@ -323,8 +324,8 @@ impl Config {
         if self.pin.allow == MayPin::Token && self.pin.token.is_empty() {
             problems.push("pin.token: must be set for `allow: token`".to_owned());
         }
-        if self.name.is_empty() || self.name.len() > 200 {
-            problems.push("name: must have 1 to 200 characters, and differ between routers".to_owned());
+        if self.name.len() > 200 {
+            problems.push("name: must have at most 200 characters, and differ between routers".to_owned());
         }
         for (model, known) in &self.models {
             known.check(model, &mut problems);
@@ -393,7 +394,7 @@ mod tests {
     #[test]
     fn all_problems_are_told_at_once() {
         let config: Config = serde_json::from_value(serde_json::json!({
-            "admin_listen": "0.0.0.0:8001", "name": "", "event_queue": 0, "heartbeat_every": "0",
+            "admin_listen": "0.0.0.0:8001", "name": "x".repeat(201), "event_queue": 0, "heartbeat_every": "0",
             "models": {"flights": {"stable": "v9", "versions": {"v1": "ftp://nowhere"}}},
             "limits": {"head": 1}, "timeouts": {"connect": "0s"}
         }))
@@ -401,7 +402,7 @@ mod tests {
         insta::assert_snapshot!(config.check().unwrap_err(), @r#"
         the router's configuration cannot be used:
           - admin_listen: 0.0.0.0:8001 is not loopback; set admin_token, or listen on 127.0.0.1
-          - name: must have 1 to 200 characters, and differ between routers
+          - name: must have at most 200 characters, and differ between routers
           - models.flights.stable: version "v9" has no URL under versions
           - models.flights.versions.v1: "ftp://nowhere" is not the base URL of an upstream (the scheme must be http, https or h2c); write http://host:port
           - heartbeat_every: must be longer than 0

@@ -9,6 +9,7 @@ mod failures;
 mod faults;
 mod harness;
 mod mirrors;
+mod names;
 mod promises;
 mod protocols;
 mod safety;

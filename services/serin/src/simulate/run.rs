@@ -141,7 +141,7 @@ impl<'a> Player<'a> {
         for window in due.iter().flat_map(|closes| self.labels.remove(closes).unwrap_or_default()) {
             self.pipeline.window(&window)?;
         }
-        self.pipeline.window(&ClosedThrough { partition: 0, partitions: 1, through: end })?;
+        self.pipeline.window(&ClosedThrough::heard(0, 1, end))?;
         self.pipeline.settle()?;
         self.now = end;
         for verdict in self.pipeline.take_verdicts() {

@@ -114,7 +114,9 @@ impl Router {
                 for partition in 0..PARTITIONS {
                     let writer = Writer { seq: self.seq.get(&partition).copied().unwrap_or(0), ..self.writer() };
                     let low_watermark = micros(self.made_ms);
-                    let heartbeat = Heartbeat { writer, low_watermark, drops: vec![], leaving: false };
+                    // It stands still and writes in bursts, as a replay does, so it does not say when it sends.
+                    let (leaving, sent_at, relay) = (false, None, false);
+                    let heartbeat = Heartbeat { writer, low_watermark, drops: vec![], leaving, sent_at, relay };
                     records.push(outgoing(EVENTS, Target::Partition(partition), "", &heartbeat));
                 }
             }
@@ -243,7 +245,7 @@ impl Router {
     }
 }
 
-fn split(table: &RoutingTable, bucket: i32) -> (Arm, String) {
+pub(crate) fn split(table: &RoutingTable, bucket: i32) -> (Arm, String) {
     let mut low = 0;
     for arm in [Arm::Canary, Arm::Control] {
         if let Some(route) = table.routes.iter().find(|route| route.arm == arm) {

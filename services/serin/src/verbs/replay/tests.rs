@@ -41,7 +41,14 @@ fn log_of(errors: f64) -> Vec<Outgoing> {
             let prediction = answer(&folds, seq, now, errors, &mut dice);
             folds.event(&seq.to_string(), &prediction).unwrap();
         }
-        let heartbeat = Heartbeat { writer: writer(seq), low_watermark: now, drops: vec![], leaving: false };
+        let heartbeat = Heartbeat {
+            writer: writer(seq),
+            low_watermark: now,
+            drops: vec![],
+            leaving: false,
+            sent_at: None,
+            relay: false,
+        };
         folds.event("", &heartbeat).unwrap();
         folds.settle().unwrap();
         assert!(seq < 2_000_000, "the rollout never ends");
