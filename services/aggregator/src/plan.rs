@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, TrafficSource, WhenMissing};
+use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{Span, Version},
     records::Origin,
@@ -96,6 +96,8 @@ pub(crate) struct Metric {
 /// A spec, compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// What its records mean: the one place to ask is [`Rules`].
+    pub(crate) rules: Rules,
     /// Somebody else splits the traffic: predictions through intake count themselves.
     pub(crate) external: bool,
     /// Arms are assigned by a key, so one unit brings many answers: their sums are kept per bucket of units.
@@ -134,13 +136,14 @@ fn index_of(names: &mut Vec<String>, name: &str) -> usize {
 }
 
 impl Plan {
-    pub(crate) fn new(spec: &RolloutSpec) -> Self {
+    pub(crate) fn new(spec: &RolloutSpec, rules: Rules) -> Self {
         let mut streams: Vec<Span> =
             spec.metrics.iter().map(|metric| Span(metric.settles_after(spec.window).0.0.max(0))).collect();
         streams.push(Span(0));
         streams.sort_unstable();
         streams.dedup();
         let mut plan = Self {
+            rules,
             external: spec.traffic == TrafficSource::External || spec.mode == Mode::Observe,
             sticky: spec.assignment.sticky.is_some(),
             stable: spec.stable.version.clone(),

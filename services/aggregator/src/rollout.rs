@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serin_rollout::{Frozen, RolloutSpec};
+use serin_rollout::{Frozen, RolloutSpec, Rules};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
     records::{Arm, Assignment, Control, Phase},
@@ -150,7 +150,7 @@ const MAX_GENERATIONS: usize = 1024;
 
 impl Rollout {
     pub(crate) fn new(number: u32, control: &Control, spec: &RolloutSpec, values: usize) -> Self {
-        let plan = Plan::new(spec);
+        let plan = Plan::new(spec, Rules::numbered(control.rules).folded());
         let warming = Lens::new(&plan, Dictionary::learning(plan.dimensions.len(), values));
         Self {
             number,

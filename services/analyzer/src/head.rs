@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serin_rollout::Rules;
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span, Version},
     records::{Arm, ArmCounts, Control, Phase},
@@ -82,6 +83,8 @@ pub(crate) struct Head<C = ArmCounts> {
     pub(crate) began: BTreeMap<Generation, EventTime>,
     /// Number of the rules under which the rollout began, as Control carries it.
     pub(crate) rules: i32,
+    /// The rules under which it is judged: those, if this build knows them.
+    pub(crate) judged: Rules,
 }
 
 /// What a group of metrics has shown.
@@ -117,6 +120,7 @@ impl Head<OldCounts> {
             groups: self.groups,
             began: self.began,
             rules: self.rules,
+            judged: self.judged,
         }
     }
 }

@@ -171,10 +171,10 @@ impl From<OldCounts> for ArmCounts {
 pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, FoldError> {
     const WHAT: &str = "a rollout";
     match bytes.first() {
-        // What it did not have yet: an empty map, and the number of the first rules, 1, which `postcard` writes as 2.
-        Some(&OLDEST) => decode::<Head<OldCounts>>(WHAT, &[bytes, &[0, 2]].concat()).map(Head::with_all_outcomes),
+        // What it did not have yet: an empty map, and twice the number of the first rules, 1, which `postcard` writes as 2.
+        Some(&OLDEST) => decode::<Head<OldCounts>>(WHAT, &[bytes, &[0, 2, 2]].concat()).map(Head::with_all_outcomes),
         Some(..COUNTS_OUTCOMES) => {
-            decode::<Head<OldCounts>>(WHAT, &[bytes, &[2]].concat()).map(Head::with_all_outcomes)
+            decode::<Head<OldCounts>>(WHAT, &[bytes, &[2, 2]].concat()).map(Head::with_all_outcomes)
         }
         _ => decode(WHAT, bytes),
     }
@@ -185,6 +185,11 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
     let body = body(what, bytes)?;
     postcard::from_bytes(body)
         .map_err(|error| FoldError::State(format!("the analyzer's row of {what} cannot be read: {error}; {REBUILD}")))
+}
+
+/// Whether rows of this format can be read. Their first byte is the format.
+pub(crate) fn is_known(row: &[u8]) -> bool {
+    row.first().is_none_or(|format| (OLDEST..=FORMAT).contains(format))
 }
 
 /// What follows the format byte of a row.
