@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use serin_rollout::{Frozen, RolloutSpec};
+use serin_rollout::{Frozen, RolloutSpec, Rules};
 use serin_schemas::{
     codec,
     event::EventRecord,
@@ -410,9 +410,10 @@ impl AggregatorFold {
         }
         model.generation = control.generation;
         model.dirty = true;
-        let active = model
-            .active
-            .filter(|number| self.rollouts.get(number).is_some_and(|rollout| rollout.id == control.rollout));
+        // Under other rules it is another rollout: what was counted under the ones before is not mixed with it.
+        let rules = Rules::numbered(control.rules).folded();
+        let same = |rollout: &Rollout| rollout.id == control.rollout && rollout.plan.rules == rules;
+        let active = model.active.filter(|number| self.rollouts.get(number).is_some_and(same));
         let previous = model.active;
         if control.phase.is_final() {
             model.active = None;
@@ -470,7 +471,7 @@ impl AggregatorFold {
         rows: &mut dyn Rows,
     ) -> Result<(), FoldError> {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return Ok(()) };
-        rows.put(&rows::control(number, control.generation), rows::encode(control)?);
+        rows.put(&rows::control(number, control.generation), rows::encode(&(control, rollout.plan.rules))?);
         if let Some(old) = rollout.begin(control, frozen) {
             rows.delete(&rows::control(number, old));
         }

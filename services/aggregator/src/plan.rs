@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, TrafficSource, WhenMissing};
+use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{Span, Version},
     records::{Origin, Outcome},
@@ -103,8 +103,8 @@ pub(crate) struct Metric {
 /// A spec, compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Answers are counted by their outcome: so since rules 2.
-    pub(crate) by_outcome: bool,
+    /// What its records mean: the one place to ask is [`Rules`].
+    pub(crate) rules: Rules,
     /// Somebody else splits the traffic: predictions through intake count themselves.
     pub(crate) external: bool,
     /// Arms are assigned by a key, so one unit brings many answers: their sums are kept per bucket of units.
@@ -143,15 +143,15 @@ fn index_of(names: &mut Vec<String>, name: &str) -> usize {
 }
 
 impl Plan {
-    /// The plan of a rollout that began under the rules of this number.
-    pub(crate) fn new(spec: &RolloutSpec, rules: i32) -> Self {
+    /// The plan of a rollout that is folded under these rules.
+    pub(crate) fn new(spec: &RolloutSpec, rules: Rules) -> Self {
         let mut streams: Vec<Span> =
             spec.metrics.iter().map(|metric| Span(metric.settles_after(spec.window).0.0.max(0))).collect();
         streams.push(Span(0));
         streams.sort_unstable();
         streams.dedup();
         let mut plan = Self {
-            by_outcome: rules > 1,
+            rules,
             external: spec.traffic == TrafficSource::External || spec.mode == Mode::Observe,
             sticky: spec.assignment.sticky.is_some(),
             stable: spec.stable.version.clone(),
@@ -209,9 +209,9 @@ impl Plan {
             })
         };
         match &spec.source {
-            MetricSource::Failed if self.by_outcome => Measure::Failed,
+            MetricSource::Failed if self.rules.count_outcomes() => Measure::Failed,
             MetricSource::Failed => Measure::Error,
-            MetricSource::Unusable if self.by_outcome => Measure::Unusable,
+            MetricSource::Unusable if self.rules.count_outcomes() => Measure::Unusable,
             MetricSource::Unusable => Measure::Invalid,
             MetricSource::Refused => Measure::Refused,
             MetricSource::Cancelled => Measure::Cancelled,

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serin_rollout::{Frozen, RolloutSpec};
+use serin_rollout::{Frozen, RolloutSpec, Rules};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId},
     records::{Arm, Assignment, Control, Outcome, Phase},
@@ -153,7 +153,7 @@ const MAX_GENERATIONS: usize = 1024;
 
 impl Rollout {
     pub(crate) fn new(number: u32, control: &Control, spec: &RolloutSpec, values: usize) -> Self {
-        let plan = Plan::new(spec, control.rules);
+        let plan = Plan::new(spec, Rules::numbered(control.rules).folded());
         let warming = Lens::new(&plan, Dictionary::learning(plan.dimensions.len(), values));
         Self {
             number,
@@ -260,7 +260,7 @@ impl Rollout {
         }
         let end = prediction.completed_at.window_end(self.plan.window);
         let missing = self.count(prediction, place, end, work);
-        let cancelled = self.plan.by_outcome && prediction.outcome() == Outcome::Cancelled;
+        let cancelled = self.plan.rules.count_outcomes() && prediction.outcome() == Outcome::Cancelled;
         if cancelled && prediction.assignment.is_compared() {
             // Neither a label nor a mirror says anything of an answer that its caller did not wait for.
             return;
@@ -275,7 +275,7 @@ impl Rollout {
         } else if work.joins.get(id, shadow).is_none() {
             let key = JoinKey { id: id.into(), shadow };
             let mut counted = Counts::default();
-            counted.add(prediction, self.plan.by_outcome);
+            counted.add(prediction, self.plan.rules.count_outcomes());
             let mut join = Join {
                 id: Arc::clone(&key.id),
                 rollout: self.number,
@@ -349,7 +349,7 @@ impl Rollout {
         work.tally.counted += 1;
         let key = WindowKey { stream: 0, end, generation: place.generation };
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
-        window.counts.add(prediction, self.plan.by_outcome);
+        window.counts.add(prediction, self.plan.rules.count_outcomes());
         window.dirty = true;
         if !sketched {
             return 0;
@@ -361,7 +361,7 @@ impl Rollout {
         let Scratch { numbers, buffer } = &mut *work.scratch;
         let subject = Subject { numbers, unit: unit_of(prediction) };
         let mut missing = 0;
-        let outcome = self.plan.by_outcome.then(|| prediction.outcome());
+        let outcome = self.plan.rules.count_outcomes().then(|| prediction.outcome());
         let has_part = |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
         for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
             match metric.value(prediction).map(|value| metric.scaled(value)) {

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serin_rollout::Rules;
 use serin_schemas::{ids::Generation, records::Control};
 use serin_stream::fold::{FoldError, Rows};
 
@@ -52,6 +53,11 @@ pub(crate) struct Key(Vec<u8>);
 impl Key {
     pub(crate) fn new(table: Table) -> Self {
         Self(vec![table as u8])
+    }
+
+    /// The prefix of every row.
+    pub(crate) fn all() -> Self {
+        Self(Vec::new())
     }
 
     pub(crate) fn u32(mut self, number: u32) -> Self {
@@ -173,10 +179,10 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> 
     postcard::from_bytes(body(bytes)?).map_err(|error| unreadable(&error))
 }
 
-/// The value of a row of [`Table::Control`].
-pub(crate) fn decode_control(bytes: &[u8]) -> Result<Control, FoldError> {
-    // Rules had no numbers yet, so these are the first; `postcard` writes 1 as 2.
-    decode_grown(bytes, &[2])
+/// The value of a row of [`Table::Control`]: the record, and the rules under which its rollout is folded.
+pub(crate) fn decode_control(bytes: &[u8]) -> Result<(Control, Rules), FoldError> {
+    // Rules had no numbers yet, so both are the first; `postcard` writes 1 as 2.
+    decode_grown(bytes, &[2, 2])
 }
 
 /// The value of a row that has grown at its end since format 3: `added` is what those rows lack, in bytes.
@@ -222,6 +228,11 @@ pub(crate) fn body(bytes: &[u8]) -> Result<&[u8], FoldError> {
 /// Rows are a cache of `events`: the way out that always works.
 const REBUILD: &str = "delete the topic `aggregator-changelog`, the consumer group `aggregator` and the state directory, \
                        and it reads `events` anew, as far as they are retained";
+
+/// Whether rows of this format can be read. Their first byte is the format.
+pub(crate) fn is_known(row: &[u8]) -> bool {
+    row.first().is_none_or(|format| (OLDEST..=FORMAT).contains(format))
+}
 
 /// Every row of a table, or of a rollout in it.
 pub(crate) fn scan(rows: &dyn Rows, prefix: Key) -> Result<Vec<(Bytes, Bytes)>, FoldError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serin_rollout::Rules;
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span, Version},
     records::{Arm, ArmCounts, Control, Phase},
@@ -85,6 +86,8 @@ pub(crate) struct Head<C = ArmCounts> {
     pub(crate) rules: i32,
     /// What the comparison sees of the answers.
     pub(crate) coverage: Coverage,
+    /// The rules under which it is judged: those, if this build knows them.
+    pub(crate) judged: Rules,
 }
 
 /// What a group of metrics has shown.
@@ -121,6 +124,7 @@ impl Head<OldCounts> {
             began: self.began,
             rules: self.rules,
             coverage: self.coverage,
+            judged: self.judged,
         }
     }
 }

@@ -36,5 +36,8 @@ mod verdict;
 mod warmup;
 mod window;
 
+/// The build, as verdicts name it.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+
 pub use config::Config;
 pub use fold::AnalyzerFactory;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, Limit, MetricKind, Mode, Require, RolloutSpec, Step, TrafficSource};
+use serin_rollout::{Frozen, Limit, MetricKind, Mode, Require, RolloutSpec, Rules, Step, TrafficSource};
 use serin_schemas::{
     ids::Span,
     records::{Role, Segment},
@@ -57,6 +57,8 @@ pub(crate) struct HypothesisPlan {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) spec: RolloutSpec,
+    /// What counts mean and when a step is taken: the one place to ask is [`Rules`].
+    pub(crate) rules: Rules,
     /// Parallel to `spec.metrics`.
     pub(crate) metrics: Vec<MetricPlan>,
     /// Groups with a metric that decides.
@@ -76,7 +78,7 @@ pub(crate) fn is_external(spec: &RolloutSpec) -> bool {
 
 impl Plan {
     /// The plan of a spec, without hypotheses yet.
-    pub(crate) fn new(spec: RolloutSpec) -> Self {
+    pub(crate) fn new(spec: RolloutSpec, rules: Rules) -> Self {
         let metrics: Vec<MetricPlan> = spec
             .metrics
             .iter()
@@ -91,7 +93,7 @@ impl Plan {
         // Stream 0 carries the counts of the arms, so it is always there.
         let streams = metrics.iter().map(|metric| metric.maturity).chain([Span::default()]).collect();
         let groups = groups(&spec);
-        Self { spec, metrics, groups, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
+        Self { spec, rules, metrics, groups, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
     }
 
     /// Fixes the hypotheses: each metric over all traffic, and in each frozen value and `other` of its dimensions.

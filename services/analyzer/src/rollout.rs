@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
+use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec, Rules};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, Control, Phase, Segment, Verdict, WindowClosed},
@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     Late,
     /// No Control record has named its generation.
     UnknownGeneration,
+    /// It was counted under other rules than those of the evidence.
+    OtherRules,
 }
 
 /// One rollout's state.
@@ -91,6 +93,7 @@ impl Rollout {
             began: BTreeMap::new(),
             rules: control.rules,
             coverage: Coverage::default(),
+            judged: Rules::numbered(control.rules).folded(),
         };
         let mut rollout = Self::restore(head)?;
         rollout.changed = true;
@@ -99,10 +102,39 @@ impl Rollout {
         Ok(rollout)
     }
 
+    /// Whether it was judged under other rules than this build judges it under.
+    pub(crate) fn is_of_other_rules(&self) -> bool {
+        self.head.judged != Rules::numbered(self.head.rules).folded()
+    }
+
+    /// The same rollout with no evidence yet, under the rules of this build. Its generations mean what they meant.
+    pub(crate) fn start_over(self) -> Result<Self, Poison> {
+        let old = self.head;
+        let (generation, era) = old.current();
+        let control = Control {
+            model: old.model.clone(),
+            rollout: old.rollout.clone(),
+            generation,
+            phase: era.phase,
+            step: era.step,
+            stable: old.stable.clone(),
+            canary: old.canary.clone(),
+            canary_share: era.shares.canary,
+            control_share: era.shares.control,
+            decided_at: old.through,
+            spec: old.spec.clone(),
+            frozen: old.frozen.clone(),
+            rules: old.rules,
+        };
+        let mut again = Self::begin(&control, None)?;
+        (again.head.eras, again.head.through, again.head.as_of) = (old.eras, old.through, old.as_of);
+        Ok(again)
+    }
+
     /// A rollout from its head; rows of hypotheses, warm-up and windows follow.
     pub(crate) fn restore(head: Head) -> Result<Self, Poison> {
         let bad = |error: serde_json::Error| Poison { code: "bad_control", message: error.to_string() };
-        let mut plan = Plan::new(serde_json::from_str(&head.spec).map_err(bad)?);
+        let mut plan = Plan::new(serde_json::from_str(&head.spec).map_err(bad)?, head.judged);
         if let Some(frozen) = &head.frozen {
             plan.freeze(&serde_json::from_str(frozen).map_err(bad)?);
         }
@@ -129,6 +161,14 @@ impl Rollout {
             }
         }
         Ok(())
+    }
+
+    /// Whether the rollout goes on after a further Control record: it has not ended, and is judged as before. One that is not newer
+    /// is a repetition.
+    pub(crate) fn goes_on_with(&self, control: &Control) -> bool {
+        let repeated = control.generation <= self.head.current().0;
+        let same_rules = Rules::numbered(control.rules).folded() == self.head.judged;
+        !control.phase.is_final() && (repeated || same_rules)
     }
 
     /// Takes a further Control record; one that is not newer is a repetition.
@@ -185,6 +225,9 @@ impl Rollout {
 
     /// Takes one partition's part of a window.
     pub(crate) fn take(&mut self, window: WindowClosed) -> Result<Result<WindowKey, Refusal>, Poison> {
+        if Rules::numbered(window.rules) != self.plan.rules {
+            return Ok(Err(Refusal::OtherRules));
+        }
         let part = Part::parse(window, &self.plan)?;
         let key = part.key;
         if !self.head.eras.contains_key(&key.generation) {

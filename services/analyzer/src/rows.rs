@@ -174,9 +174,10 @@ impl From<OldCounts> for ArmCounts {
     }
 }
 
-/// A head of format 3. The number of its rules is 1, which `postcard` writes as 2, and its coverage is empty: two options and a map.
+/// A head of format 3. The number of its rules is 1, which `postcard` writes as 2, its coverage is empty (two options and a map), and
+/// it is judged under the first rules.
 fn old_head(bytes: &[u8]) -> Result<Head, FoldError> {
-    decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0]].concat()).map(Head::with_all_outcomes)
+    decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0, 2]].concat()).map(Head::with_all_outcomes)
 }
 
 /// The head of a rollout.
@@ -194,6 +195,11 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
     let body = body(what, bytes)?;
     postcard::from_bytes(body)
         .map_err(|error| FoldError::State(format!("the analyzer's row of {what} cannot be read: {error}; {REBUILD}")))
+}
+
+/// Whether rows of this format can be read. Their first byte is the format.
+pub(crate) fn is_known(row: &[u8]) -> bool {
+    row.first().is_none_or(|format| (OLDEST..=FORMAT).contains(format))
 }
 
 /// What follows the format byte of a row.

@@ -64,8 +64,8 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
         warmup_events: warming_up.then_some(head.warmup_events as i64),
         frozen: None,
         sentence: String::new(),
-        build: env!("CARGO_PKG_VERSION").to_owned(),
-        rules: head.rules,
+        build: crate::BUILD.to_owned(),
+        rules: head.judged.number(),
     };
     verdict.health.extend(sentence::unheard(heard).map(|sentence| HealthIssue {
         reason: NoDataReason::NotHeard,

@@ -57,6 +57,6 @@ pub use config::{
     TlsConfig, VersionServers,
 };
 pub use router::{Router, RouterHandle, Seams, StartError};
-pub use serve::tls::CertificateError;
+pub use serin_listener::{CertificateError, TlsFiles};
 pub use state::Chance;
 pub use upstream::RootsError;

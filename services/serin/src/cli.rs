@@ -159,6 +159,9 @@ pub(crate) struct Serve {
     /// Print the whole configuration with its defaults, and stop
     #[arg(long)]
     pub(crate) dump_config: bool,
+    /// Take over the ports of the router that runs with the same data_dir; it ends when this one is ready
+    #[arg(long)]
+    pub(crate) replace: bool,
 }
 
 /// Where the controller's API is.
@@ -170,6 +173,9 @@ pub(crate) struct Remote {
     /// Token of the API, if it wants one (better in the environment than on the command line)
     #[arg(long, value_name = "TOKEN", env = "SERIN_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// PEM file with the authority that signed the API's certificate (https://); left out: what the system trusts
+    #[arg(long, value_name = "FILE", env = "SERIN_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,

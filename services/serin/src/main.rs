@@ -5,6 +5,7 @@ mod client;
 mod compare;
 mod demo;
 mod evidence;
+mod http;
 mod in_process;
 #[cfg(test)]
 mod in_process_tests;

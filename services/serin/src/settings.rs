@@ -84,8 +84,12 @@ pub(crate) enum LogKind {
 pub(crate) struct TelemetrySettings {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub(crate) listen: std::net::SocketAddr,
+    /// The certificate of that port. Left out: it speaks plain HTTP.
+    pub(crate) tls: Option<serin_listener::TlsFiles>,
     /// Endpoint of an OTLP collector over HTTP, such as `http://localhost:4318/v1/metrics`; left out: none.
     pub(crate) otlp: Option<String>,
+    /// PEM file with the authority that signed the collector's certificate (`https://`). Left out: what the system trusts.
+    pub(crate) otlp_ca_file: Option<PathBuf>,
     /// `text` or `json`.
     pub(crate) log_format: LogFormat,
     /// What is logged, as for `RUST_LOG`: `info`, `serin_router=debug,info`.
@@ -107,7 +111,9 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 9464).into(),
+            tls: None,
             otlp: None,
+            otlp_ca_file: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }

@@ -349,6 +349,7 @@ impl World {
             cells: part.cells.into_iter().map(cell).chain(part.buckets.into_iter().map(sums)).collect(),
             arms: part.arms.into_values().collect(),
             population: part.population.into_iter().map(population).collect(),
+            rules: self.control.rules,
         }
     }
 

@@ -5,6 +5,7 @@ mod limits;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration as StdDuration};
 
 use serde::{Deserialize, Serialize};
+use serin_listener::TlsFiles;
 use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
 use serin_schemas::ids::Version;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub upstream_key: Option<PathBuf>,
     /// Where operators connect. Beyond loopback it needs `admin_token`.
     pub admin_listen: SocketAddr,
+    /// The certificate of that address. Left out: it speaks plain HTTP.
+    pub admin_tls: Option<TlsFiles>,
     /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
     #[serde(serialize_with = "hidden")]
     pub admin_token: String,
@@ -72,6 +75,7 @@ impl Default for Config {
             upstream_certificate: None,
             upstream_key: None,
             admin_listen: ([127, 0, 0, 1], 8001).into(),
+            admin_tls: None,
             admin_token: String::new(),
             name: String::new(),
             data_dir: PathBuf::from("serin-data/router"),
@@ -234,12 +238,20 @@ pub struct TlsConfig {
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
     /// How often these files are looked at. When they changed, new connections get the new certificate.
-    #[serde(default = "reload_every")]
+    #[serde(default = "TlsFiles::reload_every")]
     pub reload_every: Duration,
 }
 
-fn reload_every() -> Duration {
-    Duration::from_secs(10)
+impl TlsConfig {
+    /// Its files.
+    pub(crate) fn files(&self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            client_ca: self.client_ca.clone(),
+            reload_every: self.reload_every,
+        }
+    }
 }
 
 /// A secret as it is shown: only whether there is one.
@@ -337,6 +349,9 @@ impl Config {
         }
         if self.tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
             problems.push("tls.reload_every: must be longer than 0".to_owned());
+        }
+        if self.admin_tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
+            problems.push("admin_tls.reload_every: must be longer than 0".to_owned());
         }
         let mut paths = BTreeMap::new();
         for (model, path) in self.paths() {

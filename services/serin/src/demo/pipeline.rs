@@ -43,7 +43,7 @@ impl Pipeline {
         let kind = if args.kafka.is_some() {
             Kind::Children(start_children(&serve, data.path(), &ports)?)
         } else {
-            let running = serve::start(Role::ALL, &settings::load(&serve)?).await?;
+            let running = serve::start(Role::ALL, &settings::load(&serve)?, &mut serin_listener::Sockets::default(), None).await?;
             Kind::InProcess(Box::new(running))
         };
         Ok(Self { kind, doors: ports.doors(), _data: Some(data) })

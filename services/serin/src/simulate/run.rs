@@ -214,6 +214,7 @@ impl<'a> Player<'a> {
                 cells,
                 arms: counts.collect(),
                 population: if maturity == Span(0) { population.clone() } else { Vec::new() },
+                rules: serin_schemas::records::RULES,
                 #[cfg(feature = "next-schema")]
                 closed_by: None,
             });
