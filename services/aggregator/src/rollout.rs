@@ -150,8 +150,8 @@ const MAX_GENERATIONS: usize = 1024;
 
 impl Rollout {
     pub(crate) fn new(number: u32, control: &Control, spec: &RolloutSpec, values: usize) -> Self {
-        let plan = Plan::new(spec);
-        let warming = Lens::new(&plan, Dictionary::learning(plan.dimensions.len(), values));
+        let plan = Plan::new(spec, control.rules);
+        let warming = Lens::warming(&plan, Dictionary::learning(plan.dimensions.len(), values));
         Self {
             number,
             model: control.model.clone(),
@@ -170,7 +170,7 @@ impl Rollout {
         if let Some(frozen) = frozen
             && lens.is_none()
         {
-            *lens = Some(Lens::new(&self.plan, Dictionary::frozen(&self.plan.dimensions, frozen)));
+            *lens = Some(Lens::compared(&self.plan, Dictionary::frozen(&self.plan.dimensions, frozen)));
         }
         generations.insert(control.generation, Mode::of(control));
         if generations.len() <= MAX_GENERATIONS {
@@ -275,7 +275,7 @@ impl Rollout {
                 error: is_error(prediction),
                 invalid: prediction.invalid_output.is_some(),
                 sketched: place.sketched,
-                unit: unit_of(prediction),
+                unit: self.unit_of(prediction),
                 numbers: work.scratch.numbers.as_slice().into(),
                 missing,
                 outputs: vec![f64::NAN; self.plan.outputs.len()].into(),
@@ -338,6 +338,7 @@ impl Rollout {
         }
         work.tally.counted += 1;
         let key = WindowKey { stream: 0, end, generation: place.generation };
+        let unit = self.unit_of(prediction);
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
         window.counts.add(prediction);
         window.dirty = true;
@@ -349,7 +350,7 @@ impl Rollout {
             window.count_population(&lens.layout, &work.scratch.numbers);
         }
         let Scratch { numbers, buffer } = &mut *work.scratch;
-        let subject = Subject { numbers, unit: unit_of(prediction) };
+        let subject = Subject { numbers, unit };
         let mut missing = 0;
         for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| metric.pairing.is_none()) {
             match metric.value(prediction).map(|value| metric.scaled(value)) {
@@ -427,6 +428,20 @@ impl Rollout {
         true
     }
 
+    /// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms. A request that has
+    /// no key and was split by chance is a unit of its own. Where somebody else split the traffic and names no unit, nobody knows
+    /// which answers belong together: all of them count as one unit.
+    fn unit_of(&self, prediction: &PredictionView<'_>) -> Option<u64> {
+        match prediction.unit {
+            Some(unit) => Some(hash64(b"serin.unit", &unit.to_le_bytes())),
+            None if !self.plan.guarded => None,
+            None if prediction.assignment == Assignment::Random => {
+                Some(hash64(b"serin.unit.request", prediction.request_id.as_bytes()))
+            }
+            None => Some(hash64(b"serin.unit.unknown", &[])),
+        }
+    }
+
     /// Whether a model server's own event can bring anything that is not known from the router.
     pub(crate) fn wants_outputs(&self) -> bool {
         let plan = &self.plan;
@@ -439,7 +454,3 @@ impl Rollout {
     }
 }
 
-/// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms.
-fn unit_of(prediction: &PredictionView<'_>) -> Option<u64> {
-    prediction.unit.map(|unit| hash64(b"serin.unit", &unit.to_le_bytes()))
-}
