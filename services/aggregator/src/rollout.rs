@@ -453,4 +453,3 @@ impl Rollout {
             || plan.paired.iter().any(answers)
     }
 }
-

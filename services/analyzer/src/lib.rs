@@ -31,6 +31,7 @@ mod rollout;
 mod rows;
 mod sentence;
 mod share;
+mod units;
 mod verdict;
 mod warmup;
 mod window;

@@ -108,18 +108,22 @@ pub(crate) struct Finder<'a> {
     pub(crate) settling: bool,
     /// What decides PASS, where the step asks for planned looks.
     pub(crate) looks: Option<&'a PlannedLooks>,
+    /// On how few units a finding would rest.
+    pub(crate) few: Option<&'a str>,
 }
 
 impl Finder<'_> {
     /// The sentence.
     pub(crate) fn sentence(&self, (result, why): (MetricResult, Option<NoDataReason>), effect: &Effect) -> String {
+        let why =
+            why.map(|why| if why == NoDataReason::FewUnits { self.few.unwrap_or(no_data(why)) } else { no_data(why) });
         let Some(facts) = self.facts(effect) else {
             let undecided = if self.settling {
                 "the first windows of a step are left out while the canary settles"
             } else {
                 "the evidence is not enough to judge yet"
             };
-            let why = why.map_or(undecided, no_data);
+            let why = why.unwrap_or(undecided);
             return format!("{}canary's {} is not judged: {why}", self.place(), noun(self.metric));
         };
         let words = match self.metric.limit.and_then(Limit::both) {
@@ -127,7 +131,7 @@ impl Finder<'_> {
             None => self.against_control(result, effect),
         };
         let rest = match result {
-            MetricResult::NoData => format!("not judged now: {}", why.map_or("no data", no_data)),
+            MetricResult::NoData => format!("not judged now: {}", why.unwrap_or("no data")),
             _ => words,
         };
         let within = self.metric.stratify_by.as_ref().filter(|_| self.segment.is_all());
