@@ -347,7 +347,7 @@ impl Rollout {
         }
         let lens = self.lenses.of(place.generation);
         if place.mode == Mode::Compare {
-            window.count_population(&lens.layout, &work.scratch.numbers);
+            window.count_population(&lens.layout, &work.scratch.numbers, prediction.unit.is_some());
         }
         let Scratch { numbers, buffer } = &mut *work.scratch;
         let subject = Subject { numbers, unit };

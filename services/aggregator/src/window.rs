@@ -74,6 +74,8 @@ pub(crate) struct Layout {
     len: usize,
     /// Per dimension the place of its value 0, and the number of values.
     populations: Vec<(usize, usize)>,
+    /// Among the populations, the place of the answers that name no unit, where somebody else's router should have named one.
+    no_unit: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,8 +119,17 @@ impl Layout {
             first += len;
         }
         let slots = (0..plan.dimensions.len()).map(|dimension| dictionary.slots(dimension));
-        let populations = slots.scan(0, |first, len| Some((std::mem::replace(first, *first + len), len))).collect();
-        Self { metrics, len: first, populations }
+        let populations: Vec<(usize, usize)> =
+            slots.scan(0, |first, len| Some((std::mem::replace(first, *first + len), len))).collect();
+        let values = populations.last().map_or(0, |(first, len)| first + len);
+        let no_unit = (plan.guarded && plan.external && compared).then_some(values);
+        Self { metrics, len: first, populations, no_unit }
+    }
+
+    /// Number of populations.
+    fn populations(&self) -> usize {
+        let values = self.populations.last().map_or(0, |(first, len)| first + len);
+        self.no_unit.map_or(values, |place| place + 1)
     }
 }
 
@@ -249,10 +260,13 @@ impl ArmWindow {
         self.dirty = true;
     }
 
-    /// Counts a compared answer by its segment values.
-    pub(crate) fn count_population(&mut self, layout: &Layout, numbers: &[u16]) {
-        if let (true, Some((first, len))) = (self.population.is_empty(), layout.populations.last()) {
-            self.population.resize(first + len, 0);
+    /// Counts a compared answer by its segment values, and whether it names its unit.
+    pub(crate) fn count_population(&mut self, layout: &Layout, numbers: &[u16], names_unit: bool) {
+        if self.population.is_empty() {
+            self.population.resize(layout.populations(), 0);
+        }
+        if let Some(place) = layout.no_unit.filter(|_| !names_unit) {
+            self.population[place] += 1;
         }
         for ((first, _), number) in layout.populations.iter().zip(numbers) {
             self.population[first + usize::from(*number)] += 1;
@@ -268,11 +282,13 @@ impl ArmWindow {
                 into.push(Population { arm, segment, predictions: predictions as i64 });
             }
         }
+        let no_unit = lens.layout.no_unit.and_then(|place| self.population.get(place)).filter(|count| **count > 0);
+        into.extend(no_unit.map(|&count| Population { arm, segment: Segment::no_unit(), predictions: count as i64 }));
     }
 
     /// Puts stored numbers back. Another number of values is an error.
     pub(crate) fn restore_population(&mut self, layout: &Layout, stored: Vec<u64>) -> Result<(), String> {
-        let len = layout.populations.last().map_or(0, |(first, len)| first + len);
+        let len = layout.populations();
         if !stored.is_empty() && stored.len() != len {
             return Err(format!("{} segment values of {len}", stored.len()));
         }

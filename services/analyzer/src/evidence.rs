@@ -8,10 +8,10 @@ use serin_schemas::ids::EventTime;
 use serin_sketches::{Buckets, CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary};
 use serin_statistics::{
     Against, Hypothesis, HypothesisSpec, LooksError, LooksPlan, Measure, ObserveError, PlannedLooks, SpecError,
-    Stratum, StratumPasts, UnitEvidence, cluster::tempering_of_next_window,
+    Stratum, StratumPasts, cluster::tempering_of_next_window,
 };
 
-use crate::{head::Era, plan::Plan};
+use crate::{head::Era, plan::Plan, units::Units};
 
 /// Evidence on one hypothesis; a row of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub(crate) struct Evidence {
     pub(crate) pasts: StratumPasts,
     /// What units have added, where a key assigns the arm; a row of its own, too.
     #[serde(skip)]
-    pub(crate) units: UnitEvidence,
+    pub(crate) units: Units,
 }
 
 /// Planned looks and the step that they are for.
@@ -82,7 +82,7 @@ impl Evidence {
             design_effect: None,
             looks: None,
             pasts: StratumPasts::default(),
-            units: UnitEvidence::default(),
+            units: Units::default(),
         })
     }
 
@@ -106,7 +106,7 @@ impl Evidence {
     /// Takes what units add to a window that was observed.
     pub(crate) fn observe_units(&mut self, pairs: &[[Summary; 2]], by_group: bool) {
         let strata: Vec<Stratum<'_>> = pairs.iter().map(|[canary, control]| Stratum { canary, control }).collect();
-        self.test.observe_units(&strata, by_group, &mut self.units);
+        self.test.observe_units(&strata, by_group, &mut self.units.sums);
     }
 
     /// Takes one window: canary and control per generation.

@@ -11,7 +11,7 @@ use serin_schemas::{
     records::{ClosedThrough, Control, Decision, Verdict, WindowClosed},
 };
 use serin_sketches::Summary;
-use serin_statistics::{StratumPasts, UnitEvidence};
+use serin_statistics::StratumPasts;
 use serin_stream::{
     fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
     partition_of,
@@ -26,6 +26,7 @@ use crate::{
     progress::Progress,
     rollout::{Refusal, Rollout},
     rows::{self, Kind},
+    units::Units,
     warmup::WarmRow,
     window::WindowKey,
 };
@@ -142,7 +143,7 @@ impl AnalyzerFold {
                 rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.pasts = pasts;
             }
             Kind::Units => {
-                let (index, units): (u32, UnitEvidence) = rows::decode("units", value)?;
+                let (index, units): (u32, Units) = rows::decode("units", value)?;
                 rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.units = units;
             }
             Kind::Cluster => {

@@ -75,7 +75,7 @@ impl Rollout {
     /// Whether units that are few carry a hypothesis's evidence against the canary.
     pub(crate) fn rests_on_few(&self, index: usize) -> bool {
         let evidence = &self.evidence[index];
-        self.plan.guarded && evidence.test.fail_standing(&evidence.units).rests_on.is_some()
+        self.plan.guarded && evidence.test.fail_standing(&evidence.units.sums).rests_on.is_some()
     }
 
     /// A hypothesis's `ln E` as far as it counts.

@@ -269,6 +269,9 @@ impl Rollout {
             }
         }
         self.watch(stream, end, strata, &compared);
+        if judged && stream.0 == 0 && self.plan.guarded {
+            self.count_units_named(&compared);
+        }
         let mut compared = Vec::new();
         for ((_, window), (era, settling)) in strata.iter_mut().zip(eras) {
             if era.is_warm_up() {
@@ -366,6 +369,10 @@ impl Rollout {
         self.head.health.compare_anew(stream);
         if stream.0 == 0 {
             self.head.step_canary = 0;
+            if let Some(first) = self.evidence.first_mut() {
+                first.units.forget_counts();
+                self.dirty.insert(0);
+            }
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
             let metric = self.plan.hypotheses[index].metric;
@@ -373,7 +380,7 @@ impl Rollout {
             // What mirrored calls have shown holds in steps without any.
             if !self.plan.metrics[metric].paired {
                 self.evidence[index].test.reset_pass();
-                self.evidence[index].units.next_step();
+                self.evidence[index].units.sums.next_step();
                 self.evidence[index].looks = None;
                 if let Some((_, plan)) = self.plan.looks_of(index).filter(|looks| looks.0 == step) {
                     // That they can be planned was checked when the rollout began.
@@ -447,6 +454,20 @@ impl Rollout {
     /// The arm whose answers stand for the version on trial.
     fn trial(&self, era: Era, metric: usize) -> Arm {
         if self.plan.metrics[metric].paired { Arm::Shadow } else { era.trial() }
+    }
+
+    /// How many answers of the step name no unit, though a key assigns the arm. The first hypothesis keeps the counts.
+    fn count_units_named(&mut self, compared: &[Compared<'_>]) {
+        let step = self.head.steps.get(&Span::default());
+        let Some(first) = self.evidence.first_mut() else { return };
+        for stratum in compared.iter().filter(|stratum| Some(&stratum.step) == step) {
+            let count = |arm| {
+                let without = stratum.window.population.get(&(arm, Segment::no_unit())).copied();
+                (stratum.window.predictions(arm), without.unwrap_or(0))
+            };
+            first.units.count(count(stratum.trial), count(Arm::Control));
+            self.dirty.insert(0);
+        }
     }
 
     /// Where units are assigned: lets this window count for as much as the earlier ones of the step say.

@@ -242,7 +242,7 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::UnreadShareDiffers => "one arm's answers go unread more often than the other's",
         NoDataReason::ValueShareDiffers => "one arm's answers carry the value less often than the other's",
         NoDataReason::CancelledShareDiffers => "callers leave one arm more often than the other",
-        NoDataReason::FewUnits => "the difference rests on too few units",
+        NoDataReason::FewUnits => "too many answers name no user, so nobody knows which of them belong together",
         NoDataReason::NotHeard => "a writer has not been heard for this time",
     }
 }

@@ -34,7 +34,9 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
     let (health, metrics) = if warming_up {
         (Vec::new(), Vec::new())
     } else {
-        let health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
+        let mut health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
+        let named = rollout.evidence.first().filter(|_| rollout.plan.guarded).and_then(|first| first.units.issue());
+        health.extend(named);
         let metrics = metrics(rollout, era, &health);
         (health, metrics)
     };
