@@ -17,6 +17,7 @@ mod naive;
 mod peeking;
 pub(crate) mod report;
 mod scenarios;
+mod sticky;
 mod strata;
 
 use lab::Lab;
@@ -26,7 +27,7 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 10] = [
+pub(crate) const PARTS: [Part; 13] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
@@ -35,6 +36,9 @@ pub(crate) const PARTS: [Part; 10] = [
     ("A ramp with a drifting base rate (8.3)", peeking::drift),
     ("Stratified by segment (6.4a)", strata::rows),
     ("Clustered users (G6)", clusters::gates),
+    ("Sticky users of equal versions", sticky::equal),
+    ("Handfuls of users who try to decide", sticky::handfuls),
+    ("Time to FAIL with sticky users", sticky::detection),
     ("Heavy tails (G6)", corrections::heavy_tails),
     ("Beside Kayenta (bars 2 to 10)", kayenta_bars::bars),
 ];
