@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::{HealthIssue, NoDataReason};
-use serin_statistics::{
-    Standing, UnitEvidence,
-    handful::{HANDFUL, MIN_UNITS},
-};
+use serin_statistics::{Standing, UnitEvidence, handful::MIN_UNITS};
 
 use crate::evidence::Evidence;
 
@@ -102,22 +99,24 @@ impl Claim {
         if !self.judged {
             return None;
         }
-        let Some(number) = self.number.filter(|number| *number >= 2.0) else {
-            let none = "its answers name no more than one user, and answers of one user are no independent evidence";
-            return Some(none.to_owned());
-        };
+        if self.number.is_some_and(|number| number < 2.0) {
+            return Some(
+                "its answers name no more than one user, so none of them is independent of the others".to_owned(),
+            );
+        }
         let (finding, rests) = self.rests?;
+        // Nothing is known of them before the step's first window.
+        let number = self.number.unwrap_or(0.0);
         let of = format!("of about {number:.0}");
         Some(match (finding, rests) {
             (Finding::Pass, _) if number < MIN_UNITS => {
                 format!("its answers come from about {number:.0} users, and a pass needs {MIN_UNITS:.0}")
             }
-            (Finding::Fail, 0) => format!("the difference is no larger than users {of} differ among themselves"),
+            (Finding::Fail, 0) => format!("the difference rests on few users {of}"),
             (Finding::Fail, 1) => format!("the difference rests on 1 user {of}"),
             (Finding::Fail, _) => format!("the difference rests on {rests} users {of}"),
-            (Finding::Pass, _) => {
-                format!("that it is within the margin rests on {} users {of}", rests.clamp(2, HANDFUL))
-            }
+            (Finding::Pass, 0..2) => format!("that it is within the margin rests on few users {of}"),
+            (Finding::Pass, _) => format!("that it is within the margin rests on {rests} users {of}"),
         })
     }
 }

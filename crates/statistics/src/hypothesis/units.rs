@@ -28,7 +28,7 @@ enum Reading {
     New(String),
 }
 
-/// What units have added in a step.
+/// What units have added.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Sums {
     answers: Answers,
@@ -38,8 +38,12 @@ struct Sums {
 /// What the units of both arms have added to a hypothesis; persist it with `serde`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UnitEvidence {
+    /// In the step: PASS is shown by its answers.
     step: Sums,
-    before: Sums,
+    /// Since there has been evidence for FAIL (`E > 1`). A fault may come late, and the good windows before it say nothing of it.
+    against: Sums,
+    /// Whether there was any as of the last window.
+    any: bool,
 }
 
 /// Whether a finding rests on few units.
@@ -47,18 +51,27 @@ pub struct UnitEvidence {
 pub struct Standing {
     /// Effective number of units, of the arm with fewer.
     pub units: Option<f64>,
-    /// The fewest buckets of units without which the finding does not stand (0: it does not stand with all of them); `None`: it
-    /// stands.
+    /// `None`: the finding stands without a handful of units. Else on how many buckets of units of the canary it rests.
     pub rests_on: Option<usize>,
 }
 
 impl UnitEvidence {
-    /// A step begins: PASS must be shown by its own answers.
+    /// A step begins.
     pub fn next_step(&mut self) {
-        let Sums { answers, influences } = std::mem::take(&mut self.step);
-        self.before.answers.merge(&answers);
-        for (reading, influence) in influences {
-            self.before.influences.entry(reading).or_default().merge(&influence);
+        self.step = Sums::default();
+    }
+
+    /// Effective number of units in the step, of the arm with fewer (of the canary where `one_arm` is looked at).
+    fn number(&self, one_arm: bool) -> Option<f64> {
+        self.step.answers.units(one_arm)
+    }
+}
+
+impl Sums {
+    fn merge(&mut self, other: &Self) {
+        self.answers.merge(&other.answers);
+        for (reading, influence) in &other.influences {
+            self.influences.entry(reading.clone()).or_default().merge(influence);
         }
     }
 }
@@ -67,17 +80,23 @@ impl Hypothesis {
     /// Takes a window that was observed: per stratum the canary's and control's sums per unit ([`serin_sketches::Buckets`] or
     /// [`serin_sketches::ByUnit`]). Those of `groups` are per group of units instead of per bucket.
     pub fn observe_units(&self, strata: &[Stratum<'_>], groups: bool, units: &mut UnitEvidence) {
-        let one_arm = self.spec.one_arm();
+        let (one_arm, mut window) = (self.spec.one_arm(), Sums::default());
         for stratum in strata.iter().filter(|one| one.canary.n() > 0 && (one_arm || one.control.n() > 0)) {
             let control = (!one_arm).then_some(stratum.control);
             let whole = |summary| sums(summary, groups, &Read::Value);
-            units.step.answers.add(&whole(stratum.canary), control.map(whole).as_ref());
+            window.answers.add(&whole(stratum.canary), control.map(whole).as_ref());
             for (reading, v, reads) in self.readings() {
                 let canary = sums(stratum.canary, groups, &reads.0);
                 let control = control.map(|control| sums(control, groups, &reads.1));
-                units.step.influences.entry(reading).or_default().add(v, &canary, control.as_ref());
+                window.influences.entry(reading).or_default().add(v, &canary, control.as_ref());
             }
         }
+        if !units.any {
+            units.against = Sums::default();
+        }
+        units.any = self.ln_e_fail() > 0.0;
+        units.against.merge(&window);
+        units.step.merge(&window);
     }
 
     /// Whether FAIL, where the e-process says so, stands without a handful of units. What of it they must show is the harm beyond
@@ -85,15 +104,11 @@ impl Hypothesis {
     pub fn fail_standing(&self, units: &UnitEvidence) -> Standing {
         let lines =
             if self.spec.measure.has_many_parts() { self.most().into_iter().collect() } else { self.lines(false) };
-        let UnitEvidence { step, before } = units;
-        let mut answers = before.answers.clone();
-        answers.merge(&step.answers);
-        let rests = lines.iter().map(|(reading, line)| {
-            let mut influence = before.influences.get(reading).cloned().unwrap_or_default();
-            influence.merge(step.influences.get(reading).unwrap_or(&Influence::default()));
-            rests_on(&influence, &answers, *line, FAIL_Z)
-        });
-        Standing { units: answers.units(self.spec.one_arm()), rests_on: least(rests) }
+        let (Sums { answers, influences }, none) = (&units.against, Influence::default());
+        let rests = lines
+            .iter()
+            .map(|(reading, line)| rests_on(influences.get(reading).unwrap_or(&none), answers, *line, FAIL_Z));
+        Standing { units: units.number(self.spec.one_arm()), rests_on: least(rests) }
     }
 
     /// Whether PASS, where the e-process says so, stands without a handful of units and has units enough. Of a distribution or a mix of
@@ -107,7 +122,7 @@ impl Hypothesis {
         });
         // With both margins, PASS needs to be within one of them.
         let rests = if rests.clone().any(|rest| rest.is_none()) { None } else { least(rests) };
-        let units = answers.units(self.spec.one_arm());
+        let units = units.number(self.spec.one_arm());
         let enough = units.is_some_and(|units| units >= MIN_UNITS);
         Standing { units, rests_on: if enough { rests } else { rests.or(Some(HANDFUL)) } }
     }

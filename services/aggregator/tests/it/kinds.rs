@@ -341,7 +341,7 @@ fn where_units_are_assigned_sums_per_bucket_come_along() {
         filled
     };
     // Scores are from 0 to 2; a request that was split by chance is a unit of its own.
-    assert_eq!(sums(&windows[0], "score"), [(1.0, 2), (0.5, 1)]);
+    assert_eq!(sums(&windows[0], "score"), [(1.0, 2), (0.4, 1), (0.5, 1)]);
     assert_eq!(sums(&windows[0], "error_rate"), [(0.0, 2), (0.0, 1), (0.0, 1)]);
     // In each segment by group of units; of latencies each group has its own summary.
     let of_units = |metric: &str, segment: Segment| {
