@@ -38,9 +38,14 @@ class Emitter:
         outputs=None,
         classes=None,
         segments=None,
+        unit=None,
         completed_at_us=None,
     ):
-        """One answer of a model. With the id of a call that Serin's router saw it adds outputs to that call."""
+        """One answer of a model. With the id of a call that Serin's router saw it adds outputs to that call.
+
+        `unit` is who asked (user, session, account; text or number). Name it when your splitter keeps a unit on one
+        version and the rollout file has `assignment.sticky`. Serin keeps a hash of it.
+        """
         body = {
             "prediction_id": request_id,
             "model": model,
@@ -54,6 +59,7 @@ class Emitter:
             "outputs": outputs or {},
             "classes": classes or {},
             "segments": segments or {},
+            "unit": unit,
             "completed_at": completed_at_us if completed_at_us is not None else int(time.time() * 1e6),
         }
         self._send("predictions", "dev.serin.prediction.v1", request_id, {k: v for k, v in body.items() if v is not None})

@@ -109,6 +109,9 @@ pub(crate) struct Plan {
     pub(crate) external: bool,
     /// Arms are assigned by a key, so one unit brings many answers: their sums are kept per bucket of units.
     pub(crate) sticky: bool,
+    /// What units add is kept for every metric in every segment, so that no finding rests on a handful of them. By the rules from
+    /// [`UNITS_COUNT`] on.
+    pub(crate) guarded: bool,
     pub(crate) stable: Version,
     pub(crate) canary: Version,
     /// Window length.
@@ -154,6 +157,7 @@ impl Plan {
             rules,
             external: spec.traffic == TrafficSource::External || spec.mode == Mode::Observe,
             sticky: spec.assignment.sticky.is_some(),
+            guarded: spec.assignment.sticky.is_some() && rules.guard_units(),
             stable: spec.stable.version.clone(),
             canary: spec.canary.version.clone(),
             window: Span(spec.window.0.0.max(1)),
@@ -341,6 +345,11 @@ impl Metric {
         scaled.map(Value::Number)
     }
 
+    /// Whether a sum per unit says what the metric compares. Ranks and classes need the units' own summaries.
+    pub(crate) fn is_sum(&self) -> bool {
+        !matches!(self.kind, MetricKind::Quantile { .. } | MetricKind::Distribution | MetricKind::Classes)
+    }
+
     /// The place of a [scaled](Self::scaled) value among others, for the sums per bucket of units (`serin_sketches::Scatter`).
     pub(crate) fn position(&self, value: &Value<'_>) -> f64 {
         match (value, &self.kind) {
@@ -352,6 +361,7 @@ impl Metric {
         }
     }
 }
+
 
 /// Most events that one answer can bring.
 const MAX_EVENTS: f64 = 1e9;

@@ -154,7 +154,7 @@ const MAX_GENERATIONS: usize = 1024;
 impl Rollout {
     pub(crate) fn new(number: u32, control: &Control, spec: &RolloutSpec, values: usize) -> Self {
         let plan = Plan::new(spec, Rules::numbered(control.rules).folded());
-        let warming = Lens::new(&plan, Dictionary::learning(plan.dimensions.len(), values));
+        let warming = Lens::warming(&plan, Dictionary::learning(plan.dimensions.len(), values));
         Self {
             number,
             model: control.model.clone(),
@@ -173,7 +173,7 @@ impl Rollout {
         if let Some(frozen) = frozen
             && lens.is_none()
         {
-            *lens = Some(Lens::new(&self.plan, Dictionary::frozen(&self.plan.dimensions, frozen)));
+            *lens = Some(Lens::compared(&self.plan, Dictionary::frozen(&self.plan.dimensions, frozen)));
         }
         generations.insert(control.generation, Mode::of(control));
         if generations.len() <= MAX_GENERATIONS {
@@ -285,7 +285,7 @@ impl Rollout {
                 error: counted.errors > 0,
                 invalid: counted.invalid > 0,
                 sketched: place.sketched,
-                unit: unit_of(prediction),
+                unit: self.unit_of(prediction),
                 numbers: work.scratch.numbers.as_slice().into(),
                 missing,
                 outputs: vec![f64::NAN; self.plan.outputs.len()].into(),
@@ -348,6 +348,7 @@ impl Rollout {
         }
         work.tally.counted += 1;
         let key = WindowKey { stream: 0, end, generation: place.generation };
+        let unit = self.unit_of(prediction);
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
         window.counts.add(prediction, self.plan.rules.count_outcomes());
         window.dirty = true;
@@ -356,10 +357,10 @@ impl Rollout {
         }
         let lens = self.lenses.of(place.generation);
         if place.mode == Mode::Compare {
-            window.count_population(&lens.layout, &work.scratch.numbers);
+            window.count_population(&lens.layout, &work.scratch.numbers, prediction.unit.is_some());
         }
         let Scratch { numbers, buffer } = &mut *work.scratch;
-        let subject = Subject { numbers, unit: unit_of(prediction) };
+        let subject = Subject { numbers, unit };
         let mut missing = 0;
         let outcome = self.plan.rules.count_outcomes().then(|| prediction.outcome());
         let has_part = |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
@@ -439,6 +440,20 @@ impl Rollout {
         true
     }
 
+    /// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms. A request that has
+    /// no key and was split by chance is a unit of its own. Where somebody else split the traffic and names no unit, nobody knows
+    /// which answers belong together: all of them count as one unit.
+    fn unit_of(&self, prediction: &PredictionView<'_>) -> Option<u64> {
+        match prediction.unit {
+            Some(unit) => Some(hash64(b"serin.unit", &unit.to_le_bytes())),
+            None if !self.plan.guarded => None,
+            None if prediction.assignment == Assignment::Random => {
+                Some(hash64(b"serin.unit.request", prediction.request_id.as_bytes()))
+            }
+            None => Some(hash64(b"serin.unit.unknown", &[])),
+        }
+    }
+
     /// Whether a model server's own event can bring anything that is not known from the router.
     pub(crate) fn wants_outputs(&self) -> bool {
         let plan = &self.plan;
@@ -449,9 +464,4 @@ impl Rollout {
             || !plan.classes.is_empty()
             || plan.paired.iter().any(answers)
     }
-}
-
-/// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms.
-fn unit_of(prediction: &PredictionView<'_>) -> Option<u64> {
-    prediction.unit.map(|unit| hash64(b"serin.unit", &unit.to_le_bytes()))
 }

@@ -26,6 +26,7 @@ use crate::{
     progress::Progress,
     rollout::{Refusal, Rollout},
     rows::{self, Kind},
+    units::Units,
     warmup::WarmRow,
     window::WindowKey,
 };
@@ -153,6 +154,10 @@ impl AnalyzerFold {
             Kind::Strata => {
                 let (index, pasts): (u32, StratumPasts) = rows::decode("strata", value)?;
                 rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.pasts = pasts;
+            }
+            Kind::Units => {
+                let (index, units): (u32, Units) = rows::decode("units", value)?;
+                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.units = units;
             }
             Kind::Cluster => {
                 let (metric, cluster): (u32, Cluster) = rows::decode("clusters", value)?;
@@ -306,6 +311,9 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
         if !rollout.plan.strata(index).is_empty() {
             let row = rows::encode(&(index as u32, &rollout.evidence[index].pasts))?;
             rows.put(&rows::strata(id, index), row);
+        }
+        if rollout.plan.guarded {
+            rows.put(&rows::units(id, index), rows::encode(&(index as u32, &rollout.evidence[index].units))?);
         }
         let key = rows::looks(id, index);
         match &rollout.evidence[index].looks {

@@ -32,6 +32,7 @@ mod rollout;
 mod rows;
 mod sentence;
 mod share;
+mod units;
 mod verdict;
 mod warmup;
 mod window;

@@ -19,6 +19,7 @@ pub(crate) const OTHER: &str = "other";
 /// Longest planned rollout in windows: ten years of 10-second windows.
 const MAX_HORIZON: i64 = 31_536_000;
 
+
 /// What one metric needs beyond its spec.
 #[derive(Clone, Debug)]
 pub(crate) struct MetricPlan {
@@ -30,6 +31,8 @@ pub(crate) struct MetricPlan {
     pub(crate) paired: bool,
     /// It is held against numbers: control is not looked at.
     pub(crate) one_arm: bool,
+    /// What units add is known by their summaries, for it compares ranks or classes; else by sums.
+    pub(crate) by_unit: bool,
 }
 
 /// Metrics that count once in the score and share one part of the budget.
@@ -59,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) spec: RolloutSpec,
     /// What counts mean and when a step is taken: the one place to ask is [`Rules`].
     pub(crate) rules: Rules,
+    /// Arms are assigned by a key, and no finding may rest on a handful of units.
+    pub(crate) guarded: bool,
     /// Parallel to `spec.metrics`.
     pub(crate) metrics: Vec<MetricPlan>,
     /// Groups with a metric that decides.
@@ -87,13 +92,15 @@ impl Plan {
                 empty: empty(&metric.kind),
                 paired: metric.kind == MetricKind::Disagreement,
                 one_arm: metric.limit.and_then(Limit::both).is_some(),
+                by_unit: matches!(empty(&metric.kind), Summary::Log(_) | Summary::Classes(_)),
             })
             .collect();
         let by_name = spec.metrics.iter().enumerate().map(|(index, metric)| (metric.name.clone(), index)).collect();
         // Stream 0 carries the counts of the arms, so it is always there.
         let streams = metrics.iter().map(|metric| metric.maturity).chain([Span::default()]).collect();
         let groups = groups(&spec);
-        Self { spec, rules, metrics, groups, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
+        let guarded = spec.assignment.sticky.is_some() && rules.guard_units();
+        Self { spec, rules, guarded, metrics, groups, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
     }
 
     /// Fixes the hypotheses: each metric over all traffic, and in each frozen value and `other` of its dimensions.
@@ -206,6 +213,12 @@ impl Plan {
         };
         let own = &self.by_segment[*metric];
         own.iter().filter(|(segment, _)| segment.dimension == dimension).map(|(_, &index)| index).collect()
+    }
+
+    /// Whether what units add to a hypothesis is known per group of units instead of per bucket.
+    pub(crate) fn by_group(&self, hypothesis: usize) -> bool {
+        let HypothesisPlan { metric, segment, .. } = &self.hypotheses[hypothesis];
+        !segment.is_all() || self.metrics[*metric].by_unit || self.spec.metrics[*metric].stratify_by.is_some()
     }
 
     /// The stream of a hypothesis.

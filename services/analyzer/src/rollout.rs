@@ -14,14 +14,14 @@ use serin_stream::fold::{FoldError, Poison};
 use crate::{
     clusters::{Cluster, Clusters},
     coverage::Coverage,
-    evidence::{Evidence, pairs},
+    evidence::{Evidence, pairs, units},
     head::{Era, Head},
     health::{Compared, Health},
     plan::{Plan, is_external},
     progress::{Heard, Progress},
     verdict,
     warmup::{WarmUp, by_hypothesis},
-    window::{Merged, Part, WindowKey, add_counts},
+    window::{CellKey, Merged, Part, WindowKey, add_counts},
 };
 
 /// Why a readable window was not taken. It is counted, not a dead letter: replays after a crash bring some.
@@ -322,18 +322,28 @@ impl Rollout {
             }
         }
         self.watch(stream, end, strata, &compared);
+        if judged && stream.0 == 0 && self.plan.guarded {
+            self.count_units_named(&compared);
+        }
         let mut compared = Vec::new();
         for ((_, window), (era, settling)) in strata.iter_mut().zip(eras) {
             if era.is_warm_up() {
                 self.warm_up(stream, window)?;
             } else {
                 let (mut cells, mut buckets) = (std::mem::take(&mut window.cells), std::mem::take(&mut window.buckets));
+                let mut units = std::mem::take(&mut window.units);
+                for ((arm, metric), sums) in
+                    buckets.iter().filter(|((_, metric), _)| !self.plan.metrics[*metric].by_unit)
+                {
+                    units.insert((*arm, *metric, Segment::all()), Summary::Buckets(sums.clone()));
+                }
                 if settling {
                     // Limits hold while the canary settles, too.
                     cells.retain(|(_, metric, _), _| self.plan.metrics[*metric].one_arm);
+                    units.retain(|(_, metric, _), _| self.plan.metrics[*metric].one_arm);
                     buckets.clear();
                 }
-                compared.push((era, Merged { cells, buckets, ..Merged::default() }));
+                compared.push((era, Merged { cells, buckets, units, ..Merged::default() }));
             }
         }
         if judged {
@@ -417,6 +427,10 @@ impl Rollout {
         self.head.coverage.begin(&self.plan, stream);
         if stream.0 == 0 {
             self.head.step_canary = 0;
+            if let Some(first) = self.evidence.first_mut() {
+                first.units.forget_counts();
+                self.dirty.insert(0);
+            }
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
             let metric = self.plan.hypotheses[index].metric;
@@ -424,6 +438,7 @@ impl Rollout {
             // What mirrored calls have shown holds in steps without any.
             if !self.plan.metrics[metric].paired {
                 self.evidence[index].test.reset_pass();
+                self.evidence[index].units.sums.next_step();
                 self.evidence[index].looks = None;
                 if let Some((_, plan)) = self.plan.looks_of(index).filter(|looks| looks.0 == step) {
                     // That they can be planned was checked when the rollout began.
@@ -448,26 +463,19 @@ impl Rollout {
 
     fn compare(&mut self, stream: Span, end: EventTime, strata: Vec<(Era, Merged)>) -> Result<(), FoldError> {
         let eras: Vec<Era> = strata.iter().map(|(era, _)| *era).collect();
-        let mut sums = Vec::new();
+        let (mut sums, mut units_by_index) = (Vec::new(), Vec::new());
         let mut by_index: Vec<[BTreeMap<usize, Summary>; 2]> = Vec::new();
         for (era, window) in strata {
-            let mut arms = [Vec::new(), Vec::new()];
-            for ((arm, metric, segment), summary) in window.cells {
-                let trial = if self.plan.metrics[metric].paired { Arm::Shadow } else { era.trial() };
-                if arm == trial {
-                    arms[0].push((metric, segment, summary));
-                } else if arm == Arm::Control {
-                    arms[1].push((metric, segment, summary));
-                }
-            }
-            by_index.push(arms.map(|cells| by_hypothesis(&self.plan, cells.into_iter())));
+            by_index.push(self.by_arm(era, window.cells));
+            units_by_index.push(if self.plan.guarded { self.by_arm(era, window.units) } else { Default::default() });
             sums.push(window.buckets);
         }
         self.temper(stream);
         if let Some(newest) = eras.last().filter(|_| self.plan.is_sticky()) {
             // What a window still holds of the step before says nothing of this one's units.
-            for ((arms, sums), _) in by_index.iter().zip(&sums).zip(&eras).filter(|(_, era)| era.step == newest.step) {
-                self.learn_clusters(stream, arms, sums);
+            for ((arms, sums), era) in by_index.iter().zip(&sums).zip(&eras).filter(|(_, era)| era.step == newest.step)
+            {
+                self.learn_clusters(stream, *era, arms, sums);
             }
             if stream.0 == 0 {
                 self.count_units(*newest, end);
@@ -478,10 +486,46 @@ impl Rollout {
             if !pairs.is_empty() {
                 let observed = self.evidence[index].observe(end, &pairs);
                 observed.map_err(|error| FoldError::State(format!("rollout {}: {error}", self.head.rollout)))?;
+                if self.plan.guarded {
+                    let units = units(&self.plan, index, &units_by_index);
+                    self.evidence[index].observe_units(&units, self.plan.by_group(index));
+                }
                 self.dirty.insert(index);
             }
         }
         Ok(())
+    }
+
+    /// Canary's and control's cells of one generation, by hypothesis. The arm that stands for the version on trial is the canary's.
+    fn by_arm(&self, era: Era, cells: BTreeMap<CellKey, Summary>) -> [BTreeMap<usize, Summary>; 2] {
+        let mut arms = [Vec::new(), Vec::new()];
+        for ((arm, metric, segment), summary) in cells {
+            if arm == self.trial(era, metric) {
+                arms[0].push((metric, segment, summary));
+            } else if arm == Arm::Control {
+                arms[1].push((metric, segment, summary));
+            }
+        }
+        arms.map(|cells| by_hypothesis(&self.plan, cells.into_iter()))
+    }
+
+    /// The arm whose answers stand for the version on trial.
+    fn trial(&self, era: Era, metric: usize) -> Arm {
+        if self.plan.metrics[metric].paired { Arm::Shadow } else { era.trial() }
+    }
+
+    /// How many answers of the step name no unit, though a key assigns the arm. The first hypothesis keeps the counts.
+    fn count_units_named(&mut self, compared: &[Compared<'_>]) {
+        let step = self.head.steps.get(&Span::default());
+        let Some(first) = self.evidence.first_mut() else { return };
+        for stratum in compared.iter().filter(|stratum| Some(&stratum.step) == step) {
+            let count = |arm| {
+                let without = stratum.window.population.get(&(arm, Segment::no_unit())).copied();
+                (stratum.window.predictions(arm), without.unwrap_or(0))
+            };
+            first.units.count(count(stratum.trial), count(Arm::Control));
+            self.dirty.insert(0);
+        }
     }
 
     /// Where units are assigned: lets this window count for as much as the earlier ones of the step say.
@@ -491,10 +535,12 @@ impl Rollout {
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
             let metric = self.plan.hypotheses[index].metric;
-            if !self.plan.metrics[metric].paired {
+            if self.plan.guarded || !self.plan.metrics[metric].paired {
                 let kind = &self.plan.spec.metrics[metric].kind;
-                let effect = self.clusters.get(metric).map_or(1.0, |cluster| cluster.design_effect(kind));
-                self.evidence[index].temper(effect);
+                let cluster = self.clusters.get(metric);
+                let known = !self.plan.guarded || cluster.is_some_and(Cluster::has_units);
+                let effect = cluster.map_or(1.0, |cluster| cluster.design_effect(kind));
+                self.evidence[index].temper(known.then_some(effect));
             }
         }
     }
@@ -503,15 +549,17 @@ impl Rollout {
     fn learn_clusters(
         &mut self,
         stream: Span,
+        era: Era,
         arms: &[BTreeMap<usize, Summary>; 2],
         sums: &BTreeMap<(Arm, usize), Buckets>,
     ) {
         for (&(arm, metric), buckets) in
             sums.iter().filter(|((_, metric), _)| self.plan.metrics[*metric].maturity == stream)
         {
-            let place = match arm {
-                Arm::Canary => 0,
-                Arm::Control => 1,
+            let (place, arm) = match arm {
+                Arm::Canary => (0, Arm::Canary),
+                Arm::Control => (1, Arm::Control),
+                Arm::Shadow if self.plan.guarded && self.trial(era, metric) == Arm::Shadow => (0, Arm::Canary),
                 Arm::Stable | Arm::Shadow => continue,
             };
             let summary = self.plan.overall(metric).and_then(|overall| arms[place].get(&overall));

@@ -1,8 +1,8 @@
 //! Keys and bytes of the analyzer's rows.
 //!
 //! A row of a rollout is keyed `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
-//! `h` one hypothesis, `l` the planned looks of one and `s` control's past in its strata (only where the spec asks for them), `w` one
-//! warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together. Values are a format
+//! `h` one hypothesis, `l` the planned looks of one and `s` control's past in its strata (only where the spec asks for them), `u` what units have
+//! added to one (where a key assigns the arm), `w` one warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together. Values are a format
 //! byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
 
 use bytes::Bytes;
@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     Hypothesis,
     Looks,
     Strata,
+    Units,
     WarmUp,
     Partial,
 }
@@ -50,15 +51,16 @@ impl Kind {
             Self::Hypothesis => b'h',
             Self::Looks => b'l',
             Self::Strata => b's',
+            Self::Units => b'u',
             Self::WarmUp => b'w',
             Self::Partial => b'z',
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Head, Self::Cluster, Self::Hypothesis, Self::Looks, Self::Strata, Self::WarmUp, Self::Partial]
-            .into_iter()
-            .find(|kind| kind.byte() == byte)
+        use Kind::{Cluster, Head, Hypothesis, Looks, Partial, Strata, Units, WarmUp};
+        let all = [Head, Cluster, Hypothesis, Looks, Strata, Units, WarmUp, Partial];
+        all.into_iter().find(|kind| kind.byte() == byte)
     }
 }
 
@@ -112,6 +114,13 @@ pub(crate) fn looks(id: &RolloutId, index: usize) -> Vec<u8> {
 /// Key of control's past in the strata of one hypothesis.
 pub(crate) fn strata(id: &RolloutId, index: usize) -> Vec<u8> {
     let mut key = of_kind(id, Kind::Strata);
+    key.extend((index as u32).to_be_bytes());
+    key
+}
+
+/// Key of what units have added to one hypothesis.
+pub(crate) fn units(id: &RolloutId, index: usize) -> Vec<u8> {
+    let mut key = of_kind(id, Kind::Units);
     key.extend((index as u32).to_be_bytes());
     key
 }

@@ -130,18 +130,22 @@ pub(crate) struct Finder<'a> {
     pub(crate) looks: Option<&'a PlannedLooks>,
     /// What it sees of the answers, where that is not nearly all.
     pub(crate) part: Option<&'a str>,
+    /// On how few units a finding would rest.
+    pub(crate) few: Option<&'a str>,
 }
 
 impl Finder<'_> {
     /// The sentence.
     pub(crate) fn sentence(&self, (result, why): (MetricResult, Option<NoDataReason>), effect: &Effect) -> String {
+        let why =
+            why.map(|why| if why == NoDataReason::FewUnits { self.few.unwrap_or(no_data(why)) } else { no_data(why) });
         let Some(facts) = self.facts(effect) else {
             let undecided = if self.settling {
                 "the first windows of a step are left out while the canary settles"
             } else {
                 "the evidence is not enough to judge yet"
             };
-            let why = why.map_or(undecided, no_data);
+            let why = why.unwrap_or(undecided);
             let part = self.seen();
             return format!("{}canary's {} is not judged: {why}{part}", self.place(), noun(self.metric));
         };
@@ -150,7 +154,7 @@ impl Finder<'_> {
             None => self.against_control(result, effect),
         };
         let rest = match result {
-            MetricResult::NoData => format!("not judged now: {}", why.map_or("no data", no_data)),
+            MetricResult::NoData => format!("not judged now: {}", why.unwrap_or("no data")),
             _ => words,
         };
         let within = self.metric.stratify_by.as_ref().filter(|_| self.segment.is_all());
@@ -265,7 +269,7 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::UnreadShareDiffers => "one arm's answers go unread more often than the other's",
         NoDataReason::ValueShareDiffers => "one arm's answers carry the value less often than the other's",
         NoDataReason::CancelledShareDiffers => "callers leave one arm more often than the other",
-        NoDataReason::FewUnits => "the difference rests on too few units",
+        NoDataReason::FewUnits => "too many answers name no user, so nobody knows which of them belong together",
         NoDataReason::NotHeard => "a writer has not been heard for this time",
     }
 }

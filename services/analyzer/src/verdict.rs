@@ -21,6 +21,7 @@ use crate::{
     progress::Heard,
     rollout::Rollout,
     sentence::{self, Finder},
+    units,
 };
 
 /// Part of the policy hash: other rules decide differently from the same evidence, and get a new number.
@@ -39,6 +40,8 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     } else {
         let mut health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
         health.extend(head.coverage.issues(&rollout.plan));
+        let named = rollout.evidence.first().filter(|_| rollout.plan.guarded).and_then(|first| first.units.issue());
+        health.extend(named);
         let metrics = metrics(rollout, era, &health);
         (health, metrics)
     };
@@ -55,7 +58,7 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
         reasons: Vec::new(),
         score_low: score.low,
         score_high: score.high,
-        ln_e_rollback: ln_weighted_average(&rollout.weighted(|evidence| evidence.test.ln_e_fail())).max(f64::MIN),
+        ln_e_rollback: ln_weighted_average(&rollout.counted()).max(f64::MIN),
         stable_is_out_of_date: is_stable_out_of_date(&metrics),
         metrics,
         groups,
@@ -153,7 +156,13 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 Some(looks) => looks.passed(),
                 None => rejects(ln_e_pass, spec.decision.false_promotion),
             };
-            let (result, no_data) = result(rollout, index, passes, health);
+            let p_anytime = p_anytime(evidence.test.max_ln_e_fail());
+            let (correction, p_fail) =
+                if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
+            let units =
+                rollout.plan.guarded.then(|| units::claim(evidence, p_fail <= spec.decision.false_rollback, passes));
+            let few = units.as_ref().and_then(|units| units.few());
+            let (result, no_data) = result(rollout, index, (passes, few.is_some()), health);
             let effect = evidence.test.effect();
             let (limit_pass, limit_fail) = match evidence.test.spec().against {
                 Against::Limit { pass, fail } => (Some(pass), Some(fail)),
@@ -161,9 +170,6 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
             };
             let culprit = culprit(evidence);
             let part = rollout.head.coverage.part_of(&rollout.plan, plan.metric).filter(|_| plan.segment.is_all());
-            let p_anytime = p_anytime(evidence.test.max_ln_e_fail());
-            let (correction, p_fail) =
-                if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
             MetricVerdict {
                 metric: metric.name.clone(),
                 segment: plan.segment.clone(),
@@ -182,7 +188,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 at_cap: effect.at_cap,
                 culprit_is_new: culprit.as_ref().is_some_and(|(_, new)| *new),
                 design_effect: evidence.design_effect,
-                units: None,
+                units: units.and_then(|units| units.number),
                 ln_e_fail: evidence.test.ln_e_fail(),
                 ln_e_pass,
                 p_anytime,
@@ -191,8 +197,17 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 weight: plan.weight,
                 failed_at: evidence.failed_at,
                 evidence_through: evidence.through,
-                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref(), settling, looks, part: part.as_deref() }
-                    .sentence((result, no_data), &effect),
+                sentence: Finder {
+                    spec,
+                    metric,
+                    segment: &plan.segment,
+                    culprit: culprit.as_ref(),
+                    settling,
+                    looks,
+                    part: part.as_deref(),
+                    few: few.as_deref(),
+                }
+                .sentence((result, no_data), &effect),
                 culprit: culprit.map(|(name, _)| name),
             }
         })
@@ -253,7 +268,7 @@ fn estimate(arm: ArmEstimate) -> Estimate {
 fn result(
     rollout: &Rollout,
     index: usize,
-    passes: bool,
+    (passes, few): (bool, bool),
     health: &[HealthIssue],
 ) -> (MetricResult, Option<NoDataReason>) {
     let evidence = &rollout.evidence[index];
@@ -275,6 +290,9 @@ fn result(
     }
     if let Some(reason) = missing(rollout, index) {
         return (MetricResult::NoData, Some(reason));
+    }
+    if few {
+        return (MetricResult::NoData, Some(NoDataReason::FewUnits));
     }
     if passes {
         return (MetricResult::Pass, None);
@@ -457,9 +475,13 @@ fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reaso
     };
     let require = rollout.plan.require(era.step);
     let open = |metric: &&MetricVerdict| metric.result != MetricResult::Pass && is_required(require, metric);
-    let mut missing: Vec<Reason> = judged().filter(|metric| metric.result == MetricResult::Fail).map(reason).collect();
+    // A difference that rests on few units is no failure, and no step is taken past it.
+    let alpha = rollout.plan.spec.decision.false_rollback;
+    let waits = |metric: &MetricVerdict| metric.no_data == Some(NoDataReason::FewUnits) && metric.p_fail <= alpha;
+    let stops = |metric: &&MetricVerdict| metric.result == MetricResult::Fail || waits(metric);
+    let mut missing: Vec<Reason> = judged().filter(stops).map(reason).collect();
     if require != Require::NoFail {
-        let unknown = |metric: &&MetricVerdict| open(metric) && metric.result != MetricResult::Fail;
+        let unknown = |metric: &&MetricVerdict| open(metric) && !stops(metric);
         missing.extend(judged().filter(unknown).filter(|metric| metric.role == Role::Gate).map(reason));
         if missing.is_empty() && verdict.score_low < rollout.plan.spec.decision.promote_score {
             missing.extend(judged().filter(open).map(reason));

@@ -49,6 +49,19 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// Who asked (user, session, account): a text or a number. A whole number is the same unit however it is written: `7`, `7.0`,
+    /// `"7"`.
+    fn unit(&self, model: &str) -> Result<Option<i64>, Poison> {
+        let whole = |number: f64| (number.fract() == 0.0 && number.abs() < 1e15).then(|| (number as i64).to_string());
+        let text = match self.get(&["unit"]) {
+            Some(Value::Number(number)) if number.is_f64() => {
+                number.as_f64().map(|f| whole(f).unwrap_or(f.to_string()))
+            }
+            _ => self.text(&["unit"])?,
+        };
+        Ok(text.map(|text| serin_sketches::hash::unit(model, &text)))
+    }
+
     fn number(&self, name: &str) -> Result<Option<f64>, Poison> {
         match self.get(&[name]) {
             None => Ok(None),
@@ -164,10 +177,11 @@ pub(crate) fn prediction(value: &Value, attributes: &Attributes, logged: EventTi
         Value::Number(_) | Value::Bool(_) => Some((name.clone(), value.to_string())),
         _ => None,
     });
+    let model = required("model", "missing_model", body.text(&["model"])?.or_else(|| attributes.subject.clone()))?;
     Ok(Prediction {
+        unit: body.unit(&model)?,
         request_id: request_id.into(),
-        model: required("model", "missing_model", body.text(&["model"])?.or_else(|| attributes.subject.clone()))?
-            .into(),
+        model: model.into(),
         version: required("version", "missing_version", body.text(&["version"])?)?.into(),
         arm,
         assignment: if pinned { Assignment::Pinned } else { Assignment::External },
@@ -181,7 +195,6 @@ pub(crate) fn prediction(value: &Value, attributes: &Attributes, logged: EventTi
         invalid_output: body.text(&["invalid_output"])?.or(unusable),
         outcome: None,
         unread: None,
-        unit: None,
         outputs: outputs.numbers,
         classes: outputs.texts,
         segments: segments.collect(),

@@ -70,6 +70,7 @@ fn json_of_the_contract_becomes_a_prediction() {
     assert_eq!((found.model.as_str(), found.version.as_str(), found.generation.0), ("fraud", "2", 17));
     assert_eq!((found.arm, found.assignment, found.origin), (Arm::Canary, Assignment::External, Origin::Intake));
     assert_eq!(found.completed_at, EventTime(999_500_000 + 12_400), "arrival plus latency");
+    assert_eq!(found.unit, Some(serin_sketches::hash::unit("fraud", "h:9f2c")));
     assert_eq!((found.outputs["score"], found.outputs["sure"], found.classes["label"].as_str()), (0.83, 1.0, "fraud"));
     assert_eq!((found.segments["country"].as_str(), found.segments["tier"].as_str()), ("CA", "3"));
     assert_eq!(
@@ -101,6 +102,34 @@ fn every_envelope_is_understood() {
             ("a", EventTime(7_000_000), Arm::Stable)
         );
     }
+}
+
+#[test]
+fn a_unit_is_the_same_one_in_every_form() {
+    let mut relay = relay(IntakeConfig::default());
+    let mut unit = |unit: &str| {
+        let body = format!(r#"{{"request_id":"a","model":"m","version":"v1","unit":{unit}}}"#);
+        match send(&mut relay, "predictions", &[], &body) {
+            None => Ok(predicted(&mut relay).unit),
+            Some(code) => Err(code),
+        }
+    };
+    let hash = |id: &str| Ok(Some(serin_sketches::hash::unit("m", id)));
+    for same in ["\"42\"", "42", "42.0", "4.2e1"] {
+        assert_eq!(unit(same), hash("42"), "{same}");
+    }
+    assert_eq!(unit("\"42.0\""), hash("42.0"), "a text is taken as it is");
+    assert_eq!(unit("18446744073709551615"), hash("18446744073709551615"));
+    assert_eq!(unit(&format!("\"{}\"", "u".repeat(256))), hash(&"u".repeat(256)));
+    assert_eq!((unit("null"), unit("\"\"")), (Ok(None), Ok(None)));
+    for bad in ["true", "[1]", "{}", &format!("\"{}\"", "u".repeat(257))] {
+        assert_eq!(unit(bad), Err("bad_value"), "{bad}");
+    }
+    let (headers, body) =
+        wire(&EventRecord::Prediction(Prediction { unit: Some(-7), ..prediction(1, Arm::Canary, 1.0) }));
+    let record = relay.record("predictions", 2, NOW_MS, "any", headers, Some(body));
+    assert_eq!(relay.apply(&record).unwrap().poison, None);
+    assert_eq!(predicted(&mut relay).unit, Some(-7), "a writer of Avro hashes for itself");
 }
 
 #[test]

@@ -27,8 +27,17 @@ const SPEC: &str = r#"{"apiVersion":"serin.dev/v1","kind":"Rollout","model":"fli
 
 /// Something in every table.
 fn bench() -> Bench {
+    bench_under(RULES)
+}
+
+/// The same under the rules that the rollout began with.
+fn bench_under(rules: i32) -> Bench {
     let control = |generation, phase, step| {
-        Control(serin_schemas::records::Control { spec: SPEC.into(), ..control(generation, phase, step, &spec()) })
+        Control(serin_schemas::records::Control {
+            spec: SPEC.into(),
+            rules,
+            ..control(generation, phase, step, &spec())
+        })
     };
     let drops = vec![ArmDrops { model: "flights".into(), arm: Arm::Canary, dropped: 7 }];
     let first = Heartbeat {
@@ -92,7 +101,7 @@ fn goes_on_from(golden: &str, rules: i32) {
     // What was read is written again.
     restored.harness.commit().unwrap();
     restored.harness.reset(restored.harness.rows()).unwrap();
-    let mut original = bench();
+    let mut original = bench_under(rules);
     for bench in [&mut restored, &mut original] {
         bench.feed([P(prediction(99, Arm::Canary, 3.0)), beat(99, 100.0)]);
     }

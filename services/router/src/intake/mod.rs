@@ -109,6 +109,30 @@ struct PredictionIn {
     classes: BTreeMap<String, String>,
     #[serde(default)]
     segments: BTreeMap<String, String>,
+    unit: Option<Unit>,
+}
+
+/// Who asked (user, session, account): a text or a number, which is taken as its digits.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Unit {
+    Text(String),
+    Integer(i64),
+    Large(u64),
+    Number(f64),
+}
+
+impl Unit {
+    /// Its text. A whole number is the same unit however it is written: `7`, `7.0`, `"7"`.
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Integer(number) => number.to_string(),
+            Self::Large(number) => number.to_string(),
+            Self::Number(number) if number.fract() == 0.0 && number.abs() < 1e15 => (number as i64).to_string(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
 }
 
 fn stable() -> Arm {
@@ -330,6 +354,10 @@ impl PredictionIn {
         check_numbers("outputs", &self.outputs, &mut problems);
         check_texts("classes", &self.classes, &mut problems);
         check_texts("segments", &self.segments, &mut problems);
+        let unit = self.unit.map(Unit::text);
+        if let Some(unit) = &unit {
+            check_text("unit", unit, LONGEST, &mut problems);
+        }
         if self.latency_ms.is_some_and(|latency| !(0.0..=1e9).contains(&latency)) {
             problems.push("latency_ms: must be from 0 to 1e9".to_owned());
         }
@@ -341,6 +369,7 @@ impl PredictionIn {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let unit = unit.map(|unit| serin_sketches::hash::unit(&self.model, &unit));
         Ok(Prediction {
             request_id: RequestId(self.prediction_id),
             model: ModelName(self.model),
@@ -357,7 +386,7 @@ impl PredictionIn {
             invalid_output: self.invalid_output,
             outcome: None,
             unread: None,
-            unit: None,
+            unit,
             outputs: self.outputs,
             classes: self.classes,
             segments: self.segments,
@@ -478,5 +507,29 @@ mod tests {
         [0].latency_ms: must be from 0 to 1e9
         ");
         assert_eq!(event(r#"{"prediction_id":"a","model":"m","version":"v1","outputs":{"p":0.5}}"#), Ok(1));
+    }
+
+    #[test]
+    fn a_unit_is_a_text_or_a_number_and_its_hash_is_kept() {
+        let unit = |unit: &str| {
+            let body = format!(r#"{{"prediction_id":"a","model":"m","version":"v1","unit":{unit}}}"#);
+            predictions(&body, NOW).map(|found| found[0].unit)
+        };
+        let quoted = |text: &str| serde_json::to_string(text).unwrap();
+        let hash = |id: &str| Ok(Some(serin_sketches::hash::unit("m", id)));
+        for same in [quoted("42").as_str(), "42", "42.0"] {
+            assert_eq!(unit(same), hash("42"), "{same}");
+        }
+        assert_eq!(unit("18446744073709551615"), hash("18446744073709551615"));
+        assert_eq!(unit("-7"), hash("-7"));
+        assert_eq!(unit(&quoted("Zoë")), hash("Zoë"));
+        assert_eq!(unit("null"), Ok(None));
+        assert_eq!(unit(&quoted(&"u".repeat(256))), hash(&"u".repeat(256)));
+        for bad in [quoted(""), quoted(&"u".repeat(257))] {
+            assert_eq!(unit(&bad).unwrap_err(), "[0].unit: must have 1 to 256 bytes");
+        }
+        for bad in ["true", "[1]", "{}"] {
+            assert!(unit(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -110,7 +110,10 @@ impl<'a> Player<'a> {
     fn new(experiment: &'a Experiment, number: u32) -> anyhow::Result<Self> {
         let spec = &experiment.spec;
         let mut pipeline = InProcess::new(spec.model.clone(), serin_aggregator::Config::default())?;
-        pipeline.apply(spec)?;
+        // Requests are drawn one by one, so each is a unit of its own.
+        let mut drawn = spec.clone();
+        drawn.assignment.sticky = None;
+        pipeline.apply(&drawn)?;
         let mut streams = BTreeMap::from([(Span::default(), Vec::new())]);
         for (index, metric) in spec.metrics.iter().enumerate() {
             streams.entry(metric.settles_after(spec.window).0).or_insert_with(Vec::new).push(index);

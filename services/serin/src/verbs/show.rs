@@ -308,6 +308,9 @@ fn explanation(metric: &MetricVerdict, as_of: serin_schemas::ids::EventTime) -> 
     if let Some(effect) = metric.design_effect {
         let _ = write!(text, ", {} answers count as one (clustered units)", evidence::short(effect));
     }
+    if let Some(units) = metric.units {
+        let _ = write!(text, ", about {} users", evidence::short(units));
+    }
     if let Some(share) = metric.at_cap {
         let _ = write!(text, ", {:.2} % of the canary's values are at the cap", 100.0 * share);
     }

@@ -18,6 +18,7 @@ mod outcomes;
 mod peeking;
 pub(crate) mod report;
 mod scenarios;
+mod sticky;
 mod strata;
 
 use lab::Lab;
@@ -27,7 +28,7 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 11] = [
+pub(crate) const PARTS: [Part; 14] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
@@ -37,6 +38,9 @@ pub(crate) const PARTS: [Part; 11] = [
     ("Stratified by segment (6.4a)", strata::rows),
     ("The built-in gates on outcomes", outcomes::rows),
     ("Clustered users (G6)", clusters::gates),
+    ("Sticky users of equal versions", sticky::equal),
+    ("Handfuls of users who try to decide", sticky::handfuls),
+    ("Time to FAIL with sticky users", sticky::detection),
     ("Heavy tails (G6)", corrections::heavy_tails),
     ("Beside Kayenta (bars 2 to 10)", kayenta_bars::bars),
 ];
