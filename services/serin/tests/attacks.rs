@@ -106,7 +106,8 @@ async fn call(client: reqwest::Client, router: String, labellers: &'static [Labe
     for (token, label) in labellers {
         let Some(mut body) = label(&arm) else { continue };
         body["prediction_id"] = json!(id);
-        let request = client.post(format!("{router}/v1/feedback")).bearer_auth(token).body(body.to_string());
+        let request = client.post(format!("{router}/v1/feedback")).body(body.to_string());
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
         drop(request.send().await);
     }
 }
@@ -161,6 +162,58 @@ fn labels_of_a_writer_for_other_models_decide_nothing_and_lock_nothing() {
 fn the_same_labels_of_a_writer_that_may_judge_the_model_decide() {
     let (phase, not_allowed) = outcome_with(&[(APPS, forged), (APPS, honest)]);
     assert_eq!((phase.as_str(), not_allowed), ("rolled_back", 0.0));
+}
+
+/// Calls a model and leaves as soon as the answer's head says that canary answers.
+async fn call_and_leave(router: String, left: Arc<AtomicU64>) {
+    // A connection of its own: leaving ends it.
+    let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+    let request = client.post(format!("{router}/v2/models/{MODEL}/infer")).body(infer().to_string());
+    let Ok(answer) = request.send().await else { return };
+    if answer.headers().get("x-model-arm").is_some_and(|arm| arm == "canary") {
+        left.fetch_add(1, Ordering::Relaxed);
+    } else {
+        drop(answer.bytes().await);
+    }
+}
+
+#[test]
+fn callers_who_leave_at_the_sight_of_canary_do_not_roll_it_back() {
+    let (v1, v2) = (model_server(Behaviour::Streams), model_server(Behaviour::Streams));
+    let pipeline = Pipeline::embedded(&borrowed(&wall(&[("v1", &v1), ("v2", &v2)]))).unwrap();
+    let user = User(pipeline.api());
+    let callers = Callers::start(&pipeline.router(), 60, &[("", honest)]);
+    let id = user.apply(&rollout("v2", "2h"));
+    user.wait_for_phase(&id, "baking");
+    let (left, stop, router) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)), pipeline.router());
+    let (count, asked) = (Arc::clone(&left), Arc::clone(&stop));
+    let attacker = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let mut pace = tokio::time::interval(Duration::from_millis(33));
+            while !asked.load(Ordering::Relaxed) {
+                pace.tick().await;
+                tokio::spawn(call_and_leave(router.clone(), Arc::clone(&count)));
+            }
+        });
+    });
+    // Enough of them to have rolled a good canary back before: 30 in 180 requests a second did, in two seconds.
+    let cancelled = |verdict: &Value| {
+        let arms = verdict["arms"].as_array().cloned().unwrap_or_default();
+        arms.iter().filter(|arm| arm["arm"] == "canary").filter_map(|arm| arm["cancelled"].as_i64()).sum::<i64>()
+    };
+    let mut verdict = Value::Null;
+    let seen = wait_until(PATIENCE, || {
+        let run = user.run(&["explain", MODEL, "--output", "json"]);
+        verdict = if run.code == 0 { run.json() } else { Value::Null };
+        Ok(cancelled(&verdict) >= 60 || verdict["decision"] == "rollback")
+    });
+    stop.store(true, Ordering::Relaxed);
+    attacker.join().unwrap();
+    seen.unwrap_or_else(|error| panic!("{error}: {} left; {verdict:#}", left.load(Ordering::Relaxed)));
+    assert_ne!(verdict["decision"], "rollback", "{verdict:#}");
+    assert_eq!(user.state(&id)["phase"], "baking", "{verdict:#}");
+    drop(callers);
 }
 
 #[test]
