@@ -10,6 +10,9 @@ use crate::{
     records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
 };
 
+/// Most problems of one body that are kept.
+const MOST_PROBLEMS: usize = 20;
+
 /// Parses a body. Python writes NaN and infinities as bare words, which JSON does not have: they are read as null.
 ///
 /// # Errors
@@ -182,6 +185,9 @@ impl<'a> Body<'a> {
     }
 
     fn bad(&mut self, member: &str, expected: &str) {
+        if self.problems.len() >= MOST_PROBLEMS {
+            return;
+        }
         self.problems.push(Refusal::new("bad_value", format!("{member}: expected {expected}")));
     }
 

@@ -20,6 +20,8 @@ pub const MOST_VALUES: usize = 64;
 pub const LONGEST_TEXT: usize = 256;
 /// Longest latency, in milliseconds: 11 days.
 const LONGEST_LATENCY_MS: f64 = 1e9;
+/// Most names of one map that are named as wrong.
+const MOST_NAMED: usize = 5;
 /// The first time that is believed, in microseconds: March 1973. Earlier ones are milliseconds or seconds of today.
 const FIRST_TIME: i64 = 100_000_000_000_000;
 /// The first time that is not believed, in microseconds: the year 5138. Later ones are nanoseconds of today.
@@ -208,10 +210,9 @@ fn check_text(member: &str, text: &str, problems: &mut Vec<Refusal>) {
 
 fn check_texts(member: &str, texts: &BTreeMap<String, String>, problems: &mut Vec<Refusal>) {
     check_names(member, texts.keys(), problems);
-    for (name, text) in texts.iter().filter(|(name, _)| name.len() <= LONGEST_TEXT) {
-        if text.len() > LONGEST_TEXT {
-            check_text(&format!("{member}.{name}"), text, problems);
-        }
+    let long = texts.iter().filter(|(name, text)| name.len() <= LONGEST_TEXT && text.len() > LONGEST_TEXT);
+    for (name, text) in long.take(MOST_NAMED) {
+        check_text(&format!("{member}.{name}"), text, problems);
     }
 }
 
@@ -220,7 +221,7 @@ fn check_names<'a>(member: &str, names: impl ExactSizeIterator<Item = &'a String
         let message = format!("{member}: has {} entries; at most {MOST_VALUES} are taken", names.len());
         problems.push(Refusal::new("too_many_values", message));
     }
-    for name in names.filter(|name| name.is_empty() || name.len() > LONGEST_TEXT) {
+    for name in names.filter(|name| name.is_empty() || name.len() > LONGEST_TEXT).take(MOST_NAMED) {
         let message = format!("{member}: a name has {} bytes; it must have 1 to {LONGEST_TEXT}", name.len());
         problems.push(Refusal::new("bad_value", message));
     }

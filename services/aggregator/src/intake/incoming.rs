@@ -122,9 +122,12 @@ fn unusable(refusal: Refusal) -> Poison {
     Poison { code: refusal.code, message: refusal.message }
 }
 
+/// Most reasons that a dead letter names.
+const MOST_REASONS: usize = 10;
+
 /// All reasons in one, under the code of the first.
 fn all(problems: Vec<Refusal>) -> Poison {
     let code = problems.first().map_or("garbage", |first| first.code);
-    let messages: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+    let messages: Vec<String> = problems.into_iter().take(MOST_REASONS).map(|problem| problem.message).collect();
     Poison { code, message: messages.join("; ") }
 }
