@@ -109,8 +109,8 @@ pub(crate) struct Plan {
     pub(crate) external: bool,
     /// Arms are assigned by a key, so one unit brings many answers: their sums are kept per bucket of units.
     pub(crate) sticky: bool,
-    /// What units add is kept for every metric in every segment, so that no finding rests on a handful of them. By the rules from
-    /// [`UNITS_COUNT`] on.
+    /// What units add is kept for every metric in every segment, so that no finding rests on a handful of them: see
+    /// [`Rules::guard_units`].
     pub(crate) guarded: bool,
     pub(crate) stable: Version,
     pub(crate) canary: Version,

@@ -3,13 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serin_access::{Secret, short_token};
 use serin_listener::TlsFiles;
 use serin_rollout::{planner::Settings, units::Duration};
-
-use crate::secret::Secret;
-
-/// Shorter tokens can be guessed.
-const TOKEN_MIN: usize = 16;
 
 /// What can be set. Spans are written `30s`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,11 +154,7 @@ impl Config {
             ));
         }
         for (name, token) in &self.tokens {
-            if token.token.expose().len() < TOKEN_MIN {
-                problems.push(format!(
-                    "tokens.{name}.token: shorter than {TOKEN_MIN} characters; `openssl rand -hex 24` makes one"
-                ));
-            }
+            problems.extend(short_token(&format!("tokens.{name}.token"), token.token.expose()));
         }
         if self.lease_renewal.0.0.saturating_mul(2) > self.lease.0.0 || self.lease_renewal.is_zero() {
             problems.push(format!(

@@ -53,8 +53,8 @@ mod values;
 
 pub use clock::TimeSource;
 pub use config::{
-    ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig, Timeouts,
-    TlsConfig, VersionServers,
+    Answers, ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig,
+    Timeouts, TlsConfig, VersionServers,
 };
 pub use router::{Router, RouterHandle, Seams, StartError};
 pub use serin_listener::{CertificateError, TlsFiles};

@@ -11,6 +11,7 @@ use std::{
 };
 
 use foldhash::HashMap;
+use serin_access::Writers;
 use serin_listener::{Certificate, CertificateError, Listener, PROTOCOLS, Reload, Sockets};
 use serin_stream::log::Log;
 use tokio::{
@@ -137,6 +138,7 @@ impl Router {
         writer: Option<&str>,
     ) -> Result<RouterHandle, StartError> {
         config.check()?;
+        let writers = Writers::load(&config.writers).map_err(ConfigError)?;
         fs::create_dir_all(&config.data_dir)
             .map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
         if config.name.is_empty() {
@@ -164,7 +166,7 @@ impl Router {
         let incarnation = seams.time.wall().0;
         let upstream_tls = upstream::tls(&config)?;
         let writer = writer.unwrap_or(&config.name).to_owned();
-        let shared = Arc::new(shared(config, seams, &writer, incarnation));
+        let shared = Arc::new(shared(config, writers, seams, &writer, incarnation));
         let (data_addr, admin_addr) = (address(&data, shared.config().listen), admin.address());
         let sockets = [Some(data.as_fd()), tls.as_ref().map(AsFd::as_fd), Some(admin.as_fd())];
         let sockets: io::Result<Vec<OwnedFd>> =
@@ -184,9 +186,9 @@ impl Router {
 
         let (stop_serving, stop) = watch::channel(None);
         let (stop_accepting, no_more) = watch::channel(false);
-        let mut doors = vec![Door { listener: data, tls: None }];
-        if let (Some(listener), Some(certificate)) = (tls, &certificate) {
-            doors.push(Door { listener, tls: Some(certificate.current()) });
+        let mut doors = vec![Door { listener: data, at: data_addr, tls: None }];
+        if let (Some(listener), Some(at), Some(certificate)) = (tls, tls_addr, &certificate) {
+            doors.push(Door { listener, at, tls: Some(certificate.current()) });
         }
         let workers = Workers::start(&shared, &upstream_tls).map_err(StartError::Thread)?;
         let serving = tokio::spawn(serve::listen(Arc::clone(&shared), doors, workers, stop, no_more));
@@ -227,13 +229,14 @@ fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-fn shared(config: Config, seams: Seams, writer: &str, incarnation: i64) -> Shared {
+fn shared(config: Config, writers: Writers, seams: Seams, writer: &str, incarnation: i64) -> Shared {
     let clock = Arc::new(Clock::new(seams.time, config.clock == ClockKind::Replay));
     let metrics = Arc::new(Metrics::new());
     let parts = Parts {
         tables: first_tables(&config),
         events: Events::new(writer, incarnation, Arc::clone(&clock), Arc::clone(&metrics)),
         chance: seams.chance,
+        writers,
         config,
         clock,
         metrics,

@@ -13,12 +13,20 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
 };
 use prometheus::{Encoder as _, Registry, TextEncoder};
+use serin_access::{Refused, Secret, bearer, check_local, check_origin};
 use serin_listener::{Certificate, Listener, PROTOCOLS, Sockets};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
@@ -105,6 +113,9 @@ pub(crate) struct Served {
 
 struct Health {
     metrics: Metrics,
+    token: Secret,
+    /// Whether it listens on loopback: then only this machine is answered.
+    local: bool,
     ready: Vec<(&'static str, Readiness)>,
 }
 
@@ -115,12 +126,14 @@ pub(crate) async fn serve(
     metrics: Metrics,
     ready: Vec<(&'static str, Readiness)>,
 ) -> anyhow::Result<Served> {
-    let listen = settings.listen;
-    let app = Router::new()
+    let TelemetrySettings { listen, token, .. } = settings.clone();
+    let local = listen.ip().to_canonical().is_loopback();
+    let health = Arc::new(Health { metrics, token, local, ready });
+    let guarded = Router::new()
         .route("/metrics", get(scrape))
-        .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .with_state(Arc::new(Health { metrics, ready }));
+        .layer(middleware::from_fn_with_state(Arc::clone(&health), guard));
+    let app = Router::new().route("/healthz", get(|| async { "ok\n" })).merge(guarded).with_state(health);
     let certificate =
         settings.tls.clone().map(|files| Certificate::load("telemetry.tls", files, PROTOCOLS)).transpose()?;
     let socket = sockets
@@ -134,6 +147,24 @@ pub(crate) async fn serve(
         tokio::spawn(certificate.watch(|_| ()));
     }
     Ok(Served { address, socket, task })
+}
+
+/// Keeps other sites' pages out, and from the metrics whoever has no token, if one is set.
+async fn guard(State(health): State<Arc<Health>>, request: Request, next: Next) -> Response {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let needs_token = !health.token.is_empty() && uri.path() == "/metrics";
+    let checked = if needs_token && bearer(headers).is_none_or(|given| !health.token.is(given)) {
+        let error = "send telemetry.token as `Authorization: Bearer ...`".to_owned();
+        Err(Refused { status: StatusCode::UNAUTHORIZED, error })
+    } else if health.local && !needs_token {
+        check_local(method, uri, headers, "telemetry.listen")
+    } else {
+        check_origin(uri, headers)
+    };
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(refused) => (refused.status, refused.error + "\n").into_response(),
+    }
 }
 
 async fn scrape(State(health): State<Arc<Health>>) -> impl IntoResponse {

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod common;
+mod credentials;
 mod delays;
 mod intake;
 mod kinds;

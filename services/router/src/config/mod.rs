@@ -5,6 +5,7 @@ mod limits;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration as StdDuration};
 
 use serde::{Deserialize, Serialize};
+use serin_access::{WriterList, short_token};
 use serin_listener::TlsFiles;
 use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
 use serin_schemas::ids::Version;
@@ -50,6 +51,11 @@ pub struct Config {
     pub report: Report,
     /// Who may ask for a version.
     pub pin: Pinning,
+    /// What answers say about themselves.
+    pub answers: Answers,
+    /// Who may send feedback and events. Set under `writers` of the whole configuration. None: whoever runs on this machine,
+    /// where the router listens on loopback; else nobody.
+    pub writers: WriterList,
     /// What is known of models before, and besides, any routing table.
     pub models: BTreeMap<String, ModelConfig>,
     /// Limits of what is taken and kept.
@@ -84,6 +90,8 @@ impl Default for Config {
             workers: 0,
             report: Report::All,
             pin: Pinning::default(),
+            answers: Answers::default(),
+            writers: WriterList::default(),
             models: BTreeMap::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -115,6 +123,21 @@ pub enum Report {
     All,
     /// Those of models that are in a rollout: of the others nothing is judged.
     Rollouts,
+}
+
+/// What answers say about themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Answers {
+    /// Whether they name the arm and the version (`x-model-arm`, `x-model-version`; gRPC metadata and the router's own errors
+    /// too). Who does not know the arm cannot act against one of them alone.
+    pub arm_header: bool,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { arm_header: true }
+    }
 }
 
 /// Who may ask for a version, by `x-model-version`, in the path or in a gRPC message.
@@ -311,6 +334,8 @@ impl Config {
             ejection: new.ejection,
             report: new.report,
             pin: new.pin.clone(),
+            answers: new.answers.clone(),
+            writers: new.writers.clone(),
             status_every: new.status_every,
             ..self.clone()
         };
@@ -329,6 +354,9 @@ impl Config {
                 "admin_listen: {} is not loopback; set admin_token, or listen on 127.0.0.1",
                 self.admin_listen
             ));
+        }
+        if !self.admin_listen.ip().is_loopback() && !self.admin_token.is_empty() {
+            problems.extend(short_token("admin_token", &self.admin_token));
         }
         if self.upstream_certificate.is_some() != self.upstream_key.is_some() {
             problems.push("upstream_certificate, upstream_key: one needs the other".to_owned());

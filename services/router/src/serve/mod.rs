@@ -37,6 +37,8 @@ pub(crate) use worker::{Worker, Workers};
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
+    /// The address that it connected to, as the router listens there.
+    pub(crate) at: SocketAddr,
     /// The same without its port, as headers have it.
     pub(crate) name: Option<HeaderValue>,
     /// Whether it came over TLS.
@@ -44,8 +46,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn new(address: SocketAddr, secure: bool) -> Self {
-        Self { address, name: HeaderValue::try_from(address.ip().to_string()).ok(), secure }
+    fn new(address: SocketAddr, at: SocketAddr, secure: bool) -> Self {
+        Self { address, at, name: HeaderValue::try_from(address.ip().to_string()).ok(), secure }
     }
 }
 
@@ -53,6 +55,8 @@ impl Peer {
 pub(crate) struct Door {
     /// Its socket.
     pub(crate) listener: TcpListener,
+    /// Where it listens.
+    pub(crate) at: SocketAddr,
     /// Its certificate, if it is one for TLS.
     pub(crate) tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
@@ -118,7 +122,7 @@ async fn accept(
         match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => {
                 let tls = door.tls.as_ref().map(|tls| tls.load_full());
-                let peer = Peer::new(address, tls.is_some());
+                let peer = Peer::new(address, door.at, tls.is_some());
                 let connected = Connected::new(&shared);
                 let caller = Caller { stream, tls, peer, stop: stop.clone(), place: place.ok(), connected };
                 if let Some(worker) = turns.next() {
@@ -146,7 +150,7 @@ async fn answer(worker: &Arc<Worker>, peer: &Peer, request: Request<Incoming>) -
     let is_large = body.size_hint().exact().is_none_or(|size| size > READ_ANYWAY);
     let wire = Wire::of(parts.uri.path(), &parts.headers);
     let mut response = match own::find(&parts.method, parts.uri.path(), wire) {
-        Some(own) => Box::pin(own::answer(shared, own, body)).await,
+        Some(own) => Box::pin(own::answer(shared, own, &parts, peer.at, body)).await,
         None => call::call(worker, peer, parts, body).await.unwrap_or_else(|refusal| {
             shared.metrics.refused(refusal.reason());
             let mut answer = refusal.answer(wire);

@@ -125,7 +125,7 @@ pub(crate) fn differences(log: &dyn Log, settings: &Settings) -> anyhow::Result<
 }
 
 fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>> {
-    let expected = settings.topology.topics();
+    let expected = settings.topics();
     let names: Vec<&str> = expected.iter().map(|topic| topic.name.as_str()).collect();
     let actual = log.describe(&names)?;
     Ok(serin_topology::check(&expected, &actual))

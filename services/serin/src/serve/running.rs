@@ -45,7 +45,7 @@ pub(crate) async fn start(
 ) -> anyhow::Result<Running> {
     let log = super::open_log(settings)?;
     if settings.log.kind == LogKind::Embedded {
-        log.create(&settings.topology.topics())?;
+        log.create(&settings.topics())?;
     }
     super::check_topics(log.as_ref(), settings, roles)?;
     let stores = RocksStores::open(&settings.data_dir.0.join("state"), RocksLimits::default())
@@ -80,7 +80,8 @@ impl Running {
                 let aggregator = serin_aggregator::AggregatorFactory::new(settings.aggregator.clone(), partitions);
                 self.stage(log, stores, Arc::new(aggregator))?;
                 let intake =
-                    serin_aggregator::intake::IntakeFactory::new(settings.aggregator.intake.clone(), partitions);
+                    serin_aggregator::intake::IntakeFactory::new(settings.aggregator.intake.clone(), partitions)
+                        .prefixed(&settings.topology.prefix);
                 self.stage(log, stores, Arc::new(intake))?;
             }
             Role::Analyzer => {
@@ -139,7 +140,7 @@ impl Running {
         router.chain(api).collect()
     }
 
-    /// Takes over what of new settings can change while the roles run: the router's models, limits, timeouts and ejection.
+    /// Takes over what of new settings can change while the roles run: the writers, and the router's models, limits, timeouts and ejection.
     pub(crate) fn reload(&self, settings: &Settings) -> anyhow::Result<()> {
         if let Some(router) = &self.router {
             router.reload(router_config(settings))?;
@@ -192,6 +193,7 @@ impl Running {
 /// The router's configuration, with its folder beside the others unless it names one.
 pub(super) fn router_config(settings: &Settings) -> serin_router::Config {
     let mut config = settings.router.clone();
+    config.writers.clone_from(&settings.writers);
     if config.data_dir == serin_router::Config::default().data_dir {
         config.data_dir = settings.data_dir.0.join("router");
     }
