@@ -23,7 +23,6 @@ use crate::{
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 impl Call<'_> {
     /// The request's headers as an upstream gets them.
@@ -50,11 +49,6 @@ impl Call<'_> {
         }
         if is_grpc {
             upstream::offer_trailers(headers);
-        }
-        if self.table.reads_answer {
-            // Output rules read what is not compressed only.
-            headers.remove(header::ACCEPT_ENCODING);
-            headers.remove(GRPC_ACCEPT_ENCODING);
         }
     }
 

@@ -16,7 +16,7 @@ use serin_schemas::{
 };
 
 use crate::{
-    body::{BodyError, Upload},
+    body::{BodyError, DecodeError, Decoder, Upload},
     config::Report,
     events::About,
     examples::Answered,
@@ -28,7 +28,7 @@ use crate::{
     protocol::{
         Promise, Wire, grpc,
         messages::{Heard, Messages},
-        written::{Coding, Written},
+        written::Written,
     },
     request::Features,
     servers::{Place, Server, Standing, is_way},
@@ -101,8 +101,8 @@ pub(crate) struct Guard {
 pub(crate) enum Said {
     /// This is its whole body.
     Whole(Bytes),
-    /// It is a stream of events.
-    Events(Box<Reply>),
+    /// It is a stream of events, of which not all could be decompressed for this reason.
+    Events(Box<Reply>, Option<DecodeError>),
     /// It is messages of gRPC.
     Messages(Box<Heard>),
     /// It was not listened to.
@@ -257,7 +257,7 @@ impl Guard {
         }
         let (ended, outputs, body) = match self.by_status() {
             Some(ended) => {
-                let body = if let Said::Whole(body) = said { Some(body) } else { None };
+                let body = if let Said::Whole(body) = said { self.plain(headers, body).ok() } else { None };
                 (ended, Outputs::default(), body)
             }
             None => self.judge(headers, said),
@@ -311,21 +311,43 @@ impl Guard {
         let rules = &self.table.outputs;
         let (outputs, body) = match said {
             Said::Unread(why) => (outputs::of_headers(rules, headers, Content::Unread(why)), None),
-            Said::Events(reply) => {
-                let found = outputs::of_headers(rules, headers, reply.content());
+            Said::Events(reply, fault) => {
+                let content = match fault {
+                    // What was not heard may have been the end.
+                    Some(DecodeError::TooLarge) => reply.error().unwrap_or(DecodeError::TooLarge.into()),
+                    Some(fault) if !reply.is_whole() => reply.content().or_worse(fault.into()),
+                    _ => reply.content(),
+                };
+                let found = outputs::of_headers(rules, headers, content);
                 (Outputs { reply: Some(*reply), ..found }, None)
             }
             Said::Messages(heard) => (outputs::of_messages(rules, headers, &heard), None),
-            Said::Whole(body) => (self.read(headers, &body), Some(body)),
+            Said::Whole(body) => match self.plain(headers, body) {
+                Ok(body) => (self.read(headers, &body), Some(body)),
+                Err(error) => (outputs::of_headers(rules, headers, error.into()), None),
+            },
         };
         (outputs.content.into(), outputs, body)
+    }
+
+    /// Longest body that is read.
+    fn keep(&self) -> usize {
+        self.shared.config().limits.keep_body
+    }
+
+    /// A body that is not compressed any more.
+    fn plain(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, DecodeError> {
+        match Decoder::of(headers, self.keep() as u64)? {
+            Some(decoder) if !body.is_empty() => decoder.whole(&body).map(Bytes::from),
+            _ => Ok(body),
+        }
     }
 
     fn read(&self, headers: &HeaderMap, body: &[u8]) -> Outputs {
         let rules = &self.table.outputs;
         let written = Written::of(headers);
         if written == Written::Grpc {
-            let mut messages = Messages::new(self.called.streams, Coding::of_messages(headers), body.len());
+            let mut messages = Messages::new(self.called.streams, grpc::encoding(headers), self.keep());
             messages.feed(body);
             return outputs::of_messages(rules, headers, &messages.into_heard());
         }
@@ -365,7 +387,7 @@ impl Guard {
     pub(crate) fn break_off(&mut self, cause: Cause, headers: &HeaderMap, said: Said) {
         // Who hears of an error, or of the end, often leaves at once.
         let (error, is_whole) = match &said {
-            Said::Events(reply) => (reply.error(), reply.is_whole()),
+            Said::Events(reply, _) => (reply.error(), reply.is_whole()),
             Said::Messages(heard) => (Some(heard.content).filter(|it| matches!(it, Content::Failed(_))), false),
             Said::Whole(_) | Said::Unread(_) => (None, false),
         };
@@ -380,7 +402,7 @@ impl Guard {
             }
             return;
         }
-        let reply = if let Said::Events(reply) = said { Some(*reply) } else { None };
+        let reply = if let Said::Events(reply, _) = said { Some(*reply) } else { None };
         self.end(cause, Outputs { reply, ..Outputs::default() });
     }
 

@@ -4,6 +4,8 @@
 
 use serin_schemas::records::Outcome;
 
+use crate::body::DecodeError;
+
 /// Why the router did not look into an answer with a 2xx status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
@@ -61,6 +63,16 @@ impl Content {
             Self::Unread(_) => 1,
             Self::Unusable(_) => 2,
             Self::Failed(_) => 3,
+        }
+    }
+}
+
+impl From<DecodeError> for Content {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Unknown => Self::Unread(Unread::Encoding),
+            DecodeError::TooLarge => Self::Unread(Unread::TooLarge),
+            DecodeError::Broken => Self::Unusable("unparsable"),
         }
     }
 }

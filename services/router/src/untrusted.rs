@@ -6,12 +6,7 @@ use serin_schemas::ids::EventTime;
 
 use crate::{
     examples, outputs,
-    protocol::{
-        Promise,
-        decode::Encoding,
-        messages::Messages,
-        written::{Coding, Written},
-    },
+    protocol::{Promise, decode::Encoding, grpc, messages::Messages, written::Written},
     request::Seen,
 };
 
@@ -94,7 +89,7 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
         assert!(read.classes.values().all(|class| class.len() <= crate::values::LONGEST));
     }
     for wrapped in [false, true] {
-        let mut messages = Messages::new(wrapped, Coding::of_messages(headers), body.len() / 2);
+        let mut messages = Messages::new(wrapped, grpc::encoding(headers), body.len() / 2);
         messages.feed(body);
         let read = outputs::of_messages(&rules.outputs, headers, &messages.into_heard());
         assert!(read.numbers.values().all(|number| number.is_finite()));

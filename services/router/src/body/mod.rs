@@ -1,6 +1,7 @@
 //! Bodies on their way through.
 
 mod answer;
+mod decoder;
 mod listening;
 mod request;
 
@@ -15,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Sleep;
 
 pub(crate) use answer::{AnswerBody, Cut};
+pub(crate) use decoder::{DecodeError, Decoder};
 pub(crate) use listening::Listening;
 pub(crate) use request::{Arriving, BodyError, RequestBody, Taken, Taking, Upload, collect};
 

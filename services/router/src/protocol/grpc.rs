@@ -16,6 +16,8 @@ pub(crate) const SERVICE: &str = "/inference.GRPCInferenceService";
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The header and trailer with its text.
 pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// The header that says how messages are compressed.
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// The header that says how long the caller waits.
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The content type of what the router answers itself.
@@ -186,6 +188,11 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
 pub(crate) fn status(headers: &HeaderMap) -> Option<u16> {
     let status = headers.get(&STATUS)?;
     Some(status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(2))
+}
+
+/// How messages that are compressed are compressed; empty if the headers do not say.
+pub(crate) fn encoding(headers: &HeaderMap) -> &str {
+    headers.get(&ENCODING).and_then(|name| name.to_str().ok()).unwrap_or_default()
 }
 
 /// How long the caller waits for its answer, if it says so.

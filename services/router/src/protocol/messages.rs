@@ -10,9 +10,9 @@ use super::{
     Promise,
     grpc::{FieldValue, PREFIX, field, first_message},
     tensors,
-    written::Coding,
 };
 use crate::{
+    body::{DecodeError, Decoder},
     census::Census,
     outcome::{Content, Unread},
 };
@@ -22,8 +22,8 @@ use crate::{
 pub(crate) struct Messages {
     /// Whether each message wraps an answer or an error.
     wrapped: bool,
-    /// How compressed messages are compressed.
-    coding: Coding,
+    /// How compressed messages are compressed, as `grpc-encoding` has it.
+    encoding: Box<str>,
     /// Longest message that is read.
     keep: usize,
     /// The message that is not whole yet, with its prefix.
@@ -58,9 +58,9 @@ impl Heard {
 const BEGINNING: usize = PREFIX + 1;
 
 impl Messages {
-    /// For the answer to a call; `wrapped` for `ModelStreamInfer`.
-    pub(crate) fn new(wrapped: bool, coding: Coding, keep: usize) -> Self {
-        Self { wrapped, coding, keep, partial: Vec::new(), skip: 0, heard: Heard::default() }
+    /// For the answer to a call; `wrapped` for `ModelStreamInfer`. `encoding` is how compressed messages are compressed.
+    pub(crate) fn new(wrapped: bool, encoding: &str, keep: usize) -> Self {
+        Self { wrapped, encoding: encoding.into(), keep, partial: Vec::new(), skip: 0, heard: Heard::default() }
     }
 
     /// A piece of the answer.
@@ -116,11 +116,18 @@ impl Messages {
     }
 
     fn read(&mut self, compressed: u8, message: &[u8]) -> Content {
-        match (compressed, self.coding) {
-            (0, _) => self.answer(message),
-            (1, Coding::Unknown) => Content::Unread(Unread::Encoding),
+        match compressed {
+            0 => self.answer(message),
+            1 => match self.decompressed(message) {
+                Ok(message) => self.answer(&message),
+                Err(error) => error.into(),
+            },
             _ => Content::Unusable("unparsable"),
         }
+    }
+
+    fn decompressed(&self, message: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        Decoder::named(&self.encoding, self.keep as u64)?.whole(message)
     }
 
     /// One message, not compressed.
@@ -187,7 +194,7 @@ mod tests {
     }
 
     fn hear(wrapped: bool, body: &[u8], size: usize) -> Heard {
-        let mut messages = Messages::new(wrapped, Coding::Identity, KEEP);
+        let mut messages = Messages::new(wrapped, "", KEEP);
         body.chunks(size).for_each(|piece| messages.feed(piece));
         messages.into_heard()
     }
@@ -224,7 +231,7 @@ mod tests {
     fn what_is_not_read() {
         let large = framed(&[answer(&[0.5]), vec![0x1a; 2 * KEEP]].concat());
         assert_eq!(hear(false, &large, 100).content(), Content::Unread(Unread::TooLarge));
-        let mut packed = Messages::new(false, Coding::Unknown, KEEP);
+        let mut packed = Messages::new(false, "snappy", KEEP);
         packed.feed(b"\x01\0\0\0\x01x");
         assert_eq!(packed.into_heard().content(), Content::Unread(Unread::Encoding));
         assert_eq!(hear(false, b"\0\0\0\0\x09x", 100).content(), Content::Failed("truncated"));

@@ -1,6 +1,6 @@
 //! How the body of an answer is written, as its headers say.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, header};
 
 use super::{decode::JSON_LENGTH, grpc};
 
@@ -58,44 +58,10 @@ impl Written {
     }
 }
 
-/// How a body, or the messages of a gRPC body, are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Coding {
-    /// Not at all.
-    #[default]
-    Identity,
-    /// In a way that the router does not know.
-    Unknown,
-}
-
-/// How the messages of a gRPC body are compressed.
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-
-impl Coding {
-    /// How a body is compressed.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        Self::named(headers.get_all(header::CONTENT_ENCODING).iter())
-    }
-
-    /// How the compressed ones of gRPC messages are.
-    pub(crate) fn of_messages(headers: &HeaderMap) -> Self {
-        Self::named(headers.get_all(&GRPC_ENCODING).iter())
-    }
-
-    fn named<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Self {
-        let mut found = Self::Identity;
-        for name in values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii) {
-            if !name.is_empty() && !name.eq_ignore_ascii_case(b"identity") {
-                found = Self::Unknown;
-            }
-        }
-        found
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderName;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
@@ -130,14 +96,6 @@ mod tests {
         for (length, parsed) in [("12", Some(12)), ("x", None), ("-1", None)] {
             let binary = [("content-type", "application/octet-stream"), ("inference-header-content-length", length)];
             assert_eq!(Written::of(&headers(&binary)), Written::Binary(parsed));
-        }
-    }
-
-    #[test]
-    fn headers_say_how_a_body_is_compressed() {
-        for (value, coding) in [("identity", Coding::Identity), ("", Coding::Identity), ("snappy", Coding::Unknown)] {
-            assert_eq!(Coding::of(&headers(&[("content-encoding", value)])), coding, "{value}");
-            assert_eq!(Coding::of_messages(&headers(&[("grpc-encoding", value)])), coding, "{value}");
         }
     }
 }
