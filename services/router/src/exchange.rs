@@ -15,7 +15,7 @@ use crate::{
     config::span,
     flights::Flight,
     guard::Guard,
-    protocol::Wire,
+    protocol::{Wire, grpc},
     table::Route,
     upstream::{self, Base, Cause, Delivery, Upstreams},
 };
