@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Attributes, Bounds, LONGEST, Refusal, check_latency};
+use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency};
 use crate::{
     ids::{EventTime, Generation, Span},
     records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
@@ -224,7 +224,7 @@ impl<'a> Body<'a> {
     /// written: `7`, `7.0`, `"7"`.
     fn unit(&mut self, model: &str) -> Option<i64> {
         let unit = match self.get(&["unit"])? {
-            Value::String(text) if text.is_empty() || text.len() > LONGEST => None,
+            Value::String(text) if text.is_empty() || text.len() > LONGEST_TEXT => None,
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => match number.as_f64() {
                 Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
@@ -235,7 +235,7 @@ impl<'a> Body<'a> {
             _ => None,
         };
         if unit.is_none() {
-            self.bad("unit", &format!("a text of 1 to {LONGEST} bytes, or a number"));
+            self.bad("unit", &format!("a text of 1 to {LONGEST_TEXT} bytes, or a number"));
         }
         unit.map(|unit| serin_sketches::hash::unit(model, &unit))
     }

@@ -5,7 +5,7 @@
 //! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
 //!
 //! The parts: [`Config`]; tables and the split, pure (`table`, `split`); what requests and answers say, pure (`protocol`, `llm`,
-//! `request`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
+//! `request`, `outcome`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
 //! `upstream`); how servers stand and what is in flight (`servers`, `flights`); what goes to the log (`events`, `intake`, `status`);
 //! what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
 //!
@@ -36,6 +36,7 @@ pub mod metrics;
 mod mirror;
 mod name;
 mod namesakes;
+mod outcome;
 mod outputs;
 mod protocol;
 mod request;
