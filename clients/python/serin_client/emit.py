@@ -217,9 +217,10 @@ def _segment(name, value):
 
 
 def _unit(name, value):
+    """A text; a whole number is the same unit however it is written: 7, 7.0, "7"."""
     value = _plain(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return _number(name, value)
+    if isinstance(value, float) and math.isfinite(value):
+        return _short(name, str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value))
     return _text(name, value)
 
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Attributes, Bounds, Refusal, check_latency};
+use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency};
 use crate::{
     ids::{EventTime, Generation, Span},
     records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
@@ -99,10 +99,12 @@ pub fn prediction(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<
         _ => None,
     });
     let segments = segments.collect();
+    let model = body.text(&["model"]).or_else(|| about.subject.clone()).unwrap_or_default();
+    let unit = body.unit(&model);
     let status = body.integer(&["status"]).map(|status| i32::try_from(status).unwrap_or(i32::MAX));
     let prediction = Prediction {
         request_id: request_id.into(),
-        model: body.text(&["model"]).or_else(|| about.subject.clone()).unwrap_or_default().into(),
+        model: model.into(),
         version: body.text(&["version"]).unwrap_or_default().into(),
         arm,
         assignment: if pinned { Assignment::Pinned } else { Assignment::External },
@@ -114,7 +116,7 @@ pub fn prediction(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<
         status,
         error: body.text(&["error", "error_type"]),
         invalid_output: body.text(&["invalid_output"]).or(unusable),
-        unit: None,
+        unit,
         outputs: outputs.numbers,
         classes: outputs.texts,
         segments,
@@ -216,6 +218,26 @@ impl<'a> Body<'a> {
             }
         };
         Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// Who asked (user, session, account): the hash of a text or a number. A whole number is the same unit however it is
+    /// written: `7`, `7.0`, `"7"`.
+    fn unit(&mut self, model: &str) -> Option<i64> {
+        let unit = match self.get(&["unit"])? {
+            Value::String(text) if text.is_empty() || text.len() > LONGEST_TEXT => None,
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => match number.as_f64() {
+                Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
+                    Some((value as i64).to_string())
+                }
+                _ => Some(number.to_string()),
+            },
+            _ => None,
+        };
+        if unit.is_none() {
+            self.bad("unit", &format!("a text of 1 to {LONGEST_TEXT} bytes, or a number"));
+        }
+        unit.map(|unit| serin_sketches::hash::unit(model, &unit))
     }
 
     /// The id of the prediction; without one, what the envelope names.
@@ -324,6 +346,26 @@ mod tests {
         let found = parse(b"\0\0\0\0\x2a{\"prediction_id\":\"a\"}").unwrap_err();
         assert!(found.message.contains("Confluent") && found.message.contains("schema id 42"), "{found}");
         assert_eq!((confluent(b"\0\0\0"), confluent(b"{\"a\":1}")), (None, None));
+    }
+
+    #[test]
+    fn a_unit_is_a_text_or_a_number_and_its_hash_is_kept() {
+        let unit = |unit: Value| {
+            let body = json!({"prediction_id": "a", "model": "m", "version": "v1", "unit": unit});
+            predict(&body).map(|prediction| prediction.unit).map_err(|problems| problems[0].message.clone())
+        };
+        let hash = |id: &str| Ok(Some(serin_sketches::hash::unit("m", id)));
+        for same in [json!("42"), json!(42), json!(42.0)] {
+            assert_eq!(unit(same.clone()), hash("42"), "{same}");
+        }
+        assert_eq!(unit(json!(u64::MAX)), hash("18446744073709551615"));
+        assert_eq!(unit(json!(-7)), hash("-7"));
+        assert_eq!(unit(json!("Zoë")), hash("Zoë"));
+        assert_eq!(unit(json!(null)), Ok(None));
+        assert_eq!(unit(json!("u".repeat(256))), hash(&"u".repeat(256)));
+        for bad in [json!(""), json!("u".repeat(257)), json!(true), json!([1]), json!({})] {
+            assert_eq!(unit(bad.clone()).unwrap_err(), "unit: expected a text of 1 to 256 bytes, or a number", "{bad}");
+        }
     }
 
     #[test]

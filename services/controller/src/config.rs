@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serin_access::{Secret, short_token};
+use serin_listener::TlsFiles;
 use serin_rollout::{planner::Settings, units::Duration};
 
 /// What can be set. Spans are written `30s`.
@@ -12,6 +13,8 @@ use serin_rollout::{planner::Settings, units::Duration};
 pub struct Config {
     /// Where the API and the webhooks listen. Beyond loopback it needs `tokens`.
     pub listen: SocketAddr,
+    /// The certificate of that address. Left out: it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Who may use the API, by name. None: whoever reaches the loopback address, as operator.
     pub tokens: BTreeMap<String, Token>,
     /// How long a routing table with a canary in it holds without renewal.
@@ -110,6 +113,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8100).into(),
+            tls: None,
             tokens: BTreeMap::new(),
             lease: Duration::from_secs(60),
             lease_renewal: Duration::from_secs(10),
@@ -157,6 +161,9 @@ impl Config {
                 "lease_renewal: {} does not fit a lease of {}; renew at least twice per lease",
                 self.lease_renewal, self.lease
             ));
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
+            problems.push("tls.reload_every: must be longer than 0".to_owned());
         }
         for (name, span) in [("stale_after", self.stale_after), ("router_ttl", self.router_ttl)] {
             if span < Duration::from_secs(1) {

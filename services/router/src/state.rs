@@ -104,6 +104,10 @@ impl Parts {
     }
 }
 
+/// What it means to have lost the name, and the way out.
+pub(crate) const NAME_LOST: &str = "only the newer process counts, so this one no longer reports its calls: give each router a \
+                                    `router.name` of its own, or none, and start this one again";
+
 /// How long a router waits for the routing log before it counts as ready with what it has on disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -132,7 +136,11 @@ impl Shared {
     }
 
     /// Takes over what of a configuration can change while the router runs, and compiles the tables anew.
-    pub(crate) fn reload(&self, new: Config) -> Result<(), ConfigError> {
+    pub(crate) fn reload(&self, mut new: Config) -> Result<(), ConfigError> {
+        if new.name.is_empty() {
+            // It was chosen at the start.
+            new.name.clone_from(&self.config().name);
+        }
         new.check()?;
         self.config().check_reload(&new)?;
         // Also when nothing changed here: a token file may have.
@@ -149,6 +157,9 @@ impl Shared {
     pub(crate) fn ready(&self) -> Result<(), String> {
         if self.leaving.load(Ordering::Relaxed) {
             return Err("it is shutting down".to_owned());
+        }
+        if self.events.has_lost_name() {
+            return Err(format!("another process writes under its name, {:?}; {NAME_LOST}", self.config().name));
         }
         if self.caught_up.load(Ordering::Relaxed) {
             return Ok(());

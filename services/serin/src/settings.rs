@@ -106,10 +106,14 @@ pub(crate) enum LogKind {
 pub(crate) struct TelemetrySettings {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub(crate) listen: std::net::SocketAddr,
+    /// The certificate of that port. Left out: it speaks plain HTTP.
+    pub(crate) tls: Option<serin_listener::TlsFiles>,
     /// Bearer token that `/metrics` asks for. Empty: none; then on loopback only this machine is answered.
     pub(crate) token: Secret,
     /// Endpoint of an OTLP collector over HTTP, such as `http://localhost:4318/v1/metrics`; left out: none.
     pub(crate) otlp: Option<String>,
+    /// PEM file with the authority that signed the collector's certificate (`https://`). Left out: what the system trusts.
+    pub(crate) otlp_ca_file: Option<PathBuf>,
     /// `text` or `json`.
     pub(crate) log_format: LogFormat,
     /// What is logged, as for `RUST_LOG`: `info`, `serin_router=debug,info`.
@@ -131,8 +135,10 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 9464).into(),
+            tls: None,
             token: Secret::default(),
             otlp: None,
+            otlp_ca_file: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }
@@ -230,6 +236,13 @@ impl Sections {
         found.extend(check_topics(&settings.aggregator.intake.topics, &known));
         if !settings.router.writers.0.is_empty() {
             found.push("router.writers: write them under `writers`, beside `router`".to_owned());
+        }
+        let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.silent_after);
+        if silent.0.0 < 2 * beat.0.0 {
+            found.push(format!(
+                "aggregator.silent_after is {silent}; write at least twice router.heartbeat_every ({beat}), or routers that are \
+                 well count as silent"
+            ));
         }
         let token = settings.telemetry.token.expose();
         found.extend(short_token("telemetry.token", token).filter(|_| !token.is_empty()));

@@ -228,6 +228,8 @@ fn dead_routers_and_old_tables_change_nothing() {
         low_watermark: EventTime(low_watermark),
         drops: Vec::new(),
         leaving: false,
+        sent_at: None,
+        relay: false,
     };
     // The predecessor of the router that runs, from the future; and one that nobody knew, from 1970.
     for partition in 0..2 {

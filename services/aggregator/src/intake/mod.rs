@@ -31,7 +31,8 @@ use serin_stream::fold::{Fold, FoldFactory};
 pub struct IntakeConfig {
     /// Whether intake sends heartbeats for what it relays. Default `wall`; a deployment with a replay clock sets `replay`.
     pub clock: IntakeClock,
-    /// How much older than the newest relayed prediction a later one may be. Default 5 s.
+    /// How much older than the newest relayed prediction a later one may be; and how much longer than those of routers the windows
+    /// of a model with `traffic: external` stay open. Default 3 s.
     pub lateness: Duration,
     /// After this long without a record intake leaves and no longer holds the watermark. Default 10 s.
     pub idle_after: Duration,
@@ -58,7 +59,7 @@ impl Default for IntakeConfig {
     fn default() -> Self {
         Self {
             clock: IntakeClock::Wall,
-            lateness: Duration::from_secs(5),
+            lateness: Duration::from_secs(3),
             idle_after: Duration::from_secs(10),
             max_skew: Duration::from_secs(600),
             max_body: 1 << 20,

@@ -25,6 +25,9 @@ use crate::{fold::poison, metrics, rows};
 /// Key of the only row.
 const STATE: &[u8] = b"intake";
 
+/// Longest time between two ticks that is allowed for, in milliseconds: a tick is due every second, and a commit may delay it.
+const MOST_BETWEEN_TICKS_MS: i64 = 30_000;
+
 /// What must survive. Its stored form is version 1 of the row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
@@ -51,6 +54,8 @@ pub struct IntakeFold {
     fresh: bool,
     /// Wall clock when the last one was seen, in milliseconds.
     active_ms: Option<i64>,
+    /// Wall clock of the last tick, in milliseconds.
+    ticked_ms: Option<i64>,
     predictions: u64,
     feedback: u64,
 }
@@ -67,6 +72,7 @@ impl IntakeFold {
             state,
             fresh: false,
             active_ms: None,
+            ticked_ms: None,
             predictions: 0,
             feedback: 0,
         }
@@ -83,8 +89,15 @@ impl IntakeFold {
         Writer { name: self.name.clone(), incarnation: self.state.incarnation, seq: self.state.seqs[partition] }
     }
 
+    /// When a record was appended. A topic that keeps its producers' timestamps may say any time; none is much later than
+    /// the last tick.
+    fn logged(&self, record: &Record) -> EventTime {
+        let latest_ms = self.ticked_ms.map_or(i64::MAX, |ticked| ticked.saturating_add(MOST_BETWEEN_TICKS_MS));
+        EventTime(record.timestamp_ms.min(latest_ms).saturating_mul(1000))
+    }
+
     fn read(&self, record: &Record) -> Result<Incoming, Poison> {
-        let logged = EventTime(record.timestamp_ms.saturating_mul(1000));
+        let logged = self.logged(record);
         let bounds = Bounds::new(Some(logged).filter(|logged| logged.0 > 0), logged, self.config.max_skew.0);
         let topic = self.sources.of(&record.at.topic);
         let read = incoming::read(record, topic.kind, self.config.max_body, &bounds)?;
@@ -121,7 +134,7 @@ impl IntakeFold {
             prediction.assignment = Assignment::External;
         }
         // A single wrong clock, within what is tolerated, must not run ahead of the log.
-        let logged = EventTime(record.timestamp_ms.saturating_mul(1000));
+        let logged = self.logged(record);
         let seen = if logged.0 > 0 { prediction.completed_at.min(logged) } else { prediction.completed_at };
         self.state.newest = self.state.newest.max(Some(seen));
         self.fresh = true;
@@ -162,12 +175,21 @@ impl IntakeFold {
         })
     }
 
-    /// One heartbeat for every partition of `events`.
-    fn heartbeat(&mut self, leaving: bool, context: &mut Context<'_>) -> Result<(), FoldError> {
+    /// One heartbeat for every partition of `events`. Event time does not run ahead of the wall clock, whatever a producer's
+    /// clock says.
+    fn heartbeat(&mut self, leaving: bool, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
         let Some(newest) = self.state.newest else { return Ok(()) };
-        let low_watermark = newest.minus(self.config.lateness.0);
+        let now = EventTime(now_ms.saturating_mul(1000));
+        let low_watermark = newest.min(now).minus(self.config.lateness.0);
         for partition in 0..self.state.seqs.len() {
-            let beat = Heartbeat { writer: self.writer(partition), low_watermark, drops: Vec::new(), leaving };
+            let beat = Heartbeat {
+                writer: self.writer(partition),
+                low_watermark,
+                drops: Vec::new(),
+                leaving,
+                sent_at: Some(now),
+                relay: true,
+            };
             let id = format!("{}-{partition}-{low_watermark}", self.name);
             let outgoing = self.outgoing(partition, &self.name, &id, "", low_watermark, &beat)?;
             context.out.push(outgoing);
@@ -205,15 +227,16 @@ impl Fold for IntakeFold {
     }
 
     fn tick(&mut self, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        self.ticked_ms = Some(now_ms);
         if self.config.clock == IntakeClock::Replay {
             return Ok(());
         }
         let active = *self.active_ms.get_or_insert(now_ms);
         if std::mem::take(&mut self.fresh) {
             self.active_ms = Some(now_ms);
-            self.heartbeat(false, context)
+            self.heartbeat(false, now_ms, context)
         } else if self.state.announced && now_ms.saturating_sub(active) >= self.config.idle_after.0.0 / 1000 {
-            self.heartbeat(true, context)
+            self.heartbeat(true, now_ms, context)
         } else {
             Ok(())
         }

@@ -70,6 +70,7 @@ fn json_of_the_contract_becomes_a_prediction() {
     assert_eq!((found.model.as_str(), found.version.as_str(), found.generation.0), ("fraud", "2", 17));
     assert_eq!((found.arm, found.assignment, found.origin), (Arm::Canary, Assignment::External, Origin::Intake));
     assert_eq!(found.completed_at, EventTime(999_500_000 + 12_400), "arrival plus latency");
+    assert_eq!(found.unit, Some(serin_sketches::hash::unit("fraud", "h:9f2c")));
     assert_eq!((found.outputs["score"], found.outputs["sure"], found.classes["label"].as_str()), (0.83, 1.0, "fraud"));
     assert_eq!((found.segments["country"].as_str(), found.segments["tier"].as_str()), ("CA", "3"));
     assert_eq!(
@@ -101,6 +102,34 @@ fn every_envelope_is_understood() {
             ("a", EventTime(7_000_000), Arm::Stable)
         );
     }
+}
+
+#[test]
+fn a_unit_is_the_same_one_in_every_form() {
+    let mut relay = relay(IntakeConfig::default());
+    let mut unit = |unit: &str| {
+        let body = format!(r#"{{"request_id":"a","model":"m","version":"v1","unit":{unit}}}"#);
+        match send(&mut relay, "predictions", &[], &body) {
+            None => Ok(predicted(&mut relay).unit),
+            Some(code) => Err(code),
+        }
+    };
+    let hash = |id: &str| Ok(Some(serin_sketches::hash::unit("m", id)));
+    for same in ["\"42\"", "42", "42.0", "4.2e1"] {
+        assert_eq!(unit(same), hash("42"), "{same}");
+    }
+    assert_eq!(unit("\"42.0\""), hash("42.0"), "a text is taken as it is");
+    assert_eq!(unit("18446744073709551615"), hash("18446744073709551615"));
+    assert_eq!(unit(&format!("\"{}\"", "u".repeat(256))), hash(&"u".repeat(256)));
+    assert_eq!((unit("null"), unit("\"\"")), (Ok(None), Ok(None)));
+    for bad in ["true", "[1]", "{}", &format!("\"{}\"", "u".repeat(257))] {
+        assert_eq!(unit(bad), Err("bad_value"), "{bad}");
+    }
+    let (headers, body) =
+        wire(&EventRecord::Prediction(Prediction { unit: Some(-7), ..prediction(1, Arm::Canary, 1.0) }));
+    let record = relay.record("predictions", 2, NOW_MS, "any", headers, Some(body));
+    assert_eq!(relay.apply(&record).unwrap().poison, None);
+    assert_eq!(predicted(&mut relay).unit, Some(-7), "a writer of Avro hashes for itself");
 }
 
 #[test]
@@ -230,24 +259,24 @@ fn beats(out: &[Outgoing]) -> Vec<(i32, i64, i64, bool)> {
 #[test]
 fn heartbeats_follow_the_records_and_end_when_nothing_comes() {
     let mut relay = relay(IntakeConfig::default());
-    assert!(!relay.tick(0).unwrap());
+    assert!(!relay.tick(1_000_000).unwrap());
     let body = r#"{"prediction_id":"a","model":"m","version":"v1","completed_at":100000000}"#;
     let feedback = r#"{"prediction_id":"a","truth":1}"#;
     assert_eq!(send(&mut relay, "feedback", &[], feedback), None);
-    assert!(!relay.tick(500).unwrap(), "feedback alone needs no watermark");
+    assert!(!relay.tick(1_000_500).unwrap(), "feedback alone needs no watermark");
     assert_eq!(send(&mut relay, "predictions", &[], body), None);
-    assert!(relay.tick(1000).unwrap());
+    assert!(relay.tick(1_001_000).unwrap());
     let out = relay.commit().unwrap();
     let own = partition_of(b"a", 4);
     let seq = |partition| if partition == own { 2 } else { 0 };
-    assert_eq!(beats(&out), (0..4).map(|p| (p, seq(p), 95, false)).collect::<Vec<_>>());
+    assert_eq!(beats(&out), (0..4).map(|p| (p, seq(p), 97, false)).collect::<Vec<_>>());
     // Numbers, and that a heartbeat is out, survive a crash.
     relay.crash().unwrap();
-    assert!(!relay.tick(2000).unwrap());
-    assert!(!relay.tick(11_999).unwrap());
-    assert!(relay.tick(12_000).unwrap());
+    assert!(!relay.tick(1_002_000).unwrap());
+    assert!(!relay.tick(1_011_999).unwrap());
+    assert!(relay.tick(1_012_000).unwrap());
     assert!(beats(&relay.commit().unwrap()).iter().all(|beat| beat.3), "it leaves");
-    assert!(!relay.tick(60_000).unwrap());
+    assert!(!relay.tick(1_060_000).unwrap());
     assert_eq!(send(&mut relay, "predictions", &[], body), None);
     assert_eq!(predicted(&mut relay).writer.seq, 3);
 }
@@ -274,7 +303,7 @@ fn what_is_relayed_counts_in_the_aggregator() {
     }
     let last = r#"{"prediction_id":"z","model":"flights","version":"v9","completed_at":25000000}"#;
     assert_eq!(send(&mut relay, "predictions", &[], last), None);
-    relay.tick(1000).unwrap();
+    relay.tick(1_000_000).unwrap();
     let out = relay.commit().unwrap();
     let spec = spec_with(&[], |spec| spec["traffic"] = "external".into());
     let mut counts = (0, 0);
@@ -285,6 +314,14 @@ fn what_is_relayed_counts_in_the_aggregator() {
             if record.target == Target::Partition(partition) {
                 bench.feed([event]);
             }
+        }
+        // There is no router for some seconds: the relay's heartbeat drives event time.
+        let beat = decode(&out).into_iter().rev().find(|event| matches!(event, EventRecord::Heartbeat(_))).unwrap();
+        for second in 1..=4 {
+            bench.stamp_ms = 1_000_000 + second * 1000;
+            let EventRecord::Heartbeat(beat) = beat.clone() else { unreachable!("it was looked for") };
+            let writer = serin_schemas::records::Writer { seq: 0, ..beat.writer.clone() };
+            bench.feed([EventRecord::Heartbeat(serin_schemas::records::Heartbeat { writer, ..beat })]);
         }
         for window in bench.windows() {
             counts.0 += arm(&window, Arm::Canary).predictions;

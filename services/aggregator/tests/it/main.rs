@@ -9,5 +9,6 @@ mod intake;
 mod kinds;
 mod labels;
 mod laws;
+mod outcomes;
 mod rows;
 mod windows;

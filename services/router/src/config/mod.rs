@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration 
 
 use serde::{Deserialize, Serialize};
 use serin_access::{WriterList, short_token};
+use serin_listener::TlsFiles;
 use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
 use serin_schemas::ids::Version;
 
@@ -29,10 +30,13 @@ pub struct Config {
     pub upstream_key: Option<PathBuf>,
     /// Where operators connect. Beyond loopback it needs `admin_token`.
     pub admin_listen: SocketAddr,
+    /// The certificate of that address. Left out: it speaks plain HTTP.
+    pub admin_tls: Option<TlsFiles>,
     /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
     #[serde(serialize_with = "hidden")]
     pub admin_token: String,
-    /// Name of this router, the same after a restart, unlike that of any other router.
+    /// Name of this router, the same after a restart, unlike that of any other router. Empty: made from the name of the pod or
+    /// container, or else chosen once and kept in `data_dir`.
     pub name: String,
     /// Folder for the last routing tables and the local switch.
     pub data_dir: PathBuf,
@@ -77,8 +81,9 @@ impl Default for Config {
             upstream_certificate: None,
             upstream_key: None,
             admin_listen: ([127, 0, 0, 1], 8001).into(),
+            admin_tls: None,
             admin_token: String::new(),
-            name: "router-0".to_owned(),
+            name: String::new(),
             data_dir: PathBuf::from("serin-data/router"),
             clock: ClockKind::Wall,
             random_seed: None,
@@ -256,12 +261,20 @@ pub struct TlsConfig {
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
     /// How often these files are looked at. When they changed, new connections get the new certificate.
-    #[serde(default = "reload_every")]
+    #[serde(default = "TlsFiles::reload_every")]
     pub reload_every: Duration,
 }
 
-fn reload_every() -> Duration {
-    Duration::from_secs(10)
+impl TlsConfig {
+    /// Its files.
+    pub(crate) fn files(&self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            client_ca: self.client_ca.clone(),
+            reload_every: self.reload_every,
+        }
+    }
 }
 
 /// A secret as it is shown: only whether there is one.
@@ -351,8 +364,8 @@ impl Config {
         if self.pin.allow == MayPin::Token && self.pin.token.is_empty() {
             problems.push("pin.token: must be set for `allow: token`".to_owned());
         }
-        if self.name.is_empty() || self.name.len() > 200 {
-            problems.push("name: must have 1 to 200 characters, and differ between routers".to_owned());
+        if self.name.len() > 200 {
+            problems.push("name: must have at most 200 characters, and differ between routers".to_owned());
         }
         for (model, known) in &self.models {
             known.check(model, &mut problems);
@@ -364,6 +377,9 @@ impl Config {
         }
         if self.tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
             problems.push("tls.reload_every: must be longer than 0".to_owned());
+        }
+        if self.admin_tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
+            problems.push("admin_tls.reload_every: must be longer than 0".to_owned());
         }
         let mut paths = BTreeMap::new();
         for (model, path) in self.paths() {
@@ -421,7 +437,7 @@ mod tests {
     #[test]
     fn all_problems_are_told_at_once() {
         let config: Config = serde_json::from_value(serde_json::json!({
-            "admin_listen": "0.0.0.0:8001", "name": "", "event_queue": 0, "heartbeat_every": "0",
+            "admin_listen": "0.0.0.0:8001", "name": "x".repeat(201), "event_queue": 0, "heartbeat_every": "0",
             "models": {"flights": {"stable": "v9", "versions": {"v1": "ftp://nowhere"}}},
             "limits": {"head": 1}, "timeouts": {"connect": "0s"}
         }))
@@ -429,7 +445,7 @@ mod tests {
         insta::assert_snapshot!(config.check().unwrap_err(), @r#"
         the router's configuration cannot be used:
           - admin_listen: 0.0.0.0:8001 is not loopback; set admin_token, or listen on 127.0.0.1
-          - name: must have 1 to 200 characters, and differ between routers
+          - name: must have at most 200 characters, and differ between routers
           - models.flights.stable: version "v9" has no URL under versions
           - models.flights.versions.v1: "ftp://nowhere" is not the base URL of an upstream (the scheme must be http, https or h2c); write http://host:port
           - heartbeat_every: must be longer than 0

@@ -3,7 +3,6 @@
 mod activity;
 mod connection;
 mod own;
-pub(crate) mod tls;
 mod worker;
 
 use std::{
@@ -62,17 +61,26 @@ pub(crate) struct Door {
     pub(crate) tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
 
-/// Accepts callers until `stop` says so, then lets requests in flight finish within the time it gives, and cuts the rest.
+/// Accepts callers until `no_more` or `stop` says so. After `stop` requests in flight may finish within the time it gives, and the
+/// rest is cut.
 pub(crate) async fn listen(
     shared: Arc<Shared>,
     doors: Vec<Door>,
     mut workers: Workers,
     mut stop: watch::Receiver<Option<Duration>>,
+    no_more: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(shared.config().limits.connections));
     let mut accepting = JoinSet::new();
     for door in doors {
-        accepting.spawn(accept(Arc::clone(&shared), door, workers.doors(), Arc::clone(&places), stop.clone()));
+        accepting.spawn(accept(
+            Arc::clone(&shared),
+            door,
+            workers.doors(),
+            Arc::clone(&places),
+            stop.clone(),
+            no_more.clone(),
+        ));
     }
     let patience = match stop.wait_for(Option::is_some).await {
         Ok(patience) => patience.unwrap_or_default(),
@@ -97,6 +105,7 @@ async fn accept(
     workers: Vec<mpsc::UnboundedSender<Caller>>,
     places: Arc<Semaphore>,
     mut stop: watch::Receiver<Option<Duration>>,
+    mut no_more: watch::Receiver<bool>,
 ) {
     let mut turns = workers.iter().cycle();
     loop {
@@ -108,6 +117,7 @@ async fn accept(
         let (accepted, place) = tokio::select! {
             accepted = accept => accepted,
             _ = stop.wait_for(Option::is_some) => return,
+            _ = no_more.wait_for(|no_more| *no_more) => return,
         };
         match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => {
