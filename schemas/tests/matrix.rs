@@ -58,7 +58,10 @@ impl RecordVisitor for Older {
         let body = |version| {
             let hex = fs::read_to_string(stem(version) + ".hex").expect("a golden body");
             let hex: String = hex.split_whitespace().collect();
-            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect::<Vec<u8>>()
+            (0..hex.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
+                .collect::<Vec<u8>>()
         };
         // Data of the release before is read, with the defaults of what it did not have.
         if let Some(version) = before(R::NAME) {

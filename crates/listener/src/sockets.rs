@@ -151,7 +151,9 @@ impl Offer {
             };
             match self.hand_over(asked).await {
                 Ok(true) => return,
-                Ok(false) => tracing::warn!("a process took the listeners over and did not become ready: this one goes on"),
+                Ok(false) => {
+                    tracing::warn!("a process took the listeners over and did not become ready: this one goes on")
+                }
                 Err(error) => tracing::warn!(%error, "the listeners could not be handed over: this process goes on"),
             }
         }
@@ -214,7 +216,12 @@ mod tests {
         let taken = tokio::spawn(offer.taken());
 
         // One that gives up changes nothing.
-        let ask = || tokio::task::spawn_blocking({ let path = path.clone(); move || TakenOver::ask(&path) });
+        let ask = || {
+            tokio::task::spawn_blocking({
+                let path = path.clone();
+                move || TakenOver::ask(&path)
+            })
+        };
         drop(ask().await.unwrap().unwrap().unwrap());
         let mut over = ask().await.unwrap().unwrap().unwrap();
         assert_eq!((over.writer.as_str(), over.sockets.left()), ("router-0", vec![address]));

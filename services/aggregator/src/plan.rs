@@ -362,7 +362,6 @@ impl Metric {
     }
 }
 
-
 /// Most events that one answer can bring.
 const MAX_EVENTS: f64 = 1e9;
 

@@ -363,7 +363,8 @@ impl Rollout {
         let subject = Subject { numbers, unit };
         let mut missing = 0;
         let outcome = self.plan.rules.count_outcomes().then(|| prediction.outcome());
-        let has_part = |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
+        let has_part =
+            |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
         for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
             match metric.value(prediction).map(|value| metric.scaled(value)) {
                 Some(Some(value)) => {

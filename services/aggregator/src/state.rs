@@ -59,7 +59,10 @@ impl AggregatorFold {
         if let Some(row) = rows.get(&Key::new(Table::State).done())? {
             if !rows::is_known(&row) {
                 // Rows are a cache: the rollouts start over with their next Control records, which the controller repeats.
-                tracing::warn!(format = row[0], "the state is of a build whose rows this one does not read: it begins again");
+                tracing::warn!(
+                    format = row[0],
+                    "the state is of a build whose rows this one does not read: it begins again"
+                );
                 return rows::delete_all(rows, Key::all());
             }
             let state: State = rows::decode_grown(&row, NO_LOG_TIME)?;

@@ -37,7 +37,8 @@ struct Seen {
 impl Seen {
     /// Share of each arm's answers.
     fn shares(&self) -> [Option<f64>; 2] {
-        let share = |place: usize| (self.answers[place] > 0).then(|| self.values[place] as f64 / self.answers[place] as f64);
+        let share =
+            |place: usize| (self.answers[place] > 0).then(|| self.values[place] as f64 / self.answers[place] as f64);
         [share(0), share(1)]
     }
 }
@@ -134,8 +135,7 @@ impl Coverage {
             return None;
         }
         let of = |(share, arm): (Option<f64>, &str)| Some(format!("{:.0} % of {arm}", 100.0 * share?));
-        let parts: Vec<String> =
-            shares.into_iter().zip(["canary's answers", "control's"]).filter_map(of).collect();
+        let parts: Vec<String> = shares.into_iter().zip(["canary's answers", "control's"]).filter_map(of).collect();
         Some(parts.join(" and "))
     }
 

@@ -87,7 +87,10 @@ impl Fold for AnalyzerFold {
         for prefix in [rows::PROGRESS, rows::UNHEARD, rows::ROLLOUTS] {
             if let Some((_, row)) = rows.scan(prefix)?.iter().find(|row| unknown(row)) {
                 // Rows are a cache: the rollouts start over with their next Control records, which the controller repeats.
-                tracing::warn!(format = row[0], "the state is of a build whose rows this one does not read: it begins again");
+                tracing::warn!(
+                    format = row[0],
+                    "the state is of a build whose rows this one does not read: it begins again"
+                );
                 return delete_all(&[], rows);
             }
         }
@@ -180,7 +183,8 @@ impl AnalyzerFold {
 
     /// Lets each rollout start over that was judged under other rules than this build judges it under.
     fn start_over(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
-        for (id, rollout) in self.rollouts.extract_if(.., |_, rollout| rollout.is_of_other_rules()).collect::<Vec<_>>() {
+        for (id, rollout) in self.rollouts.extract_if(.., |_, rollout| rollout.is_of_other_rules()).collect::<Vec<_>>()
+        {
             tracing::warn!(rollout = %id, before = %rollout.head.judged, "the rollout's evidence starts over: other rules");
             delete_all(&rows::rollout(&id), rows)?;
             let again = rollout.start_over().map_err(|poison| FoldError::State(poison.message))?;

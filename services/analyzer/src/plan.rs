@@ -19,7 +19,6 @@ pub(crate) const OTHER: &str = "other";
 /// Longest planned rollout in windows: ten years of 10-second windows.
 const MAX_HORIZON: i64 = 31_536_000;
 
-
 /// What one metric needs beyond its spec.
 #[derive(Clone, Debug)]
 pub(crate) struct MetricPlan {

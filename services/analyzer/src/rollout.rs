@@ -126,7 +126,7 @@ impl Rollout {
             frozen: old.frozen.clone(),
             rules: old.rules,
         };
-        let mut again = Self::begin(&control, None)?;
+        let mut again = Self::begin(&control, &Progress::default())?;
         (again.head.eras, again.head.through, again.head.as_of) = (old.eras, old.through, old.as_of);
         Ok(again)
     }
@@ -569,21 +569,21 @@ impl Rollout {
 
     /// Where units are assigned: holds what they have brought in the step against the configured split.
     fn count_units(&mut self, era: Era, end: EventTime) {
-        if let Some(sums) = units(&self.plan, &self.clusters) {
+        if let Some(sums) = unit_sums(&self.plan, &self.clusters) {
             self.head.health.units(&self.plan, era.step, era.shares, sums, end);
         }
     }
 
     /// Where units are assigned: how many answers one brings, as far as the step's windows show it.
     fn answers_per_unit(&self) -> Option<f64> {
-        let (canary, control) = units(&self.plan, &self.clusters).filter(|_| self.plan.is_sticky())?;
+        let (canary, control) = unit_sums(&self.plan, &self.clusters).filter(|_| self.plan.is_sticky())?;
         let totals: Vec<f64> = canary.iter().zip(control.iter()).map(|(one, two)| (one.1 + two.1) as f64).collect();
         answers_per_unit(&totals)
     }
 }
 
 /// The sums per bucket of units of canary and control in the step: those of the metric that counts every answer.
-fn units<'a>(plan: &Plan, clusters: &'a Clusters) -> Option<(&'a Buckets, &'a Buckets)> {
+fn unit_sums<'a>(plan: &Plan, clusters: &'a Clusters) -> Option<(&'a Buckets, &'a Buckets)> {
     let counts_all = |metric: &MetricSpec| metric.kind == MetricKind::Rate && metric.source == MetricSource::Failed;
     let metric = plan.spec.metrics.iter().position(counts_all)?;
     clusters.get(metric).map(Cluster::arms)

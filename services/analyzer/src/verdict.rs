@@ -85,8 +85,10 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
 
 fn id(rollout: &Rollout) -> String {
     let head = &rollout.head;
-    let policy =
-        hash64(policy(head.rules).as_bytes(), [head.spec.as_str(), head.frozen.as_deref().unwrap_or("")].join("\0").as_bytes());
+    let policy = hash64(
+        policy(head.rules).as_bytes(),
+        [head.spec.as_str(), head.frozen.as_deref().unwrap_or("")].join("\0").as_bytes(),
+    );
     let place = format!("{}\0{}\0{policy:016x}", head.rollout, head.as_of);
     format!("{:016x}", hash64(b"verdict", place.as_bytes()))
 }

@@ -72,7 +72,10 @@ fn a_step_that_is_over_says_what_its_metrics_did_not_see() {
     world.bake();
     assert!(world.until(Decision::Promote, 20).is_some(), "{:#?}", world.last());
     let sentence = &world.last().sentence;
-    assert!(sentence.contains("this step asks for no more; score saw only 0 % of canary's answers and 0 % of"), "{sentence}");
+    assert!(
+        sentence.contains("this step asks for no more; score saw only 0 % of canary's answers and 0 % of"),
+        "{sentence}"
+    );
     assert!(!sentence.contains("slow_watch"), "what is only watched decides nothing");
 }
 

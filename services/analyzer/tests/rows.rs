@@ -152,7 +152,8 @@ fn rows_of_other_rules_start_over() {
     world.window();
     let before = world.last().metrics[0].canary.n;
     let mut rows = world.harness.rows();
-    let (key, value) = rows.iter().find(|(key, _)| kind_of(key) == "a rollout").map(|(k, v)| (k.clone(), v.clone())).unwrap();
+    let (key, value) =
+        rows.iter().find(|(key, _)| kind_of(key) == "a rollout").map(|(k, v)| (k.clone(), v.clone())).unwrap();
     // The last byte is the number of the rules that it was judged under; `postcard` writes 2 as 4.
     assert_eq!(value.last(), Some(&4));
     rows.insert(key, Bytes::from([&value[..value.len() - 1], &[18]].concat()));
@@ -160,7 +161,11 @@ fn rows_of_other_rules_start_over() {
     world.window();
     let after = world.last();
     assert_eq!((after.step, after.rules), (0, RULES));
-    assert!(after.metrics[0].canary.n < before && after.metrics[0].canary.n > 10, "{} of {before}", after.metrics[0].canary.n);
+    assert!(
+        after.metrics[0].canary.n < before && after.metrics[0].canary.n > 10,
+        "{} of {before}",
+        after.metrics[0].canary.n
+    );
 }
 
 /// A Control record of other rules begins the evidence again under them, and windows of the rules before do not enter.

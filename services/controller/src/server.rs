@@ -10,12 +10,12 @@ use std::{
     thread::JoinHandle,
 };
 
+use serin_listener::{Certificate, CertificateError, Listener, PROTOCOLS, Sockets};
 use serin_stream::{
     clock::{Clock, SystemClock},
     fold::FoldFactory,
     log::{Log, LogError},
 };
-use serin_listener::{Certificate, CertificateError, Listener, PROTOCOLS, Sockets};
 use tokio::sync::{oneshot, watch};
 
 use crate::{

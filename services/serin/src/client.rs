@@ -196,7 +196,9 @@ fn way_out(base: &str, cause: &NoAnswer) -> String {
         _ if !secure && here => "start one with `serin up`, or name another with --api".to_owned(),
         _ => {
             let other = if secure { "" } else { " (https:// if it has a certificate)" };
-            format!("see that the controller runs and listens there (controller.listen), or name another with --api{other}")
+            format!(
+                "see that the controller runs and listens there (controller.listen), or name another with --api{other}"
+            )
         }
     }
 }

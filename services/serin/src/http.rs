@@ -92,7 +92,8 @@ impl Http {
     /// Sends a request and reads the whole answer.
     pub(crate) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, NoAnswer> {
         let answer = async {
-            let (head, body) = self.client.request(request.map(Full::new)).await.map_err(|error| why(&error))?.into_parts();
+            let (head, body) =
+                self.client.request(request.map(Full::new)).await.map_err(|error| why(&error))?.into_parts();
             let body = Limited::new(body, ANSWER).collect().await.map_err(|error| why(error.as_ref()))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };

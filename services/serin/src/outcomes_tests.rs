@@ -169,7 +169,12 @@ fn play(text: &str, canary: (f64, Answer), control: (f64, Answer)) -> Played {
             folds.event(one.request_id.as_str(), &one).unwrap();
         }
         let writer = Writer { name: "router".to_owned(), incarnation: 1, seq };
-        folds.event("", &Heartbeat { writer, low_watermark: now, drops: vec![], leaving: false }).unwrap();
+        folds
+            .event(
+                "",
+                &Heartbeat { writer, low_watermark: now, drops: vec![], leaving: false, sent_at: None, relay: false },
+            )
+            .unwrap();
         folds.settle().unwrap();
         verdicts.extend(folds.take_verdicts());
         if folds.state().unwrap().phase.is_final() {
@@ -243,7 +248,8 @@ fn callers_that_leave_the_canary_do_not_roll_it_back() {
 #[test]
 fn an_arm_whose_answers_nobody_looked_into_is_held() {
     // Without a metric on an output: what is not read is the only thing wrong.
-    let text = SPEC.replace("{mean: {min: 0, max: 1}}, source: {output: score}", "{mean: {min: 0, max: 100}}, source: latency");
+    let text = SPEC
+        .replace("{mean: {min: 0, max: 1}}, source: {output: score}", "{mean: {min: 0, max: 100}}, source: latency");
     let played = play(&text, (0.5, unread), (0.0, unread));
     let sentence = played.is_held(NoDataReason::UnreadShareDiffers);
     assert!(sentence.contains("of canary's answers were not looked into, 0.00 % of control's"), "{sentence}");
@@ -251,7 +257,8 @@ fn an_arm_whose_answers_nobody_looked_into_is_held() {
     for (share, gates) in [(0.5, "all 5 gates pass"), (1.0, "all 4 gates pass")] {
         let played = play(&text, (share, unread), (share, unread));
         played.is_promoted();
-        let told = &played.verdicts.iter().rev().find(|verdict| verdict.decision == Decision::Promote).unwrap().sentence;
+        let told =
+            &played.verdicts.iter().rev().find(|verdict| verdict.decision == Decision::Promote).unwrap().sentence;
         assert!(told.contains(gates) && told.contains("; unusable saw only "), "{told}");
     }
     // What little can be read is judged.

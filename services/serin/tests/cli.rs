@@ -226,7 +226,8 @@ fn a_good_version_is_promoted() {
     let table = user.run(&["list"]).expect(0).out;
     assert!(table.contains("flights") && table.contains("completed"), "{table}");
     let screen = user.run(&["get", "flights"]).expect(0).out;
-    for expected in ["Ramp:      ✔ 30%  ✔ 50%  ✔ 100%", "wrong_rate", "failed", "refused", "unusable", "Events:"] {
+    for expected in ["Ramp:      ✔ 30%  ✔ 50%  ✔ 100%", "wrong_rate", "failed", "refused", "unusable", "Events:"]
+    {
         assert!(screen.contains(expected), "{expected}:\n{screen}");
     }
 

@@ -182,7 +182,8 @@ fn on_sockets_of_systemd_a_restart_refuses_nobody() -> Result<()> {
     let sockets = [std::net::TcpListener::bind(&address)?];
     let ready = || {
         wait_until(PATIENCE, || {
-            Ok(http(reqwest::Method::GET, &format!("{}/readyz", pipeline.admin()), None).is_ok_and(|got| got.status == 200))
+            Ok(http(reqwest::Method::GET, &format!("{}/readyz", pipeline.admin()), None)
+                .is_ok_and(|got| got.status == 200))
         })
     };
     let mut child = activated(&pipeline, &sockets)?;
@@ -210,9 +211,15 @@ fn a_socket_that_no_setting_names_is_refused() -> Result<()> {
     let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?;
     let mut command = Command::new("sh");
-    command.args(["-c", ACTIVATED, SERIN, "up"]).args(pipeline.arguments("up")).stdin(Stdio::from(OwnedFd::from(socket)));
+    command
+        .args(["-c", ACTIVATED, SERIN, "up"])
+        .args(pipeline.arguments("up"))
+        .stdin(Stdio::from(OwnedFd::from(socket)));
     let output = command.args(["--set", "telemetry.listen=127.0.0.1:0"]).output()?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(!output.status.success() && told.contains(&address.to_string()) && told.contains("no setting names"), "{told}");
+    ensure!(
+        !output.status.success() && told.contains(&address.to_string()) && told.contains("no setting names"),
+        "{told}"
+    );
     Ok(())
 }

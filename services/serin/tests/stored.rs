@@ -40,11 +40,7 @@ struct Model {
 }
 
 const MODELS: [Model; 3] = [
-    Model {
-        name: "sticky",
-        rest: "assignment: {sticky: {header: x-user}}\nmetrics: []\n",
-        ends: ("promoted", None),
-    },
+    Model { name: "sticky", rest: "assignment: {sticky: {header: x-user}}\nmetrics: []\n", ends: ("promoted", None) },
     Model {
         name: "counted",
         rest: "metrics:

@@ -112,11 +112,7 @@ fn what_a_router_does_not_state_is_derived() {
     let wrong = alone(|one| Prediction { status: Some(404), error: Some("status_404".into()), ..one });
     assert_eq!(wrong, ArmCounts { refused: 1, ..one });
     // What is pinned is not compared, whatever came of it.
-    let pinned = alone(|one| Prediction {
-        assignment: Assignment::Pinned,
-        error: Some("client_closed".into()),
-        ..one
-    });
+    let pinned = alone(|one| Prediction { assignment: Assignment::Pinned, error: Some("client_closed".into()), ..one });
     assert_eq!(pinned, ArmCounts { excluded: 1, ..none });
 }
 
@@ -125,12 +121,8 @@ fn a_foreign_writer_need_not_know_a_status() {
     let mut bench = Bench::new();
     let external = spec_with(&[], |spec| spec["traffic"] = json!("external"));
     bench.feed([baking(&external)]);
-    let foreign = |seq| Prediction {
-        status: None,
-        origin: Origin::Intake,
-        rollout: None,
-        ..prediction(seq, Arm::Canary, 1.0)
-    };
+    let foreign =
+        |seq| Prediction { status: None, origin: Origin::Intake, rollout: None, ..prediction(seq, Arm::Canary, 1.0) };
     bench.feed([
         P(foreign(1)),
         P(Prediction { error: Some("oom".into()), ..foreign(2) }),

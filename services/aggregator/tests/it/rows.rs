@@ -137,11 +137,7 @@ fn rows_of_an_unknown_format_are_left_behind() {
         bench.harness.commit().unwrap();
         assert!(bench.harness.rows().values().all(|value| value[0] == GOLDEN_FORMAT));
         // The controller repeats the Control record of a rollout that brings no verdicts.
-        bench.feed([
-            Control(control(2, Phase::Baking, 0, &spec())),
-            P(prediction(1, Arm::Canary, 1.0)),
-            beat(1, 10.0),
-        ]);
+        bench.feed([Control(control(2, Phase::Baking, 0, &spec())), P(prediction(1, Arm::Canary, 1.0)), beat(1, 10.0)]);
         assert_eq!(bench.windows().len(), 1);
     }
 }
@@ -163,7 +159,8 @@ fn rows_of_other_rules_start_over() {
     };
     let mut bench = bench();
     let mut rows = bench.harness.rows();
-    let (key, value) = rows.iter().find(|(key, _)| key[0] == 3).map(|(key, value)| (key.clone(), value.clone())).unwrap();
+    let (key, value) =
+        rows.iter().find(|(key, _)| key[0] == 3).map(|(key, value)| (key.clone(), value.clone())).unwrap();
     // The last byte is the number of the rules that it was folded under; `postcard` writes 2 as 4.
     assert_eq!(value.last(), Some(&4));
     rows.insert(key, Bytes::from([&value[..value.len() - 1], &[18]].concat()));
@@ -186,7 +183,11 @@ fn a_rollout_under_other_rules_is_another_one() {
     let mut bench = Bench::new();
     bench.feed([under(2, 1), P(prediction(1, Arm::Canary, 1.0)), under(3, 2)]);
     let windows = bench.windows();
-    assert_eq!(windows.iter().map(|window| window.rules).collect::<Vec<_>>(), [1], "what was open is written as it was");
+    assert_eq!(
+        windows.iter().map(|window| window.rules).collect::<Vec<_>>(),
+        [1],
+        "what was open is written as it was"
+    );
     bench.feed([
         P(Prediction { generation: Generation(3), ..prediction(2, Arm::Canary, 2.0) }),
         // Rules that this build does not know are folded under its own.

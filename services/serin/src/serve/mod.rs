@@ -155,7 +155,9 @@ pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode
     let telemetry::Served { address: telemetry, socket, task: metrics_port } =
         telemetry::serve(&settings.telemetry, &mut inherited.sockets, metrics, running.readiness()).await?;
     if let Some(left) = inherited.sockets.left().first() {
-        bail!("the socket of {left} was handed over, and no setting names that address; set for example router.listen={left}");
+        bail!(
+            "the socket of {left} was handed over, and no setting names that address; set for example router.listen={left}"
+        );
     }
     for (what, address) in running.addresses() {
         tracing::info!(%address, "{what}");

@@ -77,7 +77,8 @@ impl Inherited {
 
 /// Names the way out when a router's port is taken by another one.
 pub(super) fn advise(roles: &[Role], error: anyhow::Error) -> anyhow::Error {
-    let taken = matches!(error.downcast_ref(), Some(StartError::Bind { cause, .. }) if cause.kind() == ErrorKind::AddrInUse);
+    let taken =
+        matches!(error.downcast_ref(), Some(StartError::Bind { cause, .. }) if cause.kind() == ErrorKind::AddrInUse);
     if taken && roles == [Role::Router] {
         error.context("to take over from the router that runs there: serin router --replace")
     } else {

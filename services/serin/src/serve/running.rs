@@ -72,7 +72,9 @@ impl Running {
         let partitions = settings.topology.partitions;
         match role {
             Role::Router => {
-                let router = Router::start_on(router_config(settings), Arc::clone(log), Seams::default(), sockets, writer).await?;
+                let router =
+                    Router::start_on(router_config(settings), Arc::clone(log), Seams::default(), sockets, writer)
+                        .await?;
                 self.readiness.push(("router", Arc::new(router.readiness())));
                 self.router = Some(router);
             }

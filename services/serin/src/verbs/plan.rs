@@ -27,13 +27,8 @@ pub(crate) fn plan(args: &Plan) -> anyhow::Result<ExitCode> {
         ..Setup::default()
     };
     let Setup { base, regressions, .. } = named.of(&spec);
-    let request = Request {
-        spec,
-        per_second: traffic.per_second,
-        base,
-        regressions,
-        react_seconds: react.0.as_secs_f64(),
-    };
+    let request =
+        Request { spec, per_second: traffic.per_second, base, regressions, react_seconds: react.0.as_secs_f64() };
     let forecast = plan::forecast(&request)?;
     match args.output {
         Output::Json => output::json(&forecast)?,

@@ -117,9 +117,8 @@ fn change(setup: &mut Setup, args: &Simulate) -> anyhow::Result<()> {
 /// `metric=number` pairs.
 pub(crate) fn bases(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
     let base = |text: &String| {
-        let (name, value) = text
-            .split_once('=')
-            .with_context(|| format!("--base {text}: write METRIC=NUMBER, such as failed=1%"))?;
+        let (name, value) =
+            text.split_once('=').with_context(|| format!("--base {text}: write METRIC=NUMBER, such as failed=1%"))?;
         Ok((name.to_owned(), number(value).map_err(|error| anyhow::anyhow!("--base {text}: {error}"))?))
     };
     texts.iter().map(base).collect()

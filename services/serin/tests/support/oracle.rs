@@ -14,7 +14,9 @@ use serde_json::Value;
 use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Generation, RequestId, RolloutId, Span},
-    records::{Arm, ArmCounts, Control, Feedback, Heartbeat, Outcome, Phase, Prediction, RULES, Segment, WindowClosed, Writer},
+    records::{
+        Arm, ArmCounts, Control, Feedback, Heartbeat, Outcome, Phase, Prediction, RULES, Segment, WindowClosed, Writer,
+    },
 };
 use serin_sketches::{LinHist, LogHist, Rate, Summary, hash::hash64};
 
@@ -345,7 +347,7 @@ impl Partition {
                     let frozen = running.generations.get(&generation).and_then(Option::as_ref);
                     let mut contents = contents(&running.spec, frozen, stream, predictions, &self.labels);
                     for (&arm, late) in running.late.get(&(end, generation, stream)).into_iter().flatten() {
-                        contents.arms.entry(arm).or_insert_with(|| empty(arm)).late += late;
+                        contents.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm)).late += late;
                     }
                     if !contents.arms.is_empty() {
                         self.closed.insert((running.id.clone(), generation, end, stream), contents);

@@ -52,7 +52,8 @@ fn rollout(name: &str, run: u64, gates: &[Gate]) -> (f64, f64) {
             failed = 10.0 * window as f64;
             break;
         }
-        if passed.is_infinite() && hypotheses.iter().all(|hypothesis| rejects(hypothesis.ln_e_pass(), ALPHA_PROMOTION)) {
+        if passed.is_infinite() && hypotheses.iter().all(|hypothesis| rejects(hypothesis.ln_e_pass(), ALPHA_PROMOTION))
+        {
             passed = 10.0 * window as f64;
         }
     }
@@ -62,7 +63,8 @@ fn rollout(name: &str, run: u64, gates: &[Gate]) -> (f64, f64) {
 /// False rollbacks of the three, times until a rollback with two and with three of them, and the time until all pass.
 pub(super) fn rows(lab: Lab) -> Vec<Row> {
     let mut rows = Vec::new();
-    let play = |name: &str, full: u64, gates: &[Gate]| lab.each(name, lab.runs(full, 50), |run| rollout(name, run, gates));
+    let play =
+        |name: &str, full: u64, gates: &[Gate]| lab.each(name, lab.runs(full, 50), |run| rollout(name, run, gates));
     for mistakes in [0.0, 0.02, 0.3] {
         let name = format!("false rollbacks by the three built-in gates, callers' mistakes {:.0} %", 100.0 * mistakes);
         let refused = Gate { control: mistakes, canary: mistakes, ..REFUSED };
