@@ -126,6 +126,11 @@ impl Segment {
         Self { dimension: dimension.into(), value: value.into() }
     }
 
+    /// In `WindowClosed::population`: the answers that name no unit although arms are assigned by one. No dimension has an empty name.
+    pub fn no_unit() -> Self {
+        Self::of("", "no_unit")
+    }
+
     /// Whether this is the segment of all traffic.
     pub fn is_all(&self) -> bool {
         self.dimension.is_empty()

@@ -108,6 +108,9 @@ pub struct WindowClosed {
     /// One entry per arm and frozen segment value that had answers; windows of maturity 0 only.
     #[serde(default)]
     pub population: Vec<Population>,
+    /// Number of the rules under which it was counted, see [`RULES`](super::RULES).
+    #[serde(default = "super::control::first_rules")]
+    pub rules: i32,
     /// What closed it: the field of a made-up version 4.
     #[cfg(feature = "next-schema")]
     #[serde(default)]

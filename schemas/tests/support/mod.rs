@@ -209,6 +209,6 @@ draw_structs! {
         id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,
         stable_is_out_of_date, arms, health, warmup_events, frozen, sentence, build, rules,
     }
-    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population }
+    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population, rules }
     Writer { name, incarnation, seq }
 }

@@ -79,6 +79,7 @@ impl Rollout {
             cells,
             arms,
             population,
+            rules: self.plan.rules.number(),
             #[cfg(feature = "next-schema")]
             closed_by: Some("aggregator".to_owned()),
         })

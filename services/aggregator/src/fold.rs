@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use serin_rollout::{Frozen, RolloutSpec};
+use serin_rollout::{Frozen, RolloutSpec, Rules};
 use serin_schemas::{
     codec,
     event::EventRecord,
@@ -29,7 +29,7 @@ use crate::{
     rollout::{Frontier, Rollout, Scratch, Work},
     rows::{self, Table},
     state::Model,
-    truths::{MAX_WAITING_BYTES, Truths, keep, place, too_many, wait},
+    truths::{MAX_WAITING_BYTES, Truths, keep, place, too_many},
     writers::{Patience, Seen, Writers},
 };
 
@@ -192,7 +192,9 @@ impl AggregatorFold {
             if shadow && let Some(pending) = self.joins.pending(id) {
                 // The labels go on waiting for the live answer.
                 let (labels, truths) = (pending.labels.clone(), pending.truths.clone());
-                self.join_labels(id, &Truths::waiting(&labels, &truths));
+                for truths in Truths::waiting(&labels, &truths) {
+                    self.join_labels(id, &truths);
+                }
             }
             let waits = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
             if let Some(pending) = self.joins.take_pending(&waits) {
@@ -241,8 +243,8 @@ impl AggregatorFold {
             return;
         };
         let number = join.rollout;
-        if pending.has_labels() {
-            self.join_labels(id, &Truths::waiting(&pending.labels, &pending.truths));
+        for truths in Truths::waiting(&pending.labels, &pending.truths) {
+            self.join_labels(id, &truths);
         }
         if pending.outputs.is_empty() && pending.classes.is_empty() {
             return;
@@ -268,7 +270,7 @@ impl AggregatorFold {
             return Ok(());
         }
         self.writers.mark(feedback.writer);
-        let truths = Truths::of(feedback.revision, &values, &classes);
+        let truths = Truths::of(feedback.revision, &values, &classes, feedback.credential.as_ref());
         self.tally.unusable += (found - truths.labels.len() - truths.classes.len()) as u64;
         let timed = Arc::clone(&self.timed);
         let truths = truths.timed(&timed, feedback.observed_at);
@@ -279,10 +281,15 @@ impl AggregatorFold {
             self.tally.sampled_out += 1;
             return Ok(());
         }
+        if !self.rollouts.is_empty() && !self.rollouts.values().any(|rollout| truths.may_judge(rollout.model.as_str()))
+        {
+            self.tally.not_allowed += 1;
+            return Ok(());
+        }
         self.tally.early += 1;
         let expires = self.give_up_at(feedback.observed_at);
         let pending = self.joins.pending_mut(id, expires, &mut self.tally);
-        too_many(wait(&mut pending.labels, truths.labels) + wait(&mut pending.truths, truths.classes))
+        too_many(truths.wait(pending))
     }
 
     /// How long feedback that comes now may wait for its prediction.
@@ -299,6 +306,11 @@ impl AggregatorFold {
             let Some(join) = self.joins.get_mut(id, shadow) else { continue };
             let Some(rollout) = self.rollouts.get(&join.rollout) else { continue };
             found = true;
+            if !truths.may_judge(rollout.model.as_str()) {
+                // A later label of a writer that may still finds its place.
+                self.tally.not_allowed += 1;
+                continue;
+            }
             let mut met = place(&rollout.plan.labels, &mut join.labels, &truths.labels);
             met.extend(place(&rollout.plan.truths, &mut join.truths, &truths.classes));
             let tally = &mut self.tally;
@@ -410,9 +422,10 @@ impl AggregatorFold {
         }
         model.generation = control.generation;
         model.dirty = true;
-        let active = model
-            .active
-            .filter(|number| self.rollouts.get(number).is_some_and(|rollout| rollout.id == control.rollout));
+        // Under other rules it is another rollout: what was counted under the ones before is not mixed with it.
+        let rules = Rules::numbered(control.rules).folded();
+        let same = |rollout: &Rollout| rollout.id == control.rollout && rollout.plan.rules == rules;
+        let active = model.active.filter(|number| self.rollouts.get(number).is_some_and(same));
         let previous = model.active;
         if control.phase.is_final() {
             model.active = None;
@@ -470,7 +483,7 @@ impl AggregatorFold {
         rows: &mut dyn Rows,
     ) -> Result<(), FoldError> {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return Ok(()) };
-        rows.put(&rows::control(number, control.generation), rows::encode(control)?);
+        rows.put(&rows::control(number, control.generation), rows::encode(&(control, rollout.plan.rules))?);
         if let Some(old) = rollout.begin(control, frozen) {
             rows.delete(&rows::control(number, old));
         }

@@ -1,14 +1,20 @@
 //! The fold's state as rows: read once when a task opens, and what changed written before each commit.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serin_schemas::ids::{EventTime, Generation, Span};
+use serin_rollout::Rules;
+use serin_schemas::{
+    ids::{EventTime, Generation, Span},
+    records::Control,
+};
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
     fold::AggregatorFold,
     rollout::Rollout,
     rows::{self, Key, Parts, Table},
-    window::{Counts, WindowKey},
+    window::WindowKey,
     writers::LogTime,
 };
 
@@ -51,6 +57,14 @@ impl AggregatorFold {
     /// Reads everything.
     pub(crate) fn load(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         if let Some(row) = rows.get(&Key::new(Table::State).done())? {
+            if !rows::is_known(&row) {
+                // Rows are a cache: the rollouts start over with their next Control records, which the controller repeats.
+                tracing::warn!(
+                    format = row[0],
+                    "the state is of a build whose rows this one does not read: it begins again"
+                );
+                return rows::delete_all(rows, Key::all());
+            }
             let state: State = rows::decode_grown(&row, NO_LOG_TIME)?;
             self.writers.clock = state.clock;
             self.writers.watermark = state.watermark;
@@ -77,10 +91,11 @@ impl AggregatorFold {
         self.load_joins(rows)
     }
 
-    fn load_rollouts(&mut self, rows: &dyn Rows) -> Result<(), FoldError> {
+    fn load_rollouts(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        start_over(rows)?;
         for (key, value) in rows::scan(rows, Key::new(Table::Control))? {
             let number = Parts::of(&key).u32()?;
-            let control = rows::decode_control(&value)?;
+            let (control, _) = rows::decode_control(&value)?;
             let (spec, frozen) = Self::parse(&control).map_err(|poison| unreadable("rollout row", poison.message))?;
             let values = self.config.max_warmup_values;
             let rollout = self.rollouts.entry(number).or_insert_with(|| Rollout::new(number, &control, &spec, values));
@@ -99,7 +114,7 @@ impl AggregatorFold {
         for (key, value) in rows::scan(rows, Key::new(Table::Counts))? {
             let mut parts = Parts::of(&key);
             let (number, (window, arm)) = (parts.u32()?, parts.window()?);
-            let (counts, population): (Counts, Vec<u64>) = rows::decode(&value)?;
+            let (counts, population) = rows::decode_counts(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
             let Rollout { lenses, windows, .. } = rollout;
             let layout = &lenses.of(window.generation).layout;
@@ -175,4 +190,27 @@ impl AggregatorFold {
         }
         Ok(())
     }
+}
+
+/// Lets each rollout start over that was folded under other rules than this build folds it under: of its rows only its newest
+/// Control record stays.
+fn start_over(rows: &mut dyn Rows) -> Result<(), FoldError> {
+    let mut newest: BTreeMap<u32, (Vec<u8>, Control, Rules)> = BTreeMap::new();
+    for (key, value) in rows::scan(rows, Key::new(Table::Control))? {
+        let (control, folded) = rows::decode_control(&value)?;
+        // Keys end in the generation.
+        newest.insert(Parts::of(&key).u32()?, (key.to_vec(), control, folded));
+    }
+    for (number, (key, control, folded)) in newest {
+        let now = Rules::numbered(control.rules).folded();
+        if folded == now {
+            continue;
+        }
+        tracing::warn!(rollout = %control.rollout, before = %folded, rules = %now, "the rollout is folded from the beginning");
+        for table in [Table::Control, Table::Values, Table::Counts, Table::Cells, Table::Waiting] {
+            rows::delete_all(rows, rows::of_rollout(table, number))?;
+        }
+        rows.put(&key, rows::encode(&(control, now))?);
+    }
+    Ok(())
 }

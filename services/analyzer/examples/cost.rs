@@ -136,6 +136,7 @@ fn closed(names: &[String], end: EventTime) -> WindowClosed {
         cells,
         arms: [(Arm::Control, 90_000), (Arm::Canary, 10_000)].map(arm).into(),
         population: Vec::new(),
+        rules: serin_schemas::records::RULES,
     }
 }
 

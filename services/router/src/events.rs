@@ -119,6 +119,11 @@ impl Events {
         self.attached.get().is_some()
     }
 
+    /// The name that it writes under.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn writer_id(&self, seq: i64) -> WriterId {
         WriterId { name: self.name.clone(), incarnation: self.incarnation, seq }
     }

@@ -5,7 +5,7 @@
 //! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
 //!
 //! The parts: [`Config`]; tables and the split, pure (`table`, `split`); what requests and answers say, pure (`protocol`, `llm`,
-//! `request`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
+//! `request`, `outcome`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
 //! `upstream`); how servers stand and what is in flight (`servers`, `flights`); what goes to the log (`events`, `intake`, `status`);
 //! what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
 //!
@@ -36,6 +36,7 @@ pub mod metrics;
 mod mirror;
 mod name;
 mod namesakes;
+mod outcome;
 mod outputs;
 mod protocol;
 mod request;
@@ -53,10 +54,10 @@ mod values;
 
 pub use clock::TimeSource;
 pub use config::{
-    ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig, Timeouts,
-    TlsConfig, VersionServers,
+    Answers, ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig,
+    Timeouts, TlsConfig, VersionServers,
 };
 pub use router::{Router, RouterHandle, Seams, StartError};
-pub use serve::tls::CertificateError;
+pub use serin_listener::{CertificateError, TlsFiles};
 pub use state::Chance;
 pub use upstream::RootsError;

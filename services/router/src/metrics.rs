@@ -6,17 +6,18 @@ use opentelemetry::{
     KeyValue,
     metrics::{BoundCounter, BoundHistogram, Counter, Gauge, Histogram, UpDownCounter},
 };
-use serin_schemas::records::{Arm, Assignment};
+use serin_schemas::records::{Arm, Assignment, Outcome};
 
 use crate::{llm::Reply, table::Route};
 
-/// Answers of versions: labels `model`, `version`, `arm`, `code_class` (`2xx` ..., or `none`).
+/// Calls of versions: labels `model`, `version`, `arm`, `code_class` (`2xx` ..., or `none`), `outcome` (`ok`, `refused`,
+/// `redirected`, `failed`, `unusable`, `unread`, `cancelled`).
 pub const REQUESTS: &str = "serin_router_requests_total";
 /// From the last byte of a request to the last byte of its answer, in seconds: labels `model`, `version`, `arm`.
 pub const DURATION: &str = "serin_router_request_duration_seconds";
 /// Answers that enter no comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
 pub const UNCOMPARED: &str = "serin_router_uncompared_total";
-/// Calls without a good answer: labels `model`, `version`, `cause`.
+/// Calls whose outcome has a cause: labels `model`, `version`, `outcome` (`failed`, `unusable`, `unread`, `cancelled`), `cause`.
 pub const FAILURES: &str = "serin_router_failures_total";
 /// Requests that the router itself turned away: label `reason`.
 pub const REFUSED: &str = "serin_router_refused_total";
@@ -70,8 +71,8 @@ const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0,
 #[derive(Debug)]
 pub(crate) struct Measured {
     duration: BoundHistogram<f64>,
-    /// By [`code_class`].
-    answers: [OnceLock<BoundCounter<u64>>; CODE_CLASSES.len()],
+    /// By [`code_class`] and outcome.
+    answers: [[OnceLock<BoundCounter<u64>>; Outcome::ALL.len()]; CODE_CLASSES.len()],
 }
 
 /// The instruments.
@@ -107,10 +108,10 @@ impl Metrics {
             meter.f64_histogram(name).with_description(text).with_unit("s").with_boundaries(bounds.to_vec()).build()
         };
         Self {
-            requests: counter(REQUESTS, "Answers of versions"),
+            requests: counter(REQUESTS, "Calls of versions"),
             duration: histogram(DURATION, "From the end of a request to the end of its answer", &LATENCY),
             uncompared: counter(UNCOMPARED, "Answers that enter no comparison"),
-            failures: counter(FAILURES, "Calls without a good answer"),
+            failures: counter(FAILURES, "Calls whose outcome has a cause"),
             refused: counter(REFUSED, "Requests that the router itself turned away"),
             in_flight: meter.i64_up_down_counter(IN_FLIGHT).with_description("Inference calls in flight").build(),
             dropped: counter(EVENTS_DROPPED, "Events dropped because the queue to the log was full"),
@@ -134,8 +135,15 @@ impl Metrics {
         }
     }
 
-    /// An answer, or none, of a version.
-    pub(crate) fn answered(&self, route: &Route, assignment: Assignment, status: Option<i32>, took: Duration) {
+    /// A call of a version has ended.
+    pub(crate) fn answered(
+        &self,
+        route: &Route,
+        assignment: Assignment,
+        outcome: Outcome,
+        status: Option<i32>,
+        took: Duration,
+    ) {
         let [model, version, arm] = &route.labels;
         let bound = route.measured.get_or_init(|| {
             // So that the first drop shows as an increase from 0.
@@ -148,17 +156,19 @@ impl Metrics {
         }
         bound.duration.record(took.as_secs_f64());
         let class = code_class(status);
-        let answers = bound.answers[class].get_or_init(|| {
+        let answers = bound.answers[class][outcome as usize].get_or_init(|| {
             let class = KeyValue::new("code_class", CODE_CLASSES[class]);
-            self.requests.bind(&[model.clone(), version.clone(), arm.clone(), class])
+            let outcome = KeyValue::new("outcome", outcome.as_str());
+            self.requests.bind(&[model.clone(), version.clone(), arm.clone(), class, outcome])
         });
         answers.add(1);
     }
 
-    /// A call had no good answer.
-    pub(crate) fn failed(&self, route: &Route, cause: &str) {
+    /// A call did not end well, or it is not known how, for this cause.
+    pub(crate) fn not_ok(&self, route: &Route, outcome: Outcome, cause: &str) {
         let [model, version, _] = &route.labels;
-        self.failures.add(1, &[model.clone(), version.clone(), KeyValue::new("cause", cause.to_owned())]);
+        let outcome = KeyValue::new("outcome", outcome.as_str());
+        self.failures.add(1, &[model.clone(), version.clone(), outcome, KeyValue::new("cause", cause.to_owned())]);
     }
 
     /// An answer of a language model.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use serin_access::Writers;
 use serin_schemas::ids::EventTime;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -31,6 +32,8 @@ pub type Chance = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Shared by all parts of a router.
 pub(crate) struct Shared {
     config: ArcSwap<Config>,
+    /// Who may put evidence on the log.
+    pub(crate) writers: ArcSwap<Writers>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) tables: ArcSwap<Tables>,
     /// Held while the tables change.
@@ -64,6 +67,7 @@ pub(crate) struct Shared {
 /// What a router is made of when it starts.
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    pub(crate) writers: Writers,
     pub(crate) clock: Arc<Clock>,
     pub(crate) tables: Tables,
     pub(crate) events: Events,
@@ -74,7 +78,7 @@ pub(crate) struct Parts {
 impl Parts {
     /// Puts them together, on the runtime of the caller.
     pub(crate) fn build(self) -> Shared {
-        let Self { config, clock, tables, events, metrics, chance } = self;
+        let Self { config, writers, clock, tables, events, metrics, chance } = self;
         Shared {
             tables: ArcSwap::from_pointee(tables),
             publishing: Mutex::default(),
@@ -94,6 +98,7 @@ impl Parts {
             started: clock.source().steady(),
             clock,
             metrics,
+            writers: ArcSwap::from_pointee(writers),
             config: ArcSwap::from_pointee(config),
         }
     }
@@ -138,9 +143,12 @@ impl Shared {
         }
         new.check()?;
         self.config().check_reload(&new)?;
+        // Also when nothing changed here: a token file may have.
+        let writers = Writers::load(&new.writers).map_err(ConfigError)?;
         self.paths.store(Arc::new(Paths::of(&new)));
         let new = Arc::new(new);
         self.config.store(Arc::clone(&new));
+        self.writers.store(Arc::new(writers));
         self.publish(|tables| tables.reconfigure(&new));
         Ok(())
     }

@@ -7,14 +7,17 @@
 //! Invariants:
 //! - Relayed records, their numbers and the input position commit in one transaction, so each input record is relayed once.
 //! - A record that cannot be used is a dead letter with a stable code; the relay goes on.
+//! - Feedback is stamped with its topic and the models that may be judged from there; a prediction is refused that speaks for
+//!   another model.
 //! - Its heartbeats promise no more than the records themselves show, and end when nothing comes: intake never holds the
 //!   watermark for long.
 
 mod incoming;
-mod json;
 mod relay;
+mod topics;
 
 pub use relay::IntakeFold;
+pub use topics::{IntakeTopic, check_topics};
 
 use std::time::Duration as StdDuration;
 
@@ -37,6 +40,8 @@ pub struct IntakeConfig {
     pub max_skew: Duration,
     /// Largest body taken, in bytes. Default 1 MiB.
     pub max_body: usize,
+    /// Topics of others that may speak for some models only, beside `predictions` and `feedback`. Default none.
+    pub topics: Vec<IntakeTopic>,
 }
 
 /// Whether intake sends heartbeats.
@@ -58,21 +63,35 @@ impl Default for IntakeConfig {
             idle_after: Duration::from_secs(10),
             max_skew: Duration::from_secs(600),
             max_body: 1 << 20,
+            topics: Vec::new(),
         }
     }
 }
 
-/// Makes the relay of each same-numbered pair of partitions of `predictions` and `feedback`.
+/// Makes the relay of the same-numbered partitions of `predictions`, `feedback` and the topics of [`IntakeConfig::topics`].
 #[derive(Clone, Debug)]
 pub struct IntakeFactory {
     config: IntakeConfig,
     events: i32,
+    prefix: String,
+    inputs: &'static [&'static str],
 }
 
 impl IntakeFactory {
     /// For a topic `events` of `events` partitions.
     pub fn new(config: IntakeConfig, events: i32) -> Self {
-        Self { config, events }
+        let named = config.topics.iter().flat_map(IntakeTopic::names);
+        // A process makes one factory, and what a stage reads has names for as long as the process lives.
+        let named = named.map(|name| &*Box::leak(name.to_owned().into_boxed_str()));
+        let inputs: Vec<&'static str> = ["predictions", "feedback"].into_iter().chain(named).collect();
+        Self { config, events, prefix: String::new(), inputs: Box::leak(inputs.into_boxed_slice()) }
+    }
+
+    /// The same on topics with a prefix.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        self
     }
 }
 
@@ -82,7 +101,7 @@ impl FoldFactory for IntakeFactory {
     }
 
     fn inputs(&self) -> &'static [&'static str] {
-        &["predictions", "feedback"]
+        self.inputs
     }
 
     fn tick_every(&self) -> Option<StdDuration> {
@@ -95,6 +114,6 @@ impl FoldFactory for IntakeFactory {
     }
 
     fn fold(&self, partition: i32) -> Box<dyn Fold> {
-        Box::new(IntakeFold::new(self.config.clone(), partition, self.events))
+        Box::new(IntakeFold::new(self.config.clone(), partition, self.events).prefixed(&self.prefix))
     }
 }

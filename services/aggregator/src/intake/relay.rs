@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serin_schemas::{
     codec::{self, Record as AvroRecord},
     envelope::{self, Envelope},
+    foreign::Bounds,
     ids::EventTime,
     records::{Assignment, Feedback, Heartbeat, Origin, Prediction, Writer},
 };
@@ -16,8 +17,8 @@ use serin_stream::{
 
 use super::{
     IntakeClock, IntakeConfig,
-    incoming::{self, Incoming, Kind},
-    json,
+    incoming::{self, Incoming},
+    topics::Sources,
 };
 use crate::{fold::poison, metrics, rows};
 
@@ -44,6 +45,7 @@ struct State {
 /// The relay of one partition.
 pub struct IntakeFold {
     config: IntakeConfig,
+    sources: Sources,
     /// `writer.name` of everything it writes.
     name: String,
     state: State,
@@ -62,10 +64,10 @@ impl IntakeFold {
     /// The relay of `partition` into `events` partitions.
     pub fn new(config: IntakeConfig, partition: i32, events: i32) -> Self {
         let state = State { seqs: vec![0; events.max(1) as usize], ..State::default() };
-        let name = format!("intake-{partition}");
         Self {
+            sources: Sources::new(&config.topics, ""),
             config,
-            name,
+            name: format!("intake-{partition}"),
             stored: state.clone(),
             state,
             fresh: false,
@@ -74,6 +76,13 @@ impl IntakeFold {
             predictions: 0,
             feedback: 0,
         }
+    }
+
+    /// The same on topics with a prefix.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.sources = Sources::new(&self.config.topics, prefix);
+        self
     }
 
     fn writer(&self, partition: usize) -> Writer {
@@ -89,31 +98,19 @@ impl IntakeFold {
 
     fn read(&self, record: &Record) -> Result<Incoming, Poison> {
         let logged = self.logged(record);
-        let read = match incoming::read(record, self.config.max_body)? {
-            Incoming::Json(Kind::Prediction, body, about) => {
-                Incoming::Prediction(Box::new(json::prediction(&body, &about, logged)?))
-            }
-            Incoming::Json(Kind::Feedback, body, about) => {
-                Incoming::Feedback(Box::new(json::feedback(&body, &about, logged)?))
-            }
-            own => own,
-        };
-        let (id, at) = match &read {
-            Incoming::Prediction(prediction) => (&prediction.request_id, prediction.completed_at),
-            Incoming::Feedback(feedback) => (&feedback.request_id, feedback.observed_at),
-            Incoming::Json(..) => return poison("garbage", "a JSON body that is neither".into()),
-        };
-        if id.as_str().is_empty() {
-            return poison("missing_id", "the record has no request id; nothing could be joined to it".into());
-        }
+        let bounds = Bounds::new(Some(logged).filter(|logged| logged.0 > 0), logged, self.config.max_skew.0);
+        let topic = self.sources.of(&record.at.topic);
+        let read = incoming::read(record, topic.kind, self.config.max_body, &bounds)?;
         if let Incoming::Prediction(prediction) = &read
-            && let Some(latency) = prediction.latency_us.filter(|latency| *latency < 0)
+            && !topic.covers(prediction.model.as_str())
         {
-            return poison("negative_latency", format!("latency {latency} us; a latency cannot be negative"));
-        }
-        if logged.0 > 0 && at > logged.plus(self.config.max_skew.0) {
-            let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
-            return poison("far_future", format!("{time} is more than {} after the log's time", self.config.max_skew));
+            let message = format!(
+                "model: what comes on {} may not speak for {}; intake.topics binds it to {}",
+                record.at.topic,
+                prediction.model,
+                topic.credential.models.join(", ")
+            );
+            return poison("not_allowed", message);
         }
         Ok(read)
     }
@@ -149,6 +146,8 @@ impl IntakeFold {
     fn feedback(&mut self, mut feedback: Feedback, record: &Record) -> Result<Outgoing, FoldError> {
         let partition = self.place(feedback.request_id.as_str(), record);
         feedback.writer = self.writer(partition);
+        // Whatever the record says of itself.
+        feedback.credential = Some(self.sources.of(&record.at.topic).credential.clone());
         self.feedback += 1;
         let id = format!("{}/{}", record.at.topic, record.offset);
         self.outgoing(partition, feedback.request_id.as_str(), &id, "", feedback.observed_at, &feedback)
@@ -221,7 +220,6 @@ impl Fold for IntakeFold {
         let outgoing = match self.read(record) {
             Ok(Incoming::Prediction(prediction)) => self.prediction(*prediction, record)?,
             Ok(Incoming::Feedback(feedback)) => self.feedback(*feedback, record)?,
-            Ok(Incoming::Json(..)) => return Ok(poison("garbage", "a JSON body that is neither".into())),
             Err(poison) => return Ok(Err(poison)),
         };
         context.out.push(outgoing);

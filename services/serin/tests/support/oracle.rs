@@ -1,6 +1,6 @@
 //! What the windows must be, computed from the log in the plainest way, and compared with what the pipeline wrote.
 //!
-//! It shares no code with the aggregator: it reads decoded records, keeps every prediction, and counts each of a window anew
+//! It knows the newest rules only. It shares no code with the aggregator: it reads decoded records, keeps every prediction, and counts each of a window anew
 //! when the window closes. Per (rollout, generation, window, maturity, arm) it gives the counts, and per metric and segment
 //! the summary itself, bit for bit.
 
@@ -14,7 +14,9 @@ use serde_json::Value;
 use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Generation, RequestId, RolloutId, Span},
-    records::{Arm, ArmCounts, Control, Feedback, Heartbeat, Phase, Prediction, Segment, WindowClosed, Writer},
+    records::{
+        Arm, ArmCounts, Control, Feedback, Heartbeat, Outcome, Phase, Prediction, RULES, Segment, WindowClosed, Writer,
+    },
 };
 use serin_sketches::{LinHist, LogHist, Rate, Summary, hash::hash64};
 
@@ -315,6 +317,7 @@ impl Partition {
             return Ok(());
         }
         ensure!(control.phase != Phase::Pending, "the oracle knows no queue of rollouts");
+        ensure!(control.rules == RULES, "the oracle does not know rules {}", control.rules);
         let frozen = control.frozen.as_deref().map(serde_json::from_str).transpose()?;
         let spec = serde_json::from_str(&control.spec)?;
         let running = self.running.get_or_insert_with(|| Running {
@@ -344,7 +347,7 @@ impl Partition {
                     let frozen = running.generations.get(&generation).and_then(Option::as_ref);
                     let mut contents = contents(&running.spec, frozen, stream, predictions, &self.labels);
                     for (&arm, late) in running.late.get(&(end, generation, stream)).into_iter().flatten() {
-                        contents.arms.entry(arm).or_insert_with(|| empty(arm)).late += late;
+                        contents.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm)).late += late;
                     }
                     if !contents.arms.is_empty() {
                         self.closed.insert((running.id.clone(), generation, end, stream), contents);
@@ -380,7 +383,9 @@ fn contents(
         let compared = prediction.assignment.is_compared();
         // Warm-up looks at stable, the comparison at the others.
         let sketched = compared && (arm == Arm::Stable) == frozen.is_none();
-        if is_label_stream && compared && !sketched {
+        let outcome = prediction.outcome();
+        let cancelled = compared && outcome == Outcome::Cancelled;
+        if is_label_stream && (compared && !sketched || cancelled) {
             continue;
         }
         let counts = contents.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm));
@@ -393,9 +398,15 @@ fn contents(
             continue;
         }
         let truths = labels.get(&prediction.request_id);
-        counts.predictions += 1;
-        counts.errors += i64::from(is_error(prediction));
-        counts.invalid += i64::from(prediction.invalid_output.is_some());
+        counts.predictions += i64::from(!cancelled);
+        counts.errors += i64::from(outcome == Outcome::Failed);
+        counts.invalid += i64::from(outcome == Outcome::Unusable);
+        if !is_label_stream {
+            counts.refused += i64::from(outcome == Outcome::Refused);
+            counts.redirected += i64::from(outcome == Outcome::Redirected);
+            counts.unread += i64::from(outcome == Outcome::Unread);
+            counts.cancelled += i64::from(cancelled);
+        }
         counts.labelled += i64::from(is_label_stream && truths.is_some());
         if !sketched {
             continue;
@@ -416,27 +427,25 @@ fn contents(
     contents
 }
 
-fn is_error(prediction: &Prediction) -> bool {
-    prediction.status.is_none_or(|status| status >= 500 || (status < 400 && prediction.error.is_some()))
-}
-
 fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&Labels>) -> Option<f64> {
     let flag = |yes: bool| Some(f64::from(u8::from(yes)));
     let truth = |label: &String| Some(truths?.get(label)?.1);
     let output = |name: &String| prediction.outputs.get(name).copied();
-    match &metric.source {
-        MetricSource::Error => flag(is_error(prediction)),
-        MetricSource::InvalidOutput => flag(prediction.invalid_output.is_some()),
-        MetricSource::Latency => prediction.latency_us.map(|us| us as f64 / 1e3),
-        MetricSource::Wrong { output: name, label, threshold } => {
+    match (&metric.source, prediction.outcome()) {
+        (_, Outcome::Cancelled) | (MetricSource::Unusable, Outcome::Unread) => None,
+        (MetricSource::Failed, outcome) => flag(outcome == Outcome::Failed),
+        (MetricSource::Refused, outcome) => flag(matches!(outcome, Outcome::Refused | Outcome::Redirected)),
+        (MetricSource::Unusable, outcome) => flag(outcome == Outcome::Unusable),
+        (MetricSource::Latency, _) => prediction.latency_us.map(|us| us as f64 / 1e3),
+        (MetricSource::Wrong { output: name, label, threshold }, _) => {
             flag((output(name)? >= *threshold) != (truth(label)? >= 0.5))
         }
-        MetricSource::LabelDelay(label) => {
+        (MetricSource::LabelDelay(label), _) => {
             let (_, _, observed_at) = truths?.get(label)?;
             Some(observed_at.since(prediction.completed_at).as_secs_f64().max(0.0))
         }
-        MetricSource::SquaredError { output: name, label } => Some((output(name)? - truth(label)?).powi(2)),
-        other => panic!("the oracle does not know {other:?}"),
+        (MetricSource::SquaredError { output: name, label }, _) => Some((output(name)? - truth(label)?).powi(2)),
+        (other, _) => panic!("the oracle does not know {other:?}"),
     }
 }
 
