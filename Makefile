@@ -42,8 +42,20 @@ demo-seeds: build test-deps ## the demo with five seeds on the embedded log and 
 	scripts/demo-seeds.sh
 
 .PHONY: test
-test: test-deps ## all tests, those against a real Kafka included
+test: test-deps ## all tests: test-core, test-system and test-peers, with a summary of each and of all
 	scripts/test.sh
+
+.PHONY: test-core
+test-core: test-deps ## unit, property, snapshot and simulation tests
+	scripts/test.sh core
+
+.PHONY: test-system
+test-system: test-deps ## the binary, real processes, a real Kafka, a short chaos run, attacks
+	scripts/test.sh system
+
+.PHONY: test-peers
+test-peers: test-deps ## other people's software: clients, model servers, docker-compose
+	scripts/test.sh peers
 
 .PHONY: chaos
 chaos: test-deps ## faults on three real brokers for CHAOS_MINUTES (30), then everything recomputed; CHAOS_SEED repeats a run
@@ -78,6 +90,11 @@ bench: test-deps ## the pipeline end to end, and Kafka Streams on the same work;
 bench-router: test-deps ## the router beside HAProxy, nginx and Envoy, all on one processor; BENCH_SHORT=1 for a quick look
 	@scripts/install-build-deps.sh --bench
 	tests/bench-router/run.sh
+
+.PHONY: bench-faults
+bench-faults: build test-deps ## how long a bad canary lives while a writer is dead, stopped, cut off or has a wrong clock
+	@scripts/install-build-deps.sh --bench
+	@tests/bench-faults/run.py
 
 .PHONY: bench-statistics
 bench-statistics: deps ## what sketches, tests and the analyzer cost, against their targets

@@ -1,28 +1,69 @@
 #!/usr/bin/env bash
-# Runs every test and prints one summary line. A test that is ignored or filtered out is a failure.
+# Runs the tests in parts and prints a summary line for each part and one for all. A test that is ignored is a failure.
+#
+#   scripts/test.sh                 all parts, in order
+#   scripts/test.sh core system     these parts
+#
+# system   the binary, real processes, a real Kafka, a short chaos run, attacks
+# peers    other people's software: clients, model servers, docker-compose
+# core     everything else: unit, property, snapshot and simulation tests; a new test target belongs here until it is named below
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/build-next.sh
-cargo build --release --locked --workspace
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-status=0
-# There are no documentation tests: examples stand in tests and, run by hand, in docs/.
-cargo test --release --locked --workspace --lib --bins --tests --no-fail-fast 2>&1 | tee "$log" || status=$?
+declare -A targets=(
+    [system]="chaos cli compare demo embedded_kill exact kill log_away metrics publish webhook conformance_kafka security_kafka"
+    [peers]="compose peers python"
+)
+order=(core system peers)
+parts=("$@")
+[ $# -gt 0 ] || parts=("${order[@]}")
 
-count() { # sums the numbers before a word of cargo's result lines
-    sed -n 's/^test result: .*[;.] \([0-9]*\) '"$1"'.*/\1/p' "$log" | awk '{ sum += $1 } END { print sum + 0 }'
+# Test targets of the workspace, by name.
+all=$(cargo metadata --locked --no-deps --format-version 1 | python3 -c '
+import json, sys
+packages = json.load(sys.stdin)["packages"]
+print(*sorted({t["name"] for p in packages for t in p["targets"] if t["kind"] == ["test"]}))')
+
+for name in ${targets[system]} ${targets[peers]}; do
+    [[ " $all " == *" $name "* ]] || { echo "error: scripts/test.sh names the test target $name, which does not exist" >&2; exit 1; }
+done
+targets[core]=$(for name in $all; do
+    [[ " ${targets[system]} ${targets[peers]} " == *" $name "* ]] || printf '%s ' "$name"
+done)
+
+count() { # log, word: sums the numbers before that word in the result lines of cargo
+    sed -n 's/^test result: .*[;.] \([0-9]*\) '"$2"'.*/\1/p' "$1" | awk '{ sum += $1 } END { print sum + 0 }'
 }
-passed=$(count passed) failed=$(count failed) ignored=$(count ignored)
+
+log=$(mktemp -d)
+trap 'rm -rf "$log"' EXIT
+status=0
+begun=$SECONDS
+[[ " ${parts[*]} " != *" system "* ]] || scripts/build-next.sh
+cargo build --release --locked --workspace
+for part in "${parts[@]}"; do
+    [ -n "${targets[$part]:-}" ] || { echo "error: there is no part $part; there are: ${order[*]}" >&2; exit 1; }
+    select=()
+    # There are no documentation tests: examples stand in tests and, run by hand, in docs/.
+    [ "$part" != core ] || select=(--lib --bins)
+    for name in ${targets[$part]}; do select+=(--test "$name"); done
+    start=$SECONDS
+    cargo test --release --locked --workspace "${select[@]}" --no-fail-fast 2>&1 | tee "$log/$part" || status=$?
+    echo "$part took $((SECONDS - start)) s"
+done
+
 echo
-echo "$passed passed, $failed failed, $ignored skipped"
-if [ "$ignored" -gt 0 ]; then
+total=(0 0 0)
+for part in "${parts[@]}"; do
+    counts=("$(count "$log/$part" passed)" "$(count "$log/$part" failed)" "$(count "$log/$part" ignored)")
+    echo "$part: ${counts[0]} passed, ${counts[1]} failed, ${counts[2]} skipped"
+    [ "${counts[0]}" -gt 0 ] || { echo "error: no test ran in part $part" >&2; status=1; }
+    for place in 0 1 2; do total[place]=$((total[place] + counts[place])); done
+done
+echo "all parts took $((SECONDS - begun)) s"
+echo "${total[0]} passed, ${total[1]} failed, ${total[2]} skipped"
+if [ "${total[2]}" -gt 0 ]; then
     echo "error: no test may be skipped" >&2
-    exit 1
-fi
-if [ "$passed" -eq 0 ]; then
-    echo "error: no test ran" >&2
     exit 1
 fi
 exit "$status"

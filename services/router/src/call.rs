@@ -298,7 +298,7 @@ impl Call<'_> {
 
     /// The answer when a version gave none.
     fn failed(&self, route: &Route, failed: Failed) -> Response<AnswerBody> {
-        answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed)
+        answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed, &self.config.answers)
     }
 
     fn choose(&self, seen: Seen<'_>) -> Result<Choice, Refusal> {

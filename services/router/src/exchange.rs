@@ -151,7 +151,7 @@ impl Call<'_> {
         head.version = Version::HTTP_11;
         head.extensions.clear();
         let mut response = Response::from_parts(head, body);
-        answer::mark(response.headers_mut(), route, self.prediction_id.clone());
+        answer::mark(response.headers_mut(), route, self.prediction_id.clone(), &self.config.answers);
         if let Some(id) = &self.request_id {
             response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
         }

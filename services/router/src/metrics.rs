@@ -52,6 +52,9 @@ pub const OUTPUT_TOKENS: &str = "serin_router_output_tokens";
 /// Looks at a changed certificate of the TLS port: label `outcome` (`loaded`, `unusable`).
 pub const CERTIFICATES: &str = "serin_router_certificates_total";
 
+/// Times that this process lost its name to a newer one with the same `router.name`.
+pub const NAME_LOST: &str = "serin_router_name_lost_total";
+
 /// Upper bounds of latency buckets, in seconds.
 const LATENCY: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Upper bounds of the buckets of [`APPLY`], in seconds; the target is 10 ms.
@@ -94,6 +97,7 @@ pub(crate) struct Metrics {
     cut: Counter<u64>,
     shed: Gauge<u64>,
     rollback: Histogram<f64>,
+    name_lost: Counter<u64>,
 }
 
 impl Metrics {
@@ -127,6 +131,7 @@ impl Metrics {
             cut: counter(CUT, "Calls cut as their version was rolled back"),
             shed: meter.u64_gauge(SHED).with_description("Whether a version is not called, because it failed").build(),
             rollback: histogram(ROLLBACK, "How long each part of a rollback took", &ROLLING_BACK),
+            name_lost: counter(NAME_LOST, "Times that a newer process took this one's name"),
         }
     }
 
@@ -223,6 +228,11 @@ impl Metrics {
     /// A part of a rollback took so long.
     pub(crate) fn rolled_back(&self, phase: &'static str, took: Duration) {
         self.rollback.record(took.as_secs_f64(), &[KeyValue::new("phase", phase)]);
+    }
+
+    /// A newer process writes under this router's name.
+    pub(crate) fn name_lost(&self) {
+        self.name_lost.add(1, &[]);
     }
 
     /// Calls on a version were cut.

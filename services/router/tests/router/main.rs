@@ -10,6 +10,7 @@ mod faults;
 mod harness;
 mod leaving;
 mod mirrors;
+mod names;
 mod outcomes;
 mod promises;
 mod protocols;
