@@ -173,6 +173,16 @@ impl Router {
             sockets.into_iter().flatten().map(|socket| socket.try_clone_to_owned()).collect();
         let sockets = sockets.map_err(StartError::Descriptor)?;
 
+        let mut open = [Some(data_addr), tls_addr].into_iter().flatten();
+        if let Some(address) = open.find(|address| !address.ip().to_canonical().is_loopback())
+            && shared.writers.load().is_empty()
+        {
+            tracing::warn!(
+                %address,
+                "feedback and events are refused: the address can be reached from elsewhere, and `writers` names nobody"
+            );
+        }
+
         let (stop_consumer, stop) = mpsc::channel();
         let (connected, wait) = oneshot::channel();
         let consumer = Consumer::new(Arc::clone(&shared), log, incarnation, stop, connected);

@@ -421,6 +421,22 @@ fn another_sites_page_changes_nothing_and_reads_nothing() {
 }
 
 #[test]
+fn metrics_ask_for_a_token_where_one_is_set() {
+    let v1 = model_server(Behaviour::Good);
+    let mut settings = wall(&[("v1", &v1)]);
+    settings.push("telemetry.token=token-of-prometheus".to_owned());
+    let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
+    let metrics = format!("{}/metrics", pipeline.telemetry("up"));
+    let ask = |headers: &[(&str, &str)]| http_with(Method::GET, &metrics, headers, None).unwrap().status;
+    assert_eq!(ask(&[]), 401);
+    assert_eq!(ask(&[("authorization", "Bearer wrong-and-long-enough")]), 401);
+    assert_eq!(ask(&[("authorization", "Bearer token-of-prometheus")]), 200);
+    let foreign = [("authorization", "Bearer token-of-prometheus"), ("origin", "http://evil.example")];
+    assert_eq!(ask(&foreign), 403);
+    // `ready` asked `/readyz` without it.
+}
+
+#[test]
 fn a_short_token_opens_no_port_to_the_network() {
     for (settings, place) in [
         (&["router.admin_listen=0.0.0.0:0", "router.admin_token=a"][..], "admin_token: shorter than 16 characters"),

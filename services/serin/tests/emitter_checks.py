@@ -88,6 +88,7 @@ def coerces():
         },
         classes={"k": "v"},
         segments={"tier": numpy.int64(3), "lang": "de", "new": True},
+        unit=numpy.int64(42),
     )
     topic, key, body = sent[0]
     assert (topic, key) == ("predictions", str(one).encode())
@@ -98,6 +99,7 @@ def coerces():
         "f32": 0.5, "f64": 0.25, "i": 3, "yes": True, "array": 7.0, "scalar": 8, "decimal": 1.5, "huge": 1e30,
         "none": None, "class": "x",
     }, outputs  # fmt: skip
+    assert body["unit"] == "42", body
     assert body["segments"] == {"tier": "3", "lang": "de", "new": "true"}, body
     emitter.feedback(numpy.int64(17), values={"late": numpy.float32(1)}, revision=numpy.int64(2))
     assert sent[1][1:] == (b"17", sent[1][2]) and sent[1][2]["values"] == {"late": 1.0} and sent[1][2]["revision"] == 2
@@ -114,6 +116,8 @@ def checks():
         (ValueError, "request_id", lambda: emitter.prediction("", **good)),
         (ValueError, "request_id", lambda: emitter.prediction("x" * 300, **good)),
         (TypeError, "model", lambda: emitter.prediction("a", model=None, version="1")),
+        (TypeError, "unit", lambda: emitter.prediction("a", unit=True, **good)),
+        (ValueError, "unit", lambda: emitter.prediction("a", unit="", **good)),
         (ValueError, "arm", lambda: emitter.prediction("a", arm="blue", **good)),
         (ValueError, "latency_ms", lambda: emitter.prediction("a", latency_ms=-1, **good)),
         (ValueError, "latency_ms", lambda: emitter.prediction("a", latency_ms=float("nan"), **good)),
