@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     answer::{self, Refusal},
-    body::{AnswerBody, Arriving, BodyError, RequestBody, Taken, Taking},
+    body::{AnswerBody, Arriving, BodyError, Listening, RequestBody, Taken, Taking},
     config::{Config, MayPin, Pinning, span},
     exchange::Cutter,
     guard::{Called, Guard, Said, is_last_resort},
@@ -255,7 +255,8 @@ impl Call<'_> {
         match answered {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
-                let body = AnswerBody::passing(incoming, None, Default::default(), self.pause(), None);
+                let body =
+                    AnswerBody::passing(incoming, None, (Listening::default(), HeaderMap::new()), self.pause(), None);
                 Ok(self.finish(head, &route, body))
             }
             Err(cause) => match upload.and_then(|upload| upload.fault()) {

@@ -109,11 +109,6 @@ impl<'a> Target<'a> {
         path.try_into().ok()
     }
 
-    /// Whether the answer is a stream of answers, of which the first can be read.
-    pub(crate) fn streams_answers(&self) -> bool {
-        self.both_stream && self.infers && self.model_in_body
-    }
-
     /// Whether the answer to this may be a stream of chunks of a language model.
     pub(crate) fn may_chat(&self) -> bool {
         self.wire == Wire::OpenAi
