@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use serin_schemas::{
     ids::{EventTime, RolloutId, Version},
     records::{
-        Action, Arm, ArmSummary, Command, Decision, Phase, Reason, RouterStatus, Segment, TableApplied, Verdict,
+        Action, Arm, ArmSummary, Command, Control, Decision, Phase, Reason, RouterStatus, Segment, TableApplied,
+        Verdict,
     },
 };
 
@@ -174,6 +175,7 @@ proptest! {
         let mut planner = Planner::new(Settings::default());
         let mut driver = Driver { event_secs: 0, wall_ms: 0, commands: 0 };
         let mut generation = Generation(0);
+        let mut written = None;
         let mut newest = (Generation(0), -1);
         let mut shown: Option<(RolloutId, i32)> = None;
         let mut serving: Option<Version> = None;
@@ -186,8 +188,12 @@ proptest! {
             prop_assert_eq!(&twin, &planner);
 
             for control in &effects.controls {
-                prop_assert!(control.generation > generation, "generations grow");
+                let repeated = written.as_ref().is_some_and(|written: &Control| {
+                    *control == Control { decided_at: control.decided_at, ..written.clone() }
+                });
+                prop_assert!(control.generation > generation || repeated, "generations grow");
                 generation = control.generation;
+                written = Some(control.clone());
             }
             for table in &effects.tables {
                 prop_assert!((table.generation, table.lease_seq) > newest, "a router never sees an older table");
@@ -239,10 +245,10 @@ proptest! {
                 prop_assert_eq!(effects.tables[0].lease_ms, 0);
                 let ended = state.ended.back().unwrap();
                 prop_assert_eq!((&ended.id, ended.ending.outcome), (&active.id, Outcome::Evidence));
+                prop_assert!(effects.controls.iter().all(|control| control.phase != Phase::Baking));
             } else {
                 prop_assert!(effects.tables.is_empty());
             }
-            prop_assert!(effects.controls.iter().all(|control| control.phase != Phase::Baking));
         }
     }
 }

@@ -40,14 +40,11 @@ pub(super) struct Inherited {
 
 impl Inherited {
     /// Asks systemd, and with `replace` the running process.
-    pub(super) fn find(replace: bool, roles: &[Role], settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) fn find(replace: bool, settings: &Settings) -> anyhow::Result<Self> {
         let sockets = Sockets::from_systemd().context("the sockets that systemd hands over (LISTEN_FDS)")?;
         let alone = Self { sockets, writer: None, from: None };
         if !replace {
             return Ok(alone);
-        }
-        if roles != [Role::Router] {
-            bail!("--replace is for `serin router`: only a router can be replaced while it serves");
         }
         let path = path(settings);
         let asked = TakenOver::ask(&path);
