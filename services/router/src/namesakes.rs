@@ -69,5 +69,5 @@ impl Namesakes {
 fn is_successor(report: &Record, shared: &Shared) -> bool {
     let body = report.value.as_deref().unwrap_or_default();
     let Ok(status) = codec::read::<RouterStatus>(&report.headers, body) else { return false };
-    status.router == shared.config().name && status.incarnation > shared.events.incarnation()
+    status.router == shared.events.name() && status.incarnation > shared.events.incarnation()
 }
