@@ -101,7 +101,8 @@ fn path(settings: &Settings) -> PathBuf {
 
 /// The name for the process after the one that writes under `before`. `name`: the configured one; empty: the router has chosen one.
 fn next_turn(name: &str, before: &str) -> String {
-    let turn_of = |before: &str| before.rsplit_once(TURN).and_then(|(base, turn)| Some((base.to_owned(), turn.parse().ok()?)));
+    let turn_of =
+        |before: &str| before.rsplit_once(TURN).and_then(|(base, turn)| Some((base.to_owned(), turn.parse().ok()?)));
     let (base, turn): (String, u32) = turn_of(before).unwrap_or_else(|| (before.to_owned(), 0));
     if !name.is_empty() && name != base {
         // It was given another name: nobody writes under that.
