@@ -101,16 +101,12 @@ fn path(settings: &Settings) -> PathBuf {
 
 /// The name for the process after the one that writes under `before`. `name`: the configured one; empty: the router has chosen one.
 fn next_turn(name: &str, before: &str) -> String {
-    let turn_of =
-        |before: &str| before.rsplit_once(TURN).and_then(|(base, turn)| Some((base.to_owned(), turn.parse().ok()?)));
-    let (base, turn): (String, u32) = turn_of(before).unwrap_or_else(|| (before.to_owned(), 0));
-    if !name.is_empty() && name != base {
-        // It was given another name: nobody writes under that.
-        return name.to_owned();
-    }
-    match (turn + 1) % TURNS {
-        0 => base,
-        turn => format!("{base}{TURN}{turn}"),
+    // A router without a name in its configuration goes on under the one that it was given.
+    let name = if name.is_empty() { before.split(TURN).next().unwrap_or(before) } else { name };
+    let turn = before.strip_prefix(name).and_then(|turn| turn.strip_prefix(TURN)).and_then(|turn| turn.parse().ok());
+    match (turn.unwrap_or(0u32) + 1) % TURNS {
+        0 => name.to_owned(),
+        turn => format!("{name}{TURN}{turn}"),
     }
 }
 
@@ -128,8 +124,10 @@ mod tests {
         assert_eq!(names[TURNS as usize], "eu-1");
         let different: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(different.len(), TURNS as usize);
-        // A router that was given another name takes that, and one that has chosen its own goes on with it.
-        assert_eq!(next_turn("eu-2", "eu-1~3"), "eu-2");
-        assert_eq!((next_turn("", "pod-7"), next_turn("", "pod-7~7")), ("pod-7~1".to_owned(), "pod-7".to_owned()));
+        // One without a name in its configuration keeps the one that it was given.
+        assert_eq!(next_turn("", "pod-7-beef"), "pod-7-beef~1");
+        assert_eq!(next_turn("", "pod-7-beef~7"), "pod-7-beef");
+        // A router that was given another name takes the first.
+        assert_eq!(next_turn("eu-2", "eu-1~3"), "eu-2~1");
     }
 }
