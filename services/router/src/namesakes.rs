@@ -64,7 +64,7 @@ impl Namesakes {
     fn take(&mut self, stamp_ms: i64, status: &RouterStatus, shared: &Shared) {
         if status.incarnation > shared.events.incarnation() && shared.events.lose_name() {
             shared.metrics.name_lost();
-            let name = &shared.config().name;
+            let name = shared.events.name();
             tracing::error!(%name, "another process writes under this router's name; {NAME_LOST}");
         }
         if status.incarnation != shared.events.incarnation() || shared.clock.is_replay() {
@@ -104,5 +104,5 @@ impl Namesakes {
 fn namesake(report: &Record, shared: &Shared) -> Option<RouterStatus> {
     let body = report.value.as_deref().unwrap_or_default();
     let status = codec::read::<RouterStatus>(&report.headers, body).ok()?;
-    (status.router == shared.config().name).then_some(status)
+    (status.router == shared.events.name()).then_some(status)
 }

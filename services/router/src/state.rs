@@ -162,7 +162,7 @@ impl Shared {
             return Err("it is shutting down".to_owned());
         }
         if self.events.has_lost_name() {
-            return Err(format!("another process writes under its name, {:?}; {NAME_LOST}", self.config().name));
+            return Err(format!("another process writes under its name, {:?}; {NAME_LOST}", self.events.name()));
         }
         if self.caught_up.load(Ordering::Relaxed) {
             return Ok(());
