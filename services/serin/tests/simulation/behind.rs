@@ -334,7 +334,9 @@ fn play(seed: u64, behind: Behind, turns_bad: bool, more_s: i64) -> Told {
     let tick = |world: &mut World<'_>, routers: &mut [Router]| {
         world.follow();
         let now_ms = simulation.now_ms();
-        routers.iter_mut().for_each(|router| router.live(now_ms, world));
+        for router in routers.iter_mut() {
+            router.live(now_ms, world);
+        }
         // Turns take time themselves.
         simulation.turns(0, 4);
         simulation.pass(Duration::from_millis((now_ms + TICK_MS - simulation.now_ms()).max(0).unsigned_abs()));
