@@ -148,7 +148,7 @@ impl Call<'_> {
             return Ok(Attempt::Failed(Failed::Cause(cause)));
         }
         let whole = whole.join();
-        guard.passed(whole.len());
+        guard.passed(&whole);
         guard.complete(&head.headers, encoding.map(|_| &*whole));
         Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
     }

@@ -16,6 +16,10 @@ pub const REQUESTS: &str = "serin_router_requests_total";
 pub const DURATION: &str = "serin_router_request_duration_seconds";
 /// Answers that enter no comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
 pub const UNCOMPARED: &str = "serin_router_uncompared_total";
+/// Calls that went to stable because something that decides could not be read: labels `model`, `needed` (`sticky`, `target`,
+/// `segment`), `reason` (`too_large`, `encoding`, `not_json` ...); and calls that were split by chance because they have no sticky key:
+/// `needed` is `sticky`, `reason` is `absent`.
+pub const UNDECIDED: &str = "serin_router_undecided_total";
 /// Calls without a good answer: labels `model`, `version`, `cause`.
 pub const FAILURES: &str = "serin_router_failures_total";
 /// Requests that the router itself turned away: label `reason`.
@@ -77,6 +81,7 @@ pub(crate) struct Metrics {
     requests: Counter<u64>,
     duration: Histogram<f64>,
     uncompared: Counter<u64>,
+    undecided: Counter<u64>,
     failures: Counter<u64>,
     refused: Counter<u64>,
     pub(crate) in_flight: UpDownCounter<i64>,
@@ -105,6 +110,7 @@ impl Metrics {
         Self {
             requests: counter(REQUESTS, "Answers of versions"),
             duration: histogram(DURATION, "From the end of a request to the end of its answer", &LATENCY),
+            undecided: counter(UNDECIDED, "Calls that could not be decided as the rollout asks"),
             uncompared: counter(UNCOMPARED, "Answers that enter no comparison"),
             failures: counter(FAILURES, "Calls without a good answer"),
             refused: counter(REFUSED, "Requests that the router itself turned away"),
@@ -148,6 +154,12 @@ impl Metrics {
             self.requests.bind(&[model.clone(), version.clone(), arm.clone(), class])
         });
         answers.add(1);
+    }
+
+    /// A call could not be decided as the rollout asks.
+    pub(crate) fn undecided(&self, model: &str, needed: &'static str, reason: &'static str) {
+        let labels = [model_label(model), KeyValue::new("needed", needed), KeyValue::new("reason", reason)];
+        self.undecided.add(1, &labels);
     }
 
     /// A call had no good answer.
@@ -241,6 +253,7 @@ fn assignment_name(assignment: Assignment) -> &'static str {
         A::LeaseExpired => "lease_expired",
         A::SwitchedOff => "switched_off",
         A::External => "external",
+        A::Unreadable => "unreadable",
     }
 }
 

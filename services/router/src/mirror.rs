@@ -218,7 +218,7 @@ async fn read(
                 continue;
             }
         };
-        guard.passed(data.len());
+        guard.passed(&data);
         match &mut kept {
             Some(bytes) if bytes.len() + data.len() <= keep => bytes.extend_from_slice(&data),
             _ => kept = None,

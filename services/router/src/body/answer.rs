@@ -124,7 +124,7 @@ impl Passing {
     fn see(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             if let Some(guard) = &mut self.guard {
-                guard.passed(data.len());
+                guard.passed(data);
             }
             match &mut self.kept {
                 Some(kept) if self.first => {

@@ -1,6 +1,7 @@
 //! Bodies on their way through.
 
 mod answer;
+mod decoder;
 mod request;
 
 use std::{
@@ -14,7 +15,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Sleep;
 
 pub(crate) use answer::{AnswerBody, Cut, Listening};
-pub(crate) use request::{Arriving, BodyError, RequestBody, Taken, Taking, Upload, collect};
+pub(crate) use decoder::{DecodeError, Decoder};
+pub(crate) use request::{Arriving, BodyError, Budget, Hold, RequestBody, Taken, Taking, Upload, collect};
 
 /// Pieces in memory; a single one is not copied.
 #[derive(Default)]

@@ -7,7 +7,7 @@ mod seldon;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -203,10 +203,16 @@ async fn door<T: DeserializeOwned, R>(
     let config = shared.config();
     let limits = &config.limits;
     let pause = span(shared.config().timeouts.request);
-    let bytes = match body::collect(body, limits.intake_body, pause).await {
+    let bytes = match body::collect(body, shared.held.clone(), limits.intake_body, pause).await {
         Ok(bytes) => bytes,
         Err(BodyError::Slow) => {
             return refused(StatusCode::REQUEST_TIMEOUT, json!({"error": "the body did not come in time"}));
+        }
+        Err(BodyError::NoRoom) => {
+            let text = "too many bodies wait in memory (limits.held); send the same again in a second";
+            let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text }));
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return answer;
         }
         Err(BodyError::Broken) => return refused(StatusCode::BAD_REQUEST, json!({"error": "the body broke off"})),
         Err(BodyError::TooLarge) => {

@@ -5,7 +5,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::grpc::{FieldValue, PREFIX, field, first_message, read_varint};
+use super::{
+    Unread,
+    grpc::{FieldValue, PREFIX, field, first_message, put_varint, read_varint},
+};
 
 /// The value of a body of the binary tensor extension, whose first `json` bytes are JSON.
 pub(super) fn of_binary(body: &[u8], json: usize, parse: impl Fn(&[u8]) -> Option<Value>) -> Option<Value> {
@@ -29,6 +32,87 @@ pub(super) fn of_binary(body: &[u8], json: usize, parse: impl Fn(&[u8]) -> Optio
 pub(super) fn of_grpc(body: &[u8]) -> Option<Value> {
     let message = body.get(PREFIX..first_message(body)?).filter(|_| body[0] == 0)?;
     infer_message(message)
+}
+
+/// Most tensors of a request that are looked at,
+const MOST_TENSORS: usize = 4096;
+/// most bytes of the values of one: rules ask for the first ones,
+const TENSOR_BYTES: usize = 4 << 10;
+/// longest text of one,
+const TEXT_BYTES: usize = 64 << 10;
+/// and most bytes that are looked at altogether.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The first message of a request, with no more than the first values of its tensors, however large it is.
+pub(super) fn first_values_of_grpc(body: &[u8]) -> Result<Option<Value>, Unread> {
+    let whole = first_message(body).and_then(|end| body.get(PREFIX..end)).filter(|_| body[0] == 0);
+    let message = whole.ok_or(Unread::NotJson)?;
+    let (mut at, mut tensors, mut lean) = (0, 0, Vec::new());
+    while at < message.len() {
+        let found = field(message, at).ok_or(Unread::NotJson)?;
+        tensors += usize::from(found.number == 5 || found.number == 7);
+        if tensors > MOST_TENSORS || lean.len() > MOST_BYTES {
+            return Err(Unread::TooLong);
+        }
+        match (found.number, found.value) {
+            (5, FieldValue::Bytes(tensor)) if tensor.len() > TENSOR_BYTES => {
+                put_bytes(5, &lean_tensor(tensor).ok_or(Unread::NotJson)?, &mut lean);
+            }
+            (7, FieldValue::Bytes(raw)) => put_bytes(7, &raw[..raw.len().min(first_values(raw))], &mut lean),
+            _ if found.end - at > MOST_BYTES => return Err(Unread::TooLong),
+            _ => lean.extend_from_slice(&message[at..found.end]),
+        }
+        at = found.end;
+    }
+    infer_message(&lean).map(Some).ok_or(Unread::NotJson)
+}
+
+/// How many bytes of raw values are looked at: the first one may be a text, with its length before it.
+fn first_values(raw: &[u8]) -> usize {
+    let text = raw.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+    if text <= TEXT_BYTES { TENSOR_BYTES.max(text + 4) } else { TENSOR_BYTES }
+}
+
+/// A large tensor with the beginning of its values.
+fn lean_tensor(tensor: &[u8]) -> Option<Vec<u8>> {
+    let (mut at, mut lean) = (0, Vec::new());
+    while at < tensor.len() {
+        let found = field(tensor, at)?;
+        match (found.number, found.value) {
+            (5, FieldValue::Bytes(contents)) => put_bytes(5, &lean_contents(contents)?, &mut lean),
+            _ if found.end - at <= TENSOR_BYTES => lean.extend_from_slice(&tensor[at..found.end]),
+            _ => {}
+        }
+        at = found.end;
+    }
+    Some(lean)
+}
+
+fn lean_contents(contents: &[u8]) -> Option<Vec<u8>> {
+    let (mut at, mut lean) = (0, Vec::new());
+    while at < contents.len() && lean.len() <= TENSOR_BYTES {
+        let found = field(contents, at)?;
+        match (found.number, found.value) {
+            // A packed list; its end may cut a number in two, which is then left out. Values are whole in multiples of 8.
+            (1..=7, FieldValue::Bytes(packed)) => {
+                let mut length = packed.len().min(TENSOR_BYTES / 8 * 8);
+                while length < packed.len() && length > 0 && found.number < 6 && packed[length - 1] & 0x80 != 0 {
+                    length -= 1;
+                }
+                put_bytes(found.number, &packed[..length], &mut lean);
+            }
+            (8, FieldValue::Bytes(text)) => put_bytes(8, &text[..text.len().min(TEXT_BYTES)], &mut lean),
+            _ => lean.extend_from_slice(&contents[at..found.end]),
+        }
+        at = found.end;
+    }
+    Some(lean)
+}
+
+fn put_bytes(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
+    put_varint(number << 3 | 2, out);
+    put_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
 }
 
 /// A request or an answer: both have the tensors in field 5; raw values are in field 7 of a request, 6 of an answer. Which one it
@@ -152,7 +236,7 @@ fn packed_varints(packed: &[u8], mut each: impl FnMut(u64)) {
 }
 
 /// Raw values as the protocol lays them out: little-endian, without gaps; texts with their length before them.
-fn raw_values(datatype: &str, raw: &[u8]) -> Value {
+pub(super) fn raw_values(datatype: &str, raw: &[u8]) -> Value {
     let values: Vec<Value> = match datatype {
         "BOOL" => raw.iter().map(|&byte| Value::Bool(byte != 0)).collect(),
         "UINT8" => raw.iter().map(|&byte| json!(byte)).collect(),

@@ -11,6 +11,7 @@ mod harness;
 mod mirrors;
 mod promises;
 mod protocols;
+mod requests;
 mod safety;
 mod split;
 mod tables;
