@@ -11,11 +11,10 @@ pub mod fold;
 mod metrics;
 pub mod mlflow;
 pub mod progress;
-mod secret;
 mod server;
 pub mod view;
 
 pub use config::{Config, ConfigError};
 pub use fold::{ControllerFactory, NewestTables, NoTables, RoutingTopic};
-pub use secret::Secret;
+pub use serin_access::Secret;
 pub use server::{ApiHandle, Follower, StartError, open, start};

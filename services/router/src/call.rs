@@ -15,11 +15,12 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     answer::{self, Refusal},
-    body::{AnswerBody, Arriving, Hold, Listening, RequestBody, Taken, Taking},
+    body::{AnswerBody, Arriving, BodyError, Hold, RequestBody, Taken, Taking},
     config::{Config, MayPin, Pinning, span},
     exchange::Cutter,
-    guard::{Called, Guard, is_last_resort},
+    guard::{Called, Guard, Said, is_last_resort},
     mirror::{self, Pair},
+    outcome,
     protocol::{
         Scan, Target, Unread, Wire, asks_first, grpc, openai,
         reader::{self, Reader},
@@ -306,8 +307,11 @@ impl Call<'_> {
             stated,
             segments,
             features: seen.features(&self.table.policy.features, arrived),
-            promised: self.target.promised(),
             chain,
+            wire: self.target.wire,
+            promise: self.target.promise(),
+            streams: self.target.both_stream,
+            patience: grpc::timeout(&self.headers),
             request: taken.kept.clone().filter(|_| self.target.may_chat()),
             _slot: slot,
         });
@@ -365,7 +369,7 @@ impl Call<'_> {
             }
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
-                let body = AnswerBody::passing(incoming, None, Listening::default(), self.pause(), None);
+                let body = AnswerBody::passing(incoming, None, Default::default(), self.pause(), None);
                 Ok(self.finish(head, &route, body))
             }
             Err(cause) => match upload.and_then(|upload| upload.fault()) {
@@ -411,7 +415,7 @@ impl Call<'_> {
 
     /// The answer when a version gave none.
     fn failed(&self, route: &Route, failed: Failed) -> Response<AnswerBody> {
-        answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed)
+        answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed, &self.config.answers)
     }
 
     /// Chooses the version; with it comes the key of the chain of responses that the call belongs to. `segment` says why the value of a
@@ -524,7 +528,11 @@ impl Call<'_> {
             Ok(response) => response,
             Err(cause) => {
                 if let Some(fault) = taken.upload.and_then(|upload| upload.fault()) {
-                    guard.abandon();
+                    match fault {
+                        // The router turned the call away: it is not one of the version.
+                        BodyError::TooLarge => guard.abandon(),
+                        BodyError::Slow | BodyError::Broken | BodyError::NoRoom => guard.fail(cause),
+                    }
                     return Err(fault.into());
                 }
                 guard.fail(cause);
@@ -533,7 +541,7 @@ impl Call<'_> {
         };
         guard.head(response.status(), response.headers());
         if spare && response.status().is_server_error() {
-            guard.complete(response.headers(), None);
+            guard.complete(response.headers(), Said::Unread(outcome::Unread::NotAsked));
             return Ok(Attempt::Failed(Failed::Status(response.status())));
         }
         self.receive(response, guard, route, cutter).await

@@ -5,10 +5,9 @@
 //! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
 //!
 //! The parts: [`Config`]; tables and the split, pure (`table`, `split`, `undecided`); what requests and answers say, pure (`protocol`, `llm`,
-//! `request`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
-//! `upstream`); how servers stand, what is in flight and
-//! which version keeps a response (`servers`, `flights`, `responses`); what goes to the log (`events`, `intake`, `status`);
-//! what comes from it (`consumer`, `disk`); operators (`admin`, `switch`).
+//! `request`, `outcome`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
+//! `upstream`); how servers stand, what is in flight and which version keeps a response (`servers`, `flights`, `responses`); what goes to
+//! the log (`events`, `intake`, `status`); what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
 //!
 //! Invariants:
 //! - a request takes one snapshot of its table and uses it to its end;
@@ -35,6 +34,9 @@ mod intake;
 mod llm;
 pub mod metrics;
 mod mirror;
+mod name;
+mod namesakes;
+mod outcome;
 mod outputs;
 mod protocol;
 mod request;
@@ -54,10 +56,10 @@ mod values;
 
 pub use clock::TimeSource;
 pub use config::{
-    ClockKind, Config, ConfigError, CorsConfig, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig,
-    Timeouts, TlsConfig, VersionServers,
+    Answers, ClockKind, Config, ConfigError, CorsConfig, Ejection, Limits, MayPin, ModelConfig, Pinning, Report,
+    ServersConfig, Timeouts, TlsConfig, VersionServers,
 };
 pub use router::{Router, RouterHandle, Seams, StartError};
-pub use serve::tls::CertificateError;
+pub use serin_listener::{CertificateError, TlsFiles};
 pub use state::Chance;
 pub use upstream::RootsError;

@@ -11,7 +11,7 @@ use std::{
 use http::HeaderValue;
 use opentelemetry::KeyValue;
 use serde::de::DeserializeOwned;
-use serin_rollout::{OutputRule, OutputSource, SegmentSpec, StickyKey, TrafficPolicy};
+use serin_rollout::{OutputRule, SegmentSpec, StickyKey, TrafficPolicy};
 use serin_schemas::{
     ids::{Generation, Version},
     records::{Arm, RoutingTable},
@@ -137,8 +137,6 @@ pub(crate) struct Table {
     pub(crate) asks: Asks,
     /// How many calls could not be decided as asked, since its rollout began here.
     pub(crate) undecided: Arc<Tally>,
-    /// Whether rules look for something in the bodies of answers.
-    pub(crate) reads_answer: bool,
     /// Microseconds from the log to its use.
     pub(crate) apply_us: i64,
 }
@@ -199,7 +197,6 @@ impl Table {
             salt: Salt::new(record.salt.as_bytes()),
             asks: request::asks(sticky.as_ref(), &policy.targets, &segments, &policy.features),
             undecided: Arc::default(),
-            reads_answer: outputs.iter().any(|rule| !matches!(rule.source, OutputSource::Header(_))),
             others: others(known, &mut fleet),
             canary_end: routes.canary_share,
             control_end: routes.canary_share + routes.control_share,

@@ -58,7 +58,8 @@ fn python() -> PathBuf {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::copy(&file, target).unwrap();
     }
-    let installed = run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).arg(copy.path()));
+    // With numpy, whose numbers the emitter takes.
+    let installed = run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "numpy"]).arg(copy.path()));
     assert_eq!(installed.code, 0, "{installed:?}");
     std::fs::write(done, "").unwrap();
     python
@@ -71,6 +72,13 @@ fn the_client_ships_the_schema_of_verdicts() {
         read("schemas/avro/verdict.v3.avsc") == read("clients/python/serin_client/verdict.avsc"),
         "copy schemas/avro/verdict.v3.avsc to clients/python/serin_client/verdict.avsc"
     );
+}
+
+#[test]
+fn the_emitter_never_blocks_counts_what_it_drops_and_checks_its_arguments() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emitter_checks.py");
+    let told = run(Command::new(python()).arg(script)).expect(0);
+    assert_eq!(told.out, "ok\n");
 }
 
 #[test]

@@ -89,6 +89,14 @@ impl Decoder {
         Ok(Self { codec, left: most })
     }
 
+    /// Decodes a body that is there, whole.
+    pub(crate) fn whole(mut self, bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        let mut out = Vec::new();
+        self.push(bytes, |part| out.extend_from_slice(part))?;
+        self.finish(|part| out.extend_from_slice(part))?;
+        Ok(out)
+    }
+
     /// Takes a piece, and hands on what it says as far as that is known.
     pub(crate) fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), DecodeError> {
         if let (Codec::Deflate, Some(first)) = (&self.codec, bytes.first()) {

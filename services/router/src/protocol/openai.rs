@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use super::Promise;
+
 use super::scan::Asks;
 
 /// What names the model.
@@ -20,6 +22,21 @@ pub(super) fn is(path: &str) -> bool {
 pub(super) fn chats(path: &str) -> bool {
     let rest = path.strip_prefix("/openai").unwrap_or(path);
     rest.strip_prefix("/v1").is_some_and(is_chat)
+}
+
+/// What an `OpenAI`-compatible path promises of an answer.
+pub(super) fn promise(path: &str) -> Promise {
+    let path = path.trim_end_matches('/');
+    let rest = match deployment(path) {
+        Some(name) => path["/openai/deployments/".len() + name.len()..].strip_prefix('/'),
+        None => path.rsplit_once("/v1/").map(|(_, rest)| rest),
+    };
+    match rest {
+        Some("chat/completions" | "completions") => Promise::Choices,
+        Some("responses") => Promise::Response,
+        Some("embeddings") => Promise::Embeddings,
+        _ => Promise::Nothing,
+    }
 }
 
 /// The deployment that a path of Azure names: `/openai/deployments/<name>/...`.

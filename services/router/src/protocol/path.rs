@@ -12,7 +12,7 @@ use foldhash::HashMap;
 use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
 
-use super::{Wire, grpc, openai};
+use super::{Promise, Wire, grpc, openai};
 use crate::config::Config;
 
 /// A request's path, taken apart.
@@ -170,13 +170,18 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The list that the protocol promises of an answer.
-    pub(crate) fn promised(&self) -> Option<&'static str> {
+    /// What the protocol promises of an answer.
+    pub(crate) fn promise(&self) -> Promise {
         match (self.wire, self.after.trim_end_matches('/')) {
-            (Wire::V2, "/infer") => Some("outputs"),
-            (Wire::V1, ":predict" | "%3Apredict" | "%3apredict") => Some("predictions"),
-            (Wire::V1, ":classify" | ":regress") => Some("results"),
-            _ => None,
+            (Wire::V2, "/infer") => Promise::Tensors,
+            (Wire::V1, ":predict" | "%3Apredict" | "%3apredict") => Promise::Predictions,
+            // Paths that are shaped like the protocols', such as `/v2/rerank`, promise nothing.
+            (Wire::V1 | Wire::V2, _) if self.model_in_body => Promise::Nothing,
+            (Wire::V1 | Wire::V2, _) => Promise::Json,
+            (Wire::OpenAi, _) => openai::promise(self.before),
+            (Wire::Grpc, _) if self.model_in_body => Promise::Tensors,
+            (Wire::Grpc, _) => Promise::Service,
+            (Wire::Plain, _) => Promise::Nothing,
         }
     }
 

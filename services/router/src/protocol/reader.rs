@@ -225,7 +225,7 @@ impl Raw {
                 return Err(Unread::NotJson);
             }
             let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let data = tensors::raw_values(&datatype, &raw);
+            let data = tensors::raw_values(&datatype, &raw).unwrap_or_else(|| Value::Array(Vec::new()));
             if data.as_array().is_some_and(Vec::is_empty) && end > start {
                 return Err(Unread::TooLong);
             }

@@ -4,7 +4,6 @@ mod activity;
 mod connection;
 mod cors;
 mod own;
-pub(crate) mod tls;
 mod worker;
 
 use std::{
@@ -41,6 +40,8 @@ pub(crate) use worker::{Worker, Workers};
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
+    /// The address that it connected to, as the router listens there.
+    pub(crate) at: SocketAddr,
     /// The same without its port, as headers have it.
     pub(crate) name: Option<HeaderValue>,
     /// Whether it came over TLS.
@@ -48,8 +49,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn new(address: SocketAddr, secure: bool) -> Self {
-        Self { address, name: HeaderValue::try_from(address.ip().to_string()).ok(), secure }
+    fn new(address: SocketAddr, at: SocketAddr, secure: bool) -> Self {
+        Self { address, at, name: HeaderValue::try_from(address.ip().to_string()).ok(), secure }
     }
 }
 
@@ -57,21 +58,32 @@ impl Peer {
 pub(crate) struct Door {
     /// Its socket.
     pub(crate) listener: TcpListener,
+    /// Where it listens.
+    pub(crate) at: SocketAddr,
     /// Its certificate, if it is one for TLS.
     pub(crate) tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
 
-/// Accepts callers until `stop` says so, then lets requests in flight finish within the time it gives, and cuts the rest.
+/// Accepts callers until `no_more` or `stop` says so. After `stop` requests in flight may finish within the time it gives, and the
+/// rest is cut.
 pub(crate) async fn listen(
     shared: Arc<Shared>,
     doors: Vec<Door>,
     mut workers: Workers,
     mut stop: watch::Receiver<Option<Duration>>,
+    no_more: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(shared.config().limits.connections));
     let mut accepting = JoinSet::new();
     for door in doors {
-        accepting.spawn(accept(Arc::clone(&shared), door, workers.doors(), Arc::clone(&places), stop.clone()));
+        accepting.spawn(accept(
+            Arc::clone(&shared),
+            door,
+            workers.doors(),
+            Arc::clone(&places),
+            stop.clone(),
+            no_more.clone(),
+        ));
     }
     let patience = match stop.wait_for(Option::is_some).await {
         Ok(patience) => patience.unwrap_or_default(),
@@ -96,6 +108,7 @@ async fn accept(
     workers: Vec<mpsc::UnboundedSender<Caller>>,
     places: Arc<Semaphore>,
     mut stop: watch::Receiver<Option<Duration>>,
+    mut no_more: watch::Receiver<bool>,
 ) {
     let mut turns = workers.iter().cycle();
     loop {
@@ -107,11 +120,12 @@ async fn accept(
         let (accepted, place) = tokio::select! {
             accepted = accept => accepted,
             _ = stop.wait_for(Option::is_some) => return,
+            _ = no_more.wait_for(|no_more| *no_more) => return,
         };
         match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => {
                 let tls = door.tls.as_ref().map(|tls| tls.load_full());
-                let peer = Peer::new(address, tls.is_some());
+                let peer = Peer::new(address, door.at, tls.is_some());
                 let connected = Connected::new(&shared);
                 let caller = Caller { stream, tls, peer, stop: stop.clone(), place: place.ok(), connected };
                 if let Some(worker) = turns.next() {
@@ -162,7 +176,7 @@ async fn answer(
     let answered = match (checked, own) {
         (Err(refusal), _) => Err(refusal),
         (Ok(()), Some(own)) => {
-            let mut response = Box::pin(own::answer(shared, own, &parts.headers, body)).await;
+            let mut response = Box::pin(own::answer(shared, own, &parts, peer.at, body)).await;
             cors.allow(&shared.config().cors, response.headers_mut());
             Ok(response)
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use serin_rollout::{Outcome, RolloutState};
 use serin_schemas::{
     ids::{ModelName, Version},
-    records::{Capture, Correction, MetricVerdict, RouterStatus, Undecided, Verdict},
+    records::{Arm, Capture, Correction, MetricVerdict, RouterStatus, Undecided, Verdict},
 };
 
 use crate::{
@@ -160,6 +160,10 @@ fn screen(
             verdict.sentence
         );
         let _ = writeln!(text, "\n{}", evidence::table(verdict, Rows::Telling, colour));
+        for arm in verdict.arms.iter().filter(|arm| arm.arm != Arm::Stable) {
+            let (name, outcomes) = (arm.arm.as_str(), evidence::outcomes(arm));
+            let _ = writeln!(text, "  {name}: {} answers compared: {outcomes}", arm.predictions);
+        }
         for issue in &verdict.health {
             let _ = writeln!(text, "  ! {} (policy: {})", issue.sentence, issue.policy);
         }
@@ -215,7 +219,8 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     let suspects: Vec<MetricVerdict> = evidence::suspects(&verdict).into_iter().cloned().collect();
     if let Some(metric) = &args.metric {
         let names: Vec<String> = verdict.metrics.iter().map(|known| known.metric.clone()).collect();
-        verdict.metrics.retain(|known| &known.metric == metric);
+        let meant: &str = if names.contains(metric) { metric } else { serin_rollout::built_in_name(metric) };
+        verdict.metrics.retain(|known| known.metric == meant);
         anyhow::ensure!(
             !verdict.metrics.is_empty(),
             "the rollout has no metric {metric:?}; it has {}",
@@ -263,13 +268,12 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     }
     for arm in &verdict.arms {
         output::line(format!(
-            "{} ({}): {} answers compared, {} left out, {} errors, {} unusable, {} late, {} lost",
+            "{} ({}): {} answers compared ({}), {} left out, {} late, {} lost",
             arm.arm.as_str(),
             arm.version,
             arm.predictions,
+            evidence::outcomes(arm),
             arm.excluded,
-            arm.errors,
-            arm.invalid,
             arm.late,
             arm.lost
         ));
@@ -355,6 +359,9 @@ fn explanation(metric: &MetricVerdict, as_of: serin_schemas::ids::EventTime) -> 
     );
     if let Some(effect) = metric.design_effect {
         let _ = write!(text, ", {} answers count as one (clustered units)", evidence::short(effect));
+    }
+    if let Some(units) = metric.units {
+        let _ = write!(text, ", about {} users", evidence::short(units));
     }
     if let Some(share) = metric.at_cap {
         let _ = write!(text, ", {:.2} % of the canary's values are at the cap", 100.0 * share);
