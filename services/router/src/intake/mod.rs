@@ -11,6 +11,7 @@ mod seldon;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ use access::Granted;
 
 use crate::{
     answer,
-    body::{self, AnswerBody, BodyError},
+    body::{self, AnswerBody, BodyError, DecodeError, Decoder},
     clock::Clock,
     config::span,
     events::{About, Events, SendError},
@@ -185,6 +186,21 @@ async fn door(
         Err(BodyError::TooLarge) => {
             let text = format!("the body is larger than {} bytes; send smaller batches", limits.intake_body);
             return refused(StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": text }));
+        }
+    };
+    let bytes = match Decoder::of(&head.headers, limits.intake_body as u64).and_then(|decoder| match decoder {
+        Some(decoder) => decoder.whole(&bytes).map(Bytes::from),
+        None => Ok(bytes),
+    }) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let status = match error {
+                DecodeError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                DecodeError::Unknown => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                DecodeError::Broken => StatusCode::BAD_REQUEST,
+            };
+            let text = format!("the body cannot be read: {error}; send it plain, or as gzip, deflate, br or zstd");
+            return refused(status, json!({ "error": text }));
         }
     };
     let Sorted { taken, bad, problems } = match entries(&bytes, limits.intake_batch) {

@@ -47,8 +47,8 @@ pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Own> {
     match (method, path) {
         (&Method::OPTIONS, "/v1/feedback" | "/v1/events" | "/v1/models" | "/v2/models") => Some(Own::Preflight),
         (&Method::OPTIONS, path) if is_seldon_feedback(path) => Some(Own::Preflight),
-        (&Method::POST, "/v1/feedback") => Some(Own::Feedback),
-        (&Method::POST, "/v1/events") => Some(Own::Events),
+        (&Method::POST, "/v1/feedback" | "/v1/feedback/") => Some(Own::Feedback),
+        (&Method::POST, "/v1/events" | "/v1/events/") => Some(Own::Events),
         (&Method::POST, path) if is_seldon_feedback(path) => Some(Own::SeldonFeedback),
         (&Method::GET, "/v2/health/live") => Some(Own::Live),
         (&Method::GET, "/v2/health/ready") => Some(Own::Ready),
