@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(error.code(), "unknown_schema_version");
         assert_eq!(
             error.to_string(),
-            "closed_through version 99 is unknown here (known: [1]); upgrade the reader before the writers"
+            "closed_through version 99 is unknown here (known: [1, 2]); upgrade the reader before the writers"
         );
     }
 }

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     answer::{self, Refusal},
-    body::{AnswerBody, Arriving, BodyError, Hold, RequestBody, Taken, Taking},
+    body::{AnswerBody, Arriving, BodyError, Hold, Listening, RequestBody, Taken, Taking},
     config::{Config, MayPin, Pinning, span},
     exchange::Cutter,
     guard::{Called, Guard, Said, is_last_resort},
@@ -369,7 +369,8 @@ impl Call<'_> {
             }
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
-                let body = AnswerBody::passing(incoming, None, Default::default(), self.pause(), None);
+                let body =
+                    AnswerBody::passing(incoming, None, (Listening::default(), HeaderMap::new()), self.pause(), None);
                 Ok(self.finish(head, &route, body))
             }
             Err(cause) => match upload.and_then(|upload| upload.fault()) {

@@ -48,8 +48,8 @@ impl Census {
                     ["predictions", "outputs"].iter().find_map(|name| answer.get(*name).filter(|it| !it.is_null()));
                 found.map_or(Self::broken("missing"), |list| Self::of_list(Tally::of(list), is_empty(list)))
             }
-            Promise::Choices => Self::of_whole(answer, Some("choices")),
-            Promise::Response => Self::of_whole(answer, Some("output")),
+            Promise::Choices => Self::of_whole(answer, "choices"),
+            Promise::Response => Self::of_whole(answer, "output"),
             Promise::Embeddings => Self::of_embeddings(answer),
             Promise::Json | Promise::Nothing | Promise::Service => Self::of_list(Tally::of(answer), is_empty(answer)),
         }
@@ -112,17 +112,17 @@ impl Census {
     }
 
     /// A whole answer with this list in it.
-    fn of_whole(answer: &Value, list: Option<&str>) -> Self {
-        let invalid = list.and_then(|list| match answer.get(list) {
+    fn of_whole(answer: &Value, list: &str) -> Self {
+        let invalid = match answer.get(list) {
             None | Some(Value::Null) => Some("missing"),
             Some(list) => is_empty(list).then_some("empty"),
-        });
+        };
         Self { invalid, ..Tally::of(answer).into() }
     }
 
     /// Embeddings: only their numbers say whether they are of use.
     fn of_embeddings(answer: &Value) -> Self {
-        let whole = Self::of_whole(answer, Some("data"));
+        let whole = Self::of_whole(answer, "data");
         let mut numbers = Self::default();
         for item in answer.get("data").and_then(Value::as_array).into_iter().flatten() {
             let found =

@@ -86,12 +86,7 @@ fn a_python_program_emits_events_and_reads_the_verdict() {
     let python = python();
     let broker = Broker::shared().unwrap();
     let prefix = unique_prefix("python");
-    let settings = [
-        "topology.partitions=2",
-        "router.heartbeat_every=100ms",
-        "aggregator.intake.lateness=1s",
-        "aggregator.intake.idle_after=2s",
-    ];
+    let settings = ["topology.partitions=2", "router.heartbeat_every=100ms", "aggregator.intake.idle_after=2s"];
     let pipeline = Pipeline::kafka(broker.bootstrap(), &prefix, &settings).unwrap();
     let user = User(pipeline.api());
     user.apply(

@@ -114,7 +114,7 @@ fn a_row_of_a_newer_format_stops_the_task_with_a_clear_error() {
     let error = bench.harness.reset(rows.collect()).unwrap_err().to_string();
     assert_eq!(
         error,
-        "a row of the aggregator has format 9, this build reads 2 to 3: run the version that wrote it, or a newer one; or delete \
+        "a row of the aggregator has format 9, this build reads 2 to 4: run the version that wrote it, or a newer one; or delete \
          the topic `aggregator-changelog`, the consumer group `aggregator` and the state directory, and it reads `events` \
          anew, as far as they are retained"
     );

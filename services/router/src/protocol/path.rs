@@ -216,11 +216,6 @@ impl<'a> Target<'a> {
         path.try_into().ok()
     }
 
-    /// Whether the answer is a stream of answers, of which the first can be read.
-    pub(crate) fn streams_answers(&self) -> bool {
-        self.both_stream && self.infers && self.model_in_body
-    }
-
     /// Whether servers answer nothing but predictions at this path.
     pub(crate) fn predicts_only(&self) -> bool {
         self.model_in_body && (self.chats || openai::predicts(self.before))
