@@ -8,11 +8,13 @@
 
 mod close;
 mod config;
+mod early;
 mod fold;
 pub mod intake;
 mod join;
 mod journal;
 mod mature;
+mod memory;
 pub mod metrics;
 mod pairing;
 mod plan;

@@ -3,27 +3,15 @@
 use std::collections::BTreeMap;
 
 use serin_schemas::ids::EventTime;
-use serin_stream::fold::Poison;
 
 use crate::{
-    fold::poison,
+    early::{Asked, Named, find, set},
     join::{Label, Met, meet},
     plan::class_hash,
 };
 
-/// Most names of each kind that wait under one request id for its prediction.
-const MAX_WAITING_NAMES: usize = 64;
-/// Longest name or class that waits.
+/// Longest name or class that waits for a prediction. What rollouts read is shorter.
 pub(crate) const MAX_WAITING_BYTES: usize = 256;
-
-/// Keeps a value that waits, unless its name is too long or one too many.
-pub(crate) fn keep<T>(values: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
-    let fits = name.len() <= MAX_WAITING_BYTES && (values.len() < MAX_WAITING_NAMES || values.contains_key(name));
-    if fits {
-        values.insert(name.to_owned(), value);
-    }
-    fits
-}
 
 /// Names with a zero byte are the aggregator's own.
 fn is_name(name: &str) -> bool {
@@ -58,40 +46,38 @@ impl<'a> Truths<'a> {
     }
 
     /// What waits for a prediction.
-    pub(crate) fn waiting(labels: &'a BTreeMap<String, Label>, truths: &'a BTreeMap<String, Label<u64>>) -> Self {
-        let labels = labels.iter().map(|(name, label)| (name.as_str(), *label));
-        let classes = truths.iter().map(|(name, label)| (name.as_str(), *label));
+    pub(crate) fn waiting(labels: &'a Named<Label>, truths: &'a Named<Label<u64>>) -> Self {
+        let labels = labels.iter().map(|(name, label)| (&**name, *label));
+        let classes = truths.iter().map(|(name, label)| (&**name, *label));
         Self { labels: labels.collect(), classes: classes.collect() }
+    }
+
+    /// Without what no rollout reads.
+    pub(crate) fn asked(mut self, asked: &dyn Asked) -> Self {
+        let fits = |name: &str| name.len() <= MAX_WAITING_BYTES;
+        self.labels.retain(|(name, _)| asked.label(name) && fits(name));
+        self.classes.retain(|(name, _)| asked.truth(name) && fits(name));
+        self
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.classes.is_empty()
     }
 }
 
-/// Keeps labels until their prediction comes; returns how many were one too many.
-pub(crate) fn wait<T: Copy>(there: &mut BTreeMap<String, Label<T>>, labels: Vec<(&str, Label<T>)>) -> usize {
-    let mut refused = 0;
+/// Keeps labels until their prediction comes.
+pub(crate) fn wait<T: Copy>(there: &mut Named<Label<T>>, labels: Vec<(&str, Label<T>)>) {
     for (name, label) in labels {
-        let mut known = there.get(name).copied();
+        let mut known = find(there, name).copied();
         meet(&mut known, label);
-        refused += usize::from(known.is_some_and(|label| !keep(there, name, label)));
+        if let Some(label) = known {
+            set(there, name, label);
+        }
     }
-    refused
 }
 
 /// Puts labels where they are waited for.
 pub(crate) fn place<T: Copy>(names: &[String], into: &mut [Option<Label<T>>], labels: &[(&str, Label<T>)]) -> Vec<Met> {
     let known = labels.iter().filter_map(|(name, label)| Some((names.iter().position(|known| known == name)?, label)));
     known.map(|(index, label)| meet(&mut into[index], *label)).collect()
-}
-
-/// An error for values that were not kept.
-pub(crate) fn too_many(refused: usize) -> Result<(), Poison> {
-    if refused == 0 {
-        return Ok(());
-    }
-    poison(
-        "too_many_values",
-        format!(
-            "{refused} values were not kept: up to {MAX_WAITING_NAMES} of a kind, of {MAX_WAITING_BYTES} bytes each, wait \
-             for a prediction"
-        ),
-    )
 }

@@ -15,7 +15,7 @@ use serin_stream::{
 };
 
 use super::{
-    IntakeClock, IntakeConfig,
+    IntakeClock, IntakeConfig, MAX_BODY,
     incoming::{self, Incoming, Kind},
     json,
 };
@@ -67,7 +67,7 @@ impl IntakeFold {
 
     fn read(&self, record: &Record) -> Result<Incoming, Poison> {
         let logged = EventTime(record.timestamp_ms.saturating_mul(1000));
-        let read = match incoming::read(record, self.config.max_body)? {
+        let read = match incoming::read(record, self.config.max_body.min(MAX_BODY))? {
             Incoming::Json(Kind::Prediction, body, about) => {
                 Incoming::Prediction(Box::new(json::prediction(&body, &about, logged)?))
             }
@@ -143,7 +143,7 @@ impl IntakeFold {
     ) -> Result<Outgoing, FoldError> {
         let source = format!("/intake/{}", self.name);
         let value =
-            codec::encode(record).map_err(|error| FoldError::State(format!("relaying to `events`: {error}")))?;
+            codec::encode(record).map_err(|error| FoldError::Unwritable(format!("relaying to `events`: {error}")))?;
         Ok(Outgoing {
             topic: "events",
             target: Target::Partition(partition as i32),
