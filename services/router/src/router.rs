@@ -10,7 +10,7 @@ use std::{
 };
 
 use foldhash::HashMap;
-use serin_stream::log::Log;
+use serin_stream::{log::Log, seldom::Seldom};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -224,10 +224,13 @@ fn first_tables(config: &Config) -> Tables {
 async fn heartbeats(shared: Arc<Shared>) {
     let mut beat = tokio::time::interval(span(shared.config().heartbeat_every));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let lost = Seldom::default();
     loop {
         beat.tick().await;
-        if let Err(error) = shared.events.heartbeat(None, false) {
-            tracing::warn!(%error, "a heartbeat could not be queued");
+        if let Err(error) = shared.events.heartbeat(None, false)
+            && let Some(count) = lost.happened(1)
+        {
+            tracing::warn!(%error, count, "heartbeats could not be queued");
         }
     }
 }

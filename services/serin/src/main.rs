@@ -11,6 +11,7 @@ mod in_process_tests;
 mod output;
 mod parallel;
 mod plan;
+mod process;
 mod replay;
 mod serve;
 mod settings;

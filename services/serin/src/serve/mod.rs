@@ -2,6 +2,7 @@
 //!
 //! Everything that can be wrong with the configuration, the log or the topics is told before anything starts.
 
+mod files;
 mod running;
 
 use std::{process::ExitCode, sync::Arc};
@@ -65,6 +66,7 @@ pub(crate) fn open_log(settings: &Settings) -> anyhow::Result<Arc<dyn Log>> {
             let options = EmbeddedOptions {
                 prefix: settings.topology.prefix.clone(),
                 max_bytes: settings.log.embedded.max_bytes,
+                max_open_files: files::share()?.database,
                 ..EmbeddedOptions::default()
             };
             let log =
@@ -130,7 +132,7 @@ fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>
 
 /// Runs `roles` until the process is asked to stop.
 pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode> {
-    let settings = settings::load(args)?;
+    let mut settings = settings::load(args)?;
     if args.dump_config {
         output::json(&settings)?;
         return Ok(ExitCode::SUCCESS);
@@ -145,6 +147,10 @@ pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode
     let name = if roles == Role::ALL { "up" } else { roles.first().map_or("none", |role| role.name()) };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), role = name, log = ?settings.log.kind, "serin starts");
 
+    let share = files::share()?;
+    if let Some(lowered) = share.fit(&mut settings, roles) {
+        tracing::warn!("{lowered}");
+    }
     let metrics = telemetry::start_metrics(&settings.telemetry, name)?;
     let running = start(roles, &settings).await?;
     let telemetry = telemetry::serve(settings.telemetry.listen, metrics, running.readiness()).await?;
@@ -181,7 +187,10 @@ async fn reloading(running: &Running, args: &Serve) {
         }
     };
     while asked.recv().await.is_some() {
-        let read = settings::load(args).map_err(anyhow::Error::from).and_then(|settings| running.reload(&settings));
+        let read = settings::load(args).map_err(anyhow::Error::from).and_then(|mut settings| {
+            files::share()?.fit(&mut settings, &[]);
+            running.reload(&settings)
+        });
         match read {
             Ok(()) => tracing::info!("the configuration was read again"),
             Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),

@@ -41,7 +41,8 @@ pub(crate) async fn start(roles: &[Role], settings: &Settings) -> anyhow::Result
         log.create(&settings.topology.topics())?;
     }
     super::check_topics(log.as_ref(), settings, roles)?;
-    let stores = RocksStores::open(&settings.data_dir.0.join("state"), RocksLimits::default())
+    let limits = RocksLimits { max_open_files: super::files::share()?.database, ..RocksLimits::default() };
+    let stores = RocksStores::open(&settings.data_dir.0.join("state"), limits)
         .context("the folder of local state (data_dir)")?;
     let mut running =
         Running { router: None, controller: None, stages: Vec::new(), watches: Vec::new(), readiness: Vec::new() };
@@ -183,5 +184,6 @@ fn ready(health: &StageHealth) -> Result<(), String> {
     Err(health
         .failure()
         .or_else(|| health.error.clone())
+        .or_else(|| health.trouble())
         .unwrap_or_else(|| "not all of its partitions are running yet".to_owned()))
 }
