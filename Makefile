@@ -98,6 +98,11 @@ bench-router: test-deps ## the router beside HAProxy, nginx and Envoy, all on on
 	@scripts/install-build-deps.sh --bench
 	tests/bench-router/run.sh
 
+.PHONY: bench-faults
+bench-faults: build test-deps ## how long a bad canary lives while a writer is dead, stopped, cut off or has a wrong clock
+	@scripts/install-build-deps.sh --bench
+	@tests/bench-faults/run.py
+
 .PHONY: bench-statistics
 bench-statistics: deps ## what sketches, tests and the analyzer cost, against their targets
 	scripts/bench-statistics.sh

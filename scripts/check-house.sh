@@ -34,6 +34,7 @@ services=(serin-router serin-aggregator serin-analyzer serin-controller)
 for package in serin-sketches serin-statistics; do
     forbid "$package" tokio rand getrandom uuid "${native[@]}" serin-stream "${services[@]}"
 done
+forbid serin-access tokio hyper axum "${native[@]}" serin-stream "${services[@]}"
 forbid serin-rollout tokio "${native[@]}" serin-stream "${services[@]}"
 for package in serin-aggregator serin-analyzer; do
     forbid "$package" tokio hyper "${native[@]}"

@@ -65,7 +65,7 @@ mod tests {
 
     fn wire(partition: i32) -> (Headers, Vec<u8>) {
         let envelope = Envelope { id: "1", source: "/aggregator/0", subject: "", time: EventTime(0) };
-        let record = ClosedThrough { partition, partitions: 6, through: EventTime::from_secs(10) };
+        let record = ClosedThrough::heard(partition, 6, EventTime::from_secs(10));
         (envelope::headers::<ClosedThrough>(&envelope), encode(&record).unwrap())
     }
 
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(error.code(), "unknown_schema_version");
         assert_eq!(
             error.to_string(),
-            "closed_through version 99 is unknown here (known: [1]); upgrade the reader before the writers"
+            "closed_through version 99 is unknown here (known: [1, 2]); upgrade the reader before the writers"
         );
     }
 }

@@ -6,8 +6,10 @@
 pub mod codec;
 pub mod envelope;
 pub mod event;
+pub mod foreign;
 pub mod headers;
 pub mod ids;
+pub mod pattern;
 pub mod records;
 mod time;
 pub mod view;

@@ -229,5 +229,5 @@ fn texts_of_errors_are_for_people() {
     let error = codec::decode::<ClosedThrough>(1, &[1]).unwrap_err();
     insta::assert_snapshot!(error, @"not a closed_through of version 1: Failed to read bytes for decoding variable length integer: failed to fill whole buffer");
     let error = codec::decode::<ClosedThrough>(7, &[1]).unwrap_err();
-    insta::assert_snapshot!(error, @"closed_through version 7 is unknown here (known: [1]); upgrade the reader before the writers");
+    insta::assert_snapshot!(error, @"closed_through version 7 is unknown here (known: [1, 2]); upgrade the reader before the writers");
 }

@@ -176,7 +176,7 @@ pub const CATALOG: [Entry; 11] = [
         cleanup: days(1),
         large: false,
         writers: &[Role::Router],
-        readers: &[Role::Controller],
+        readers: &[Role::Router, Role::Controller],
     },
     Entry {
         name: COMMANDS,

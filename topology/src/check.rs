@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{Cleanup, TopicSpec};
+use crate::{APPEND_TIME, Cleanup, EVENTS, TopicSpec};
 
 /// One way in which a topic is not as it should be; prints as a sentence with the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +58,14 @@ pub enum What {
 }
 
 impl Difference {
-    /// Whether a stage must not start: records would be lost, or would go to the wrong task. The others are to be mended, while
+    /// Whether a stage must not start: records would be lost, would go to the wrong task, or would tell the wrong time. The others are to be mended, while
     /// everything runs.
     pub fn is_fatal(&self) -> bool {
-        matches!(self.what, What::Missing | What::Partitions { .. } | What::Policy { .. })
+        match &self.what {
+            What::Missing | What::Partitions { .. } | What::Policy { .. } => true,
+            What::Setting { name, .. } => self.topic == EVENTS && name == APPEND_TIME.0,
+            What::Replication { .. } | What::Retention { .. } => false,
+        }
     }
 }
 
@@ -211,6 +215,8 @@ mod tests {
         let told = sentences(|topics| {
             topics.retain(|topic| topic.name != "audit");
             topic(topics, "events").partitions = 12;
+            let stamps = topic(topics, "events").settings.iter_mut().find(|(name, _)| name == APPEND_TIME.0);
+            stamps.unwrap().1 = "CreateTime".into();
             topic(topics, "windows").replication = 1;
             topic(topics, "verdicts").cleanup = Cleanup::Delete { retention_ms: 604_800_000 };
             topic(topics, "dead-letters").cleanup = Cleanup::Delete { retention_ms: -1 };
@@ -220,6 +226,7 @@ mod tests {
         });
         insta::assert_snapshot!(told, @"
         ! events: has 12 partitions, expected 4; set topology.partitions to 12 if every topic has 12, else use another topology.prefix. Partitions are never changed in place: keys would move
+        ! events: message.timestamp.type is CreateTime, expected LogAppendTime; set it with `kafka-configs --alter --add-config message.timestamp.type=LogAppendTime`
         windows: has 1 replicas, expected 3; move it with `kafka-reassign-partitions`, or set topology.replication to 1
         verdicts: keeps records for 7 d, expected 400 d; set it with `kafka-configs --alter --add-config retention.ms=34560000000`
         ! routing: cleanup.policy is delete, expected compact; set it with `kafka-configs --alter --add-config cleanup.policy=compact`

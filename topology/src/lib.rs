@@ -17,7 +17,7 @@ pub use catalog::{
 };
 pub use check::{Difference, What, check};
 pub use docs::markdown;
-pub use topics::{Topology, TopologyError};
+pub use topics::{APPEND_TIME, Topology, TopologyError};
 
 /// What happens to old records of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

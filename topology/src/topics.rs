@@ -11,6 +11,11 @@ const BATCH_OVERHEAD_BYTES: usize = 64 * 1024;
 /// Kafka's limit for the name of a topic.
 const MAX_NAME: usize = 249;
 
+/// The setting that makes a topic's timestamps those of appending, and its value.
+///
+/// `events` needs it: how long a writer was silent, and whether its clock is off, is measured by these timestamps.
+pub const APPEND_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
+
 /// What a user sets about topics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -85,7 +90,7 @@ impl Topology {
             ("min.insync.replicas", if self.replication >= 3 { "2" } else { "1" }.to_owned()),
             // Retention then counts from arrival, whatever a producer's clock says: replayed and hostile timestamps are
             // neither deleted at once nor kept for ever.
-            ("message.timestamp.type", "LogAppendTime".to_owned()),
+            (APPEND_TIME.0, APPEND_TIME.1.to_owned()),
         ];
         if entry.cleanup == Cleanup::Compact {
             // Restoring reads the whole topic: it is kept short. Tombstones stay for a day, so that a cache that was away for

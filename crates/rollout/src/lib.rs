@@ -4,6 +4,7 @@ pub mod lint;
 mod normalise;
 pub mod planner;
 mod problem;
+pub mod rules;
 mod schema;
 pub mod spec;
 mod suggest;
@@ -13,8 +14,10 @@ pub mod units;
 pub mod yaml;
 
 pub use lint::{Traffic, lint};
+pub use normalise::built_in_name;
 pub use planner::{Effects, Input, ModelState, Outcome, Planner, RolloutState};
 pub use problem::{Problem, Severity};
+pub use rules::Rules;
 pub use schema::json_schema;
 pub use spec::*;
 pub use units::Share;

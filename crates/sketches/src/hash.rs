@@ -48,6 +48,13 @@ pub fn hash64(salt: &[u8], key: &[u8]) -> u64 {
     Salt::new(salt).hash(key)
 }
 
+/// The unit (user, session, account) that a foreign writer names for an answer, as `Prediction::unit` carries it. All doors hash
+/// alike, so a unit is the same one whichever door its answers come through. Salted by the model: what a unit asked of one model
+/// cannot be joined with what it asked of another.
+pub fn unit(model: &str, id: &str) -> i64 {
+    hash64(&[b"serin.unit/", model.as_bytes()].concat(), id.as_bytes()) as i64
+}
+
 /// Bucket in `0..10000` of a hash, by multiply-shift: bucket sizes differ by at most one in 2^64.
 pub fn bucket(hash: u64) -> u16 {
     ((u128::from(hash) * u128::from(BUCKETS)) >> 64) as u16

@@ -14,6 +14,7 @@
 
 mod bins;
 mod buckets;
+mod by_unit;
 mod capped_hist;
 mod class_counts;
 mod digest;
@@ -32,6 +33,7 @@ mod summary;
 mod varint;
 
 pub use buckets::{Buckets, UNIT_BUCKETS};
+pub use by_unit::{ByUnit, UNIT_GROUPS, group_hash, unit_group};
 pub use capped_hist::CappedHist;
 pub use class_counts::{ClassCounts, MAX_CLASS_BYTES, MAX_CLASSES};
 pub use digest::Digest;

@@ -30,6 +30,17 @@ pub enum Pair {
     },
 }
 
+impl Pair {
+    /// Whether the answers differ.
+    pub fn differs(self) -> bool {
+        match self {
+            Self::Binary { canary, control } => canary != control,
+            Self::Same(same) => !same,
+            Self::Number { differs, .. } => differs,
+        }
+    }
+}
+
 /// Mergeable summary of pairs; see the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<u8>", try_from = "Vec<u8>")]
@@ -58,22 +69,20 @@ impl Pairs {
         if self.n >= MAX_COUNT {
             return Err(InsertError::Full);
         }
-        let differs = match pair {
+        match pair {
             Pair::Binary { canary, control } => {
                 self.only_canary += u64::from(canary && !control);
                 self.only_control += u64::from(control && !canary);
-                canary != control
             }
-            Pair::Same(same) => !same,
-            Pair::Number { differs, difference, hash } => {
+            Pair::Same(_) => {}
+            Pair::Number { difference, hash, .. } => {
                 // The histogram also checks the value; the moments cannot fail on what it takes.
                 self.histogram.insert(f64::midpoint(difference, 1.0), hash)?;
                 self.moments.insert(difference)?;
-                differs
             }
-        };
+        }
         self.n += 1;
-        self.disagreements += u64::from(differs);
+        self.disagreements += u64::from(pair.differs());
         Ok(())
     }
 

@@ -51,7 +51,8 @@ impl Scatter {
                 counts.iter().for_each(|(class, count)| scatter.add(class_position(class), count));
                 scatter.add(0.5, counts.other());
             }
-            Summary::Moments(_) | Summary::Buckets(_) | Summary::Events(_) | Summary::Pairs(_) => {}
+            Summary::Moments(_) | Summary::Buckets(_) | Summary::Events(_) | Summary::Pairs(_) | Summary::ByUnit(_) => {
+            }
         }
         scatter
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::varint::Reader;
 use crate::{
-    Buckets, CappedHist, ClassCounts, DecodeError, Events, LinHist, LogHist, MergeError, Moments, Pairs, Rate,
+    Buckets, ByUnit, CappedHist, ClassCounts, DecodeError, Events, LinHist, LogHist, MergeError, Moments, Pairs, Rate,
 };
 
 /// First byte of every encoded summary. A reader refuses any other; a new layout gets a new number.
@@ -32,6 +32,8 @@ pub enum SummaryKind {
     Events = 8,
     /// [`Pairs`].
     Pairs = 9,
+    /// [`ByUnit`].
+    ByUnit = 10,
 }
 
 impl fmt::Display for SummaryKind {
@@ -46,6 +48,7 @@ impl fmt::Display for SummaryKind {
             Self::Buckets => "bucket sums",
             Self::Events => "events",
             Self::Pairs => "pairs",
+            Self::ByUnit => "per-unit",
         })
     }
 }
@@ -71,6 +74,8 @@ pub enum Summary {
     Events(Events),
     /// Both versions' answers to the same requests.
     Pairs(Pairs),
+    /// A summary per group of units.
+    ByUnit(ByUnit),
 }
 
 impl Summary {
@@ -86,6 +91,7 @@ impl Summary {
             Self::Buckets(_) => SummaryKind::Buckets,
             Self::Events(_) => SummaryKind::Events,
             Self::Pairs(_) => SummaryKind::Pairs,
+            Self::ByUnit(_) => SummaryKind::ByUnit,
         }
     }
 
@@ -101,6 +107,7 @@ impl Summary {
             Self::Buckets(buckets) => buckets.n(),
             Self::Events(events) => events.exposure(),
             Self::Pairs(pairs) => pairs.n(),
+            Self::ByUnit(by_unit) => by_unit.n(),
         }
     }
 
@@ -130,6 +137,7 @@ impl Summary {
             (Self::Buckets(one), Self::Buckets(two)) => one.merge(two),
             (Self::Events(one), Self::Events(two)) => one.merge(two),
             (Self::Pairs(one), Self::Pairs(two)) => one.merge(two),
+            (Self::ByUnit(one), Self::ByUnit(two)) => one.merge(two),
             (_, other) => Err(MergeError::Kind { expected, found: other.kind() }),
         }
     }
@@ -147,6 +155,7 @@ impl Summary {
             Self::Buckets(buckets) => buckets.encode_body(&mut out),
             Self::Events(events) => events.encode_body(&mut out),
             Self::Pairs(pairs) => pairs.encode_body(&mut out),
+            Self::ByUnit(by_unit) => by_unit.encode_body(&mut out),
         }
         out
     }
@@ -164,6 +173,7 @@ impl Summary {
             7 => Self::Buckets(Buckets::decode_body(&mut reader)?),
             8 => Self::Events(Events::decode_body(&mut reader)?),
             9 => Self::Pairs(Pairs::decode_body(&mut reader)?),
+            10 => Self::ByUnit(ByUnit::decode_body(&mut reader)?),
             other => return Err(DecodeError::Type(other)),
         };
         reader.finish()?;
@@ -202,4 +212,5 @@ serde_as_bytes! {
     Buckets: Buckets, "not bucket sums";
     Events: Events, "not events";
     Pairs: Pairs, "not pairs";
+    ByUnit: ByUnit, "not per unit";
 }

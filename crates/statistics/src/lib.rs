@@ -27,6 +27,7 @@ pub mod counts;
 pub mod envelope;
 pub mod fixed;
 pub mod fixed_sample;
+pub mod handful;
 mod hypothesis;
 pub mod interval;
 pub mod kayenta;
@@ -51,7 +52,7 @@ pub use combine::{
 };
 pub use hypothesis::{
     About, Against, ArmEstimate, Effect, Hypothesis, HypothesisSpec, LooksError, LooksPlan, MIN_PAST, MOST_LOOKS,
-    Measure, ObserveError, PartEvidence, PlannedLooks, Stratum, StratumPasts,
+    Measure, ObserveError, PartEvidence, PlannedLooks, Standing, Stratum, StratumPasts, UnitEvidence,
 };
 pub use margin::{Direction, Line, Margin, SpecError};
 pub use memory::Memory;

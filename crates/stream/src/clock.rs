@@ -1,7 +1,10 @@
 //! Time as an argument: the shells take a clock, so that tests decide what time it is.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -34,6 +37,41 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock whose wall time never goes back and never stands still: while the machine's wall clock shows less than it did before, time
+/// goes on at the steady clock's pace. For the timestamps of a log.
+pub struct ForwardClock {
+    clock: Arc<dyn Clock>,
+    /// The last time shown, and what the steady clock showed then.
+    last: Mutex<(i64, Duration)>,
+}
+
+impl ForwardClock {
+    /// Goes on from what `clock` shows.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let last = Mutex::new((clock.now_ms(), clock.elapsed()));
+        Self { clock, last }
+    }
+}
+
+impl Clock for ForwardClock {
+    fn now_ms(&self) -> i64 {
+        // Plain values are whole even if a thread died while it held the lock.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wall, steady) = (self.clock.now_ms(), self.clock.elapsed());
+        let gone = i64::try_from(steady.saturating_sub(last.1).as_millis()).unwrap_or(0);
+        if wall >= last.0 {
+            *last = (wall, steady);
+        } else if gone > 0 {
+            *last = (last.0.saturating_add(gone), steady);
+        }
+        last.0
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+}
+
 /// A clock that stands still until it is moved.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
@@ -57,5 +95,41 @@ impl Clock for ManualClock {
 
     fn elapsed(&self) -> Duration {
         Duration::from_millis(self.now_ms().max(0) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wall clock that is set by hand beside a steady one.
+    struct Set {
+        wall: AtomicI64,
+        steady: AtomicI64,
+    }
+
+    impl Clock for Set {
+        fn now_ms(&self) -> i64 {
+            self.wall.load(Ordering::SeqCst)
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_millis(self.steady.load(Ordering::SeqCst).unsigned_abs())
+        }
+    }
+
+    #[test]
+    fn a_forward_clock_follows_the_wall_forward_and_the_steady_clock_while_the_wall_is_behind() {
+        let set = Arc::new(Set { wall: AtomicI64::new(1000), steady: AtomicI64::new(7) });
+        let clock = ForwardClock::new(Arc::clone(&set) as _);
+        let mut shown = Vec::new();
+        for (wall, steady) in
+            [(1010, 17), (600_000, 27), (1030, 37), (1040, 47), (1040, 47), (600_015, 57), (600_100, 67)]
+        {
+            set.wall.store(wall, Ordering::SeqCst);
+            set.steady.store(steady, Ordering::SeqCst);
+            shown.push(clock.now_ms());
+        }
+        assert_eq!(shown, [1010, 600_000, 600_010, 600_020, 600_020, 600_030, 600_100]);
     }
 }

@@ -120,6 +120,11 @@ pub trait FoldFactory: Send + Sync + 'static {
     /// Input topics, without prefix; a task reads the same-numbered partition of each.
     fn inputs(&self) -> &'static [&'static str];
 
+    /// Those of the inputs whose timestamps must be the log's own: the fold measures time by them.
+    fn append_times(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// How often [`Fold::tick`] is called, if at all.
     fn tick_every(&self) -> Option<std::time::Duration> {
         None

@@ -225,4 +225,12 @@ pub struct Heartbeat {
     pub drops: Vec<ArmDrops>,
     /// True on the last heartbeat of a writer that shuts down: it no longer holds the watermark back.
     pub leaving: bool,
+    /// What the writer's own clock showed when it sent this; `None` under a replay clock. Compared with the log's timestamp, it
+    /// shows a clock that is off.
+    #[serde(default)]
+    pub sent_at: Option<EventTime>,
+    /// True for a relay of what others write: its watermark follows their clocks, so it holds event time only while no router is
+    /// heard.
+    #[serde(default)]
+    pub relay: bool,
 }

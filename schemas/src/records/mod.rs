@@ -20,7 +20,7 @@ pub use verdict::{
     ArmSummary, Correction, Decision, Estimate, GroupVerdict, HealthIssue, MetricResult, MetricVerdict, NoDataReason,
     Reason, Role, Verdict,
 };
-pub use window::{ArmCounts, Cell, ClosedThrough, Population, WindowClosed};
+pub use window::{ArmCounts, Cell, ClockOffset, ClosedThrough, Population, WindowClosed};
 
 use std::sync::LazyLock;
 
@@ -66,11 +66,11 @@ pub trait RecordVisitor {
 records! {
     Prediction = "prediction" { 1, 2 }
     Feedback = "feedback" { 1, 2 }
-    Heartbeat = "heartbeat" { 1 }
+    Heartbeat = "heartbeat" { 1, 2 }
     Control = "control" { 1, 2 }
     #[cfg(not(feature = "next-schema"))]
     WindowClosed = "window_closed" { 1, 2, 3 }
-    ClosedThrough = "closed_through" { 1 }
+    ClosedThrough = "closed_through" { 1, 2 }
     Verdict = "verdict" { 1, 2, 3 }
     RoutingTable = "routing_table" { 1, 2 }
     RouterStatus = "router_status" { 1, 2 }
@@ -124,6 +124,11 @@ impl Segment {
     /// One value of a dimension.
     pub fn of(dimension: impl Into<String>, value: impl Into<String>) -> Self {
         Self { dimension: dimension.into(), value: value.into() }
+    }
+
+    /// In `WindowClosed::population`: the answers that name no unit although arms are assigned by one. No dimension has an empty name.
+    pub fn no_unit() -> Self {
+        Self::of("", "no_unit")
     }
 
     /// Whether this is the segment of all traffic.

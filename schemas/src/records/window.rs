@@ -108,6 +108,9 @@ pub struct WindowClosed {
     /// One entry per arm and frozen segment value that had answers; windows of maturity 0 only.
     #[serde(default)]
     pub population: Vec<Population>,
+    /// Number of the rules under which it was counted, see [`RULES`](super::RULES).
+    #[serde(default = "super::control::first_rules")]
+    pub rules: i32,
     /// What closed it: the field of a made-up version 4.
     #[cfg(feature = "next-schema")]
     #[serde(default)]
@@ -124,4 +127,34 @@ pub struct ClosedThrough {
     pub partitions: i32,
     /// The watermark.
     pub through: EventTime,
+    /// The same for rollouts of models whose calls others report (`traffic: external`); `None`: that is [`through`](Self::through).
+    #[serde(default)]
+    pub relayed_through: Option<EventTime>,
+    /// The lowest watermark of all writers that have neither left nor been silent for `writer_ttl`; `None`: that is
+    /// [`through`](Self::through).
+    #[serde(default)]
+    pub heard_through: Option<EventTime>,
+    /// Writers that were not heard in time: event time went on without them.
+    #[serde(default)]
+    pub silent: Vec<String>,
+    /// Writers whose clocks are off by more than what is tolerated; they do not hold event time.
+    #[serde(default)]
+    pub skewed: Vec<ClockOffset>,
+}
+
+impl ClosedThrough {
+    /// A promise of a partition whose writers are all heard and whose clocks agree with the log's.
+    pub fn heard(partition: i32, partitions: i32, through: EventTime) -> Self {
+        let (relayed_through, heard_through) = (None, None);
+        Self { partition, partitions, through, relayed_through, heard_through, silent: Vec::new(), skewed: Vec::new() }
+    }
+}
+
+/// A writer whose clock is off.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClockOffset {
+    /// Name of the writer.
+    pub writer: String,
+    /// Its clock less the log's: negative when it is behind.
+    pub offset: Span,
 }

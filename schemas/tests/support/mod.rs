@@ -168,7 +168,8 @@ draw_structs! {
     }
     CapturedAnswer { version, arm, status, error, latency_us, body, bytes }
     Cell { arm, segment, metric, summary }
-    ClosedThrough { partition, partitions, through }
+    ClockOffset { writer, offset }
+    ClosedThrough { partition, partitions, through, relayed_through, heard_through, silent, skewed }
     Command { id, action, model, rollout, spec, actor, reason, at }
     Control {
         model, rollout, generation, phase, step, stable, canary, canary_share, control_share, decided_at, spec, frozen,
@@ -180,7 +181,7 @@ draw_structs! {
     Feedback { request_id, observed_at, revision, values, classes, writer, credential }
     GroupVerdict { group, result, score_weight, weight, ln_e_fail, failed_at }
     HealthIssue { reason, policy, sentence }
-    Heartbeat { writer, low_watermark, drops, leaving }
+    Heartbeat { writer, low_watermark, drops, leaving, sent_at, relay }
     MetricVerdict {
         metric, segment, role, result, no_data, canary, control, effect, effect_low, effect_high, margin, limit_pass,
         limit_fail, better, at_cap, culprit, culprit_is_new, design_effect, units, ln_e_fail, ln_e_pass, p_anytime, correction,
@@ -208,6 +209,6 @@ draw_structs! {
         id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,
         stable_is_out_of_date, arms, health, warmup_events, frozen, sentence, build, rules,
     }
-    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population }
+    WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population, rules }
     Writer { name, incarnation, seq }
 }

@@ -53,6 +53,8 @@ fn run(labels: bool) -> any_error::Result {
             low_watermark: at((batch + 1) * BATCH),
             drops: Vec::new(),
             leaving: false,
+            sent_at: None,
+            relay: false,
         };
         let body = codec::encode(&beat)?;
         records.push(wire(&mut harness, envelope::headers::<Heartbeat>(&about()), body));

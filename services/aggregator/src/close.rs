@@ -25,7 +25,7 @@ pub(crate) const WINDOWS: &str = "windows";
 impl Rollout {
     /// Takes out the windows that are due, each stream in order of time.
     pub(crate) fn close_due(&mut self, partition: i32, work: &mut Work<'_>) -> Vec<WindowClosed> {
-        let Some(to) = work.frontier.closed_to(self.plan.grace) else { return Vec::new() };
+        let Some(to) = work.frontier.closed_to(&self.plan) else { return Vec::new() };
         let mut due: Vec<WindowKey> = Vec::new();
         for (stream, maturity) in self.plan.streams.iter().enumerate() {
             let first = WindowKey { stream, end: EventTime(i64::MIN), generation: Generation(i64::MIN) };
@@ -76,6 +76,7 @@ impl Rollout {
             cells,
             arms,
             population,
+            rules: self.plan.rules.number(),
             #[cfg(feature = "next-schema")]
             closed_by: Some("aggregator".to_owned()),
         })
@@ -191,7 +192,8 @@ fn outgoing<R: Record>(
 ) -> Result<Outgoing, FoldError> {
     let source = format!("/aggregator/{partition}");
     let headers = envelope::headers::<R>(&Envelope { id, source: &source, subject: model, time });
-    let value = body.map_err(|error| FoldError::Unwritable(format!("a record for {WINDOWS} cannot be written: {error}")))?;
+    let value =
+        body.map_err(|error| FoldError::Unwritable(format!("a record for {WINDOWS} cannot be written: {error}")))?;
     Ok(Outgoing {
         topic: WINDOWS,
         target,

@@ -9,11 +9,15 @@ use crate::intake::IntakeConfig;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// A writer is dead when another writer's clock has moved this far since its last heartbeat (each of that writer's own
-    /// heartbeats counts for at most a quarter of it). Default 30 s.
+    /// Promotion waits for a writer that has not left until it has been silent for so long. Default 30 s.
     pub writer_ttl: Duration,
+    /// A writer that was not heard in time for so long, in the time of the log, no longer holds event time: what it sends later is
+    /// late. At least twice the `heartbeat_every` of the routers. Default 2 s.
+    pub silent_after: Duration,
+    /// A writer whose clock differs from the log's by more than this is reported, and does not hold event time. Default 2 s.
+    pub clock_tolerance: Duration,
     /// An event further ahead of the writers' low watermarks than this and a window is a dead letter, and a writer further
-    /// behind the partition's watermark does not hold it back. Default 10 m.
+    /// behind the partition's watermark and does not say when it sends does not hold it back. Default 10 m.
     pub max_skew: Duration,
     /// Most writers remembered per partition; beyond, the ones silent for longest are forgotten. Default 1024.
     pub max_writers: usize,
@@ -38,6 +42,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             writer_ttl: Duration::from_secs(30),
+            silent_after: Duration::from_secs(2),
+            clock_tolerance: Duration::from_secs(2),
             max_skew: Duration::from_secs(600),
             max_writers: 1024,
             join_memory: 128 << 20,

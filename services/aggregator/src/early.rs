@@ -16,6 +16,7 @@ use crate::{
     memory::{self, Room},
     metrics::Tally,
     rows::{self, Key, Table},
+    truths::rights,
 };
 
 /// Values by name, in the order of their names.
@@ -209,8 +210,8 @@ impl Early {
     /// Gives up what no rollout reads any more. Called when a rollout has ended.
     pub(crate) fn keep_asked(&mut self, asked: &dyn Asked, tally: &mut Tally) {
         let reads = |pending: &Pending| {
-            pending.labels.iter().any(|(name, _)| asked.label(name))
-                || pending.truths.iter().any(|(name, _)| asked.truth(name))
+            pending.labels.iter().any(|(name, _)| asked.label(rights(name).0))
+                || pending.truths.iter().any(|(name, _)| asked.truth(rights(name).0))
                 || pending.outputs.iter().any(|(name, _)| asked.output(name))
                 || pending.classes.iter().any(|(name, _)| asked.class(name))
         };

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use serin_rollout::{Frozen, RolloutSpec};
+use serin_rollout::{Frozen, RolloutSpec, Rules};
 use serin_schemas::{
     codec,
     event::EventRecord,
@@ -20,6 +20,7 @@ use serin_stream::{
 };
 
 use crate::{
+    alarms::Alarms,
     close::{closed_through, window_closed},
     config::Config,
     early::{Asked, Pending, set},
@@ -29,8 +30,8 @@ use crate::{
     rollout::{Frontier, Rollout, Scratch, Work},
     rows::{self, Table},
     state::Model,
-    truths::{MAX_WAITING_BYTES, Truths, place, wait},
-    writers::{Seen, Writers},
+    truths::{MAX_WAITING_BYTES, Truths, place},
+    writers::{Patience, Seen, Writers},
 };
 
 /// Most values one feedback may carry.
@@ -54,6 +55,8 @@ pub struct AggregatorFold {
     pub(crate) joins: Joins,
     /// Last promise written.
     pub(crate) promised: Option<EventTime>,
+    /// What it said of models whose calls others report.
+    pub(crate) promised_relayed: Option<EventTime>,
     pub(crate) next_rollout: u32,
     /// Over all rollouts, so that an event need not ask each.
     longest: Longest,
@@ -62,6 +65,7 @@ pub struct AggregatorFold {
     /// The state row as it was last written.
     pub(crate) stored_state: Option<bytes::Bytes>,
     pub(crate) tally: Tally,
+    alarms: Alarms,
     scratch: Scratch,
 }
 
@@ -85,7 +89,11 @@ fn mirrored(id: &str) -> String {
 macro_rules! work {
     ($fold:ident) => {
         Work {
-            frontier: Frontier { watermark: $fold.writers.watermark, promised: $fold.promised },
+            frontier: Frontier {
+                watermark: $fold.writers.watermark,
+                relayed: $fold.writers.relayed,
+                promised: $fold.promised,
+            },
             joins: &mut $fold.joins,
             tally: &mut $fold.tally,
             scratch: &mut $fold.scratch,
@@ -96,7 +104,14 @@ macro_rules! work {
 impl AggregatorFold {
     /// A fold of `partition` out of `partitions`.
     pub fn new(config: Config, partition: i32, partitions: i32) -> Self {
-        let writers = Writers::new(config.writer_ttl.0, config.max_skew.0, config.max_writers);
+        let patience = Patience {
+            ttl: config.writer_ttl.0,
+            silent_after: config.silent_after.0,
+            clock_tolerance: config.clock_tolerance.0,
+            max_skew: config.max_skew.0,
+            lateness: config.intake.lateness.0,
+        };
+        let writers = Writers::new(patience, config.max_writers);
         let joins = Joins::new(config.join_memory.max(MIN_JOIN_MEMORY), config.max_join_rows.unwrap_or(usize::MAX));
         Self {
             partition,
@@ -107,13 +122,20 @@ impl AggregatorFold {
             rollouts: BTreeMap::new(),
             joins,
             promised: None,
+            promised_relayed: None,
             next_rollout: 1,
             longest: Longest::default(),
             timed: Arc::default(),
             stored_state: None,
             tally: Tally::default(),
+            alarms: Alarms::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    pub(crate) fn frontier(&self) -> Frontier {
+        let Writers { watermark, relayed, .. } = self.writers;
+        Frontier { watermark, relayed, promised: self.promised }
     }
 
     fn check(&self, writer: WriterView<'_>, id: &str, at: EventTime) -> Result<Seen, Poison> {
@@ -122,7 +144,10 @@ impl AggregatorFold {
         }
         if id.len() > MAX_ID_BYTES {
             let bytes = id.len();
-            return poison("id_too_long", format!("the request id has {bytes} bytes; at most {MAX_ID_BYTES} are taken"));
+            return poison(
+                "id_too_long",
+                format!("the request id has {bytes} bytes; at most {MAX_ID_BYTES} are taken"),
+            );
         }
         match self.writers.look(writer) {
             Seen::Malformed => {
@@ -181,7 +206,9 @@ impl AggregatorFold {
             if shadow && let Some(pending) = self.joins.early.get(id) {
                 // The labels go on waiting for the live answer.
                 let (labels, truths) = (pending.labels.clone(), pending.truths.clone());
-                self.join_labels(id, &Truths::waiting(&labels, &truths));
+                for truths in Truths::waiting(&labels, &truths) {
+                    self.join_labels(id, &truths);
+                }
             }
             let waits = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
             if let Some(pending) = self.joins.early.take(&waits) {
@@ -239,8 +266,8 @@ impl AggregatorFold {
             return;
         };
         let number = join.rollout;
-        if pending.has_labels() {
-            self.join_labels(id, &Truths::waiting(&pending.labels, &pending.truths));
+        for truths in Truths::waiting(&pending.labels, &pending.truths) {
+            self.join_labels(id, &truths);
         }
         if !pending.has_outputs() {
             return;
@@ -268,7 +295,7 @@ impl AggregatorFold {
             return Ok(());
         }
         self.writers.mark(feedback.writer);
-        let truths = Truths::of(feedback.revision, &values, &classes);
+        let truths = Truths::of(feedback.revision, &values, &classes, feedback.credential.as_ref());
         self.tally.unusable += (found - truths.labels.len() - truths.classes.len()) as u64;
         let timed = Arc::clone(&self.timed);
         let truths = truths.timed(&timed, feedback.observed_at);
@@ -284,12 +311,14 @@ impl AggregatorFold {
             self.tally.sampled_out += 1;
             return Ok(());
         }
+        if !self.rollouts.is_empty() && !self.rollouts.values().any(|rollout| truths.may_judge(rollout.model.as_str()))
+        {
+            self.tally.not_allowed += 1;
+            return Ok(());
+        }
         self.tally.early += 1;
         let expires = self.give_up_at(feedback.observed_at);
-        self.joins.early.wait(id, expires, &mut self.tally, |pending| {
-            wait(&mut pending.labels, truths.labels);
-            wait(&mut pending.truths, truths.classes);
-        });
+        self.joins.early.wait(id, expires, &mut self.tally, |pending| truths.wait(pending));
         Ok(())
     }
 
@@ -307,6 +336,11 @@ impl AggregatorFold {
             let Some(join) = self.joins.get_mut(id, shadow) else { continue };
             let Some(rollout) = self.rollouts.get(&join.rollout) else { continue };
             found = true;
+            if !truths.may_judge(rollout.model.as_str()) {
+                // A later label of a writer that may still finds its place.
+                self.tally.not_allowed += 1;
+                continue;
+            }
             let mut met = place(&rollout.plan.labels, &mut join.labels, &truths.labels);
             met.extend(place(&rollout.plan.truths, &mut join.truths, &truths.classes));
             let tally = &mut self.tally;
@@ -323,7 +357,7 @@ impl AggregatorFold {
     }
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat, context: &mut Context<'_>) -> Result<(), FoldError> {
-        let before = self.writers.watermark;
+        let before = (self.writers.watermark, self.writers.relayed);
         let heard = self.writers.heartbeat(heartbeat);
         if heard.old_incarnation {
             self.tally.old_incarnation += 1;
@@ -331,7 +365,7 @@ impl AggregatorFold {
         }
         self.tally.skewed += u64::from(heard.skewed);
         self.count_losses(heartbeat, heard.gaps, &heard.drops);
-        if self.writers.watermark == before {
+        if (self.writers.watermark, self.writers.relayed) == before {
             return Ok(());
         }
         if let Some(now) = self.writers.watermark {
@@ -365,7 +399,7 @@ impl AggregatorFold {
         if gaps == 0 && drops.is_empty() {
             return;
         }
-        let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
+        let frontier = self.frontier();
         for rollout in self.rollouts.values_mut() {
             rollout.lose(Arm::Stable, gaps, frontier);
             for drop in drops {
@@ -380,17 +414,25 @@ impl AggregatorFold {
     /// rollout's grace is its own: the analyzer counts it off again.
     fn promise(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
         let Some(through) = self.writers.watermark.filter(|_| !self.rollouts.is_empty()) else { return Ok(()) };
+        let relayed = self.writers.relayed.unwrap_or(through);
         let passes = self.promised.is_none_or(|before| {
-            through > before
-                && self.rollouts.values().any(|Rollout { plan, .. }| {
-                    let end_after =
-                        |at: EventTime, maturity| at.minus(maturity).minus(plan.grace).window_end(plan.window);
-                    plan.streams.iter().any(|&maturity| end_after(through, maturity) > end_after(before, maturity))
-                })
+            let relayed_before = self.promised_relayed.unwrap_or(before);
+            self.rollouts.values().any(|Rollout { plan, .. }| {
+                let (before, after) = if plan.external { (relayed_before, relayed) } else { (before, through) };
+                let end_after = |at: EventTime, maturity| at.minus(maturity).minus(plan.grace).window_end(plan.window);
+                plan.streams.iter().any(|&maturity| end_after(after, maturity) > end_after(before, maturity))
+            })
         });
         if passes {
             self.promised = Some(through);
-            let promise = ClosedThrough { partition: self.partition, partitions: self.partitions, through };
+            self.promised_relayed = Some(relayed);
+            let promise = ClosedThrough {
+                relayed_through: Some(relayed).filter(|relayed| *relayed < through),
+                heard_through: self.writers.heard_through().filter(|heard| *heard < through),
+                silent: self.writers.silent(),
+                skewed: self.writers.skewed(),
+                ..ClosedThrough::heard(self.partition, self.partitions, through)
+            };
             context.out.push(closed_through(&promise)?);
             context.commit_now = true;
         }
@@ -410,9 +452,10 @@ impl AggregatorFold {
         }
         model.generation = control.generation;
         model.dirty = true;
-        let active = model
-            .active
-            .filter(|number| self.rollouts.get(number).is_some_and(|rollout| rollout.id == control.rollout));
+        // Under other rules it is another rollout: what was counted under the ones before is not mixed with it.
+        let rules = Rules::numbered(control.rules).folded();
+        let same = |rollout: &Rollout| rollout.id == control.rollout && rollout.plan.rules == rules;
+        let active = model.active.filter(|number| self.rollouts.get(number).is_some_and(same));
         let previous = model.active;
         if control.phase.is_final() {
             model.active = None;
@@ -470,7 +513,7 @@ impl AggregatorFold {
         rows: &mut dyn Rows,
     ) -> Result<(), FoldError> {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return Ok(()) };
-        rows.put(&rows::control(number, control.generation), rows::encode(control)?);
+        rows.put(&rows::control(number, control.generation), rows::encode(&(control, rollout.plan.rules))?);
         if let Some(old) = rollout.begin(control, frozen) {
             rows.delete(&rows::control(number, old));
         }
@@ -519,6 +562,7 @@ impl Fold for AggregatorFold {
     }
 
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        self.writers.log.pass(record.timestamp_ms);
         let Some(value) = &record.value else {
             return Ok(poison("empty", "the record has no value; `events` takes no tombstones".into()));
         };
@@ -551,5 +595,6 @@ impl Fold for AggregatorFold {
         if let Some(watermark) = self.writers.watermark {
             metrics::watermark(self.partition, watermark.0 as f64 / 1e6);
         }
+        self.alarms.sound(self.partition, &self.writers);
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Everything here is pure: time is in the records, randomness is a hash of ids, and state is rows.
 
+mod alarms;
 mod close;
 mod config;
 mod early;
@@ -52,6 +53,10 @@ impl FoldFactory for AggregatorFactory {
     }
 
     fn inputs(&self) -> &'static [&'static str] {
+        &["events"]
+    }
+
+    fn append_times(&self) -> &'static [&'static str] {
         &["events"]
     }
 

@@ -82,7 +82,8 @@ impl Rollout {
             let hash = dither(&wait.id, metric, buffer);
             let pair = metric.pairing.as_ref().and_then(|pairing| pairing.pair(shadow, live, hash));
             if let Some(pair) = pair {
-                arm.add_pair(layout, index, &join.numbers, pair);
+                let subject = Subject { numbers: &join.numbers, unit: join.unit };
+                arm.add_pair(layout, index, subject, pair);
             }
         }
     }

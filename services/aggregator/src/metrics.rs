@@ -20,8 +20,8 @@ pub const DUPLICATE_EVENTS: &str = "serin_duplicate_events_total";
 /// Events known to be lost, by cause: `gap` (missing sequence numbers), `dropped` (as a writer says).
 pub const LOST_EVENTS: &str = "serin_lost_events_total";
 /// Feedback, by outcome: `joined`, `early` (before its prediction), `revised`, `repeated`, `older_revision`, `unknown` (its
-/// prediction never came, or its maturity was over), `not_needed` (no rollout reads it), `sampled_out`, `no_room` (given up early:
-/// what waits for its prediction has reached its bound).
+/// prediction never came, or its maturity was over), `not_needed` (no rollout reads it), `sampled_out`, `not_allowed` (its writer may
+/// not judge the model), `no_room` (given up early: what waits for its prediction has reached its bound).
 pub const LABEL_JOIN: &str = "serin_label_join_total";
 /// Segment values that counted as `other`.
 pub const SEGMENT_OVERFLOW: &str = "serin_segment_overflow_total";
@@ -31,6 +31,11 @@ pub const UNUSABLE_VALUES: &str = "serin_unusable_values_total";
 pub const WINDOWS: &str = "serin_windows_total";
 /// Heartbeats of writers whose clock is off by more than `max_skew`.
 pub const SKEWED_HEARTBEATS: &str = "serin_skewed_heartbeats_total";
+/// 1 while event time goes on without a router that is not heard: labels `partition` and `writer`.
+pub const SILENT_WRITERS: &str = "serin_writer_silent";
+/// How far a writer's clock is off the log's, in seconds, negative when it is behind; 0 once it is right again: labels `partition` and
+/// `writer`.
+pub const CLOCK_OFFSET: &str = "serin_writer_clock_offset_seconds";
 /// Control records that were ignored because a newer generation is known.
 pub const STALE_CONTROLS: &str = "serin_stale_controls_total";
 /// Event time of the partition's watermark, in seconds since the Unix epoch.
@@ -58,6 +63,7 @@ pub(crate) struct Tally {
     pub(crate) not_needed: u64,
     pub(crate) no_room: u64,
     pub(crate) sampled_out: u64,
+    pub(crate) not_allowed: u64,
     pub(crate) segment_overflow: u64,
     pub(crate) unusable: u64,
     pub(crate) windows_closed: u64,
@@ -79,6 +85,8 @@ struct Instruments {
     skewed: Counter<u64>,
     stale_controls: Counter<u64>,
     watermark: Gauge<f64>,
+    silent: Gauge<u64>,
+    offset: Gauge<f64>,
     relayed: Counter<u64>,
 }
 
@@ -96,6 +104,12 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         windows: counter(WINDOWS, "Windows, by outcome"),
         skewed: counter(SKEWED_HEARTBEATS, "Heartbeats of writers whose clock is wrong"),
         stale_controls: counter(STALE_CONTROLS, "Control records older than what is known"),
+        silent: meter.u64_gauge(SILENT_WRITERS).with_description("Whether a writer is not heard").build(),
+        offset: meter
+            .f64_gauge(CLOCK_OFFSET)
+            .with_description("A writer's clock less the log's")
+            .with_unit("s")
+            .build(),
         watermark: meter.f64_gauge(WATERMARK).with_description("Event time of the watermark").build(),
         relayed: counter(INTAKE_RELAYED, "Records relayed by the intake, by kind"),
     }
@@ -137,6 +151,7 @@ impl Tally {
             ("not_needed", tally.not_needed),
             ("sampled_out", tally.sampled_out),
             ("no_room", tally.no_room),
+            ("not_allowed", tally.not_allowed),
         ];
         each(&instruments.labels, "outcome", &labels);
         plain(&instruments.overflow, tally.segment_overflow);
@@ -152,6 +167,21 @@ impl Tally {
 /// Shows how far event time has come on a partition of `events`.
 pub(crate) fn watermark(partition: i32, seconds: f64) {
     INSTRUMENTS.watermark.record(seconds, &[KeyValue::new("partition", i64::from(partition))]);
+}
+
+/// Shows whether a writer is heard on a partition of `events`.
+pub(crate) fn silent(partition: i32, writer: &str, silent: bool) {
+    INSTRUMENTS.silent.record(u64::from(silent), &labels(partition, writer));
+}
+
+/// Shows how far a writer's clock is off, as a partition of `events` sees it.
+pub(crate) fn clock_offset(partition: i32, writer: &str, seconds: f64) {
+    INSTRUMENTS.offset.record(seconds, &labels(partition, writer));
+}
+
+/// Writers are routers and relays of ours, as many as the fold remembers.
+fn labels(partition: i32, writer: &str) -> [KeyValue; 2] {
+    [KeyValue::new("partition", i64::from(partition)), KeyValue::new("writer", writer.to_owned())]
 }
 
 /// Counts relayed records of one kind.

@@ -4,10 +4,10 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, TrafficSource, WhenMissing};
+use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{Span, Version},
-    records::Origin,
+    records::{Origin, Outcome},
     view::PredictionView,
 };
 use serin_sketches::{
@@ -33,8 +33,15 @@ const NONE: &str = "none";
 /// What a metric measures.
 #[derive(Clone, Debug)]
 pub(crate) enum Measure {
+    /// As under rules 1: any error, whoever brought it about.
     Error,
+    /// As under rules 1: any output that cannot be used.
     Invalid,
+    Failed,
+    Refused,
+    Unusable,
+    Cancelled,
+    Outcome,
     Status,
     Latency,
     Output(String),
@@ -96,10 +103,15 @@ pub(crate) struct Metric {
 /// A spec, compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// What its records mean: the one place to ask is [`Rules`].
+    pub(crate) rules: Rules,
     /// Somebody else splits the traffic: predictions through intake count themselves.
     pub(crate) external: bool,
     /// Arms are assigned by a key, so one unit brings many answers: their sums are kept per bucket of units.
     pub(crate) sticky: bool,
+    /// What units add is kept for every metric in every segment, so that no finding rests on a handful of them: see
+    /// [`Rules::guard_units`].
+    pub(crate) guarded: bool,
     pub(crate) stable: Version,
     pub(crate) canary: Version,
     /// Window length.
@@ -134,15 +146,18 @@ fn index_of(names: &mut Vec<String>, name: &str) -> usize {
 }
 
 impl Plan {
-    pub(crate) fn new(spec: &RolloutSpec) -> Self {
+    /// The plan of a rollout that is folded under these rules.
+    pub(crate) fn new(spec: &RolloutSpec, rules: Rules) -> Self {
         let mut streams: Vec<Span> =
             spec.metrics.iter().map(|metric| Span(metric.settles_after(spec.window).0.0.max(0))).collect();
         streams.push(Span(0));
         streams.sort_unstable();
         streams.dedup();
         let mut plan = Self {
+            rules,
             external: spec.traffic == TrafficSource::External || spec.mode == Mode::Observe,
             sticky: spec.assignment.sticky.is_some(),
+            guarded: spec.assignment.sticky.is_some() && rules.guard_units(),
             stable: spec.stable.version.clone(),
             canary: spec.canary.version.clone(),
             window: Span(spec.window.0.0.max(1)),
@@ -198,8 +213,13 @@ impl Plan {
             })
         };
         match &spec.source {
-            MetricSource::Error => Measure::Error,
-            MetricSource::InvalidOutput => Measure::Invalid,
+            MetricSource::Failed if self.rules.count_outcomes() => Measure::Failed,
+            MetricSource::Failed => Measure::Error,
+            MetricSource::Unusable if self.rules.count_outcomes() => Measure::Unusable,
+            MetricSource::Unusable => Measure::Invalid,
+            MetricSource::Refused => Measure::Refused,
+            MetricSource::Cancelled => Measure::Cancelled,
+            MetricSource::Outcome => Measure::Outcome,
             MetricSource::Status => Measure::Status,
             MetricSource::Latency => Measure::Latency,
             MetricSource::Output(name) => Measure::Output(name.clone()),
@@ -236,8 +256,8 @@ impl Plan {
     }
 }
 
-/// Whether the answer counts as an error: status 500 or above, none at all, or one that broke off. A model server's own event
-/// need not know a status.
+/// Whether the answer counts as an error under rules 1: status 500 or above, none at all, or one that broke off. A model server's
+/// own event need not know a status.
 pub(crate) fn is_error(prediction: &PredictionView<'_>) -> bool {
     match prediction.status {
         Some(status) => status >= 500 || (status < 400 && prediction.error.is_some()),
@@ -245,9 +265,9 @@ pub(crate) fn is_error(prediction: &PredictionView<'_>) -> bool {
     }
 }
 
-/// What went wrong with an answer, or `ok`.
-fn error_class<'a>(prediction: &PredictionView<'a>) -> Cow<'a, str> {
-    match (is_error(prediction), prediction.error, prediction.status) {
+/// What went wrong with an answer, or `ok` when nothing did.
+fn cause<'a>(went_wrong: bool, prediction: &PredictionView<'a>) -> Cow<'a, str> {
+    match (went_wrong, prediction.error, prediction.status) {
         (false, ..) => OK.into(),
         (true, Some(error), _) => error.into(),
         (true, None, Some(status)) => format!("status_{status}").into(),
@@ -261,14 +281,33 @@ pub(crate) fn class_hash(class: &str) -> u64 {
 }
 
 impl Metric {
+    /// Whether a call with this outcome has a part in the metric; the rule since rules 2. A call that its caller left says nothing
+    /// of the version, and an output is taken only from an answer that is not known to be bad: bad ones have gates of their own.
+    pub(crate) fn takes(&self, outcome: Outcome) -> bool {
+        match &self.measure {
+            Measure::Outcome | Measure::Cancelled => true,
+            Measure::Output(_) | Measure::Class { .. } => matches!(outcome, Outcome::Ok | Outcome::Unread),
+            _ => outcome != Outcome::Cancelled,
+        }
+    }
+
     /// The metric's value for an answer; `None` when the answer has none, or only a label can tell.
     pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
         let flag = |yes: bool| Some(Value::Number(f64::from(u8::from(yes))));
         let reasons = matches!(self.kind, MetricKind::Classes | MetricKind::Disagreement);
+        let share = |yes: bool| if reasons { Some(Value::Class(cause(yes, prediction))) } else { flag(yes) };
         match &self.measure {
-            Measure::Error if reasons => Some(Value::Class(error_class(prediction))),
-            Measure::Error => flag(is_error(prediction)),
-            Measure::Invalid if reasons => Some(Value::Class(prediction.invalid_output.unwrap_or(OK).into())),
+            Measure::Error => share(is_error(prediction)),
+            Measure::Failed => share(prediction.outcome() == Outcome::Failed),
+            Measure::Refused => share(matches!(prediction.outcome(), Outcome::Refused | Outcome::Redirected)),
+            Measure::Cancelled => flag(prediction.outcome() == Outcome::Cancelled),
+            Measure::Outcome => Some(Value::Class(prediction.outcome().as_str().into())),
+            // What was not looked into may be either.
+            Measure::Unusable if prediction.outcome() == Outcome::Unread => None,
+            Measure::Invalid | Measure::Unusable if reasons => {
+                Some(Value::Class(prediction.invalid_output.unwrap_or(OK).into()))
+            }
+            Measure::Unusable => flag(prediction.outcome() == Outcome::Unusable),
             Measure::Invalid => flag(prediction.invalid_output.is_some()),
             Measure::Status => Some(Value::Class(
                 prediction.status.map_or_else(|| Cow::Borrowed(NONE), |status| status.to_string().into()),
@@ -316,6 +355,11 @@ impl Metric {
             MetricKind::Mean { .. } | MetricKind::Classes | MetricKind::Disagreement => None,
         };
         scaled.map(Value::Number)
+    }
+
+    /// Whether a sum per unit says what the metric compares. Ranks and classes need the units' own summaries.
+    pub(crate) fn is_sum(&self) -> bool {
+        !matches!(self.kind, MetricKind::Quantile { .. } | MetricKind::Distribution | MetricKind::Classes)
     }
 
     /// The place of a [scaled](Self::scaled) value among others, for the sums per bucket of units (`serin_sketches::Scatter`).

@@ -6,10 +6,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serin_rollout::{Frozen, RolloutSpec};
+use serin_rollout::{Frozen, RolloutSpec, Rules};
 use serin_schemas::{
-    ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Assignment, Control, Phase},
+    ids::{EventTime, Generation, ModelName, RolloutId},
+    records::{Arm, Assignment, Control, Outcome, Phase},
     view::PredictionView,
 };
 use serin_sketches::hash::hash64;
@@ -18,9 +18,9 @@ use crate::{
     join::{Join, JoinKey, Joins, RowState},
     metrics::Tally,
     pairing::Half,
-    plan::{ANSWERED, Measure, Plan, class_hash, is_error},
+    plan::{ANSWERED, Measure, Metric, Plan, class_hash},
     segments::Dictionary,
-    window::{ArmWindow, Lens, Subject, Window, WindowKey, dither, place_of},
+    window::{ArmWindow, Counts, Lens, Subject, Window, WindowKey, dither, place_of},
 };
 
 /// What of a generation's traffic is sketched.
@@ -61,14 +61,17 @@ impl Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frontier {
     pub(crate) watermark: Option<EventTime>,
+    /// The same for models whose calls others report.
+    pub(crate) relayed: Option<EventTime>,
     /// Last `ClosedThrough` that was written.
     pub(crate) promised: Option<EventTime>,
 }
 
 impl Frontier {
-    /// A window of a rollout with this grace is closed when its end and maturity are at or before this.
-    pub(crate) fn closed_to(self, grace: Span) -> Option<EventTime> {
-        self.watermark.max(self.promised).map(|mark| mark.minus(grace))
+    /// A window of a rollout is closed when its end and maturity are at or before this.
+    pub(crate) fn closed_to(self, plan: &Plan) -> Option<EventTime> {
+        let mark = if plan.external { self.relayed } else { self.watermark.max(self.promised) };
+        mark.map(|mark| mark.minus(plan.grace))
     }
 }
 
@@ -148,8 +151,8 @@ const MAX_GENERATIONS: usize = 1024;
 
 impl Rollout {
     pub(crate) fn new(number: u32, control: &Control, spec: &RolloutSpec, values: usize) -> Self {
-        let plan = Plan::new(spec);
-        let warming = Lens::new(&plan, Dictionary::learning(plan.dimensions.len(), values));
+        let plan = Plan::new(spec, Rules::numbered(control.rules).folded());
+        let warming = Lens::warming(&plan, Dictionary::learning(plan.dimensions.len(), values));
         Self {
             number,
             model: control.model.clone(),
@@ -167,7 +170,7 @@ impl Rollout {
         if let Some(frozen) = frozen
             && lens.is_none()
         {
-            *lens = Some(Lens::new(&self.plan, Dictionary::frozen(&self.plan.dimensions, frozen)));
+            *lens = Some(Lens::compared(&self.plan, Dictionary::frozen(&self.plan.dimensions, frozen)));
         }
         generations.insert(control.generation, Mode::of(control));
         if generations.len() <= MAX_GENERATIONS {
@@ -208,7 +211,7 @@ impl Rollout {
     }
 
     fn is_closed(&self, stream: usize, end: EventTime, frontier: Frontier) -> bool {
-        frontier.closed_to(self.plan.grace).is_some_and(|to| end.plus(self.plan.streams[stream]) <= to)
+        frontier.closed_to(&self.plan).is_some_and(|to| end.plus(self.plan.streams[stream]) <= to)
     }
 
     /// The arm of the next window of a stream to close.
@@ -219,7 +222,7 @@ impl Rollout {
         arm: Arm,
         frontier: Frontier,
     ) -> Option<&mut ArmWindow> {
-        let to = frontier.closed_to(self.plan.grace)?;
+        let to = frontier.closed_to(&self.plan)?;
         let end = to.minus(self.plan.streams[stream]).window_end(self.plan.window);
         let window = self.windows.entry(WindowKey { stream, end, generation }).or_default();
         let window = &mut window.arms[place_of(arm)];
@@ -254,6 +257,11 @@ impl Rollout {
         }
         let end = prediction.completed_at.window_end(self.plan.window);
         let missing = self.count(prediction, place, end, work);
+        let cancelled = self.plan.rules.count_outcomes() && prediction.outcome() == Outcome::Cancelled;
+        if cancelled && prediction.assignment.is_compared() {
+            // Neither a label nor a mirror says anything of an answer that its caller did not wait for.
+            return;
+        }
         let waits = self.count_streams(prediction, place, end, work.frontier);
         let open = !self.is_closed(0, end, work.frontier);
         if !(waits || place.sketched && open && (missing != 0 || self.plan.external)) {
@@ -263,16 +271,18 @@ impl Rollout {
             work.tally.sampled_out += 1;
         } else if work.joins.get(id, shadow).is_none() {
             let key = JoinKey { id: id.into(), shadow };
+            let mut counted = Counts::default();
+            counted.add(prediction, self.plan.rules.count_outcomes());
             let mut join = Join {
                 id: Arc::clone(&key.id),
                 rollout: self.number,
                 generation: place.generation,
                 arm: place_of(place.arm) as u8,
                 end,
-                error: is_error(prediction),
-                invalid: prediction.invalid_output.is_some(),
+                error: counted.errors > 0,
+                invalid: counted.invalid > 0,
                 sketched: place.sketched,
-                unit: unit_of(prediction),
+                unit: self.unit_of(prediction),
                 numbers: work.scratch.numbers.as_slice().into(),
                 missing,
                 outputs: vec![f64::NAN; self.plan.outputs.len()].into(),
@@ -334,20 +344,24 @@ impl Rollout {
         }
         work.tally.counted += 1;
         let key = WindowKey { stream: 0, end, generation: place.generation };
+        let unit = self.unit_of(prediction);
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
-        window.counts.add(prediction);
+        window.counts.add(prediction, self.plan.rules.count_outcomes());
         window.dirty = true;
         if !sketched {
             return 0;
         }
         let lens = self.lenses.of(place.generation);
         if place.mode == Mode::Compare {
-            window.count_population(&lens.layout, &work.scratch.numbers);
+            window.count_population(&lens.layout, &work.scratch.numbers, prediction.unit.is_some());
         }
         let Scratch { numbers, buffer } = &mut *work.scratch;
-        let subject = Subject { numbers, unit: unit_of(prediction) };
+        let subject = Subject { numbers, unit };
         let mut missing = 0;
-        for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| metric.pairing.is_none()) {
+        let outcome = self.plan.rules.count_outcomes().then(|| prediction.outcome());
+        let has_part =
+            |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
+        for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
             match metric.value(prediction).map(|value| metric.scaled(value)) {
                 Some(Some(value)) => {
                     let dither = dither(prediction.request_id, metric, buffer);
@@ -402,7 +416,7 @@ impl Rollout {
             return false;
         };
         self.learn(join, report);
-        let open = work.frontier.closed_to(self.plan.grace).is_none_or(|to| join.end > to);
+        let open = work.frontier.closed_to(&self.plan).is_none_or(|to| join.end > to);
         let key = WindowKey { stream: 0, end: join.end, generation: join.generation };
         let lens = self.lenses.of(join.generation);
         for (bit, &index) in self.plan.fillable.iter().enumerate() {
@@ -428,6 +442,20 @@ impl Rollout {
         self.windows.values().map(Window::bytes).sum()
     }
 
+    /// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms. A request that has
+    /// no key and was split by chance is a unit of its own. Where somebody else split the traffic and names no unit, nobody knows
+    /// which answers belong together: all of them count as one unit.
+    fn unit_of(&self, prediction: &PredictionView<'_>) -> Option<u64> {
+        match prediction.unit {
+            Some(unit) => Some(hash64(b"serin.unit", &unit.to_le_bytes())),
+            None if !self.plan.guarded => None,
+            None if prediction.assignment == Assignment::Random => {
+                Some(hash64(b"serin.unit.request", prediction.request_id.as_bytes()))
+            }
+            None => Some(hash64(b"serin.unit.unknown", &[])),
+        }
+    }
+
     /// Whether a model server's own event can bring anything that is not known from the router.
     pub(crate) fn wants_outputs(&self) -> bool {
         let plan = &self.plan;
@@ -438,9 +466,4 @@ impl Rollout {
             || !plan.classes.is_empty()
             || plan.paired.iter().any(answers)
     }
-}
-
-/// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms.
-fn unit_of(prediction: &PredictionView<'_>) -> Option<u64> {
-    prediction.unit.map(|unit| hash64(b"serin.unit", &unit.to_le_bytes()))
 }

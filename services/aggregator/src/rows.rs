@@ -5,18 +5,20 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serin_rollout::Rules;
 use serin_schemas::{ids::Generation, records::Control};
 use serin_stream::fold::{FoldError, Rows};
 
-use crate::window::WindowKey;
+use crate::window::{Counts, WindowKey};
 
 /// First byte of every value that is written.
 pub(crate) const FORMAT: u8 = 4;
 /// Oldest format that is read. Format 2 had [`Table::Join`] in place of [`Table::Waiting`]; up to format 3 Control records end
-/// before [`Control::rules`]. All else is the same.
+/// before [`Control::rules`], [`Counts`] before [`Counts::refused`], and writers and the state row know no log time. All else
+/// is the same.
 const OLDEST: u8 = 2;
-/// The first format whose Control records carry the number of their rules.
-const CARRIES_RULES: u8 = 4;
+/// The first format whose Control records carry the number of their rules, and whose counts know every outcome.
+const KNOWS_OUTCOMES: u8 = 4;
 
 /// The tables. A number is never used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,11 @@ pub(crate) struct Key(Vec<u8>);
 impl Key {
     pub(crate) fn new(table: Table) -> Self {
         Self(vec![table as u8])
+    }
+
+    /// The prefix of every row.
+    pub(crate) fn all() -> Self {
+        Self(Vec::new())
     }
 
     pub(crate) fn u32(mut self, number: u32) -> Self {
@@ -182,13 +189,32 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> 
     postcard::from_bytes(body(bytes)?).map_err(|error| unreadable(&error))
 }
 
-/// The value of a row of [`Table::Control`].
-pub(crate) fn decode_control(bytes: &[u8]) -> Result<Control, FoldError> {
-    if bytes.first().is_some_and(|&format| format < CARRIES_RULES) {
-        // Rules had no numbers yet, so these are the first; `postcard` writes 1 as 2.
-        return decode(&[bytes, &[2]].concat());
+/// The value of a row of [`Table::Control`]: the record, and the rules under which its rollout is folded.
+pub(crate) fn decode_control(bytes: &[u8]) -> Result<(Control, Rules), FoldError> {
+    // Rules had no numbers yet, so both are the first; `postcard` writes 1 as 2.
+    decode_grown(bytes, &[2, 2])
+}
+
+/// The value of a row that has grown at its end since format 3: `added` is what those rows lack, in bytes.
+pub(crate) fn decode_grown<T: DeserializeOwned>(bytes: &[u8], added: &[u8]) -> Result<T, FoldError> {
+    if !is_before_outcomes(bytes) {
+        return decode(bytes);
     }
-    decode(bytes)
+    postcard::from_bytes(&[body(bytes)?, added].concat()).map_err(|error| unreadable(&error))
+}
+
+/// The value of a row of [`Table::Counts`]: the counts, and the compared answers per segment value.
+pub(crate) fn decode_counts(bytes: &[u8]) -> Result<(Counts, Vec<u64>), FoldError> {
+    if !is_before_outcomes(bytes) {
+        return decode(bytes);
+    }
+    let (old, population): ([i64; 7], _) = decode(bytes)?;
+    let [predictions, excluded, errors, invalid, late, lost, labelled] = old;
+    Ok((Counts { predictions, excluded, errors, invalid, late, lost, labelled, ..Counts::default() }, population))
+}
+
+fn is_before_outcomes(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|&format| format < KNOWS_OUTCOMES)
 }
 
 fn unreadable(error: &postcard::Error) -> FoldError {
@@ -212,6 +238,11 @@ pub(crate) fn body(bytes: &[u8]) -> Result<&[u8], FoldError> {
 /// Rows are a cache of `events`: the way out that always works.
 const REBUILD: &str = "delete the topic `aggregator-changelog`, the consumer group `aggregator` and the state directory, \
                        and it reads `events` anew, as far as they are retained";
+
+/// Whether rows of this format can be read. Their first byte is the format.
+pub(crate) fn is_known(row: &[u8]) -> bool {
+    row.first().is_none_or(|format| (OLDEST..=FORMAT).contains(format))
+}
 
 /// Every row of a table, or of a rollout in it.
 pub(crate) fn scan(rows: &dyn Rows, prefix: Key) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
@@ -263,15 +294,15 @@ mod tests {
             cells(3, &window, 2, 4),
             [7, 0, 0, 0, 3, 1, 128, 0, 0, 0, 0, 152, 150, 128, 128, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 4]
         );
-        let counts = crate::window::Counts { predictions: 5, errors: 1, ..Default::default() };
-        assert_eq!(encode(&counts).unwrap()[..], [3, 10, 0, 2, 0, 0, 0, 0]);
-        assert!(
-            decode::<crate::window::Counts>(&[1, 0])
-                .unwrap_err()
-                .to_string()
-                .contains("has format 1, this build reads 2 to 3")
-        );
-        assert_eq!(decode::<crate::window::Counts>(&[2, 10, 0, 2, 0, 0, 0, 0]).unwrap(), counts);
-        assert!(decode::<crate::window::Counts>(&[3, 0]).is_err());
+        let counts = (Counts { predictions: 5, errors: 1, ..Counts::default() }, vec![3]);
+        let bytes = [4, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3];
+        assert_eq!(encode(&counts).unwrap()[..], bytes);
+        assert_eq!(decode_counts(&bytes).unwrap(), counts);
+        let text = decode_counts(&[1, 0]).unwrap_err().to_string();
+        assert!(text.contains("has format 1, this build reads 2 to 4"), "{text}");
+        for format in [2, 3] {
+            assert_eq!(decode_counts(&[format, 10, 0, 2, 0, 0, 0, 0, 1, 3]).unwrap(), counts);
+        }
+        assert!(decode_counts(&[3, 0]).is_err());
     }
 }

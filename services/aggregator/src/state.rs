@@ -1,15 +1,22 @@
 //! The fold's state as rows: read once when a task opens, and what changed written before each commit.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serin_schemas::ids::{EventTime, Generation, Span};
+use serin_rollout::Rules;
+use serin_schemas::{
+    ids::{EventTime, Generation, Span},
+    records::Control,
+};
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
     fold::AggregatorFold,
     journal::Group,
-    rollout::{Frontier, Rollout},
+    rollout::Rollout,
     rows::{self, Key, Parts, Table},
-    window::{Counts, WindowKey},
+    window::WindowKey,
+    writers::LogTime,
 };
 
 /// What is known of a model. Its stored form is that of the model row.
@@ -31,7 +38,17 @@ struct State {
     promised: Option<EventTime>,
     keep: u64,
     next_rollout: u32,
+    // Formats 2 and 3 end here.
+    log: LogTime,
+    held: Span,
+    relayed: Option<EventTime>,
+    promised_relayed: Option<EventTime>,
 }
+
+/// What rows of formats 2 and 3 lack: no time has passed yet.
+const NO_LOG_TIME: &[u8] = &[0; 5];
+/// What they lack of a writer: it has not said when it sends.
+const NO_TIMING: &[u8] = &[0; 6];
 
 fn unreadable(what: &str, error: impl std::fmt::Display) -> FoldError {
     FoldError::State(format!("the aggregator's {what} is unreadable: {error}"))
@@ -41,16 +58,29 @@ impl AggregatorFold {
     /// Reads everything.
     pub(crate) fn load(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         if let Some(row) = rows.get(&Key::new(Table::State).done())? {
-            let state: State = rows::decode(&row)?;
+            if !rows::is_known(&row) {
+                // Rows are a cache: the rollouts start over with their next Control records, which the controller repeats.
+                tracing::warn!(
+                    format = row[0],
+                    "the state is of a build whose rows this one does not read: it begins again"
+                );
+                return rows::delete_all(rows, Key::all());
+            }
+            let state: State = rows::decode_grown(&row, NO_LOG_TIME)?;
             self.writers.clock = state.clock;
             self.writers.watermark = state.watermark;
+            self.writers.log = state.log;
+            self.writers.held = state.held;
+            self.promised_relayed = state.promised_relayed;
+            // Older rows knew one mark for all.
+            self.writers.relayed = state.relayed.or(state.watermark.max(state.promised));
             self.promised = state.promised;
             self.joins.keep = state.keep;
             self.next_rollout = state.next_rollout;
             self.stored_state = Some(row);
         }
         for (key, value) in rows::scan(rows, Key::new(Table::Writer))? {
-            self.writers.restore(Parts::of(&key).text()?.to_owned(), rows::decode(&value)?);
+            self.writers.restore(Parts::of(&key).text()?.to_owned(), rows::decode_grown(&value, NO_TIMING)?);
         }
         self.writers.note_ahead();
         for (key, value) in rows::scan(rows, Key::new(Table::Model))? {
@@ -62,10 +92,11 @@ impl AggregatorFold {
         self.load_joins(rows)
     }
 
-    fn load_rollouts(&mut self, rows: &dyn Rows) -> Result<(), FoldError> {
+    fn load_rollouts(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        start_over(rows)?;
         for (key, value) in rows::scan(rows, Key::new(Table::Control))? {
             let number = Parts::of(&key).u32()?;
-            let control = rows::decode_control(&value)?;
+            let (control, _) = rows::decode_control(&value)?;
             let (spec, frozen) = Self::parse(&control).map_err(|poison| unreadable("rollout row", poison.message))?;
             let values = self.config.max_warmup_values;
             let rollout = self.rollouts.entry(number).or_insert_with(|| Rollout::new(number, &control, &spec, values));
@@ -84,7 +115,7 @@ impl AggregatorFold {
         for (key, value) in rows::scan(rows, Key::new(Table::Counts))? {
             let mut parts = Parts::of(&key);
             let (number, (window, arm)) = (parts.u32()?, parts.window()?);
-            let (counts, population): (Counts, Vec<u64>) = rows::decode(&value)?;
+            let (counts, population) = rows::decode_counts(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
             let Rollout { lenses, windows, .. } = rollout;
             let layout = &lenses.of(window.generation).layout;
@@ -111,14 +142,14 @@ impl AggregatorFold {
     }
 
     fn load_joins(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
-        let frontier = Frontier { watermark: self.writers.watermark, promised: self.promised };
+        let frontier = self.frontier();
         for group in self.joins.restore(rows, &mut self.tally)? {
             let Group { rollout, end, generation } = group;
             let Some(rollout) = self.rollouts.get_mut(&rollout) else {
                 self.joins.close(group);
                 continue;
             };
-            let closed_to = frontier.closed_to(rollout.plan.grace);
+            let closed_to = frontier.closed_to(&rollout.plan);
             for (stream, maturity) in rollout.plan.streams.iter().enumerate() {
                 if closed_to.is_none_or(|to| end.plus(*maturity) > to) {
                     rollout.windows.entry(WindowKey { stream, end, generation }).or_default();
@@ -151,6 +182,10 @@ impl AggregatorFold {
             promised: self.promised,
             keep: self.joins.keep,
             next_rollout: self.next_rollout,
+            log: self.writers.log,
+            held: self.writers.held,
+            relayed: self.writers.relayed,
+            promised_relayed: self.promised_relayed,
         })?;
         if self.stored_state.as_ref() != Some(&state) {
             rows.put(&Key::new(Table::State).done(), state.clone());
@@ -158,4 +193,27 @@ impl AggregatorFold {
         }
         Ok(())
     }
+}
+
+/// Lets each rollout start over that was folded under other rules than this build folds it under: of its rows only its newest
+/// Control record stays.
+fn start_over(rows: &mut dyn Rows) -> Result<(), FoldError> {
+    let mut newest: BTreeMap<u32, (Vec<u8>, Control, Rules)> = BTreeMap::new();
+    for (key, value) in rows::scan(rows, Key::new(Table::Control))? {
+        let (control, folded) = rows::decode_control(&value)?;
+        // Keys end in the generation.
+        newest.insert(Parts::of(&key).u32()?, (key.to_vec(), control, folded));
+    }
+    for (number, (key, control, folded)) in newest {
+        let now = Rules::numbered(control.rules).folded();
+        if folded == now {
+            continue;
+        }
+        tracing::warn!(rollout = %control.rollout, before = %folded, rules = %now, "the rollout is folded from the beginning");
+        for table in [Table::Control, Table::Values, Table::Counts, Table::Cells, Table::Waiting] {
+            rows::delete_all(rows, rows::of_rollout(table, number))?;
+        }
+        rows.put(&key, rows::encode(&(control, now))?);
+    }
+    Ok(())
 }

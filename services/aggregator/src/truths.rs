@@ -1,11 +1,11 @@
 //! What a feedback says, and how it meets what waits under its request id.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use serin_schemas::ids::EventTime;
+use serin_schemas::{ids::EventTime, pattern, view::CredentialView};
 
 use crate::{
-    early::{Asked, Named, find, set},
+    early::{Asked, Named, Pending, find, set},
     join::{Label, Met, meet},
     plan::class_hash,
 };
@@ -13,9 +13,20 @@ use crate::{
 /// Longest name or class that waits for a prediction. What rollouts read is shorter.
 pub(crate) const MAX_WAITING_BYTES: usize = 256;
 
+/// Stands between the name of a label that waits and the models that its writer may judge: which model the prediction is of
+/// shows only when it comes. Labels of writers with other rights wait under other names, so none takes another's place.
+const BY: &str = "\0by\0";
+/// Stands between two of these models.
+const AND: char = '\0';
+
 /// Names with a zero byte are the aggregator's own.
 fn is_name(name: &str) -> bool {
     !name.contains('\0')
+}
+
+/// The name of a label that waits, and the models that its writer may judge; `None`: every model.
+pub(crate) fn rights(name: &str) -> (&str, Option<&str>) {
+    name.split_once(BY).map_or((name, None), |(bare, models)| (bare, Some(models)))
 }
 
 /// What a feedback says.
@@ -23,16 +34,30 @@ pub(crate) struct Truths<'a> {
     pub(crate) labels: Vec<(&'a str, Label)>,
     /// Hashes of classes.
     pub(crate) classes: Vec<(&'a str, Label<u64>)>,
+    /// The models that its writer may judge, as patterns with [`AND`] between them; `None`: every model.
+    models: Option<Cow<'a, str>>,
 }
 
 impl<'a> Truths<'a> {
     /// Without what is no number, and without names that no label can have.
-    pub(crate) fn of(revision: i64, values: &[(&'a str, f64)], classes: &[(&'a str, &str)]) -> Self {
+    pub(crate) fn of(
+        revision: i64,
+        values: &[(&'a str, f64)],
+        classes: &[(&'a str, &str)],
+        credential: Option<&CredentialView<'_>>,
+    ) -> Self {
         let usable = values.iter().filter(|(name, value)| is_name(name) && value.is_finite());
         let labels = usable.map(|&(name, value)| (name, Label { revision, value }));
         let classes = classes.iter().filter(|(name, _)| is_name(name));
         let classes = classes.map(|&(name, class)| (name, Label { revision, value: class_hash(class) }));
-        Self { labels: labels.collect(), classes: classes.collect() }
+        let bound = credential.filter(|credential| !credential.models.contains(&"*"));
+        let models = bound.map(|credential| Cow::Owned(credential.models.join("\0")));
+        Self { labels: labels.collect(), classes: classes.collect(), models }
+    }
+
+    /// Whether their writer may judge a model.
+    pub(crate) fn may_judge(&self, model: &str) -> bool {
+        self.models.as_deref().is_none_or(|models| models.split(AND).any(|pattern| pattern::matches(pattern, model)))
     }
 
     /// The same, and with each label whose time is needed its time: `names` has the name that it then has.
@@ -45,11 +70,30 @@ impl<'a> Truths<'a> {
         self
     }
 
-    /// What waits for a prediction.
-    pub(crate) fn waiting(labels: &'a Named<Label>, truths: &'a Named<Label<u64>>) -> Self {
-        let labels = labels.iter().map(|(name, label)| (&**name, *label));
-        let classes = truths.iter().map(|(name, label)| (&**name, *label));
-        Self { labels: labels.collect(), classes: classes.collect() }
+    /// What waits for a prediction, by the rights of its writers.
+    pub(crate) fn waiting(labels: &'a Named<Label>, truths: &'a Named<Label<u64>>) -> Vec<Self> {
+        let mut found: BTreeMap<Option<&'a str>, Self> = BTreeMap::new();
+        let of = |models: Option<&'a str>| Self {
+            labels: Vec::new(),
+            classes: Vec::new(),
+            models: models.map(Cow::Borrowed),
+        };
+        for (name, label) in labels {
+            let (name, models) = rights(name);
+            found.entry(models).or_insert_with(|| of(models)).labels.push((name, *label));
+        }
+        for (name, label) in truths {
+            let (name, models) = rights(name);
+            found.entry(models).or_insert_with(|| of(models)).classes.push((name, *label));
+        }
+        found.into_values().collect()
+    }
+
+    /// Keeps them until their prediction comes.
+    pub(crate) fn wait(self, pending: &mut Pending) {
+        let models = self.models.as_deref();
+        wait(&mut pending.labels, self.labels, models);
+        wait(&mut pending.truths, self.classes, models);
     }
 
     /// Without what no rollout reads.
@@ -66,12 +110,13 @@ impl<'a> Truths<'a> {
 }
 
 /// Keeps labels until their prediction comes.
-pub(crate) fn wait<T: Copy>(there: &mut Named<Label<T>>, labels: Vec<(&str, Label<T>)>) {
+fn wait<T: Copy>(there: &mut Named<Label<T>>, labels: Vec<(&str, Label<T>)>, models: Option<&str>) {
     for (name, label) in labels {
-        let mut known = find(there, name).copied();
+        let name = models.map_or(Cow::Borrowed(name), |models| Cow::Owned(format!("{name}{BY}{models}")));
+        let mut known = find(there, &name).copied();
         meet(&mut known, label);
         if let Some(label) = known {
-            set(there, name, label);
+            set(there, &name, label);
         }
     }
 }

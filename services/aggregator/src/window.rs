@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serin_rollout::MetricKind;
 use serin_schemas::{
     ids::{EventTime, Generation},
-    records::{Arm, ArmCounts, Cell, Population, Segment},
+    records::{Arm, ArmCounts, Cell, Outcome, Population, Segment},
     view::PredictionView,
 };
-use serin_sketches::{Buckets, Pair, Pairs, Summary, hash::Salt};
+use serin_sketches::{Buckets, ByUnit, Pair, Pairs, Summary, group_hash, hash::Salt};
 
 use crate::{
     plan::{Metric, Plan, Value, insert, is_error},
@@ -48,34 +48,68 @@ pub(crate) struct Counts {
     pub(crate) late: i64,
     pub(crate) lost: i64,
     pub(crate) labelled: i64,
+    pub(crate) refused: i64,
+    pub(crate) redirected: i64,
+    pub(crate) unread: i64,
+    pub(crate) cancelled: i64,
 }
 
 impl Counts {
-    /// Counts an answer that is in time.
-    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>) {
+    /// Counts an answer that is in time, by its outcome or as under rules 1.
+    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>, by_outcome: bool) {
         if !prediction.assignment.is_compared() {
             self.excluded += 1;
             return;
         }
-        self.predictions += 1;
-        self.errors += i64::from(is_error(prediction));
-        self.invalid += i64::from(prediction.invalid_output.is_some());
+        if !by_outcome {
+            self.predictions += 1;
+            self.errors += i64::from(is_error(prediction));
+            self.invalid += i64::from(prediction.invalid_output.is_some());
+            return;
+        }
+        let outcome = prediction.outcome();
+        self.predictions += i64::from(outcome != Outcome::Cancelled);
+        match outcome {
+            Outcome::Ok => {}
+            Outcome::Refused => self.refused += 1,
+            Outcome::Redirected => self.redirected += 1,
+            Outcome::Failed => self.errors += 1,
+            Outcome::Unusable => self.invalid += 1,
+            Outcome::Unread => self.unread += 1,
+            Outcome::Cancelled => self.cancelled += 1,
+        }
     }
 
     pub(crate) fn of(self, arm: Arm) -> ArmCounts {
-        let Self { predictions, excluded, errors, invalid, late, lost, labelled } = self;
-        ArmCounts { predictions, excluded, errors, invalid, late, lost, labelled, ..ArmCounts::none(arm) }
+        let Self { predictions, excluded, errors, invalid, late, lost, labelled, .. } = self;
+        let Self { refused, redirected, unread, cancelled, .. } = self;
+        ArmCounts {
+            arm,
+            predictions,
+            excluded,
+            errors,
+            invalid,
+            late,
+            lost,
+            labelled,
+            refused,
+            redirected,
+            unread,
+            cancelled,
+        }
     }
 }
 
 /// Where the cells of each metric lie: `all` first, then each dimension's values, then the bucket sums where units are
-/// assigned. And where the number of answers of each value of each dimension lies.
+/// assigned, then what units add to each of the first. And where the number of answers of each value of each dimension lies.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     metrics: Vec<Cells>,
     len: usize,
     /// Per dimension the place of its value 0, and the number of values.
     populations: Vec<(usize, usize)>,
+    /// Among the populations, the place of the answers that name no unit, where somebody else's router should have named one.
+    no_unit: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,10 +120,21 @@ struct Cells {
     dimensions: Vec<(usize, usize)>,
     /// The place of the bucket sums, counted from `first`.
     buckets: Option<usize>,
+    /// The place of what units add to `all`, counted from `first`; that of the values follows in their order. The bucket sums say it
+    /// of `all` where sums suffice.
+    units: Option<usize>,
+}
+
+impl Cells {
+    /// The places of a request's segment values, counted from `first`.
+    fn values(&self, numbers: &[u16]) -> impl Iterator<Item = usize> {
+        self.dimensions.iter().map(|(dimension, place)| place + usize::from(numbers[*dimension]))
+    }
 }
 
 impl Layout {
-    pub(crate) fn new(plan: &Plan, dictionary: &Dictionary) -> Self {
+    /// `compared`: the arms are held against each other, so units must not be many answers of few.
+    fn new(plan: &Plan, dictionary: &Dictionary, compared: bool) -> Self {
         let mut first = 0;
         let mut metrics = Vec::with_capacity(plan.metrics.len());
         for metric in &plan.metrics {
@@ -99,14 +144,26 @@ impl Layout {
                 dimensions.push((dimension, len));
                 len += dictionary.slots(dimension);
             }
-            let buckets = (plan.sticky && metric.pairing.is_none()).then_some(len);
+            let values = len;
+            let buckets = (plan.sticky && metric.pairing.is_none() || plan.guarded).then_some(len);
             len += usize::from(buckets.is_some());
-            metrics.push(Cells { first, len, dimensions, buckets });
+            let units = (plan.guarded && compared).then_some(len);
+            len += if units.is_some() { values } else { 0 };
+            metrics.push(Cells { first, len, dimensions, buckets, units });
             first += len;
         }
         let slots = (0..plan.dimensions.len()).map(|dimension| dictionary.slots(dimension));
-        let populations = slots.scan(0, |first, len| Some((std::mem::replace(first, *first + len), len))).collect();
-        Self { metrics, len: first, populations }
+        let populations: Vec<(usize, usize)> =
+            slots.scan(0, |first, len| Some((std::mem::replace(first, *first + len), len))).collect();
+        let values = populations.last().map_or(0, |(first, len)| first + len);
+        let no_unit = (plan.guarded && plan.external && compared).then_some(values);
+        Self { metrics, len: first, populations, no_unit }
+    }
+
+    /// Number of populations.
+    fn populations(&self) -> usize {
+        let values = self.populations.last().map_or(0, |(first, len)| first + len);
+        self.no_unit.map_or(values, |place| place + 1)
     }
 }
 
@@ -176,22 +233,30 @@ impl ArmWindow {
         let (index, metric) = metric;
         let empty = || metric.empty();
         self.put(layout, index, subject.numbers, empty, |summary| insert(summary, value, dither));
+        if metric.is_sum() {
+            self.add_sum(layout, index, subject, metric.position(value));
+            return;
+        }
         let cells = &layout.metrics[index];
-        if let Some((place, unit)) = cells.buckets.zip(subject.unit)
-            && let Summary::Buckets(sums) =
-                self.cells[cells.first + place].get_or_insert_with(|| Summary::Buckets(Buckets::new()))
-        {
-            // Full or not: what sums cannot hold is left out of the design effect only.
-            let _ = sums.insert(unit, metric.position(value), 1);
+        if let (Some(place), Some(unit)) = (cells.buckets, subject.unit) {
+            self.add_to_buckets(cells.first + place, unit, metric.position(value));
+        }
+        if let (Some(place), Some(unit)) = (cells.units, subject.unit) {
+            for at in std::iter::once(0).chain(cells.values(subject.numbers)) {
+                let cell = &mut self.cells[cells.first + place + at];
+                if let Summary::ByUnit(by_unit) = cell.get_or_insert_with(|| Summary::ByUnit(ByUnit::new())) {
+                    by_unit.add(unit, empty, |summary| insert(summary, value, dither));
+                }
+            }
         }
     }
 
     /// Adds both answers to one mirrored call.
-    pub(crate) fn add_pair(&mut self, layout: &Layout, index: usize, numbers: &[u16], pair: Pair) {
+    pub(crate) fn add_pair(&mut self, layout: &Layout, index: usize, subject: Subject<'_>, pair: Pair) {
         self.put(
             layout,
             index,
-            numbers,
+            subject.numbers,
             || Summary::Pairs(Pairs::new()),
             |summary| {
                 if let Summary::Pairs(pairs) = summary {
@@ -200,6 +265,27 @@ impl ArmWindow {
                 }
             },
         );
+        self.add_sum(layout, index, subject, f64::from(u8::from(pair.differs())));
+    }
+
+    /// Adds to the sums of the unit: over all traffic by its bucket, in each segment by its group.
+    fn add_sum(&mut self, layout: &Layout, index: usize, subject: Subject<'_>, x: f64) {
+        let (cells, Some(unit)) = (&layout.metrics[index], subject.unit) else { return };
+        if let Some(place) = cells.buckets {
+            self.add_to_buckets(cells.first + place, unit, x);
+        }
+        if let Some(place) = cells.units {
+            for at in cells.values(subject.numbers) {
+                self.add_to_buckets(cells.first + place + at, group_hash(unit), x);
+            }
+        }
+    }
+
+    fn add_to_buckets(&mut self, place: usize, unit: u64, x: f64) {
+        if let Summary::Buckets(sums) = self.cells[place].get_or_insert_with(|| Summary::Buckets(Buckets::new())) {
+            // Full or not: what sums cannot hold is left out of what is known of units only.
+            let _ = sums.insert(unit, x, 1);
+        }
     }
 
     fn put(
@@ -215,16 +301,19 @@ impl ArmWindow {
         }
         let cells = &layout.metrics[index];
         insert(self.cells[cells.first].get_or_insert_with(&empty));
-        for (dimension, place) in &cells.dimensions {
-            insert(self.cells[cells.first + place + usize::from(numbers[*dimension])].get_or_insert_with(&empty));
+        for place in cells.values(numbers) {
+            insert(self.cells[cells.first + place].get_or_insert_with(&empty));
         }
         self.dirty = true;
     }
 
-    /// Counts a compared answer by its segment values.
-    pub(crate) fn count_population(&mut self, layout: &Layout, numbers: &[u16]) {
-        if let (true, Some((first, len))) = (self.population.is_empty(), layout.populations.last()) {
-            self.population.resize(first + len, 0);
+    /// Counts a compared answer by its segment values, and whether it names its unit.
+    pub(crate) fn count_population(&mut self, layout: &Layout, numbers: &[u16], names_unit: bool) {
+        if self.population.is_empty() {
+            self.population.resize(layout.populations(), 0);
+        }
+        if let Some(place) = layout.no_unit.filter(|_| !names_unit) {
+            self.population[place] += 1;
         }
         for ((first, _), number) in layout.populations.iter().zip(numbers) {
             self.population[first + usize::from(*number)] += 1;
@@ -240,11 +329,13 @@ impl ArmWindow {
                 into.push(Population { arm, segment, predictions: predictions as i64 });
             }
         }
+        let no_unit = lens.layout.no_unit.and_then(|place| self.population.get(place)).filter(|count| **count > 0);
+        into.extend(no_unit.map(|&count| Population { arm, segment: Segment::no_unit(), predictions: count as i64 }));
     }
 
     /// Puts stored numbers back. Another number of values is an error.
     pub(crate) fn restore_population(&mut self, layout: &Layout, stored: Vec<u64>) -> Result<(), String> {
-        let len = layout.populations.last().map_or(0, |(first, len)| first + len);
+        let len = layout.populations();
         if !stored.is_empty() && stored.len() != len {
             return Err(format!("{} segment values of {len}", stored.len()));
         }
@@ -305,12 +396,19 @@ pub(crate) struct Lens {
 }
 
 impl Lens {
-    pub(crate) fn new(plan: &Plan, dictionary: Dictionary) -> Self {
-        Self { layout: Layout::new(plan, &dictionary), dictionary }
+    /// Of warm-up, with the values that it has learned so far.
+    pub(crate) fn warming(plan: &Plan, dictionary: Dictionary) -> Self {
+        Self { layout: Layout::new(plan, &dictionary, false), dictionary }
+    }
+
+    /// Of the comparison, with the values that were frozen.
+    pub(crate) fn compared(plan: &Plan, dictionary: Dictionary) -> Self {
+        Self { layout: Layout::new(plan, &dictionary, true), dictionary }
     }
 
     fn segment(&self, plan: &Plan, metric: usize, place: usize) -> Segment {
         let cells = &self.layout.metrics[metric];
+        let place = cells.units.filter(|units| place >= *units).map_or(place, |units| place - units);
         let dimensions = cells.dimensions.iter().filter(|_| cells.buckets != Some(place));
         match dimensions.rev().find(|(_, first)| place >= *first) {
             None => Segment::all(),

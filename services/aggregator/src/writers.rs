@@ -6,17 +6,31 @@
 //! tells a repeated record from one that came out of order; what lies further back counts as repeated. At a heartbeat, numbers
 //! that are missing are lost. A newer incarnation of a writer replaces the older one for good.
 //!
-//! **Watermark.** The smallest low watermark of the live writers; it never goes back. A writer is live from its first heartbeat
-//! until it says that it leaves, or until the clock of *another* writer has moved `writer_ttl` since it was last heard. Each
-//! writer's clock is measured by its own advance between heartbeats, of which one counts for at most a quarter of `writer_ttl`: a
-//! writer whose clock is wrong by a year does not declare all others dead. A writer more than `max_skew` behind the watermark does not hold it back: what it sends is late, and counted.
+//! **Watermark.** The smallest low watermark of the writers that hold event time; it never goes back. Harm must not wait for the
+//! slowest writer, so a writer holds event time only while it is heard *in time*: one of its heartbeats stood on the log within
+//! `clock_tolerance` of the time at which it says it was sent, and since then the partition's [log time](LogTime) has moved by
+//! at most `silent_after`. One rule covers a writer that is dead, stopped, cut off or slow, and one whose clock is off either way.
+//! What such a writer sends later is late, and counted.
+//!
+//! - A pause of the log makes nobody silent: a step of log time counts for at most a second, and after the pause everybody has
+//!   `silent_after` to catch up.
+//! - A relay of what others write follows their clocks, so it holds event time only while no router is heard. Models whose calls
+//!   others report have [a mark of their own](Writers::relayed), which gives the reports time to come.
+//! - If nobody was heard in time for `silent_after`, those that are heard at all hold event time by their own clocks.
+//! - A writer that does not say when it sends (a replay clock, an older version) is waited for until it leaves, or until the clock of
+//!   *another* writer has moved `writer_ttl` since it was last heard. Each writer's clock is measured by its own advance between
+//!   heartbeats, of which one counts for at most a quarter of `writer_ttl`: a writer whose clock is wrong by a year does not
+//!   declare all others dead. If it is more than `max_skew` behind the watermark, it does not hold it back.
+//!
+//! Promotion waits for everybody: [`Writers::heard_through`] is the smallest low watermark of all writers that have neither left nor
+//! been silent for `writer_ttl`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
     ids::{EventTime, ModelName, Span},
-    records::{Arm, ArmDrops, Heartbeat, Writer},
+    records::{Arm, ArmDrops, ClockOffset, Heartbeat, Writer},
     view::WriterView,
 };
 
@@ -39,7 +53,107 @@ pub(crate) enum Seen {
     Malformed,
 }
 
-/// What is known of one writer. Its stored form is version 1 of the writer row.
+/// Most silent writers, and most writers with a wrong clock, that are named.
+const MOST_NAMED: usize = 16;
+
+/// Longest step of log time, in milliseconds.
+const LONGEST_STEP_MS: i64 = 1000;
+
+/// The time of one partition's log: each record moves it by the step of the log's own timestamp since the record before, at most
+/// by a second and never back. So the time in which nobody could write hardly counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogTime {
+    now: Span,
+    /// The log's timestamp of the newest record, in milliseconds since the epoch.
+    stamp_ms: Option<i64>,
+}
+
+impl LogTime {
+    /// Takes the timestamp of the next record.
+    pub(crate) fn pass(&mut self, stamp_ms: i64) {
+        let step = self.stamp_ms.map_or(0, |before| stamp_ms.saturating_sub(before).clamp(0, LONGEST_STEP_MS));
+        *self = Self { now: Span(self.now.0.saturating_add(step * 1000)), stamp_ms: Some(stamp_ms) };
+    }
+
+    fn since(self, earlier: Span) -> Span {
+        Span(self.now.0.saturating_sub(earlier.0))
+    }
+}
+
+/// How long writers are waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// See [`crate::Config::writer_ttl`].
+    pub(crate) ttl: Span,
+    /// See [`crate::Config::silent_after`].
+    pub(crate) silent_after: Span,
+    /// See [`crate::Config::clock_tolerance`].
+    pub(crate) clock_tolerance: Span,
+    /// See [`crate::Config::max_skew`].
+    pub(crate) max_skew: Span,
+    /// See [`crate::IntakeConfig::lateness`].
+    pub(crate) lateness: Span,
+}
+
+/// When a writer was heard, in the [log time](LogTime) of the partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Timing {
+    /// It says when it sends; all else here speaks of writers that do.
+    stated: bool,
+    /// It relays what others write.
+    relay: bool,
+    /// Its last heartbeat.
+    heard: Span,
+    /// Its last heartbeat that came in time.
+    in_time: Option<Span>,
+    /// Its low watermark last rose.
+    rose: Span,
+    /// Its heartbeats are out of time now.
+    astray: Option<Astray>,
+}
+
+/// Heartbeats that were sent at another time than the log's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Astray {
+    /// Since when, in log time.
+    since: Span,
+    /// The writer's clock less the log's: the difference nearest to zero since then, for a delay only adds to it.
+    offset: Span,
+}
+
+impl Timing {
+    /// Takes a heartbeat. `offset` is the writer's clock less the log's.
+    fn hear(&mut self, offset: Option<Span>, rose: bool, log: LogTime, tolerance: Span) {
+        self.stated = offset.is_some();
+        self.heard = log.now;
+        if rose {
+            self.rose = log.now;
+        }
+        let Some(offset) = offset else { return };
+        if offset.0.saturating_abs() <= tolerance.0 {
+            self.in_time = Some(log.now);
+            self.astray = None;
+            return;
+        }
+        let before = self.astray.filter(|before| before.offset.0.signum() == offset.0.signum());
+        self.astray = Some(match before {
+            Some(Astray { since, offset: known }) if known.0.saturating_abs() < offset.0.saturating_abs() => {
+                Astray { since, offset: known }
+            }
+            Some(Astray { since, .. }) => Astray { since, offset },
+            None => Astray { since: log.now, offset },
+        });
+    }
+
+    /// How far its clock is off. No delay makes a clock look ahead; one that looks behind may be a queue after a pause, which
+    /// is gone soon.
+    fn off(&self, log: LogTime, patience: Patience) -> Option<Span> {
+        let Astray { since, offset } = self.astray?;
+        (offset.0 > 0 || log.since(since) >= patience.silent_after).then_some(offset)
+    }
+}
+
+/// What is known of one writer: the writer row. Formats 2 and 3 of it end before `timing`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WriterState {
     incarnation: i64,
@@ -60,6 +174,7 @@ pub(crate) struct WriterState {
     left: bool,
     /// Drops already counted, per model and arm.
     drops: BTreeMap<(ModelName, Arm), i64>,
+    timing: Timing,
     #[serde(skip)]
     dirty: bool,
 }
@@ -69,7 +184,7 @@ pub(crate) struct WriterState {
 pub(crate) struct Heard {
     /// From a process that a newer one has replaced: nothing was done.
     pub(crate) old_incarnation: bool,
-    /// The writer's clock is off by more than `max_skew`.
+    /// The writer's clock is off.
     pub(crate) skewed: bool,
     /// Records of this partition found missing.
     pub(crate) gaps: i64,
@@ -85,12 +200,18 @@ pub(crate) struct Writers {
     pub(crate) clock: Span,
     /// How far event time has come.
     pub(crate) watermark: Option<EventTime>,
-    ttl: Span,
-    max_skew: Span,
+    /// How far it has come for models whose calls others report: while a router drives event time, their reports may take
+    /// `lateness` longer.
+    pub(crate) relayed: Option<EventTime>,
+    /// The partition's log time.
+    pub(crate) log: LogTime,
+    /// Log time when a writer that is heard in time last held event time.
+    pub(crate) held: Span,
+    patience: Patience,
     limit: usize,
     /// Names removed since the last store.
     removed: Vec<String>,
-    /// The two highest low watermarks of live writers, for [`Self::is_far_future`].
+    /// The two highest low watermarks of the writers that hold event time, for [`Self::is_far_future`].
     ahead: [Option<(String, EventTime)>; 2],
 }
 
@@ -131,10 +252,19 @@ impl WriterState {
 }
 
 impl Writers {
-    pub(crate) fn new(ttl: Span, max_skew: Span, limit: usize) -> Self {
-        let known = BTreeMap::new();
-        let (clock, ahead, removed) = (Span(0), [None, None], Vec::new());
-        Self { known, clock, watermark: None, ttl, max_skew, limit: limit.max(1), removed, ahead }
+    pub(crate) fn new(patience: Patience, limit: usize) -> Self {
+        Self {
+            known: BTreeMap::new(),
+            clock: Span(0),
+            watermark: None,
+            relayed: None,
+            log: LogTime::default(),
+            held: Span(0),
+            patience,
+            limit: limit.max(1),
+            removed: Vec::new(),
+            ahead: [None, None],
+        }
     }
 
     /// What the place of a record in its writer's sequence says. Changes nothing.
@@ -188,21 +318,86 @@ impl Writers {
         }
     }
 
+    /// Neither left nor silent for `writer_ttl`.
     fn is_live(&self, state: &WriterState) -> bool {
-        state.low.is_some_and(|low| self.watermark.is_none_or(|mark| low >= mark.minus(self.max_skew)))
-            && !state.left
-            && self.clock.0 - state.heard.0 <= self.ttl.0
+        let Timing { stated, heard, .. } = state.timing;
+        let silence = if stated { self.log.since(heard) } else { Span(self.clock.0.saturating_sub(state.heard.0)) };
+        state.low.is_some() && !state.left && silence.0 <= self.patience.ttl.0
     }
 
-    fn live(&self) -> impl Iterator<Item = (&String, EventTime)> + '_ {
-        self.known.iter().filter(|(_, state)| self.is_live(state)).filter_map(|(name, state)| Some((name, state.low?)))
+    /// Whether a low watermark is so far behind event time that what follows it is late anyway.
+    fn is_behind(&self, low: Option<EventTime>, by: Span) -> bool {
+        self.watermark.is_some_and(|mark| low.is_none_or(|low| low < mark.minus(by)))
+    }
+
+    /// Whether a writer holds event time; see the module.
+    fn holds(&self, state: &WriterState) -> bool {
+        let Timing { stated, relay, in_time, .. } = state.timing;
+        if !stated {
+            return self.is_live(state) && !self.is_behind(state.low, self.patience.max_skew);
+        }
+        let in_time = in_time.is_some_and(|at| self.log.since(at).0 <= self.patience.silent_after.0);
+        // Who is heard in time and is behind nevertheless has met an event time that somebody's wrong clock made.
+        let behind = self.is_behind(state.low, Span(2 * self.patience.clock_tolerance.0));
+        self.is_live(state) && in_time && !relay && !behind
+    }
+
+    /// Whether a writer holds event time when no other does: by its own clock.
+    fn holds_alone(&self, state: &WriterState) -> bool {
+        let Timing { relay, heard, rose, .. } = state.timing;
+        let Patience { silent_after, clock_tolerance, max_skew, .. } = self.patience;
+        let heard = self.log.since(heard).0 <= silent_after.0;
+        let behind = self.is_behind(state.low, if relay { max_skew } else { Span(2 * clock_tolerance.0) });
+        // The watermark of a relay stands still while it relays old records only: they are late.
+        let stalled = relay && self.log.since(rose).0 > 2 * silent_after.0;
+        self.is_live(state) && heard && !behind && !stalled
+    }
+
+    fn who(&self, belongs: impl Fn(&WriterState) -> bool) -> impl Iterator<Item = (&String, EventTime)> {
+        self.known.iter().filter(move |(_, state)| belongs(state)).filter_map(|(name, state)| Some((name, state.low?)))
+    }
+
+    fn holders(&self) -> impl Iterator<Item = (&String, EventTime)> {
+        self.who(|state| self.holds(state))
+    }
+
+    /// The smallest low watermark of all writers that have neither left nor been silent for `writer_ttl`; relays count only when
+    /// there is no router.
+    pub(crate) fn heard_through(&self) -> Option<EventTime> {
+        let lowest = |relay: bool| {
+            let live = self.who(move |state| state.timing.relay == relay && self.is_live(state));
+            live.map(|(_, low)| low).min()
+        };
+        lowest(false).or_else(|| lowest(true))
+    }
+
+    /// Routers without which event time goes on because they are not heard.
+    pub(crate) fn silent(&self) -> Vec<String> {
+        let silent = self.who(|state| {
+            let Timing { stated, relay, in_time, .. } = state.timing;
+            let late = in_time.is_none_or(|at| self.log.since(at).0 > self.patience.silent_after.0);
+            stated && !relay && late && self.off(state).is_none() && self.is_live(state)
+        });
+        silent.map(|(name, _)| name.clone()).take(MOST_NAMED).collect()
+    }
+
+    /// Writers whose clocks are off, and how far.
+    pub(crate) fn skewed(&self) -> Vec<ClockOffset> {
+        let live = self.known.iter().filter(|(_, state)| self.is_live(state));
+        live.filter_map(|(name, state)| Some(ClockOffset { writer: name.clone(), offset: self.off(state)? }))
+            .take(MOST_NAMED)
+            .collect()
+    }
+
+    fn off(&self, state: &WriterState) -> Option<Span> {
+        state.timing.off(self.log, self.patience)
     }
 
     /// Whether `at` is further than `max_skew` ahead of the other live writers, or of this one if it is alone.
     pub(crate) fn is_far_future(&self, writer: &str, at: EventTime) -> bool {
         let others = self.ahead.iter().flatten().find(|(name, _)| name != writer).map(|(_, low)| *low);
         let own = || self.known.get(writer).and_then(|state| state.low);
-        others.or_else(own).is_some_and(|reference| at > reference.plus(self.max_skew))
+        others.or_else(own).is_some_and(|reference| at > reference.plus(self.patience.max_skew))
     }
 
     /// Takes a heartbeat: writer, losses, liveness, and then the watermark.
@@ -212,11 +407,14 @@ impl Writers {
         if self.known.get(name).is_some_and(|state| state.incarnation > *incarnation) {
             return Heard { old_incarnation: true, ..Heard::default() };
         }
-        let others = self.live().filter(|(other, _)| *other != name).map(|(_, low)| low).max();
-        let jumped = others.is_some_and(|low| heartbeat.low_watermark > low.plus(self.max_skew));
-        let behind = self.watermark.is_some_and(|mark| heartbeat.low_watermark < mark.minus(self.max_skew));
+        let patience @ Patience { ttl, clock_tolerance, max_skew, .. } = self.patience;
+        let others = self.holders().filter(|(other, _)| *other != name).map(|(_, low)| low).max();
+        let jumped = others.is_some_and(|low| heartbeat.low_watermark > low.plus(max_skew));
+        let behind = self.is_behind(Some(heartbeat.low_watermark), max_skew);
 
-        let (clock, ttl) = (self.clock, self.ttl);
+        let (clock, log) = (self.clock, self.log);
+        let stamp = log.stamp_ms.map(|ms| EventTime(ms.saturating_mul(1000)));
+        let offset = heartbeat.sent_at.zip(stamp).map(|(sent, stamp)| sent.since(stamp));
         let state = self.incarnation(name, *incarnation, seq);
         let advance = match state.low {
             Some(low) if !state.left => heartbeat.low_watermark.since(low).0.max(0),
@@ -226,27 +424,46 @@ impl Writers {
         let advance = if others.is_some() { advance.min(ttl.0 / 4) } else { advance };
         let clock = Span(clock.0.max(state.heard.0.saturating_add(advance)));
         state.heard = clock;
+        let rose = state.low.is_none_or(|low| heartbeat.low_watermark > low);
         state.low = Some(state.low.map_or(heartbeat.low_watermark, |low| low.max(heartbeat.low_watermark)));
         state.left = heartbeat.leaving;
+        state.timing.relay = heartbeat.relay;
+        state.timing.hear(offset, rose, log, clock_tolerance);
         state.dirty = true;
         let gaps = state.gaps(seq);
         let drops = state.new_drops(&heartbeat.drops);
+        let off = state.timing.off(log, patience).is_some();
         self.clock = clock;
         self.advance_watermark(heartbeat);
-        Heard { old_incarnation: false, skewed: jumped || behind, gaps, drops }
+        Heard { old_incarnation: false, skewed: jumped || behind || off, gaps, drops }
     }
 
     fn advance_watermark(&mut self, heartbeat: &Heartbeat) {
-        let lowest = self.live().map(|(_, low)| low).min();
+        let mut lowest = self.holders().map(|(_, low)| low).min();
+        if lowest.is_some() {
+            self.held = self.log.now;
+        } else if self.log.since(self.held).0 > self.patience.silent_after.0 {
+            lowest = self.who(|state| self.holds_alone(state)).map(|(_, low)| low).min();
+        }
         // The last one to leave has promised that nothing older follows.
-        let reached = lowest.or(heartbeat.leaving.then_some(heartbeat.low_watermark));
+        let in_time = |state: &WriterState| state.timing.astray.is_none();
+        let last = heartbeat.leaving && self.known.get(&heartbeat.writer.name).is_some_and(in_time);
+        let reached = lowest.or(last.then_some(heartbeat.low_watermark));
         self.watermark = self.watermark.max(reached);
+        // Where relays drive event time themselves, or a replay does, what is relayed is not behind it.
+        let router = |state: &WriterState| state.timing.stated && !state.timing.relay && self.is_live(state);
+        let wait = if self.who(router).next().is_some() { self.patience.lateness } else { Span(0) };
+        self.relayed = self.relayed.max(self.watermark.map(|mark| mark.minus(wait)));
         self.note_ahead();
     }
 
     /// Notes who is furthest ahead. Called after every change of a low watermark, and when all stored writers are back.
     pub(crate) fn note_ahead(&mut self) {
-        let mut lows: Vec<(EventTime, String)> = self.live().map(|(name, low)| (low, name.clone())).collect();
+        let named = |(name, low): (&String, EventTime)| (low, name.clone());
+        let mut lows: Vec<(EventTime, String)> = self.holders().map(named).collect();
+        if lows.is_empty() {
+            lows = self.who(|state| self.is_live(state)).map(named).collect();
+        }
         lows.sort_unstable_by(|one, two| two.cmp(one));
         let mut highest = lows.into_iter().map(|(low, name)| (name, low));
         self.ahead = [highest.next(), highest.next()];

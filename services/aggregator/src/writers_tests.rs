@@ -3,7 +3,15 @@ use super::*;
 const SECOND: i64 = 1_000_000;
 
 fn writers() -> Writers {
-    Writers::new(Span::from_secs(30), Span::from_secs(600), 8)
+    let seconds = Span::from_secs;
+    let patience = Patience {
+        ttl: seconds(30),
+        silent_after: seconds(2),
+        clock_tolerance: seconds(2),
+        max_skew: seconds(600),
+        lateness: seconds(3),
+    };
+    Writers::new(patience, 8)
 }
 
 fn record(name: &str, incarnation: i64, seq: i64) -> Writer {
@@ -16,6 +24,8 @@ fn beat(name: &str, incarnation: i64, seq: i64, low_secs: i64) -> Heartbeat {
         low_watermark: EventTime::from_secs(low_secs),
         drops: Vec::new(),
         leaving: false,
+        sent_at: None,
+        relay: false,
     }
 }
 
@@ -175,4 +185,238 @@ fn the_number_of_writers_is_bounded() {
     }
     assert_eq!(writers.known.len(), 8);
     assert_eq!(writers.removed.len(), 92);
+}
+
+/// Writers that say when they send, and the log they write to. Times are seconds after the log's first record.
+struct Fleet {
+    writers: Writers,
+    now: f64,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        Self { writers: writers(), now: 0.0 }
+    }
+
+    fn at(&mut self, now: f64) {
+        self.now = now;
+        self.writers.log.pass((now * 1000.0) as i64);
+    }
+
+    /// A heartbeat that stands on the log now: sent so long ago by a clock that is so far off.
+    fn beat(&mut self, name: &str, delay: f64, off: f64) -> Heard {
+        let sent = self.now - delay + off;
+        self.heartbeat(Heartbeat { sent_at: Some(micros(sent)), ..beat(name, 1, 0, 0) }, sent)
+    }
+
+    /// A relay's heartbeat now, with a watermark of its own.
+    fn relay(&mut self, name: &str, low: f64) -> Heard {
+        let sent_at = Some(micros(self.now));
+        self.heartbeat(Heartbeat { sent_at, relay: true, ..beat(name, 1, 0, 0) }, low)
+    }
+
+    fn heartbeat(&mut self, heartbeat: Heartbeat, low: f64) -> Heard {
+        self.writers.heartbeat(&Heartbeat { low_watermark: micros(low), ..heartbeat })
+    }
+
+    /// Every second from `from` to `to` a heartbeat of each of these that is where it should be.
+    fn healthy(&mut self, names: &[&str], from: i64, to: i64) {
+        for second in from..=to {
+            for (place, name) in names.iter().enumerate() {
+                self.at(second as f64 + place as f64 / 10.0);
+                self.beat(name, 0.01, 0.0);
+            }
+        }
+    }
+
+    fn mark(&self) -> f64 {
+        self.writers.watermark.map_or(f64::NEG_INFINITY, |at| at.0 as f64 / 1e6)
+    }
+
+    fn skewed(&self) -> Vec<(String, i64)> {
+        let skewed = self.writers.skewed().into_iter();
+        skewed.map(|off| (off.writer, (off.offset.0 as f64 / 1e6).round() as i64)).collect()
+    }
+}
+
+fn micros(seconds: f64) -> EventTime {
+    EventTime((seconds * 1e6).round() as i64)
+}
+
+/// At most this far behind the log may event time be with somebody behind: silence, and the second between two heartbeats.
+const BEHIND: f64 = 3.3;
+
+#[test]
+fn a_writer_that_is_dead_or_stands_still_is_waited_for_for_seconds_and_named() {
+    let mut fleet = Fleet::new();
+    fleet.healthy(&["a", "b"], 0, 20);
+    assert_eq!(fleet.writers.silent(), Vec::<String>::new());
+    for second in 21..=49 {
+        fleet.healthy(&["a"], second, second);
+        assert!(fleet.mark() > fleet.now - BEHIND, "second {second}: {}", fleet.mark());
+        if second > 23 {
+            assert_eq!(fleet.writers.silent(), ["b"]);
+            // Promotion waits for it.
+            assert_eq!(fleet.writers.heard_through(), Some(micros(20.09)));
+        }
+    }
+    fleet.healthy(&["a"], 50, 52);
+    assert_eq!(fleet.writers.silent(), Vec::<String>::new(), "it is dead");
+    assert_eq!(fleet.writers.heard_through(), fleet.writers.watermark);
+    // It goes on after a stop: at once it is one of two again.
+    fleet.healthy(&["a", "b"], 53, 60);
+    assert_eq!(fleet.writers.heard_through(), fleet.writers.watermark);
+    assert_eq!(fleet.writers.silent(), Vec::<String>::new());
+}
+
+#[test]
+fn a_pause_of_the_log_makes_nobody_silent() {
+    let mut fleet = Fleet::new();
+    fleet.healthy(&["a", "b"], 0, 20);
+    // For 25 s nobody could write; then one queue after the other is written within a moment.
+    for (name, from) in [("a", 45.5), ("b", 46.0)] {
+        for beat in 21..=45 {
+            fleet.at(from + f64::from(beat) / 100.0);
+            fleet.beat(name, from - f64::from(beat), 0.0);
+            assert!(name == "b" || fleet.mark() < 20.2, "{name} {beat}: {}", fleet.mark());
+            assert_eq!((fleet.writers.silent(), fleet.skewed()), (vec![], vec![]));
+        }
+    }
+    assert!((fleet.mark() - 45.4).abs() < 0.2, "{}", fleet.mark());
+    fleet.healthy(&["a", "b"], 47, 60);
+    assert_eq!((fleet.writers.silent(), fleet.skewed()), (vec![], vec![]));
+}
+
+#[test]
+fn a_clock_that_is_off_either_way_holds_nothing_and_is_named_within_seconds() {
+    for off in [-3600.0, -300.0, -5.0, 5.0, 300.0, 3600.0] {
+        // It was there from the start, and came first.
+        let mut fleet = Fleet::new();
+        for second in 0..60 {
+            fleet.at(f64::from(second));
+            fleet.beat("off", 0.01, off);
+            fleet.healthy(&["a"], i64::from(second), i64::from(second));
+            let (mark, now) = (fleet.mark(), fleet.now);
+            assert!(mark < now && (mark > now - BEHIND || second < 3), "{off}, second {second}: {mark}");
+            if second > 3 {
+                assert_eq!(fleet.skewed(), [("off".to_owned(), off as i64)]);
+                assert_eq!(fleet.writers.silent(), Vec::<String>::new());
+            }
+        }
+        // Promotion waits for one that is behind: what it sends is late.
+        assert_eq!(fleet.writers.heard_through() < fleet.writers.watermark, off < 0.0);
+        // Its clock was set right.
+        fleet.healthy(&["a"], 60, 60);
+        fleet.at(60.5);
+        fleet.beat("off", 0.01, 0.0);
+        assert_eq!(fleet.skewed(), []);
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_is_named_and_nobody_waits() {
+    for off in [-600.0, 600.0] {
+        let mut fleet = Fleet::new();
+        fleet.healthy(&["a", "b"], 0, 20);
+        for second in 21..=40 {
+            fleet.healthy(&["a"], second, second);
+            let heard = fleet.beat("b", 0.01, off);
+            assert_eq!(heard.skewed, off > 0.0 || second > 22, "{off}, second {second}");
+            assert!(fleet.mark() > fleet.now - BEHIND && fleet.mark() < fleet.now, "{off}, second {second}");
+        }
+        assert_eq!(fleet.skewed(), [("b".to_owned(), off as i64)]);
+    }
+}
+
+#[test]
+fn the_last_one_left_is_believed_whatever_its_clock_says() {
+    for off in [-300.0, 300.0] {
+        let mut fleet = Fleet::new();
+        for second in 0..20 {
+            fleet.at(f64::from(second));
+            fleet.beat("off", 0.01, off);
+            let behind = fleet.now + off - fleet.mark();
+            assert!(second < 4 || behind < 1.0, "{off}, second {second}: {behind}");
+        }
+        assert_eq!(fleet.skewed(), [("off".to_owned(), off as i64)]);
+    }
+}
+
+#[test]
+fn one_that_joins_beside_a_clock_ahead_does_not_stop_event_time() {
+    let mut fleet = Fleet::new();
+    for second in 0..40 {
+        fleet.at(f64::from(second));
+        fleet.beat("ahead", 0.01, 300.0);
+        if second >= 20 {
+            fleet.beat("joined", 0.01, 0.0);
+        }
+        assert!(second < 4 || fleet.mark() > fleet.now + 299.0 - BEHIND, "second {second}: {}", fleet.mark());
+    }
+}
+
+#[test]
+fn a_slow_writer_is_late_and_not_waited_for() {
+    let mut fleet = Fleet::new();
+    fleet.healthy(&["a", "b"], 0, 20);
+    for second in 21..=60 {
+        fleet.healthy(&["a"], second, second);
+        fleet.beat("b", 12.0, 0.0);
+        assert!(fleet.mark() > fleet.now - BEHIND, "second {second}: {}", fleet.mark());
+    }
+    // A constant delay cannot be told from a clock that is behind.
+    assert_eq!(fleet.skewed(), [("b".to_owned(), -12)]);
+}
+
+#[test]
+fn a_relay_holds_event_time_only_while_no_router_is_heard() {
+    let mut fleet = Fleet::new();
+    for second in 0..30 {
+        fleet.healthy(&["a"], second, second);
+        // One record of now, and then old ones only.
+        fleet.relay("intake-0", 5.0);
+        assert!(fleet.mark() > fleet.now - 1.2);
+    }
+    assert_eq!(fleet.writers.heard_through(), fleet.writers.watermark);
+    assert_eq!((fleet.writers.silent(), fleet.skewed()), (vec![], vec![]));
+    // Without a router it drives event time, as long as its records get newer.
+    let mut fleet = Fleet::new();
+    for second in 0..30 {
+        fleet.at(f64::from(second));
+        fleet.relay("intake-0", -7200.0 + 60.0 * fleet.now);
+        assert!(second < 4 || fleet.mark() == -7200.0 + 60.0 * fleet.now, "second {second}");
+    }
+    // One of several stands still: the others go on.
+    for second in 30..60 {
+        fleet.at(f64::from(second));
+        fleet.relay("intake-0", -7200.0 + 60.0 * 29.0);
+        fleet.relay("intake-1", -7200.0 + 60.0 * fleet.now);
+        let lag = -7200.0 + 60.0 * fleet.now - fleet.mark();
+        assert!(second < 36 || lag == 0.0, "second {second}: {lag}");
+    }
+}
+
+#[test]
+fn one_that_says_when_it_sends_and_one_that_does_not_are_waited_for_by_their_own_rules() {
+    let mut fleet = Fleet::new();
+    for second in 0..=20 {
+        fleet.healthy(&["new"], second, second);
+        fleet.writers.heartbeat(&beat("old", 1, 0, second));
+    }
+    fleet.healthy(&["new"], 21, 45);
+    assert_eq!(fleet.mark(), 20.0, "an older version may be a replay: its silence means nothing");
+    fleet.healthy(&["new"], 46, 53);
+    assert!(fleet.mark() > 50.0);
+}
+
+#[test]
+fn log_time_goes_by_steps_of_at_most_a_second_and_never_back() {
+    let mut log = LogTime::default();
+    let times: Vec<i64> = [5_000, 5_400, 65_000, 4_000, 4_000, 4_999, 3_004_999, 5_100, 5_200]
+        .map(|stamp_ms| {
+            log.pass(stamp_ms);
+            log.now.0 / 1000
+        })
+        .into();
+    assert_eq!(times, [0, 400, 1400, 1400, 1400, 2399, 3399, 3399, 3499]);
 }

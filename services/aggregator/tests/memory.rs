@@ -75,7 +75,8 @@ impl Partition {
     fn feed(&mut self, event: &EventRecord) {
         let (headers, value) = wire(event);
         let at = TopicPartition::new("events", 0);
-        let record = Record { at, offset: self.offset, timestamp_ms: 0, key: Bytes::new(), value: Some(value), headers };
+        let record =
+            Record { at, offset: self.offset, timestamp_ms: 0, key: Bytes::new(), value: Some(value), headers };
         self.offset += 1;
         let mut context = Context { rows: &mut self.rows, out: &mut Vec::new(), commit_now: false };
         assert_eq!(self.fold.apply(&record, &mut context).unwrap(), Ok(()), "{event:?}");
@@ -185,7 +186,8 @@ fn predictions_each_in_a_window_of_its_own() {
 
 #[test]
 fn calls_and_their_mirrors() {
-    let metric = json!({"name": "differs", "kind": "disagreement", "source": {"output": "score"}, "limit": {"fail": 0.1}});
+    let metric =
+        json!({"name": "differs", "kind": "disagreement", "source": {"output": "score"}, "limit": {"fail": 0.1}});
     let spec = spec_with(&[metric], |_| {});
     holds("mirrors", &spec, 0.7, |n| {
         let arm = if n % 2 == 0 { Arm::Shadow } else { Arm::Control };

@@ -51,7 +51,7 @@ fn main() {
             read += timed(|| send(&mut harness, &part));
         }
         times[0].push(read);
-        let promise = ClosedThrough { partition: 0, partitions: 1, through: end };
+        let promise = ClosedThrough::heard(0, 1, end);
         times[1].push(timed(|| send(&mut harness, &promise)));
         times[2].push(timed(|| assert_eq!(harness.commit().unwrap().len(), rollouts)));
     }
@@ -136,6 +136,7 @@ fn closed(names: &[String], end: EventTime) -> WindowClosed {
         cells,
         arms: [(Arm::Control, 90_000), (Arm::Canary, 10_000)].map(arm).into(),
         population: Vec::new(),
+        rules: serin_schemas::records::RULES,
     }
 }
 

@@ -24,7 +24,7 @@ impl Sums {
         let filled: Vec<(f64, f64)> = self.buckets.iter().filter(|(_, n)| *n > 0).map(|(x, n)| (x, n as f64)).collect();
         let ratio = ClusterRatio::new(filled)?;
         match kind {
-            MetricKind::Rate => ratio.design_effect_of_rate(),
+            MetricKind::Rate | MetricKind::Disagreement => ratio.design_effect_of_rate(),
             // Independent events are Poisson: their variance is their mean.
             MetricKind::Count => ratio.design_effect_of_mean(ratio.ratio),
             _ => ratio.design_effect_of_mean(self.scatter.variance()?),
@@ -59,6 +59,12 @@ impl Cluster {
     /// Bucket sums of canary and control in the step.
     pub(crate) fn arms(&self) -> (&Buckets, &Buckets) {
         (&self.canary.buckets, &self.control.buckets)
+    }
+
+    /// Whether more than one unit has been seen, in an arm or in warm-up.
+    pub(crate) fn has_units(&self) -> bool {
+        let several = |sums: &Sums| sums.buckets.iter().filter(|(_, n)| *n > 0).nth(1).is_some();
+        [&self.canary, &self.control, &self.warm_up].into_iter().any(several)
     }
 
     /// The larger design effect of both arms, at least 1; that of warm-up while neither has one.

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serin_rollout::{Direction, Limit, Margin, MetricKind, MetricSpec};
 use serin_schemas::ids::EventTime;
-use serin_sketches::{CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary};
+use serin_sketches::{Buckets, CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary};
 use serin_statistics::{
     Against, Hypothesis, HypothesisSpec, LooksError, LooksPlan, Measure, ObserveError, PlannedLooks, SpecError,
     Stratum, StratumPasts, cluster::tempering_of_next_window,
 };
 
-use crate::{head::Era, plan::Plan};
+use crate::{head::Era, plan::Plan, units::Units};
 
 /// Evidence on one hypothesis; a row of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub(crate) struct Evidence {
     /// Control's past per value, where the metric is stratified; a row of its own, too.
     #[serde(skip)]
     pub(crate) pasts: StratumPasts,
+    /// What units have added, where a key assigns the arm; a row of its own, too.
+    #[serde(skip)]
+    pub(crate) units: Units,
 }
 
 /// Planned looks and the step that they are for.
@@ -79,6 +82,7 @@ impl Evidence {
             design_effect: None,
             looks: None,
             pasts: StratumPasts::default(),
+            units: Units::default(),
         })
     }
 
@@ -93,10 +97,16 @@ impl Evidence {
         matches!(self.test.spec().against, Against::Limit { .. })
     }
 
-    /// Lets the next windows count for less: so many answers are as good as one.
-    pub(crate) fn temper(&mut self, design_effect: f64) {
-        self.design_effect = Some(design_effect);
-        self.test.temper(tempering_of_next_window(design_effect));
+    /// Lets the next windows count for less: so many answers are as good as one. `None`: nothing is known of units yet.
+    pub(crate) fn temper(&mut self, design_effect: Option<f64>) {
+        self.design_effect = design_effect;
+        self.test.temper(tempering_of_next_window(design_effect.unwrap_or(1.0)));
+    }
+
+    /// Takes what units add to a window that was observed.
+    pub(crate) fn observe_units(&mut self, pairs: &[[Summary; 2]], by_group: bool) {
+        let strata: Vec<Stratum<'_>> = pairs.iter().map(|[canary, control]| Stratum { canary, control }).collect();
+        self.test.observe_units(&strata, by_group, &mut self.units.sums);
     }
 
     /// Takes one window: canary and control per generation.
@@ -148,6 +158,19 @@ pub(crate) fn pairs(
         }
     }
     pairs
+}
+
+/// What units add to a hypothesis in a window, canary and control per generation, or per stratum.
+pub(crate) fn units(plan: &Plan, index: usize, by_index: &[[BTreeMap<usize, Summary>; 2]]) -> Vec<[Summary; 2]> {
+    let strata = plan.strata(index);
+    let places = if strata.is_empty() { vec![index] } else { strata };
+    let sums = |arm: &BTreeMap<usize, Summary>, place: &usize| {
+        arm.get(place).cloned().unwrap_or_else(|| Summary::Buckets(Buckets::new()))
+    };
+    let of_era = |arms: &[BTreeMap<usize, Summary>; 2]| -> Vec<[Summary; 2]> {
+        places.iter().map(|place| arms.each_ref().map(|arm| sums(arm, place))).collect()
+    };
+    by_index.iter().flat_map(of_era).collect()
 }
 
 /// A summary of a metric without observations.

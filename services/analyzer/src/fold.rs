@@ -26,6 +26,7 @@ use crate::{
     progress::Progress,
     rollout::{Refusal, Rollout},
     rows::{self, Kind},
+    units::Units,
     warmup::WarmRow,
     window::WindowKey,
 };
@@ -82,17 +83,33 @@ struct AnalyzerFold {
 
 impl Fold for AnalyzerFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
-        for (key, value) in rows.scan(rows::PROGRESS)? {
+        let unknown = |(_, row): &(Bytes, Bytes)| !rows::is_known(row);
+        for prefix in [rows::PROGRESS, rows::UNHEARD, rows::ROLLOUTS] {
+            if let Some((_, row)) = rows.scan(prefix)?.iter().find(|row| unknown(row)) {
+                // Rows are a cache: the rollouts start over with their next Control records, which the controller repeats.
+                tracing::warn!(
+                    format = row[0],
+                    "the state is of a build whose rows this one does not read: it begins again"
+                );
+                return delete_all(&[], rows);
+            }
+        }
+        let partition = |key: &[u8]| {
             let partition = key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-            let partition =
-                partition.ok_or_else(|| FoldError::State(format!("a row of progress has the key {key:02x?}")))?;
-            self.progress.restore(partition, rows::decode("progress", &value)?);
+            partition.ok_or_else(|| FoldError::State(format!("a row of progress has the key {key:02x?}")))
+        };
+        for (key, value) in rows.scan(rows::PROGRESS)? {
+            self.progress.restore(partition(&key)?, rows::decode("progress", &value)?);
+        }
+        for (key, value) in rows.scan(rows::UNHEARD)? {
+            self.progress.restore_unheard(partition(&key)?, rows::decode("who was not heard", &value)?);
         }
         // The head's key is the first of its rollout's, so a rollout is there before its parts.
         for (key, value) in rows.scan(rows::ROLLOUTS)? {
             let (id, kind) = rows::parse(&key)?;
             self.restore(id, kind, &value)?;
         }
+        self.start_over(rows)?;
         for (id, rollout) in &self.rollouts {
             let (found, planned) = (rollout.evidence.len(), rollout.plan.hypotheses.len());
             if found != planned {
@@ -141,6 +158,10 @@ impl AnalyzerFold {
                 let (index, pasts): (u32, StratumPasts) = rows::decode("strata", value)?;
                 rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.pasts = pasts;
             }
+            Kind::Units => {
+                let (index, units): (u32, Units) = rows::decode("units", value)?;
+                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.units = units;
+            }
             Kind::Cluster => {
                 let (metric, cluster): (u32, Cluster) = rows::decode("clusters", value)?;
                 rollout.clusters.restore(metric as usize, cluster);
@@ -160,6 +181,18 @@ impl AnalyzerFold {
         Ok(())
     }
 
+    /// Lets each rollout start over that was judged under other rules than this build judges it under.
+    fn start_over(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        for (id, rollout) in self.rollouts.extract_if(.., |_, rollout| rollout.is_of_other_rules()).collect::<Vec<_>>()
+        {
+            tracing::warn!(rollout = %id, before = %rollout.head.judged, "the rollout's evidence starts over: other rules");
+            delete_all(&rows::rollout(&id), rows)?;
+            let again = rollout.start_over().map_err(|poison| FoldError::State(poison.message))?;
+            self.rollouts.insert(id, again);
+        }
+        Ok(())
+    }
+
     fn control(&mut self, control: &Control, rows: &mut dyn Rows) -> Result<Result<(), Poison>, FoldError> {
         let id = &control.rollout;
         if partition_of(control.model.as_str().as_bytes(), self.partitions) != self.partition {
@@ -170,16 +203,16 @@ impl AnalyzerFold {
                 format!("the rollout id of a Control record must have 1 to {MAX_ID} bytes, none of them zero");
             return Ok(Err(Poison { code: "bad_control", message }));
         }
-        if control.phase.is_final() {
-            if self.rollouts.remove(id).is_some() {
-                for (key, _) in rows.scan(&rows::rollout(id))? {
-                    rows.delete(&key);
-                }
+        if let Some(rollout) = self.rollouts.get_mut(id) {
+            // Under other rules its evidence starts over.
+            if rollout.goes_on_with(control) {
+                return Ok(rollout.control(control));
             }
-        } else if let Some(rollout) = self.rollouts.get_mut(id) {
-            return Ok(rollout.control(control));
-        } else {
-            match Rollout::begin(control, self.progress.through()) {
+            self.rollouts.remove(id);
+            delete_all(&rows::rollout(id), rows)?;
+        }
+        if !control.phase.is_final() {
+            match Rollout::begin(control, &self.progress) {
                 Ok(rollout) => drop(self.rollouts.insert(id.clone(), rollout)),
                 Err(poison) => return Ok(Err(poison)),
             }
@@ -231,11 +264,21 @@ impl AnalyzerFold {
             let message = format!("partition {} of {} does not exist", closed.partition, closed.partitions);
             return Ok(Err(Poison { code: "bad_closed_through", message }));
         }
+        let was_unheard = self.progress.unheard(closed.partition).is_some();
         let Some(promise) = self.progress.note(closed) else { return Ok(Ok(())) };
         context.rows.put(&rows::progress(closed.partition), rows::encode(&promise)?);
-        let Some(through) = self.progress.through() else { return Ok(Ok(())) };
+        let key = rows::unheard(closed.partition);
+        match self.progress.unheard(closed.partition) {
+            Some(unheard) => context.rows.put(&key, rows::encode(unheard)?),
+            None if was_unheard => context.rows.delete(&key),
+            None => {}
+        }
+        let marks = [false, true].map(|external| self.progress.mark(external));
+        let [Some(through), Some(relayed)] = marks else { return Ok(Ok(())) };
+        let heard = self.progress.heard();
         for (id, rollout) in &mut self.rollouts {
-            let (done, verdict) = rollout.advance(through)?;
+            let (done, verdict) =
+                rollout.advance(if rollout.plan.is_external() { relayed } else { through }, &heard)?;
             self.metrics.windows(done.len());
             for (window, parts) in done {
                 delete_partials(id, &window, parts.into_iter(), context.rows);
@@ -257,6 +300,7 @@ impl Refusal {
             Self::Repeated => "repeated",
             Self::Late => "late",
             Self::UnknownGeneration => "unknown_generation",
+            Self::OtherRules => "other_rules",
         }
     }
 }
@@ -271,6 +315,9 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
         if !rollout.plan.strata(index).is_empty() {
             let row = rows::encode(&(index as u32, &rollout.evidence[index].pasts))?;
             rows.put(&rows::strata(id, index), row);
+        }
+        if rollout.plan.guarded {
+            rows.put(&rows::units(id, index), rows::encode(&(index as u32, &rollout.evidence[index].units))?);
         }
         let key = rows::looks(id, index);
         match &rollout.evidence[index].looks {
@@ -312,6 +359,11 @@ fn partial_of(row: &[u8]) -> Result<WindowClosed, FoldError> {
     let unreadable = |cause: &str| FoldError::State(format!("the analyzer's row of {what} cannot be read: {cause}"));
     let (version, body) = rows::body(what, row)?.split_first_chunk().ok_or_else(|| unreadable("it is cut off"))?;
     decode::<WindowClosed>(u32::from_le_bytes(*version), body).map_err(|error| unreadable(&error.to_string()))
+}
+
+fn delete_all(prefix: &[u8], rows: &mut dyn Rows) -> Result<(), FoldError> {
+    rows.scan(prefix)?.iter().for_each(|(key, _)| rows.delete(key));
+    Ok(())
 }
 
 fn delete_partials(id: &RolloutId, window: &WindowKey, parts: impl Iterator<Item = i32>, rows: &mut dyn Rows) {

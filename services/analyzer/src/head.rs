@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serin_rollout::Rules;
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span, Version},
     records::{Arm, ArmCounts, Control, Phase},
 };
 
 use crate::{
+    coverage::Coverage,
     health::{Health, Shares},
     rows::OldCounts,
 };
@@ -82,6 +84,10 @@ pub(crate) struct Head<C = ArmCounts> {
     pub(crate) began: BTreeMap<Generation, EventTime>,
     /// Number of the rules under which the rollout began, as Control carries it.
     pub(crate) rules: i32,
+    /// What the comparison sees of the answers.
+    pub(crate) coverage: Coverage,
+    /// The rules under which it is judged: those, if this build knows them.
+    pub(crate) judged: Rules,
 }
 
 /// What a group of metrics has shown.
@@ -117,6 +123,8 @@ impl Head<OldCounts> {
             groups: self.groups,
             began: self.began,
             rules: self.rules,
+            coverage: self.coverage,
+            judged: self.judged,
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) const ALPHA: f64 = 0.001;
 /// (Poisson, `exp(-7) = 0.0009`).
 const ENOUGH: f64 = 7.0;
 /// Differences of late or labelled shares up to this are no finding.
-const SHARE_MARGIN: f64 = 0.01;
+pub(crate) const SHARE_MARGIN: f64 = 0.01;
 
 /// What a generation's traffic should look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +111,7 @@ impl Split {
         if self.step != step || self.shares != Some(shares) {
             *self = Self { step, shares: Some(shares), ..Self::default() };
         }
-        let (canary, control) = (window.predictions(Arm::Canary), window.predictions(Arm::Control));
+        let (canary, control) = (window.calls(Arm::Canary), window.calls(Arm::Control));
         if shares.is_silent(canary, control) {
             // No evidence enters from such a window, and silence is told as silence.
             return;
@@ -138,7 +138,7 @@ struct Silence {
 
 impl Silence {
     fn add(&mut self, arm: Arm, end: EventTime, strata: &[Compared<'_>]) {
-        if strata.iter().any(|stratum| stratum.window.predictions(arm) > 0) {
+        if strata.iter().any(|stratum| stratum.window.calls(arm) > 0) {
             *self = Self { since: end.max(self.since), all: 0, due: 0.0 };
             return;
         }
@@ -213,11 +213,12 @@ impl Health {
         }
         let late = |window: &Merged, arm| {
             let counts = window.arms.get(&arm);
-            counts.map_or((0, 0), |c| (c.predictions.saturating_add(c.late) as u64, c.late as u64))
+            let late = counts.map_or(0, |counts| counts.late as u64);
+            (window.calls(arm).saturating_add(late), late)
         };
         if !settled.is_empty() {
             let test = self.late.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
-            test.observe(end, &both(&settled, late));
+            test.observe(end, ALPHA, &both(&settled, late));
         }
     }
 
@@ -250,7 +251,7 @@ impl Health {
                 window.arms.get(&arm).map_or((0, 0), |c| (c.predictions as u64, c.labelled.min(c.predictions) as u64))
             };
             let test = labels.share.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
-            test.observe(end, &both(&settled, count));
+            test.observe(end, ALPHA, &both(&settled, count));
         }
     }
 
@@ -286,6 +287,11 @@ impl Health {
     /// The verdict is out: what is told once need not be told again.
     pub(crate) fn told(&mut self) {
         self.lost.clear();
+    }
+
+    /// The shares of canary's and control's events in the step that came late.
+    pub(crate) fn late_shares(&self) -> Option<(f64, f64)> {
+        self.late.as_ref().and_then(ShareTest::shares)
     }
 
     /// What is wrong, as of a point of event time, in a fixed order.
@@ -416,7 +422,7 @@ fn both(strata: &[Compared<'_>], count: impl Fn(&Merged, Arm) -> Counted) -> Vec
 }
 
 fn all_answers(window: &Merged) -> u64 {
-    [Arm::Stable, Arm::Control, Arm::Canary].into_iter().map(|arm| window.predictions(arm)).sum()
+    [Arm::Stable, Arm::Control, Arm::Canary].into_iter().map(|arm| window.calls(arm)).sum()
 }
 
 fn silent(arm: Arm, policies: &NoDataPolicies, sentence: String) -> HealthIssue {
@@ -424,7 +430,7 @@ fn silent(arm: Arm, policies: &NoDataPolicies, sentence: String) -> HealthIssue 
     issue(reason, policies.no_traffic, sentence)
 }
 
-fn issue(reason: NoDataReason, policy: Policy, sentence: String) -> HealthIssue {
+pub(crate) fn issue(reason: NoDataReason, policy: Policy, sentence: String) -> HealthIssue {
     let policy = match policy {
         Policy::Hold => "hold",
         Policy::Rollback => "rollback",
@@ -437,7 +443,7 @@ fn name(arm: Arm) -> &'static str {
     if arm == Arm::Canary { "the canary" } else { "the control arm" }
 }
 
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 

@@ -1,5 +1,9 @@
 //! What the evidence has shown for good: failures of metrics and groups, and the crossing that rolls back. They stay, whatever
 //! comes later.
+//!
+//! Where a key assigns the arm, evidence that rests on a handful of units does not count for as long as it does: it fails nothing,
+//! and to an average it adds at most what no evidence adds. So every finding here is one that would be made without that
+//! condition, and no error rate grows by it.
 
 use serin_schemas::ids::EventTime;
 use serin_statistics::{group_ln_e, ln_weighted_average, p_anytime, rejects, weighted_holm};
@@ -16,17 +20,17 @@ impl Rollout {
         let alpha = self.plan.spec.decision.false_rollback;
         let failed = weighted_holm(&self.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())), alpha);
         for (index, failed) in failed.into_iter().enumerate() {
-            let evidence = &mut self.evidence[index];
+            let evidence = &self.evidence[index];
             // What is only watched has no share of the budget and is held against its own e-value.
             let watched = self.plan.hypotheses[index].weight <= 0.0;
             let failed = failed || (watched && rejects(evidence.test.max_ln_e_fail(), alpha));
-            if failed && evidence.failed_at.is_none() {
-                evidence.failed_at = Some(end);
+            if failed && evidence.failed_at.is_none() && !self.rests_on_few(index) {
+                self.evidence[index].failed_at = Some(end);
                 self.dirty.insert(index);
             }
         }
         self.latch_groups(end);
-        let current = self.weighted(|evidence| evidence.test.ln_e_fail());
+        let current = self.counted();
         if self.head.crossed.is_none() && rejects(ln_weighted_average(&current), alpha) {
             // Finite logarithms of positive numbers; a weight of 0 sorts last.
             let share =
@@ -63,11 +67,27 @@ impl Rollout {
     /// A group's share of the budget and its `ln E`: the average of its members over all traffic, weighted like the budget.
     pub(crate) fn group_evidence(&self, place: usize) -> (f64, f64) {
         let own = self.group_hypotheses(place);
-        let members: Vec<(f64, f64)> = own
-            .iter()
-            .map(|&index| (self.plan.hypotheses[index].weight, self.evidence[index].test.ln_e_fail()))
-            .collect();
+        let members: Vec<(f64, f64)> =
+            own.iter().map(|&index| (self.plan.hypotheses[index].weight, self.counted_ln_e(index))).collect();
         (members.iter().map(|member| member.0).sum(), group_ln_e(&members))
+    }
+
+    /// Whether units that are few carry a hypothesis's evidence against the canary.
+    pub(crate) fn rests_on_few(&self, index: usize) -> bool {
+        let evidence = &self.evidence[index];
+        self.plan.guarded && evidence.test.fail_standing(&evidence.units.sums).rests_on.is_some()
+    }
+
+    /// A hypothesis's `ln E` as far as it counts.
+    pub(crate) fn counted_ln_e(&self, index: usize) -> f64 {
+        let ln_e = self.evidence[index].test.ln_e_fail();
+        if ln_e > 0.0 && self.rests_on_few(index) { 0.0 } else { ln_e }
+    }
+
+    /// Each hypothesis's weight and how much of its evidence counts.
+    pub(crate) fn counted(&self) -> Vec<(f64, f64)> {
+        let hypotheses = self.plan.hypotheses.iter().take(self.evidence.len()).enumerate();
+        hypotheses.map(|(index, plan)| (plan.weight, self.counted_ln_e(index))).collect()
     }
 
     /// Each hypothesis's weight with something of its evidence.

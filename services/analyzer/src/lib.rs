@@ -18,6 +18,7 @@
 
 mod clusters;
 mod config;
+mod coverage;
 mod evidence;
 mod fold;
 mod head;
@@ -31,9 +32,13 @@ mod rollout;
 mod rows;
 mod sentence;
 mod share;
+mod units;
 mod verdict;
 mod warmup;
 mod window;
+
+/// The build, as verdicts name it.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
 pub use config::Config;
 pub use fold::AnalyzerFactory;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, Limit, MetricKind, Require, RolloutSpec, Step};
+use serin_rollout::{Frozen, Limit, MetricKind, Mode, Require, RolloutSpec, Rules, Step, TrafficSource};
 use serin_schemas::{
     ids::Span,
     records::{Role, Segment},
@@ -30,6 +30,8 @@ pub(crate) struct MetricPlan {
     pub(crate) paired: bool,
     /// It is held against numbers: control is not looked at.
     pub(crate) one_arm: bool,
+    /// What units add is known by their summaries, for it compares ranks or classes; else by sums.
+    pub(crate) by_unit: bool,
 }
 
 /// Metrics that count once in the score and share one part of the budget.
@@ -57,6 +59,10 @@ pub(crate) struct HypothesisPlan {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) spec: RolloutSpec,
+    /// What counts mean and when a step is taken: the one place to ask is [`Rules`].
+    pub(crate) rules: Rules,
+    /// Arms are assigned by a key, and no finding may rest on a handful of units.
+    pub(crate) guarded: bool,
     /// Parallel to `spec.metrics`.
     pub(crate) metrics: Vec<MetricPlan>,
     /// Groups with a metric that decides.
@@ -69,9 +75,14 @@ pub(crate) struct Plan {
     streams: BTreeSet<Span>,
 }
 
+/// Whether others report the calls: their windows close by a mark of their own.
+pub(crate) fn is_external(spec: &RolloutSpec) -> bool {
+    spec.traffic == TrafficSource::External || spec.mode == Mode::Observe
+}
+
 impl Plan {
     /// The plan of a spec, without hypotheses yet.
-    pub(crate) fn new(spec: RolloutSpec) -> Self {
+    pub(crate) fn new(spec: RolloutSpec, rules: Rules) -> Self {
         let metrics: Vec<MetricPlan> = spec
             .metrics
             .iter()
@@ -80,13 +91,15 @@ impl Plan {
                 empty: empty(&metric.kind),
                 paired: metric.kind == MetricKind::Disagreement,
                 one_arm: metric.limit.and_then(Limit::both).is_some(),
+                by_unit: matches!(empty(&metric.kind), Summary::Log(_) | Summary::Classes(_)),
             })
             .collect();
         let by_name = spec.metrics.iter().enumerate().map(|(index, metric)| (metric.name.clone(), index)).collect();
         // Stream 0 carries the counts of the arms, so it is always there.
         let streams = metrics.iter().map(|metric| metric.maturity).chain([Span::default()]).collect();
         let groups = groups(&spec);
-        Self { spec, metrics, groups, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
+        let guarded = spec.assignment.sticky.is_some() && rules.guard_units();
+        Self { spec, rules, guarded, metrics, groups, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
     }
 
     /// Fixes the hypotheses: each metric over all traffic, and in each frozen value and `other` of its dimensions.
@@ -139,6 +152,11 @@ impl Plan {
     /// Index of a metric's hypothesis over all traffic.
     pub(crate) fn overall(&self, metric: usize) -> Option<usize> {
         self.hypothesis_of(metric, &Segment::all())
+    }
+
+    /// Whether others report the calls.
+    pub(crate) fn is_external(&self) -> bool {
+        is_external(&self.spec)
     }
 
     /// Whether arms are assigned by a key, so that one unit brings many answers.
@@ -194,6 +212,12 @@ impl Plan {
         };
         let own = &self.by_segment[*metric];
         own.iter().filter(|(segment, _)| segment.dimension == dimension).map(|(_, &index)| index).collect()
+    }
+
+    /// Whether what units add to a hypothesis is known per group of units instead of per bucket.
+    pub(crate) fn by_group(&self, hypothesis: usize) -> bool {
+        let HypothesisPlan { metric, segment, .. } = &self.hypotheses[hypothesis];
+        !segment.is_all() || self.metrics[*metric].by_unit || self.spec.metrics[*metric].stratify_by.is_some()
     }
 
     /// The stream of a hypothesis.

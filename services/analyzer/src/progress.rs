@@ -1,9 +1,15 @@
-//! How far each partition of `events` has been closed.
+//! How far each partition of `events` has been closed, and how far everybody was heard.
+//!
+//! Windows close when those that are heard in time have passed them: a finding against the canary waits for nobody else. What a
+//! writer has not told yet may speak for it or against it, so a promotion waits for [`Progress::heard`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serin_schemas::{ids::EventTime, records::ClosedThrough};
+use serin_schemas::{
+    ids::{EventTime, Span},
+    records::{ClockOffset, ClosedThrough},
+};
 
 /// What one partition has promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,16 +20,50 @@ pub(crate) struct Promise {
     pub(crate) partitions: i32,
 }
 
+/// What a partition's last promise says besides, where it is not the same for all. Its stored form is version 1 of the row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unheard {
+    /// How far everybody was heard; `None`: as far as the promise goes.
+    through: Option<EventTime>,
+    /// How far the promise goes for models whose calls others report; `None`: as for all.
+    relayed: Option<EventTime>,
+    silent: Vec<String>,
+    skewed: Vec<ClockOffset>,
+}
+
+/// How far everybody was heard on all partitions, and who was not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// The watermark that all writers have passed, on all partitions.
+    pub(crate) through: Option<EventTime>,
+    /// Writers that are not heard.
+    pub(crate) silent: BTreeSet<String>,
+    /// Writers whose clocks are off, and how far: the largest offset of any partition.
+    pub(crate) skewed: BTreeMap<String, Span>,
+}
+
 /// The promises of all partitions. Time moves when the slowest of them moves; one not heard of yet holds it back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     promises: BTreeMap<i32, Promise>,
+    /// Of the partitions on which somebody was not heard.
+    unheard: BTreeMap<i32, Unheard>,
 }
 
 impl Progress {
     /// Takes back what a row held.
     pub(crate) fn restore(&mut self, partition: i32, promise: Promise) {
         self.promises.insert(partition, promise);
+    }
+
+    /// Takes back what a row held.
+    pub(crate) fn restore_unheard(&mut self, partition: i32, unheard: Unheard) {
+        self.unheard.insert(partition, unheard);
+    }
+
+    /// Who was not heard on a partition, if anybody.
+    pub(crate) fn unheard(&self, partition: i32) -> Option<&Unheard> {
+        self.unheard.get(&partition)
     }
 
     /// Notes a promise and returns it if it says something new. A promise never goes back: a re-opened aggregator repeats
@@ -37,8 +77,46 @@ impl Progress {
         if known == Some(&promise) {
             return None;
         }
+        let is_newest = closed.through == promise.through;
         self.promises.insert(closed.partition, promise);
+        if is_newest {
+            let ClosedThrough { heard_through: through, relayed_through: relayed, silent, skewed, .. } = closed.clone();
+            let unheard = Unheard { through, relayed, silent, skewed };
+            if unheard == Unheard::default() {
+                self.unheard.remove(&closed.partition);
+            } else {
+                self.unheard.insert(closed.partition, unheard);
+            }
+        }
         Some(promise)
+    }
+
+    /// The watermark that all partitions have passed for models whose calls others report, or for all.
+    pub(crate) fn mark(&self, external: bool) -> Option<EventTime> {
+        let through = self.through()?;
+        let behind = |(partition, unheard): (&i32, &Unheard)| {
+            unheard.relayed.or_else(|| self.promises.get(partition).map(|promise| promise.through))
+        };
+        let relayed = self.unheard.iter().filter(|_| external).filter_map(behind).min();
+        Some(relayed.map_or(through, |relayed| relayed.min(through)))
+    }
+
+    /// How far everybody was heard.
+    pub(crate) fn heard(&self) -> Heard {
+        let mut heard = Heard { through: self.through(), ..Heard::default() };
+        for (partition, unheard) in &self.unheard {
+            if let Some((heard_through, known)) = heard.through.as_mut().zip(self.promises.get(partition)) {
+                *heard_through = unheard.through.unwrap_or(known.through).min(*heard_through);
+            }
+            heard.silent.extend(unheard.silent.iter().cloned());
+            for ClockOffset { writer, offset } in &unheard.skewed {
+                let known = heard.skewed.entry(writer.clone()).or_insert(*offset);
+                if offset.0.saturating_abs() > known.0.saturating_abs() {
+                    *known = *offset;
+                }
+            }
+        }
+        heard
     }
 
     /// The watermark that all partitions have passed; `None` while one has not been heard of.
@@ -69,7 +147,7 @@ mod tests {
     use super::*;
 
     fn closed(partition: i32, through: i64) -> ClosedThrough {
-        ClosedThrough { partition, partitions: 3, through: EventTime(through) }
+        ClosedThrough::heard(partition, 3, EventTime(through))
     }
 
     #[test]
@@ -81,6 +159,31 @@ mod tests {
         assert_eq!((progress.through(), progress.blocking()), (None, vec![1]));
         progress.note(&closed(1, 60));
         assert_eq!((progress.through(), progress.blocking()), (Some(EventTime(50)), vec![0]));
+    }
+
+    #[test]
+    fn everybody_is_heard_as_far_as_the_worst_partition_says() {
+        let mut progress = Progress::default();
+        let off = |offset| vec![ClockOffset { writer: "c".into(), offset: Span(offset) }];
+        progress.note(&closed(0, 50));
+        progress.note(&ClosedThrough {
+            heard_through: Some(EventTime(30)),
+            silent: vec!["b".into()],
+            skewed: off(-9),
+            ..closed(1, 60)
+        });
+        assert_eq!(progress.heard().through, None);
+        progress.note(&ClosedThrough { skewed: off(-7), ..closed(2, 70) });
+        let heard = progress.heard();
+        assert_eq!(heard.through, Some(EventTime(30)));
+        assert_eq!(heard.silent, ["b".to_owned()].into());
+        assert_eq!(heard.skewed, [("c".to_owned(), Span(-9))].into());
+        // What a re-opened aggregator repeats says nothing new.
+        progress.note(&closed(1, 55));
+        assert_eq!(progress.heard(), heard);
+        progress.note(&closed(1, 61));
+        assert_eq!(progress.heard().through, Some(EventTime(50)));
+        assert_eq!(progress.heard().silent, BTreeSet::new());
     }
 
     #[test]

@@ -2,23 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
+use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec, Rules};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, Control, Phase, Segment, Verdict, WindowClosed},
 };
 use serin_sketches::{Buckets, Summary};
+use serin_statistics::cluster::answers_per_unit;
 use serin_stream::fold::{FoldError, Poison};
 
 use crate::{
-    clusters::Clusters,
-    evidence::{Evidence, pairs},
+    clusters::{Cluster, Clusters},
+    coverage::Coverage,
+    evidence::{Evidence, pairs, units},
     head::{Era, Head},
     health::{Compared, Health},
-    plan::Plan,
+    plan::{Plan, is_external},
+    progress::{Heard, Progress},
     verdict,
     warmup::{WarmUp, by_hypothesis},
-    window::{Merged, Part, WindowKey, add_counts},
+    window::{CellKey, Merged, Part, WindowKey, add_counts},
 };
 
 /// Why a readable window was not taken. It is counted, not a dead letter: replays after a crash bring some.
@@ -30,6 +33,8 @@ pub(crate) enum Refusal {
     Late,
     /// No Control record has named its generation.
     UnknownGeneration,
+    /// It was counted under other rules than those of the evidence.
+    OtherRules,
 }
 
 /// One rollout's state.
@@ -56,14 +61,15 @@ fn bad_control(control: &Control, what: &str, cause: &dyn std::fmt::Display) -> 
 }
 
 impl Rollout {
-    /// A rollout begins with its first Control record. `watermark` is what all partitions have promised so far.
-    pub(crate) fn begin(control: &Control, watermark: Option<EventTime>) -> Result<Self, Poison> {
+    /// A rollout begins with its first Control record. `progress` is what all partitions have promised so far.
+    pub(crate) fn begin(control: &Control, progress: &Progress) -> Result<Self, Poison> {
         let spec: RolloutSpec =
             serde_json::from_str(&control.spec).map_err(|error| bad_control(control, "the spec", &error))?;
         if spec.window.0.0 <= 0 {
             return Err(bad_control(control, "the spec", &"a window must be longer than 0"));
         }
         // Before anything is closed there is nothing to say; a command's wall clock is no event time.
+        let watermark = progress.mark(is_external(&spec));
         let through = watermark.map_or(EventTime(i64::MIN), |mark| mark.minus(spec.grace.0));
         let head = Head {
             model: control.model.clone(),
@@ -86,6 +92,8 @@ impl Rollout {
             groups: Vec::new(),
             began: BTreeMap::new(),
             rules: control.rules,
+            coverage: Coverage::default(),
+            judged: Rules::numbered(control.rules).folded(),
         };
         let mut rollout = Self::restore(head)?;
         rollout.changed = true;
@@ -94,10 +102,39 @@ impl Rollout {
         Ok(rollout)
     }
 
+    /// Whether it was judged under other rules than this build judges it under.
+    pub(crate) fn is_of_other_rules(&self) -> bool {
+        self.head.judged != Rules::numbered(self.head.rules).folded()
+    }
+
+    /// The same rollout with no evidence yet, under the rules of this build. Its generations mean what they meant.
+    pub(crate) fn start_over(self) -> Result<Self, Poison> {
+        let old = self.head;
+        let (generation, era) = old.current();
+        let control = Control {
+            model: old.model.clone(),
+            rollout: old.rollout.clone(),
+            generation,
+            phase: era.phase,
+            step: era.step,
+            stable: old.stable.clone(),
+            canary: old.canary.clone(),
+            canary_share: era.shares.canary,
+            control_share: era.shares.control,
+            decided_at: old.through,
+            spec: old.spec.clone(),
+            frozen: old.frozen.clone(),
+            rules: old.rules,
+        };
+        let mut again = Self::begin(&control, &Progress::default())?;
+        (again.head.eras, again.head.through, again.head.as_of) = (old.eras, old.through, old.as_of);
+        Ok(again)
+    }
+
     /// A rollout from its head; rows of hypotheses, warm-up and windows follow.
     pub(crate) fn restore(head: Head) -> Result<Self, Poison> {
         let bad = |error: serde_json::Error| Poison { code: "bad_control", message: error.to_string() };
-        let mut plan = Plan::new(serde_json::from_str(&head.spec).map_err(bad)?);
+        let mut plan = Plan::new(serde_json::from_str(&head.spec).map_err(bad)?, head.judged);
         if let Some(frozen) = &head.frozen {
             plan.freeze(&serde_json::from_str(frozen).map_err(bad)?);
         }
@@ -126,6 +163,14 @@ impl Rollout {
         Ok(())
     }
 
+    /// Whether the rollout goes on after a further Control record: it has not ended, and is judged as before. One that is not newer
+    /// is a repetition.
+    pub(crate) fn goes_on_with(&self, control: &Control) -> bool {
+        let repeated = control.generation <= self.head.current().0;
+        let same_rules = Rules::numbered(control.rules).folded() == self.head.judged;
+        !control.phase.is_final() && (repeated || same_rules)
+    }
+
     /// Takes a further Control record; one that is not newer is a repetition.
     pub(crate) fn control(&mut self, control: &Control) -> Result<(), Poison> {
         if self.head.eras.last_key_value().is_some_and(|(&newest, _)| control.generation <= newest) {
@@ -140,6 +185,7 @@ impl Rollout {
         let waits = |phase| matches!(phase, Phase::Held | Phase::Paused);
         if !waits(era.phase) && self.head.eras.last_key_value().is_some_and(|(_, last)| waits(last.phase)) {
             self.head.health.resume();
+            self.head.coverage.resume();
         }
         if !era.is_warm_up() {
             self.head.health.begin(era.shares, control.decided_at, self.plan.spec.window.0);
@@ -179,6 +225,9 @@ impl Rollout {
 
     /// Takes one partition's part of a window.
     pub(crate) fn take(&mut self, window: WindowClosed) -> Result<Result<WindowKey, Refusal>, Poison> {
+        if Rules::numbered(window.rules) != self.plan.rules {
+            return Ok(Err(Refusal::OtherRules));
+        }
         let part = Part::parse(window, &self.plan)?;
         let key = part.key;
         if !self.head.eras.contains_key(&key.generation) {
@@ -198,9 +247,13 @@ impl Rollout {
         added.map(|()| Ok(key))
     }
 
-    /// All partitions have passed `watermark`: judges what is complete, which is so after the rollout's own grace, and says so
+    /// All partitions have passed `watermark`, and everybody was `heard` so far: judges what is complete, which is so after the rollout's own grace, and says so
     /// when a window's time has passed.
-    pub(crate) fn advance(&mut self, watermark: EventTime) -> Result<(Vec<Done>, Option<Verdict>), FoldError> {
+    pub(crate) fn advance(
+        &mut self,
+        watermark: EventTime,
+        heard: &Heard,
+    ) -> Result<(Vec<Done>, Option<Verdict>), FoldError> {
         let through = watermark.minus(self.plan.spec.grace.0);
         if through <= self.head.through {
             return Ok((Vec::new(), None));
@@ -233,7 +286,7 @@ impl Rollout {
             return Ok((done, None));
         }
         self.propose();
-        let verdict = verdict::of(self);
+        let verdict = verdict::of(self, heard);
         self.head.health.told();
         Ok((done, Some(verdict)))
     }
@@ -269,18 +322,28 @@ impl Rollout {
             }
         }
         self.watch(stream, end, strata, &compared);
+        if judged && stream.0 == 0 && self.plan.guarded {
+            self.count_units_named(&compared);
+        }
         let mut compared = Vec::new();
         for ((_, window), (era, settling)) in strata.iter_mut().zip(eras) {
             if era.is_warm_up() {
                 self.warm_up(stream, window)?;
             } else {
                 let (mut cells, mut buckets) = (std::mem::take(&mut window.cells), std::mem::take(&mut window.buckets));
+                let mut units = std::mem::take(&mut window.units);
+                for ((arm, metric), sums) in
+                    buckets.iter().filter(|((_, metric), _)| !self.plan.metrics[*metric].by_unit)
+                {
+                    units.insert((*arm, *metric, Segment::all()), Summary::Buckets(sums.clone()));
+                }
                 if settling {
                     // Limits hold while the canary settles, too.
                     cells.retain(|(_, metric, _), _| self.plan.metrics[*metric].one_arm);
+                    units.retain(|(_, metric, _), _| self.plan.metrics[*metric].one_arm);
                     buckets.clear();
                 }
-                compared.push((era, Merged { cells, buckets, ..Merged::default() }));
+                compared.push((era, Merged { cells, buckets, units, ..Merged::default() }));
             }
         }
         if judged {
@@ -315,6 +378,10 @@ impl Rollout {
     }
 
     fn watch(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)], compared: &[Compared<'_>]) {
+        if self.head.rules > 1 {
+            let per_unit = self.answers_per_unit();
+            self.head.coverage.observe(&self.plan, stream, end, compared, per_unit);
+        }
         let health = &mut self.head.health;
         if stream.0 > 0 {
             health.labelled(&self.plan, stream, end, strata.iter().map(|(_, window)| window), compared);
@@ -357,8 +424,13 @@ impl Rollout {
         }
         self.head.steps.insert(stream, step);
         self.head.health.compare_anew(stream);
+        self.head.coverage.begin(&self.plan, stream);
         if stream.0 == 0 {
             self.head.step_canary = 0;
+            if let Some(first) = self.evidence.first_mut() {
+                first.units.forget_counts();
+                self.dirty.insert(0);
+            }
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
             let metric = self.plan.hypotheses[index].metric;
@@ -366,6 +438,7 @@ impl Rollout {
             // What mirrored calls have shown holds in steps without any.
             if !self.plan.metrics[metric].paired {
                 self.evidence[index].test.reset_pass();
+                self.evidence[index].units.sums.next_step();
                 self.evidence[index].looks = None;
                 if let Some((_, plan)) = self.plan.looks_of(index).filter(|looks| looks.0 == step) {
                     // That they can be planned was checked when the rollout began.
@@ -390,26 +463,19 @@ impl Rollout {
 
     fn compare(&mut self, stream: Span, end: EventTime, strata: Vec<(Era, Merged)>) -> Result<(), FoldError> {
         let eras: Vec<Era> = strata.iter().map(|(era, _)| *era).collect();
-        let mut sums = Vec::new();
+        let (mut sums, mut units_by_index) = (Vec::new(), Vec::new());
         let mut by_index: Vec<[BTreeMap<usize, Summary>; 2]> = Vec::new();
         for (era, window) in strata {
-            let mut arms = [Vec::new(), Vec::new()];
-            for ((arm, metric, segment), summary) in window.cells {
-                let trial = if self.plan.metrics[metric].paired { Arm::Shadow } else { era.trial() };
-                if arm == trial {
-                    arms[0].push((metric, segment, summary));
-                } else if arm == Arm::Control {
-                    arms[1].push((metric, segment, summary));
-                }
-            }
-            by_index.push(arms.map(|cells| by_hypothesis(&self.plan, cells.into_iter())));
+            by_index.push(self.by_arm(era, window.cells));
+            units_by_index.push(if self.plan.guarded { self.by_arm(era, window.units) } else { Default::default() });
             sums.push(window.buckets);
         }
         self.temper(stream);
         if let Some(newest) = eras.last().filter(|_| self.plan.is_sticky()) {
             // What a window still holds of the step before says nothing of this one's units.
-            for ((arms, sums), _) in by_index.iter().zip(&sums).zip(&eras).filter(|(_, era)| era.step == newest.step) {
-                self.learn_clusters(stream, arms, sums);
+            for ((arms, sums), era) in by_index.iter().zip(&sums).zip(&eras).filter(|(_, era)| era.step == newest.step)
+            {
+                self.learn_clusters(stream, *era, arms, sums);
             }
             if stream.0 == 0 {
                 self.count_units(*newest, end);
@@ -420,10 +486,46 @@ impl Rollout {
             if !pairs.is_empty() {
                 let observed = self.evidence[index].observe(end, &pairs);
                 observed.map_err(|error| FoldError::State(format!("rollout {}: {error}", self.head.rollout)))?;
+                if self.plan.guarded {
+                    let units = units(&self.plan, index, &units_by_index);
+                    self.evidence[index].observe_units(&units, self.plan.by_group(index));
+                }
                 self.dirty.insert(index);
             }
         }
         Ok(())
+    }
+
+    /// Canary's and control's cells of one generation, by hypothesis. The arm that stands for the version on trial is the canary's.
+    fn by_arm(&self, era: Era, cells: BTreeMap<CellKey, Summary>) -> [BTreeMap<usize, Summary>; 2] {
+        let mut arms = [Vec::new(), Vec::new()];
+        for ((arm, metric, segment), summary) in cells {
+            if arm == self.trial(era, metric) {
+                arms[0].push((metric, segment, summary));
+            } else if arm == Arm::Control {
+                arms[1].push((metric, segment, summary));
+            }
+        }
+        arms.map(|cells| by_hypothesis(&self.plan, cells.into_iter()))
+    }
+
+    /// The arm whose answers stand for the version on trial.
+    fn trial(&self, era: Era, metric: usize) -> Arm {
+        if self.plan.metrics[metric].paired { Arm::Shadow } else { era.trial() }
+    }
+
+    /// How many answers of the step name no unit, though a key assigns the arm. The first hypothesis keeps the counts.
+    fn count_units_named(&mut self, compared: &[Compared<'_>]) {
+        let step = self.head.steps.get(&Span::default());
+        let Some(first) = self.evidence.first_mut() else { return };
+        for stratum in compared.iter().filter(|stratum| Some(&stratum.step) == step) {
+            let count = |arm| {
+                let without = stratum.window.population.get(&(arm, Segment::no_unit())).copied();
+                (stratum.window.predictions(arm), without.unwrap_or(0))
+            };
+            first.units.count(count(stratum.trial), count(Arm::Control));
+            self.dirty.insert(0);
+        }
     }
 
     /// Where units are assigned: lets this window count for as much as the earlier ones of the step say.
@@ -433,10 +535,12 @@ impl Rollout {
         }
         for index in (0..self.evidence.len()).filter(|&index| self.plan.stream_of(index) == stream) {
             let metric = self.plan.hypotheses[index].metric;
-            if !self.plan.metrics[metric].paired {
+            if self.plan.guarded || !self.plan.metrics[metric].paired {
                 let kind = &self.plan.spec.metrics[metric].kind;
-                let effect = self.clusters.get(metric).map_or(1.0, |cluster| cluster.design_effect(kind));
-                self.evidence[index].temper(effect);
+                let cluster = self.clusters.get(metric);
+                let known = !self.plan.guarded || cluster.is_some_and(Cluster::has_units);
+                let effect = cluster.map_or(1.0, |cluster| cluster.design_effect(kind));
+                self.evidence[index].temper(known.then_some(effect));
             }
         }
     }
@@ -445,15 +549,17 @@ impl Rollout {
     fn learn_clusters(
         &mut self,
         stream: Span,
+        era: Era,
         arms: &[BTreeMap<usize, Summary>; 2],
         sums: &BTreeMap<(Arm, usize), Buckets>,
     ) {
         for (&(arm, metric), buckets) in
             sums.iter().filter(|((_, metric), _)| self.plan.metrics[*metric].maturity == stream)
         {
-            let place = match arm {
-                Arm::Canary => 0,
-                Arm::Control => 1,
+            let (place, arm) = match arm {
+                Arm::Canary => (0, Arm::Canary),
+                Arm::Control => (1, Arm::Control),
+                Arm::Shadow if self.plan.guarded && self.trial(era, metric) == Arm::Shadow => (0, Arm::Canary),
                 Arm::Stable | Arm::Shadow => continue,
             };
             let summary = self.plan.overall(metric).and_then(|overall| arms[place].get(&overall));
@@ -461,15 +567,26 @@ impl Rollout {
         }
     }
 
-    /// Where units are assigned: holds what they have brought in the step against the configured split. The metric that counts
-    /// every answer has the sums.
+    /// Where units are assigned: holds what they have brought in the step against the configured split.
     fn count_units(&mut self, era: Era, end: EventTime) {
-        let counts_all = |metric: &MetricSpec| metric.kind == MetricKind::Rate && metric.source == MetricSource::Error;
-        let metric = self.plan.spec.metrics.iter().position(counts_all);
-        if let Some(cluster) = metric.and_then(|metric| self.clusters.get(metric)) {
-            self.head.health.units(&self.plan, era.step, era.shares, cluster.arms(), end);
+        if let Some(sums) = unit_sums(&self.plan, &self.clusters) {
+            self.head.health.units(&self.plan, era.step, era.shares, sums, end);
         }
     }
+
+    /// Where units are assigned: how many answers one brings, as far as the step's windows show it.
+    fn answers_per_unit(&self) -> Option<f64> {
+        let (canary, control) = unit_sums(&self.plan, &self.clusters).filter(|_| self.plan.is_sticky())?;
+        let totals: Vec<f64> = canary.iter().zip(control.iter()).map(|(one, two)| (one.1 + two.1) as f64).collect();
+        answers_per_unit(&totals)
+    }
+}
+
+/// The sums per bucket of units of canary and control in the step: those of the metric that counts every answer.
+fn unit_sums<'a>(plan: &Plan, clusters: &'a Clusters) -> Option<(&'a Buckets, &'a Buckets)> {
+    let counts_all = |metric: &MetricSpec| metric.kind == MetricKind::Rate && metric.source == MetricSource::Failed;
+    let metric = plan.spec.metrics.iter().position(counts_all)?;
+    clusters.get(metric).map(Cluster::arms)
 }
 
 /// The last window end at or before `time`.

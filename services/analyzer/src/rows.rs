@@ -1,8 +1,8 @@
 //! Keys and bytes of the analyzer's rows.
 //!
 //! A row of a rollout is keyed `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
-//! `h` one hypothesis, `l` the planned looks of one and `s` control's past in its strata (only where the spec asks for them), `w` one
-//! warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together. Values are a format
+//! `h` one hypothesis, `l` the planned looks of one and `s` control's past in its strata (only where the spec asks for them), `u` what units have
+//! added to one (where a key assigns the arm), `w` one warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together. Values are a format
 //! byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ const COUNTS_OUTCOMES: u8 = 4;
 
 /// Prefix of all rows that hold the progress of the partitions of `events`.
 pub(crate) const PROGRESS: &[u8] = b"p";
+/// Prefix of all rows that hold who was not heard on a partition of `events`; there is none where everybody was.
+pub(crate) const UNHEARD: &[u8] = b"q";
 /// Prefix of all rows of all rollouts.
 pub(crate) const ROLLOUTS: &[u8] = b"r";
 
@@ -36,6 +38,7 @@ pub(crate) enum Kind {
     Hypothesis,
     Looks,
     Strata,
+    Units,
     WarmUp,
     Partial,
 }
@@ -48,21 +51,27 @@ impl Kind {
             Self::Hypothesis => b'h',
             Self::Looks => b'l',
             Self::Strata => b's',
+            Self::Units => b'u',
             Self::WarmUp => b'w',
             Self::Partial => b'z',
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Head, Self::Cluster, Self::Hypothesis, Self::Looks, Self::Strata, Self::WarmUp, Self::Partial]
-            .into_iter()
-            .find(|kind| kind.byte() == byte)
+        use Kind::{Cluster, Head, Hypothesis, Looks, Partial, Strata, Units, WarmUp};
+        let all = [Head, Cluster, Hypothesis, Looks, Strata, Units, WarmUp, Partial];
+        all.into_iter().find(|kind| kind.byte() == byte)
     }
 }
 
 /// Key of a partition's progress.
 pub(crate) fn progress(partition: i32) -> Vec<u8> {
     [PROGRESS, &partition.to_be_bytes()].concat()
+}
+
+/// Key of who was not heard on a partition.
+pub(crate) fn unheard(partition: i32) -> Vec<u8> {
+    [UNHEARD, &partition.to_be_bytes()].concat()
 }
 
 /// Prefix of all rows of a rollout.
@@ -105,6 +114,13 @@ pub(crate) fn looks(id: &RolloutId, index: usize) -> Vec<u8> {
 /// Key of control's past in the strata of one hypothesis.
 pub(crate) fn strata(id: &RolloutId, index: usize) -> Vec<u8> {
     let mut key = of_kind(id, Kind::Strata);
+    key.extend((index as u32).to_be_bytes());
+    key
+}
+
+/// Key of what units have added to one hypothesis.
+pub(crate) fn units(id: &RolloutId, index: usize) -> Vec<u8> {
+    let mut key = of_kind(id, Kind::Units);
     key.extend((index as u32).to_be_bytes());
     key
 }
@@ -167,16 +183,19 @@ impl From<OldCounts> for ArmCounts {
     }
 }
 
+/// A head of format 3. The number of its rules is 1, which `postcard` writes as 2, its coverage is empty (two options and a map), and
+/// it is judged under the first rules.
+fn old_head(bytes: &[u8]) -> Result<Head, FoldError> {
+    decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0, 2]].concat()).map(Head::with_all_outcomes)
+}
+
 /// The head of a rollout.
 pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, FoldError> {
-    const WHAT: &str = "a rollout";
     match bytes.first() {
-        // What it did not have yet: an empty map, and the number of the first rules, 1, which `postcard` writes as 2.
-        Some(&OLDEST) => decode::<Head<OldCounts>>(WHAT, &[bytes, &[0, 2]].concat()).map(Head::with_all_outcomes),
-        Some(..COUNTS_OUTCOMES) => {
-            decode::<Head<OldCounts>>(WHAT, &[bytes, &[2]].concat()).map(Head::with_all_outcomes)
-        }
-        _ => decode(WHAT, bytes),
+        // What it did not have yet: an empty map, and what the next formats have more.
+        Some(&OLDEST) => old_head(&[bytes, &[0]].concat()),
+        Some(..COUNTS_OUTCOMES) => old_head(bytes),
+        _ => decode("a rollout", bytes),
     }
 }
 
@@ -185,6 +204,11 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
     let body = body(what, bytes)?;
     postcard::from_bytes(body)
         .map_err(|error| FoldError::State(format!("the analyzer's row of {what} cannot be read: {error}; {REBUILD}")))
+}
+
+/// Whether rows of this format can be read. Their first byte is the format.
+pub(crate) fn is_known(row: &[u8]) -> bool {
+    row.first().is_none_or(|format| (OLDEST..=FORMAT).contains(format))
 }
 
 /// What follows the format byte of a row.

@@ -4,6 +4,23 @@ use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, Roll
 use serin_schemas::records::{MetricResult, NoDataReason, Segment};
 use serin_statistics::{Effect, PlannedLooks};
 
+use crate::progress::Heard;
+
+/// Who was not heard, and whose clock is off, if anybody.
+pub(crate) fn unheard(heard: &Heard) -> Option<String> {
+    let mut parts = Vec::new();
+    if !heard.silent.is_empty() {
+        let names = heard.silent.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        parts.push(format!("not heard: {names}; promotion waits, a rollback does not"));
+    }
+    for (writer, offset) in &heard.skewed {
+        let way = if offset.0 < 0 { "behind" } else { "ahead of" };
+        let seconds = significant(offset.as_secs_f64().abs(), 3);
+        parts.push(format!("the clock of {writer} is {seconds} s {way} the log's, or its records take that long"));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 /// What a metric measures, in words: `error rate`, `p99 latency`.
 pub(crate) fn noun(metric: &MetricSpec) -> String {
     let kind = match metric.kind {
@@ -17,9 +34,12 @@ pub(crate) fn noun(metric: &MetricSpec) -> String {
         MetricKind::Disagreement => "disagreement on".to_owned(),
     };
     let what = match &metric.source {
-        MetricSource::Error if metric.kind == MetricKind::Rate => return "error rate".to_owned(),
-        MetricSource::Error => "errors",
-        MetricSource::InvalidOutput => "unusable answers",
+        MetricSource::Failed if metric.kind == MetricKind::Rate => return "error rate".to_owned(),
+        MetricSource::Failed => "errors",
+        MetricSource::Refused => "refused calls",
+        MetricSource::Unusable => "unusable answers",
+        MetricSource::Cancelled => "cancelled calls",
+        MetricSource::Outcome => "outcomes",
         MetricSource::Latency => "latency",
         MetricSource::LabelDelay(_) => "label delay",
         MetricSource::Output(name) | MetricSource::Feedback(name) => name,
@@ -108,33 +128,44 @@ pub(crate) struct Finder<'a> {
     pub(crate) settling: bool,
     /// What decides PASS, where the step asks for planned looks.
     pub(crate) looks: Option<&'a PlannedLooks>,
+    /// What it sees of the answers, where that is not nearly all.
+    pub(crate) part: Option<&'a str>,
+    /// On how few units a finding would rest.
+    pub(crate) few: Option<&'a str>,
 }
 
 impl Finder<'_> {
     /// The sentence.
     pub(crate) fn sentence(&self, (result, why): (MetricResult, Option<NoDataReason>), effect: &Effect) -> String {
+        let why =
+            why.map(|why| if why == NoDataReason::FewUnits { self.few.unwrap_or(no_data(why)) } else { no_data(why) });
         let Some(facts) = self.facts(effect) else {
             let undecided = if self.settling {
                 "the first windows of a step are left out while the canary settles"
             } else {
                 "the evidence is not enough to judge yet"
             };
-            let why = why.map_or(undecided, no_data);
-            return format!("{}canary's {} is not judged: {why}", self.place(), noun(self.metric));
+            let why = why.unwrap_or(undecided);
+            let part = self.seen();
+            return format!("{}canary's {} is not judged: {why}{part}", self.place(), noun(self.metric));
         };
         let words = match self.metric.limit.and_then(Limit::both) {
             Some(limits) => self.against_limits(result, limits),
             None => self.against_control(result, effect),
         };
         let rest = match result {
-            MetricResult::NoData => format!("not judged now: {}", why.map_or("no data", no_data)),
+            MetricResult::NoData => format!("not judged now: {}", why.unwrap_or("no data")),
             _ => words,
         };
         let within = self.metric.stratify_by.as_ref().filter(|_| self.segment.is_all());
         let within = within.map_or_else(String::new, |dimension| format!(", compared within each {dimension}"));
         let better = effect.better && matches!(result, MetricResult::Pass | MetricResult::Undecided);
         let better = if better { ": it is better" } else { "" };
-        format!("{facts}{within}, {rest}{better}")
+        format!("{facts}{within}, {rest}{better}{}", self.seen())
+    }
+
+    fn seen(&self) -> String {
+        self.part.map_or_else(String::new, |part| format!("; seen in {part}"))
     }
 
     fn place(&self) -> String {
@@ -238,7 +269,7 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::UnreadShareDiffers => "one arm's answers go unread more often than the other's",
         NoDataReason::ValueShareDiffers => "one arm's answers carry the value less often than the other's",
         NoDataReason::CancelledShareDiffers => "callers leave one arm more often than the other",
-        NoDataReason::FewUnits => "the difference rests on too few units",
+        NoDataReason::FewUnits => "too many answers name no user, so nobody knows which of them belong together",
         NoDataReason::NotHeard => "a writer has not been heard for this time",
     }
 }

@@ -1,10 +1,11 @@
-//! Two-sided test of a share in both arms: late events, answers with a label.
+//! Two-sided test of a share in both arms: late events, answers with a label, answers that carry a value.
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::ids::EventTime;
 use serin_sketches::{Rate, Summary};
 use serin_statistics::{
-    Against, Direction, Hypothesis, HypothesisSpec, Margin, Measure, Stratum, ln_weighted_average, rejects,
+    Against, Direction, Hypothesis, HypothesisSpec, Margin, Measure, Stratum, cluster::tempering_of_next_window,
+    ln_weighted_average, rejects,
 };
 
 use crate::health::ALPHA;
@@ -36,8 +37,16 @@ impl ShareTest {
         Self { higher: side(Direction::LowerIsBetter), lower: side(Direction::HigherIsBetter), differs: false }
     }
 
-    /// Takes a window: canary's and control's counts per generation. Windows come in order; an older one is left out.
-    pub(crate) fn observe(&mut self, end: EventTime, strata: &[(Counted, Counted)]) {
+    /// Lets the next windows count for less, where one unit brings so many answers: as if all of them were alike.
+    pub(crate) fn temper(&mut self, per_unit: Option<f64>) {
+        let tempering = per_unit.map_or(1.0, tempering_of_next_window);
+        self.higher.temper(tempering);
+        self.lower.temper(tempering);
+    }
+
+    /// Takes a window: canary's and control's counts per generation. Windows come in order; an older one is left out. `alpha`:
+    /// chance of a false alarm, over all windows.
+    pub(crate) fn observe(&mut self, end: EventTime, alpha: f64, strata: &[(Counted, Counted)]) {
         let rate = |(n, k): Counted| Summary::Rate(Rate::new(n, k.min(n)).unwrap_or_default());
         let strata: Vec<(Summary, Summary)> = strata.iter().map(|&(c, s)| (rate(c), rate(s))).collect();
         let strata: Vec<Stratum<'_>> = strata.iter().map(|(canary, control)| Stratum { canary, control }).collect();
@@ -48,13 +57,18 @@ impl ShareTest {
             }
         }
         let ln_e = ln_weighted_average(&[(0.5, self.higher.ln_e_fail()), (0.5, self.lower.ln_e_fail())]);
-        self.differs |= rejects(ln_e, ALPHA);
+        self.differs |= rejects(ln_e, alpha);
+    }
+
+    /// The shares of canary and control.
+    pub(crate) fn shares(&self) -> Option<(f64, f64)> {
+        let effect = self.higher.effect();
+        effect.canary.value.zip(effect.control.value)
     }
 
     /// The shares of canary and control, once they are known to differ.
     pub(crate) fn differ(&self) -> Option<(f64, f64)> {
-        let effect = self.higher.effect();
-        self.differs.then(|| effect.canary.value.zip(effect.control.value))?
+        self.differs.then(|| self.shares())?
     }
 }
 
@@ -66,8 +80,8 @@ mod tests {
     fn equal_shares_stay_quiet_and_different_ones_are_named() {
         let (mut equal, mut different) = (ShareTest::new(0.01, 100), ShareTest::new(0.01, 100));
         for window in 1..=50 {
-            equal.observe(EventTime(window), &[((100, 2), (1000, 20))]);
-            different.observe(EventTime(window), &[((100, 0), (1000, 100))]);
+            equal.observe(EventTime(window), ALPHA, &[((100, 2), (1000, 20))]);
+            different.observe(EventTime(window), ALPHA, &[((100, 0), (1000, 100))]);
         }
         assert_eq!(equal.differ(), None);
         let (canary, control) = different.differ().unwrap();

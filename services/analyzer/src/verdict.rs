@@ -18,22 +18,30 @@ use crate::{
     evidence::Evidence,
     head::Era,
     plan::OTHER,
+    progress::Heard,
     rollout::Rollout,
     sentence::{self, Finder},
+    units,
 };
 
-/// Part of the policy hash: a build that decides differently from the same evidence gets a new number.
-const POLICY: &str = "serin analyzer policy 2";
+/// Part of the policy hash: other rules decide differently from the same evidence, and get a new number.
+fn policy(rules: i32) -> String {
+    // Policies had numbers before rules did.
+    format!("serin analyzer policy {}", rules.saturating_add(1))
+}
 
 /// The verdict on a rollout as of its head's `as_of`.
-pub(crate) fn of(rollout: &Rollout) -> Verdict {
+pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     let head = &rollout.head;
     let (generation, era) = head.current();
     let warming_up = era.is_warm_up() || head.frozen.is_none();
     let (health, metrics) = if warming_up {
         (Vec::new(), Vec::new())
     } else {
-        let health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
+        let mut health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
+        health.extend(head.coverage.issues(&rollout.plan));
+        let named = rollout.evidence.first().filter(|_| rollout.plan.guarded).and_then(|first| first.units.issue());
+        health.extend(named);
         let metrics = metrics(rollout, era, &health);
         (health, metrics)
     };
@@ -50,7 +58,7 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
         reasons: Vec::new(),
         score_low: score.low,
         score_high: score.high,
-        ln_e_rollback: ln_weighted_average(&rollout.weighted(|evidence| evidence.test.ln_e_fail())).max(f64::MIN),
+        ln_e_rollback: ln_weighted_average(&rollout.counted()).max(f64::MIN),
         stable_is_out_of_date: is_stable_out_of_date(&metrics),
         metrics,
         groups,
@@ -59,21 +67,28 @@ pub(crate) fn of(rollout: &Rollout) -> Verdict {
         warmup_events: warming_up.then_some(head.warmup_events as i64),
         frozen: None,
         sentence: String::new(),
-        build: env!("CARGO_PKG_VERSION").to_owned(),
-        rules: head.rules,
+        build: crate::BUILD.to_owned(),
+        rules: head.judged.number(),
     };
+    verdict.health.extend(sentence::unheard(heard).map(|sentence| HealthIssue {
+        reason: NoDataReason::NotHeard,
+        policy: "warn".to_owned(),
+        sentence,
+    }));
     if warming_up {
         warming(rollout, &mut verdict);
     } else {
-        decide(rollout, era, &mut verdict);
+        decide(rollout, era, heard, &mut verdict);
     }
     verdict
 }
 
 fn id(rollout: &Rollout) -> String {
     let head = &rollout.head;
-    let policy =
-        hash64(POLICY.as_bytes(), [head.spec.as_str(), head.frozen.as_deref().unwrap_or("")].join("\0").as_bytes());
+    let policy = hash64(
+        policy(head.rules).as_bytes(),
+        [head.spec.as_str(), head.frozen.as_deref().unwrap_or("")].join("\0").as_bytes(),
+    );
     let place = format!("{}\0{}\0{policy:016x}", head.rollout, head.as_of);
     format!("{:016x}", hash64(b"verdict", place.as_bytes()))
 }
@@ -143,16 +158,20 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 Some(looks) => looks.passed(),
                 None => rejects(ln_e_pass, spec.decision.false_promotion),
             };
-            let (result, no_data) = result(rollout, index, passes, health);
+            let p_anytime = p_anytime(evidence.test.max_ln_e_fail());
+            let (correction, p_fail) =
+                if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
+            let units =
+                rollout.plan.guarded.then(|| units::claim(evidence, p_fail <= spec.decision.false_rollback, passes));
+            let few = units.as_ref().and_then(|units| units.few());
+            let (result, no_data) = result(rollout, index, (passes, few.is_some()), health);
             let effect = evidence.test.effect();
             let (limit_pass, limit_fail) = match evidence.test.spec().against {
                 Against::Limit { pass, fail } => (Some(pass), Some(fail)),
                 Against::Control(_) => (None, None),
             };
             let culprit = culprit(evidence);
-            let p_anytime = p_anytime(evidence.test.max_ln_e_fail());
-            let (correction, p_fail) =
-                if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
+            let part = rollout.head.coverage.part_of(&rollout.plan, plan.metric).filter(|_| plan.segment.is_all());
             MetricVerdict {
                 metric: metric.name.clone(),
                 segment: plan.segment.clone(),
@@ -171,7 +190,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 at_cap: effect.at_cap,
                 culprit_is_new: culprit.as_ref().is_some_and(|(_, new)| *new),
                 design_effect: evidence.design_effect,
-                units: None,
+                units: units.and_then(|units| units.number),
                 ln_e_fail: evidence.test.ln_e_fail(),
                 ln_e_pass,
                 p_anytime,
@@ -180,8 +199,17 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 weight: plan.weight,
                 failed_at: evidence.failed_at,
                 evidence_through: evidence.through,
-                sentence: Finder { spec, metric, segment: &plan.segment, culprit: culprit.as_ref(), settling, looks }
-                    .sentence((result, no_data), &effect),
+                sentence: Finder {
+                    spec,
+                    metric,
+                    segment: &plan.segment,
+                    culprit: culprit.as_ref(),
+                    settling,
+                    looks,
+                    part: part.as_deref(),
+                    few: few.as_deref(),
+                }
+                .sentence((result, no_data), &effect),
                 culprit: culprit.map(|(name, _)| name),
             }
         })
@@ -242,7 +270,7 @@ fn estimate(arm: ArmEstimate) -> Estimate {
 fn result(
     rollout: &Rollout,
     index: usize,
-    passes: bool,
+    (passes, few): (bool, bool),
     health: &[HealthIssue],
 ) -> (MetricResult, Option<NoDataReason>) {
     let evidence = &rollout.evidence[index];
@@ -251,13 +279,22 @@ fn result(
     }
     let metric = rollout.plan.hypotheses[index].metric;
     let labels = rollout.plan.spec.metrics[metric].source.needs_label();
-    let concerns =
-        |issue: &&HealthIssue| issue.policy != "warn" && (labels || issue.reason != NoDataReason::LabelsMissing);
+    let concerns = |issue: &&HealthIssue| {
+        issue.policy != "warn"
+            && match issue.reason {
+                NoDataReason::LabelsMissing => labels,
+                NoDataReason::ValueShareDiffers => rollout.head.coverage.differs(metric),
+                _ => true,
+            }
+    };
     if let Some(issue) = health.iter().find(concerns) {
         return (MetricResult::NoData, Some(issue.reason));
     }
     if let Some(reason) = missing(rollout, index) {
         return (MetricResult::NoData, Some(reason));
+    }
+    if few {
+        return (MetricResult::NoData, Some(NoDataReason::FewUnits));
     }
     if passes {
         return (MetricResult::Pass, None);
@@ -303,6 +340,9 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
 fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict]) -> Score {
     let spec = rollout.plan.spec.metrics.iter().enumerate();
     let judged = spec.filter(|&(index, metric)| metric.role != Role::Watch && !rollout.plan.is_grouped(index));
+    let judged = judged.filter(|(_, metric)| {
+        !metrics.iter().any(|verdict| verdict.metric == metric.name && is_out_of_sight(rollout, verdict))
+    });
     let findings: Vec<(f64, Finding)> = judged
         .map(|(_, metric)| {
             let own = || metrics.iter().filter(|verdict| verdict.metric == metric.name);
@@ -323,7 +363,7 @@ fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict
     Score { low: low + 0.0, high }
 }
 
-fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
+fn decide(rollout: &Rollout, era: Era, heard: &Heard, verdict: &mut Verdict) {
     let issue = |policy: &str| {
         let issue = verdict.health.iter().find(|issue| issue.policy == policy);
         issue.map(|issue| issue.sentence.clone())
@@ -341,11 +381,53 @@ fn decide(rollout: &Rollout, era: Era, verdict: &mut Verdict) {
         (Decision::Hold, Vec::new(), format!("hold: {issue}"))
     } else {
         match blocking(rollout, era, verdict) {
-            None => (Decision::Promote, Vec::new(), enough(rollout, era, verdict) + &out_of_date(verdict)),
+            None => {
+                let sentence = enough(rollout, era, verdict) + &partly_seen(rollout) + &out_of_date(verdict);
+                match not_heard(rollout, heard) {
+                    None => (Decision::Promote, Vec::new(), sentence),
+                    Some(waits) => (Decision::Continue, Vec::new(), format!("{sentence}; not promoted yet: {waits}")),
+                }
+            }
             Some((open, sentence)) => (Decision::Continue, open, format!("keep baking: {sentence}")),
         }
     };
     (verdict.decision, verdict.reasons, verdict.sentence) = (decision, reasons, sentence);
+}
+
+/// Says which of the metrics that decide saw a part of the answers only.
+fn partly_seen(rollout: &Rollout) -> String {
+    let metrics = rollout.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.role != Role::Watch);
+    let partly = metrics.filter_map(|(index, metric)| {
+        let part = rollout.head.coverage.part_of(&rollout.plan, index)?;
+        Some(format!("; {} saw only {part}", metric.name))
+    });
+    partly.collect()
+}
+
+/// Largest share of an arm's answers in a step that may have come late when the step is promoted.
+const MOST_LATE: f64 = 0.05;
+
+/// Why a step with complete evidence is not promoted: somebody may know more. A rollback never waits for that.
+fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
+    let passed = heard.through.map(|through| through.minus(rollout.plan.spec.grace.0));
+    if passed.is_some_and(|passed| passed < rollout.head.as_of) {
+        return Some(waits_for(heard));
+    }
+    // The rules before these looked at the difference between the arms only.
+    let (canary, control) = rollout.head.health.late_shares().filter(|_| rollout.head.rules > 1)?;
+    let (name, share) = if control > canary { ("control", control) } else { ("the canary", canary) };
+    (share > MOST_LATE).then(|| {
+        format!(
+            "{:.0} % of the answers of {name} in this step came after their window had closed (at most {:.0} % may); {}",
+            100.0 * share,
+            100.0 * MOST_LATE,
+            waits_for(heard)
+        )
+    })
+}
+
+fn waits_for(heard: &Heard) -> String {
+    sentence::unheard(heard).unwrap_or_else(|| "those that write them send them too late".to_owned())
 }
 
 /// Says so when many metrics are better.
@@ -389,12 +471,19 @@ fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reaso
         };
         return Some((Vec::new(), sentence));
     }
-    let judged = || verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
+    let judged = || {
+        let metrics = verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
+        metrics.filter(|metric| !is_out_of_sight(rollout, metric))
+    };
     let require = rollout.plan.require(era.step);
     let open = |metric: &&MetricVerdict| metric.result != MetricResult::Pass && is_required(require, metric);
-    let mut missing: Vec<Reason> = judged().filter(|metric| metric.result == MetricResult::Fail).map(reason).collect();
+    // A difference that rests on few units is no failure, and no step is taken past it.
+    let alpha = rollout.plan.spec.decision.false_rollback;
+    let waits = |metric: &MetricVerdict| metric.no_data == Some(NoDataReason::FewUnits) && metric.p_fail <= alpha;
+    let stops = |metric: &&MetricVerdict| metric.result == MetricResult::Fail || waits(metric);
+    let mut missing: Vec<Reason> = judged().filter(stops).map(reason).collect();
     if require != Require::NoFail {
-        let unknown = |metric: &&MetricVerdict| open(metric) && metric.result != MetricResult::Fail;
+        let unknown = |metric: &&MetricVerdict| open(metric) && !stops(metric);
         missing.extend(judged().filter(unknown).filter(|metric| metric.role == Role::Gate).map(reason));
         if missing.is_empty() && verdict.score_low < rollout.plan.spec.decision.promote_score {
             missing.extend(judged().filter(open).map(reason));
@@ -402,6 +491,13 @@ fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reaso
     }
     let first = missing.first()?.sentence.clone();
     Some((missing, first))
+}
+
+/// Whether nothing is found of a metric because hardly any answers are looked into.
+fn is_out_of_sight(rollout: &Rollout, metric: &MetricVerdict) -> bool {
+    let index = rollout.plan.metric_index(&metric.metric);
+    metric.result != MetricResult::Fail
+        && index.is_some_and(|index| rollout.head.coverage.is_out_of_sight(&rollout.plan, index))
 }
 
 /// Whether a step that asks for a pass asks for one of this metric in this segment.
@@ -413,7 +509,10 @@ fn is_required(require: Require, metric: &MetricVerdict) -> bool {
 fn enough(rollout: &Rollout, era: Era, verdict: &Verdict) -> String {
     let require = rollout.plan.require(era.step);
     if require != Require::NoFail {
-        let gates = || verdict.metrics.iter().filter(|metric| metric.role == Role::Gate);
+        let gates = || {
+            let gates = verdict.metrics.iter().filter(|metric| metric.role == Role::Gate);
+            gates.filter(|metric| !is_out_of_sight(rollout, metric))
+        };
         let segments = gates().filter(|metric| !metric.segment.is_all() && is_required(require, metric)).count();
         let in_segments = if segments > 0 { format!(", in {segments} segments too") } else { String::new() };
         return format!(

@@ -42,6 +42,7 @@ pub(crate) struct Part {
     pub(crate) partition: i32,
     cells: Vec<(CellKey, Summary)>,
     buckets: Vec<((Arm, usize), Buckets)>,
+    units: Vec<(CellKey, Summary)>,
     arms: Vec<ArmCounts>,
     population: Vec<((Arm, Segment), u64)>,
 }
@@ -68,7 +69,7 @@ impl Part {
             ));
         }
         let key = WindowKey::of(&window);
-        let (mut cells, mut buckets) = (Vec::new(), Vec::new());
+        let (mut cells, mut buckets, mut units) = (Vec::new(), Vec::new(), Vec::new());
         for cell in window.cells {
             let name = &cell.metric;
             let Some(metric) = plan.metric_index(name) else {
@@ -82,6 +83,9 @@ impl Part {
             match Summary::decode(&cell.summary).map_err(|error| bad(error.to_string()))? {
                 Summary::Buckets(sums) if plan.is_sticky() && cell.segment.is_all() => {
                     buckets.push(((cell.arm, metric), sums));
+                }
+                summary @ (Summary::Buckets(_) | Summary::ByUnit(_)) if plan.is_sticky() => {
+                    units.push(((cell.arm, metric, cell.segment), summary));
                 }
                 summary => {
                     let (expected, found) = (own.empty.kind(), summary.kind());
@@ -108,7 +112,7 @@ impl Part {
         }
         let population = window.population.into_iter();
         let population = population.map(|own| ((own.arm, own.segment), own.predictions as u64)).collect();
-        Ok(Self { key, partition: window.partition, cells, buckets, arms: window.arms, population })
+        Ok(Self { key, partition: window.partition, cells, buckets, units, arms: window.arms, population })
     }
 }
 
@@ -151,6 +155,8 @@ pub(crate) struct Merged {
     pub(crate) cells: BTreeMap<CellKey, Summary>,
     /// Their sums per bucket of units, over all traffic.
     pub(crate) buckets: BTreeMap<(Arm, usize), Buckets>,
+    /// What units add in segments, and to ranks and classes over all traffic.
+    pub(crate) units: BTreeMap<CellKey, Summary>,
     /// Compared answers by segment value.
     pub(crate) population: BTreeMap<(Arm, Segment), u64>,
     /// Their counts.
@@ -183,6 +189,13 @@ impl Merged {
             // Sums that fit no more are left out: only the design effect misses them.
             let _ = self.buckets.entry(key).or_default().merge(&sums);
         }
+        for (key, more) in part.units {
+            match self.units.get_mut(&key) {
+                // What fits no more is left out, as above.
+                Some(sums) => drop(sums.merge(&more)),
+                None => drop(self.units.insert(key, more)),
+            }
+        }
         for (key, predictions) in part.population {
             let known = self.population.entry(key).or_default();
             *known = known.saturating_add(predictions);
@@ -192,6 +205,11 @@ impl Merged {
         }
         self.parts.insert(part.partition);
         Ok(())
+    }
+
+    /// Calls of an arm that were assigned by chance: those that enter the comparison, and those that their callers left.
+    pub(crate) fn calls(&self, arm: Arm) -> u64 {
+        self.arms.get(&arm).map_or(0, |counts| counts.predictions.saturating_add(counts.cancelled) as u64)
     }
 
     /// Answers of an arm that enter the comparison.

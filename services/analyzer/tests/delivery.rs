@@ -227,7 +227,7 @@ fn what_cannot_be_read_or_makes_no_sense_is_poison_and_changes_nothing() {
     assert!(world.harness.apply(&garbage).unwrap().poison.is_some());
     world.commit();
     assert_eq!(world.harness.rows(), rows);
-    let far = ClosedThrough { partition: 7, partitions: 3, through: EventTime(0) };
+    let far = ClosedThrough::heard(7, 3, EventTime(0));
     assert_eq!(world.send(&far).poison.unwrap().code, "bad_closed_through");
 }
 

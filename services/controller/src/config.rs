@@ -3,12 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serin_access::{Secret, short_token};
+use serin_listener::TlsFiles;
 use serin_rollout::{planner::Settings, units::Duration};
-
-use crate::secret::Secret;
-
-/// Shorter tokens can be guessed.
-const TOKEN_MIN: usize = 16;
 
 /// What can be set. Spans are written `30s`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +13,8 @@ const TOKEN_MIN: usize = 16;
 pub struct Config {
     /// Where the API and the webhooks listen. Beyond loopback it needs `tokens`.
     pub listen: SocketAddr,
+    /// The certificate of that address. Left out: it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Who may use the API, by name. None: whoever reaches the loopback address, as operator.
     pub tokens: BTreeMap<String, Token>,
     /// How long a routing table with a canary in it holds without renewal.
@@ -114,6 +113,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 8100).into(),
+            tls: None,
             tokens: BTreeMap::new(),
             lease: Duration::from_secs(60),
             lease_renewal: Duration::from_secs(10),
@@ -154,17 +154,16 @@ impl Config {
             ));
         }
         for (name, token) in &self.tokens {
-            if token.token.expose().len() < TOKEN_MIN {
-                problems.push(format!(
-                    "tokens.{name}.token: shorter than {TOKEN_MIN} characters; `openssl rand -hex 24` makes one"
-                ));
-            }
+            problems.extend(short_token(&format!("tokens.{name}.token"), token.token.expose()));
         }
         if self.lease_renewal.0.0.saturating_mul(2) > self.lease.0.0 || self.lease_renewal.is_zero() {
             problems.push(format!(
                 "lease_renewal: {} does not fit a lease of {}; renew at least twice per lease",
                 self.lease_renewal, self.lease
             ));
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
+            problems.push("tls.reload_every: must be longer than 0".to_owned());
         }
         for (name, span) in [("stale_after", self.stale_after), ("router_ttl", self.router_ttl)] {
             if span < Duration::from_secs(1) {

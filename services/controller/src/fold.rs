@@ -258,7 +258,10 @@ fn check(command: &Command) -> Result<(), Poison> {
         ("reason", command.reason.len(), crate::REASON_MAX),
     ];
     texts.into_iter().find(|(_, bytes, most)| bytes > most).map_or(Ok(()), |(what, bytes, most)| {
-        Err(Poison { code: "too_long", message: format!("the command's {what} has {bytes} bytes; at most {most} are taken") })
+        Err(Poison {
+            code: "too_long",
+            message: format!("the command's {what} has {bytes} bytes; at most {most} are taken"),
+        })
     })
 }
 

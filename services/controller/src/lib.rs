@@ -11,7 +11,6 @@ pub mod fold;
 mod metrics;
 pub mod mlflow;
 pub mod progress;
-mod secret;
 mod server;
 pub mod view;
 
@@ -20,5 +19,5 @@ pub(crate) const REASON_MAX: usize = 1000;
 
 pub use config::{Config, ConfigError};
 pub use fold::{ControllerFactory, NewestTables, NoTables, RoutingTopic};
-pub use secret::Secret;
+pub use serin_access::Secret;
 pub use server::{ApiHandle, Follower, StartError, open, start};

@@ -16,6 +16,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use serin_access::Secret;
 use serin_rollout::{Concurrency, RolloutSpec, units::Duration};
 use serin_schemas::{
     ids::{EventTime, RolloutId},
@@ -28,7 +29,6 @@ use uuid::Builder;
 use crate::{
     api::{ApiState, Failure},
     config::{Policy, Trigger},
-    secret::Secret,
     view::View,
 };
 

@@ -10,12 +10,13 @@ use std::{
     thread::JoinHandle,
 };
 
+use serin_listener::{Certificate, CertificateError, Listener, PROTOCOLS, Sockets};
 use serin_stream::{
     clock::{Clock, SystemClock},
     fold::FoldFactory,
     log::{Log, LogError},
 };
-use tokio::{net::TcpListener, sync::oneshot, sync::watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     api::{ApiState, api},
@@ -45,6 +46,9 @@ pub enum StartError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The certificate of the address cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// No thread could be started.
     #[error("no thread for the controller's API: {0}")]
     Thread(io::Error),
@@ -100,29 +104,29 @@ pub struct ApiHandle {
     follower: Follower,
     stop: oneshot::Sender<()>,
     server: tokio::task::JoinHandle<()>,
+    /// Looks at the certificate's files.
+    certificate: Option<tokio::task::JoinHandle<()>>,
 }
 
-/// Starts the API on a log whose topics exist. The folds are run by whoever calls this: see [`ApiHandle::factory`].
-pub async fn start(config: Config, log: Arc<dyn Log>) -> Result<ApiHandle, StartError> {
+/// Starts the API on a log whose topics exist, on a socket of `sockets` if one has its address. The folds are run by whoever calls this: see [`ApiHandle::factory`].
+pub async fn start(config: Config, log: Arc<dyn Log>, sockets: &mut Sockets) -> Result<ApiHandle, StartError> {
     let address = config.listen;
-    let settings = config.settings();
+    let (settings, tls) = (config.settings(), config.tls.clone());
     let (state, follower) = open(config, Arc::clone(&log), Arc::new(SystemClock::default()))?;
     let listen = |cause| StartError::Listen { address, cause };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
-    let address = listener.local_addr().map_err(listen)?;
+    let certificate = tls.map(|files| Certificate::load("controller.tls", files, PROTOCOLS)).transpose()?;
+    let socket = sockets.bind(address).await.map_err(listen)?;
+    let listener = Listener::new(socket, certificate.as_ref()).map_err(listen)?;
+    let address = listener.address();
     let factory = ControllerFactory::new(settings, Arc::new(RoutingTopic(log))).posting_to(state.progress());
     let factory = Arc::new(factory);
     let (stop, stopped) = oneshot::channel::<()>();
     let routes = api(state.clone());
-    let server = tokio::spawn(async move {
-        let serve = axum::serve(listener, routes).with_graceful_shutdown(async {
-            let _ = stopped.await;
-        });
-        if let Err(error) = serve.await {
-            tracing::error!(%error, "the controller's API has ended");
-        }
-    });
-    Ok(ApiHandle { address, factory, state, follower, stop, server })
+    let server = tokio::spawn(listener.serve(routes, async {
+        let _ = stopped.await;
+    }));
+    let certificate = certificate.map(|certificate| tokio::spawn(certificate.watch(|_| ())));
+    Ok(ApiHandle { address, factory, state, follower, stop, server, certificate })
 }
 
 impl ApiHandle {
@@ -145,6 +149,9 @@ impl ApiHandle {
     /// Answers what is in flight and ends.
     pub async fn stop(self) {
         let _ = self.stop.send(());
+        if let Some(certificate) = &self.certificate {
+            certificate.abort();
+        }
         // The follower takes the view's sender with it: whoever waits for news is answered, so the server ends.
         if tokio::task::spawn_blocking(move || drop(self.follower)).await.is_err() {
             tracing::warn!("the API's reader could not be stopped");

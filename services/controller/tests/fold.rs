@@ -12,9 +12,7 @@ use serin_rollout::planner::Settings;
 use serin_schemas::{
     codec,
     ids::Generation,
-    records::{
-        Arm, Command, Control, Decision, EventKind, Reason, RolloutEvent, RouterStatus, RoutingTable, Segment,
-    },
+    records::{Arm, Command, Control, Decision, EventKind, Reason, RolloutEvent, RouterStatus, RoutingTable, Segment},
 };
 use serin_stream::{
     fold::FoldFactory,
@@ -225,7 +223,12 @@ fn every_record_of_the_largest_rollout_fits_into_its_topic() {
         let mut spec = spec.clone();
         spec.concurrency = serin_rollout::Concurrency::Queue;
         let spec = Some(serde_json::to_string(&spec).unwrap());
-        let queued = Command { id: format!("queued-{n}"), rollout: Some(format!("q{n}").as_str().into()), spec, ..apply.clone() };
+        let queued = Command {
+            id: format!("queued-{n}"),
+            rollout: Some(format!("q{n}").as_str().into()),
+            spec,
+            ..apply.clone()
+        };
         out.extend(feed(&mut harness, "commands", &queued));
     }
     // What warm-up may freeze at most.

@@ -6,15 +6,15 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
+use serin_access::{Refused, Secret, bearer, check_local, check_origin};
 use serin_schemas::ids::EventTime;
-use subtle::ConstantTimeEq as _;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -39,24 +39,39 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .route("/replay/clock", put(set_clock).get(clock))
         .route("/tables", get(tables))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), authorise));
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+    let told = Router::new()
         .route("/readyz", get(readyz))
-        .merge(guarded)
-        .with_state(admin)
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), local_only));
+    let routes = Router::new().route("/healthz", get(|| async { "ok\n" })).merge(told).merge(guarded).with_state(admin);
+    routes.layer(middleware::map_response(serin_listener::in_json))
 }
 
-/// Asks for the bearer token, if one is set.
+/// Asks for the bearer token, if one is set; else answers this machine only, and no other site's page.
 async fn authorise(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let config = admin.shared.config();
-    let token = config.admin_token.as_bytes();
-    let given = request.headers().get(header::AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-    let given = given.strip_prefix(b"Bearer ").unwrap_or_default();
-    if token.is_empty() || bool::from(token.ct_eq(given)) {
-        next.run(request).await
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let checked = if config.admin_token.is_empty() {
+        check_local(method, uri, headers, "router.admin_token")
+    } else if bearer(headers).is_some_and(|given| Secret::new(&*config.admin_token).is(given)) {
+        check_origin(uri, headers)
     } else {
-        problem(StatusCode::UNAUTHORIZED, "send the router's admin_token as `Authorization: Bearer ...`")
+        let error = "send the router's admin_token as `Authorization: Bearer ...`".to_owned();
+        Err(Refused { status: StatusCode::UNAUTHORIZED, error })
+    };
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(refused) => problem(refused.status, &refused.error),
     }
+}
+
+/// Keeps other sites' pages from what is told to everybody, where the port asks for no token.
+async fn local_only(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    if admin.shared.config().admin_token.is_empty()
+        && let Err(refused) = check_local(request.method(), request.uri(), request.headers(), "router.admin_token")
+    {
+        return problem(refused.status, &refused.error);
+    }
+    next.run(request).await
 }
 
 fn problem(status: StatusCode, text: &str) -> Response {
@@ -79,7 +94,7 @@ struct SwitchIn {
     on: bool,
 }
 
-/// Reads a small JSON body, whatever content type it claims: at 3 a.m. nobody sets one.
+/// Reads a small JSON body; what content types are taken was checked before.
 fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Box<Response>> {
     serde_json::from_slice(body)
         .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &format!("{error}; send for example {example}"))))

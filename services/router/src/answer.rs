@@ -8,6 +8,7 @@ use serin_schemas::ids::RequestId;
 use crate::{
     body::{AnswerBody, BodyError},
     call::{ARM, Failed, LONGEST_ID, PREDICTION_ID, VERSION},
+    config::Answers,
     protocol::{Wire, grpc},
     table::{Route, Table},
     upstream::Cause,
@@ -167,6 +168,7 @@ pub(crate) fn upstream_failed(
     route: &Route,
     id: &RequestId,
     failed: Failed,
+    answers: &Answers,
 ) -> Response<AnswerBody> {
     let (cause, sentence, status) = match failed {
         Failed::Cause(cause @ (Cause::Shed | Cause::Full)) => {
@@ -177,26 +179,33 @@ pub(crate) fn upstream_failed(
         Failed::Status(status) => (format!("status_{}", status.as_u16()), "its server failed", StatusCode::BAD_GATEWAY),
     };
     let (model, version) = (&table.record.model, &route.version);
-    let details = [
-        ("model", json!(model)),
-        ("version", json!(version)),
-        ("arm", json!(route.arm.as_str())),
-        ("cause", json!(cause)),
-        ("prediction_id", json!(id)),
-    ];
-    let details = details.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
-    let text = format!("version {version} of model {model}: {sentence}");
+    let mut details = Map::new();
+    let mut tell = |name: &str, value: Value| drop(details.insert(name.to_owned(), value));
+    tell("model", json!(model));
+    tell("cause", json!(cause));
+    tell("prediction_id", json!(id));
+    let mut text = format!("model {model}: {sentence}");
+    if answers.arm_header {
+        tell("version", json!(version));
+        tell("arm", json!(route.arm.as_str()));
+        text = format!("version {version} of {text}");
+    }
     let mut response = refused(wire, status, &cause, &text, details);
-    mark(response.headers_mut(), route, HeaderValue::from_str(id.as_str()).ok());
+    mark(response.headers_mut(), route, HeaderValue::from_str(id.as_str()).ok(), answers);
     response
 }
 
-/// Says who answered.
-pub(crate) fn mark(headers: &mut HeaderMap, route: &Route, id: Option<HeaderValue>) {
-    if let Some(version) = &route.header {
-        headers.insert(VERSION, version.clone());
+/// Says who answered, unless that is not to be told: then not in a server's words either.
+pub(crate) fn mark(headers: &mut HeaderMap, route: &Route, id: Option<HeaderValue>, answers: &Answers) {
+    if answers.arm_header {
+        if let Some(version) = &route.header {
+            headers.insert(VERSION, version.clone());
+        }
+        headers.insert(ARM, HeaderValue::from_static(route.arm.as_str()));
+    } else {
+        headers.remove(VERSION);
+        headers.remove(ARM);
     }
-    headers.insert(ARM, HeaderValue::from_static(route.arm.as_str()));
     if let Some(id) = id {
         headers.insert(PREDICTION_ID, id);
     }

@@ -14,11 +14,12 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     answer::{self, Refusal},
-    body::{AnswerBody, Arriving, Listening, RequestBody, Taken, Taking},
+    body::{AnswerBody, Arriving, BodyError, Listening, RequestBody, Taken, Taking},
     config::{Config, MayPin, Pinning, span},
     exchange::Cutter,
-    guard::{Called, Guard, is_last_resort},
+    guard::{Called, Guard, Said, is_last_resort},
     mirror::{self, Pair},
+    outcome::Unread,
     protocol::{Target, Wire, asks_first, decode::Encoding, grpc, openai},
     request::Seen,
     serve::{Peer, Worker},
@@ -199,7 +200,10 @@ impl Call<'_> {
             stated,
             segments: seen.segments(&self.table.segments),
             features: seen.features(&self.table.policy.features, arrived),
-            promised: self.target.promised(),
+            wire: self.target.wire,
+            promise: self.target.promise(),
+            streams: self.target.both_stream,
+            patience: grpc::timeout(&self.headers),
             request: taken.kept.clone().filter(|_| self.target.may_chat()),
             _slot: slot,
         });
@@ -251,7 +255,8 @@ impl Call<'_> {
         match answered {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
-                let body = AnswerBody::passing(incoming, None, Listening::default(), self.pause(), None);
+                let body =
+                    AnswerBody::passing(incoming, None, (Listening::default(), HeaderMap::new()), self.pause(), None);
                 Ok(self.finish(head, &route, body))
             }
             Err(cause) => match upload.and_then(|upload| upload.fault()) {
@@ -293,7 +298,7 @@ impl Call<'_> {
 
     /// The answer when a version gave none.
     fn failed(&self, route: &Route, failed: Failed) -> Response<AnswerBody> {
-        answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed)
+        answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed, &self.config.answers)
     }
 
     fn choose(&self, seen: Seen<'_>) -> Result<Choice, Refusal> {
@@ -360,7 +365,11 @@ impl Call<'_> {
             Ok(response) => response,
             Err(cause) => {
                 if let Some(fault) = taken.upload.and_then(|upload| upload.fault()) {
-                    guard.abandon();
+                    match fault {
+                        // The router turned the call away: it is not one of the version.
+                        BodyError::TooLarge => guard.abandon(),
+                        BodyError::Slow | BodyError::Broken => guard.fail(cause),
+                    }
                     return Err(fault.into());
                 }
                 guard.fail(cause);
@@ -369,7 +378,7 @@ impl Call<'_> {
         };
         guard.head(response.status(), response.headers());
         if spare && response.status().is_server_error() {
-            guard.complete(response.headers(), None);
+            guard.complete(response.headers(), Said::Unread(Unread::NotAsked));
             return Ok(Attempt::Failed(Failed::Status(response.status())));
         }
         self.receive(response, guard, route, cutter).await

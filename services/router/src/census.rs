@@ -8,6 +8,11 @@ use serde::{
 };
 use serde_json::Value;
 
+use crate::{
+    outcome::Content,
+    protocol::{Promise, json},
+};
+
 /// What was counted in an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Census {
@@ -15,39 +20,61 @@ pub(crate) struct Census {
     pub(crate) values: u64,
     /// Those of them that are null or no number.
     pub(crate) missing: u64,
-    /// How it breaks the promises of its protocol: `missing` (a required field), `schema` (a value that is not of its type, or
-    /// more or fewer values than its shape says).
+    /// Those of them that are null.
+    nulls: u64,
+    /// Whether the answer says that it is an error.
+    error: bool,
+    /// How it breaks the promises of its protocol: `missing` (a required field), `empty` (a list or an object with nothing in it),
+    /// `schema` (a value that is not of its type, or more or fewer values than its shape says).
     pub(crate) invalid: Option<&'static str>,
+    /// Whether an answer may be judged by its values alone.
+    of_values: bool,
 }
 
 impl Census {
-    /// Counts an answer. `required` is the list that its protocol promises: `outputs` or `predictions`.
-    pub(crate) fn of(answer: &Value, required: Option<&str>) -> Self {
-        let Some(required) = required else { return Tally::of(answer).into() };
-        match answer.get(required) {
-            None | Some(Value::Null) => Self::broken("missing"),
-            Some(Value::Array(tensors)) if required == "outputs" => Self::of_tensors(tensors.iter().map(Tensor::of)),
-            Some(_) if required == "outputs" => Self::broken("schema"),
-            Some(list) => Tally::of(list).into(),
+    /// Counts an answer, and holds it against what its protocol promises.
+    pub(crate) fn of(answer: &Value, promise: Promise) -> Self {
+        if is_error(answer) {
+            return Self { error: true, ..Self::default() };
+        }
+        match promise {
+            Promise::Tensors => match answer.get("outputs") {
+                None | Some(Value::Null) => Self::broken("missing"),
+                Some(Value::Array(tensors)) => Self::of_tensors(tensors.iter().map(Tensor::of)),
+                Some(_) => Self::broken("schema"),
+            },
+            Promise::Predictions => {
+                let found =
+                    ["predictions", "outputs"].iter().find_map(|name| answer.get(*name).filter(|it| !it.is_null()));
+                found.map_or(Self::broken("missing"), |list| Self::of_list(Tally::of(list), is_empty(list)))
+            }
+            Promise::Choices => Self::of_whole(answer, "choices"),
+            Promise::Response => Self::of_whole(answer, "output"),
+            Promise::Embeddings => Self::of_embeddings(answer),
+            Promise::Json | Promise::Nothing | Promise::Service => Self::of_list(Tally::of(answer), is_empty(answer)),
         }
     }
 
     /// The same while the answer is read, of which nothing is kept. `None` if it is no JSON or anything is unusual about it: then
     /// [`of`](Self::of) knows better.
-    pub(crate) fn of_json(body: &[u8], required: Option<&str>) -> Option<Self> {
+    pub(crate) fn of_json(body: &[u8], promise: Promise) -> Option<Self> {
         // What is skipped is not looked into.
-        let body = std::str::from_utf8(body).ok()?;
-        match required {
-            None => serde_json::from_str(body).ok().map(Tally::into),
-            Some("outputs") => {
-                let Object(Outputs { outputs }) = serde_json::from_str(body).ok()?;
+        let body = std::str::from_utf8(json::without_mark(body)).ok()?;
+        match promise {
+            Promise::Tensors => {
+                let Object(Outputs { outputs, error: () }) = serde_json::from_str(body).ok()?;
                 Some(Self::of_tensors(outputs.iter().map(|Object(tensor)| tensor.tensor())))
             }
-            Some("predictions") => {
-                let Object(Predictions { predictions }) = serde_json::from_str(body).ok()?;
-                predictions.map(Tally::into)
+            Promise::Predictions => {
+                let Object(Predictions { predictions, error: () }) = serde_json::from_str(body).ok()?;
+                let tally = predictions.filter(|tally| tally.values > 0)?;
+                Some(Self::of_list(tally, false))
             }
-            Some(_) => None,
+            Promise::Json | Promise::Nothing | Promise::Service => {
+                let Top(tally) = serde_json::from_str(body).ok()?;
+                (tally.values > 0).then(|| Self::of_list(tally, false))
+            }
+            Promise::Choices | Promise::Response | Promise::Embeddings => None,
         }
     }
 
@@ -56,25 +83,107 @@ impl Census {
         (self.values > 0).then(|| self.missing as f64 / self.values as f64)
     }
 
+    /// What the content of the answer is.
+    pub(crate) fn content(self) -> Content {
+        if self.error {
+            return Content::Failed("error_object");
+        }
+        let all_missing = self.of_values && self.values > 0 && self.missing == self.values;
+        let nothing = all_missing.then_some(if self.nulls == self.values { "null" } else { "nan" });
+        self.invalid.or(nothing).map_or(Content::Good, Content::Unusable)
+    }
+
+    /// Adds another answer to the same call.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.values += other.values;
+        self.missing += other.missing;
+        self.nulls += other.nulls;
+        self.error |= other.error;
+        self.invalid = self.invalid.or(other.invalid);
+        self.of_values |= other.of_values;
+    }
+
     fn broken(promise: &'static str) -> Self {
         Self { invalid: Some(promise), ..Self::default() }
     }
 
+    fn of_list(tally: Tally, is_empty: bool) -> Self {
+        Self { of_values: true, invalid: is_empty.then_some("empty"), ..tally.into() }
+    }
+
+    /// A whole answer with this list in it.
+    fn of_whole(answer: &Value, list: &str) -> Self {
+        let invalid = match answer.get(list) {
+            None | Some(Value::Null) => Some("missing"),
+            Some(list) => is_empty(list).then_some("empty"),
+        };
+        Self { invalid, ..Tally::of(answer).into() }
+    }
+
+    /// Embeddings: only their numbers say whether they are of use.
+    fn of_embeddings(answer: &Value) -> Self {
+        let whole = Self::of_whole(answer, "data");
+        let mut numbers = Self::default();
+        for item in answer.get("data").and_then(Value::as_array).into_iter().flatten() {
+            let found =
+                item.get("embedding").map_or(Self::broken("missing"), |it| Self::of_list(Tally::of(it), is_empty(it)));
+            numbers.add(&found);
+        }
+        let invalid = match numbers.content() {
+            Content::Unusable(cause) => Some(cause),
+            _ => None,
+        };
+        Self { invalid: whole.invalid.or(invalid), ..whole }
+    }
+
     /// The output tensors of the Open Inference Protocol.
     fn of_tensors<'a>(tensors: impl Iterator<Item = Tensor<'a>>) -> Self {
-        let mut census = Self::default();
+        let mut census = Self { of_values: true, ..Self::default() };
+        let mut any = false;
         for tensor in tensors {
-            census.values += tensor.data.map_or(0, |data| data.values);
-            census.missing += tensor.data.map_or(0, |data| data.missing);
+            any = true;
+            let data = tensor.data.unwrap_or_default();
+            census.values += data.values;
+            census.missing += data.missing;
+            census.nulls += data.nulls;
             census.invalid = census.invalid.or(tensor.broken_promise());
         }
-        census
+        if any { census } else { Self::broken("empty") }
     }
 }
 
 impl From<Tally> for Census {
     fn from(tally: Tally) -> Self {
-        Self { values: tally.values, missing: tally.missing, invalid: None }
+        Self { values: tally.values, missing: tally.missing, nulls: tally.nulls, ..Self::default() }
+    }
+}
+
+/// Whether a JSON answer says that it is an error: in the field `error`, or, as older versions of vLLM do, by being an `object` of
+/// that name. A number is no error: models estimate errors too. A list is one if all of its items are.
+pub(crate) fn is_error(answer: &Value) -> bool {
+    match answer {
+        Value::Object(fields) => {
+            let says = match fields.get("error") {
+                Some(Value::String(text)) => !text.is_empty(),
+                Some(Value::Object(error)) => !error.is_empty(),
+                Some(Value::Array(errors)) => errors.iter().any(|error| !error.is_null()),
+                Some(Value::Bool(yes)) => *yes,
+                _ => false,
+            };
+            says || fields.get("object").and_then(Value::as_str) == Some("error")
+        }
+        Value::Array(items) => !items.is_empty() && items.iter().all(|item| item.is_object() && is_error(item)),
+        _ => false,
+    }
+}
+
+/// Whether there is nothing at all in a value.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
     }
 }
 
@@ -90,7 +199,12 @@ struct Tally {
     values: u64,
     /// Those that are null or no number, and those within objects.
     missing: u64,
+    nulls: u64,
     texts: u64,
+    /// Texts that are whole numbers: JSON made of Protocol Buffers has integers of 64 bits this way.
+    digits: u64,
+    /// The same below 0.
+    negative_digits: u64,
     booleans: u64,
     /// 0 and 1.
     bits: u64,
@@ -119,14 +233,20 @@ impl Tally {
     fn fits(&self, datatype: &str) -> bool {
         let others = match datatype {
             "BYTES" => self.booleans + self.whole() + self.reals,
-            "BOOL" => self.texts + self.naturals + self.negatives + self.reals,
-            _ if datatype.starts_with("INT") => self.texts + self.booleans + self.reals,
-            _ if datatype.starts_with("UINT") => self.texts + self.booleans + self.negatives + self.reals,
-            _ if datatype.starts_with("FP") || datatype == "BF16" => self.texts + self.booleans,
+            "BOOL" => self.any_texts() + self.naturals + self.negatives + self.reals,
+            "INT64" => self.texts + self.booleans + self.reals,
+            "UINT64" => self.texts + self.negative_digits + self.booleans + self.negatives + self.reals,
+            _ if datatype.starts_with("INT") => self.any_texts() + self.booleans + self.reals,
+            _ if datatype.starts_with("UINT") => self.any_texts() + self.booleans + self.negatives + self.reals,
+            _ if datatype.starts_with("FP") || datatype == "BF16" => self.any_texts() + self.booleans,
             // A server may have types of its own.
             _ => return true,
         };
         others + self.objects == 0
+    }
+
+    fn any_texts(&self) -> u64 {
+        self.texts + self.digits + self.negative_digits
     }
 
     fn whole(&self) -> u64 {
@@ -134,10 +254,14 @@ impl Tally {
     }
 
     fn add(&mut self, other: &Self) {
-        let Self { values, missing, texts, booleans, bits, naturals, negatives, reals, objects } = other;
+        let Self { values, missing, nulls, texts, digits, negative_digits, booleans, bits, .. } = other;
+        let Self { naturals, negatives, reals, objects, .. } = other;
         self.values += values;
         self.missing += missing;
+        self.nulls += nulls;
         self.texts += texts;
+        self.digits += digits;
+        self.negative_digits += negative_digits;
         self.booleans += booleans;
         self.bits += bits;
         self.naturals += naturals;
@@ -149,6 +273,10 @@ impl Tally {
 
 fn is_missing(text: &str) -> bool {
     text.eq_ignore_ascii_case("nan") || text.ends_with("Infinity")
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl<'de> Deserialize<'de> for Tally {
@@ -168,7 +296,7 @@ impl<'de> Visitor<'de> for Counting {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Tally, E> {
-        Ok(Tally::one(|tally| &mut tally.missing))
+        Ok(Tally { nulls: 1, ..Tally::one(|tally| &mut tally.missing) })
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<Tally, E> {
@@ -188,7 +316,12 @@ impl<'de> Visitor<'de> for Counting {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Tally, E> {
-        Ok(Tally::one(|tally| if is_missing(text) { &mut tally.missing } else { &mut tally.texts }))
+        Ok(Tally::one(|tally| match text.strip_prefix('-') {
+            _ if is_missing(text) => &mut tally.missing,
+            None if is_digits(text) => &mut tally.digits,
+            Some(rest) if is_digits(rest) => &mut tally.negative_digits,
+            _ => &mut tally.texts,
+        }))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tally, A::Error> {
@@ -204,10 +337,57 @@ impl<'de> Visitor<'de> for Counting {
         while let Some((_, field)) = fields.next_entry::<IgnoredAny, Tally>()? {
             sum.values += field.values;
             sum.missing += field.missing;
+            sum.nulls += field.nulls;
         }
         Ok(sum)
     }
 }
+
+/// A tally of a whole answer. Reading it fails where the answer may be an error.
+struct Top(Tally);
+
+impl<'de> Deserialize<'de> for Top {
+    fn deserialize<D: Deserializer<'de>>(any: D) -> Result<Self, D::Error> {
+        struct Whole;
+        impl<'de> Visitor<'de> for Whole {
+            type Value = Tally;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an answer")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tally, A::Error> {
+                let mut sum = Tally { objects: 1, ..Tally::default() };
+                while let Some((Key(name), field)) = fields.next_entry::<Key<'de>, Tally>()? {
+                    if name == "error" || name == "object" {
+                        return Err(A::Error::custom("it may be an error"));
+                    }
+                    sum.values += field.values;
+                    sum.missing += field.missing;
+                    sum.nulls += field.nulls;
+                }
+                Ok(sum)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tally, A::Error> {
+                let mut sum = Tally::default();
+                while let Some(item) = items.next_element::<Tally>()? {
+                    if item.objects > 0 {
+                        return Err(A::Error::custom("its items may be errors"));
+                    }
+                    sum.add(&item);
+                }
+                Ok(sum)
+            }
+        }
+        // Scalars are rare.
+        any.deserialize_any(Whole).map(Self)
+    }
+}
+
+/// The name of a field.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// What is looked at in an output tensor of the Open Inference Protocol.
 struct Tensor<'a> {
@@ -215,18 +395,23 @@ struct Tensor<'a> {
     /// Number of values that its shape promises, if it is a shape of numbers.
     size: Option<u64>,
     datatype: Option<&'a str>,
-    /// A binary tensor has its data behind the JSON.
     data: Option<Tally>,
+    /// Whether the data is somewhere else: behind the JSON, or in memory that caller and server share.
+    elsewhere: bool,
 }
 
 impl<'a> Tensor<'a> {
     fn of(tensor: &'a Value) -> Self {
         let shape = tensor.get("shape").and_then(Value::as_array);
+        // JSON made of Protocol Buffers has integers of 64 bits as texts.
+        let side = |side: &Value| side.as_u64().or_else(|| side.as_str()?.parse().ok());
+        let has = |name| tensor.get("parameters").is_some_and(|parameters| parameters.get(name).is_some());
         Self {
             has_name: tensor.get("name").is_some_and(Value::is_string),
-            size: shape.and_then(|shape| size(shape.iter().map(Value::as_u64))),
+            size: shape.and_then(|shape| size(shape.iter().map(side))),
             datatype: tensor.get("datatype").and_then(Value::as_str),
             data: tensor.get("data").map(Tally::of),
+            elsewhere: has("binary_data_size") || has("shared_memory_region"),
         }
     }
 
@@ -234,7 +419,10 @@ impl<'a> Tensor<'a> {
         if !self.has_name {
             return Some("missing");
         }
-        let data = self.data?;
+        if self.elsewhere && self.data.is_none_or(|data| data.values == 0) {
+            return None;
+        }
+        let Some(data) = self.data else { return (self.size != Some(0)).then_some("missing") };
         let fits = self.size.is_none_or(|size| size == data.values) && self.datatype.is_none_or(|it| data.fits(it));
         (!fits).then_some("schema")
     }
@@ -266,6 +454,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 struct Outputs<'a> {
     #[serde(borrow)]
     outputs: Vec<Object<Named<'a>>>,
+    #[serde(default, deserialize_with = "unusual")]
+    error: (),
 }
 
 /// A tensor with all that one usually has.
@@ -276,14 +466,13 @@ struct Named<'a> {
     shape: Vec<u64>,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
-    #[serde(default, deserialize_with = "some")]
-    data: Option<Tally>,
+    data: Tally,
 }
 
 impl Named<'_> {
     fn tensor(&self) -> Tensor<'_> {
         let size = size(self.shape.iter().copied().map(Some));
-        Tensor { has_name: true, size, datatype: Some(&self.datatype), data: self.data }
+        Tensor { has_name: true, size, datatype: Some(&self.datatype), data: Some(self.data), elsewhere: false }
     }
 }
 
@@ -291,11 +480,13 @@ impl Named<'_> {
 #[derive(Deserialize)]
 struct Predictions {
     predictions: Option<Tally>,
+    #[serde(default, deserialize_with = "unusual")]
+    error: (),
 }
 
-/// A null that is there is a value too.
-fn some<'de, D: Deserializer<'de>>(any: D) -> Result<Option<Tally>, D::Error> {
-    Tally::deserialize(any).map(Some)
+/// A field that an answer usually does not have.
+fn unusual<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
+    Err(D::Error::custom("it may be an error"))
 }
 
 #[cfg(test)]
@@ -308,57 +499,71 @@ mod tests {
     fn tensor(shape: Value, datatype: &str, data: Value) -> Census {
         Census::of(
             &json!({"outputs": [{"name": "p", "shape": shape, "datatype": datatype, "data": data}]}),
-            Some("outputs"),
+            Promise::Tensors,
         )
     }
 
     #[test]
     fn missing_values_are_a_share() {
         let census = tensor(json!([2, 2]), "FP32", json!([[0.5, null], ["NaN", 1]]));
-        assert_eq!((census.values, census.missing, census.invalid), (4, 2, None));
+        assert_eq!((census.values, census.missing, census.nulls, census.invalid), (4, 2, 1, None));
         assert_eq!(census.missing_share(), Some(0.5));
-        assert_eq!(Census::of(&json!({"predictions": []}), Some("predictions")).missing_share(), None);
-        assert_eq!(Census::of(&json!({"label": null, "score": 1}), None).missing_share(), Some(0.5));
+        assert_eq!(Census::of(&json!({"predictions": []}), Promise::Predictions).missing_share(), None);
+        assert_eq!(Census::of(&json!({"label": null, "score": 1}), Promise::Nothing).missing_share(), Some(0.5));
     }
 
     #[test]
     fn broken_promises_have_a_name() {
-        assert_eq!(Census::of(&json!({"predictions": [1]}), Some("outputs")).invalid, Some("missing"));
-        assert_eq!(Census::of(&json!([1]), Some("predictions")).invalid, Some("missing"));
-        assert_eq!(Census::of(&json!({"outputs": 7}), Some("outputs")).invalid, Some("schema"));
-        assert_eq!(Census::of(&json!({"outputs": [{"data": [1]}]}), Some("outputs")).invalid, Some("missing"));
+        let invalid = |answer: Value, promise| Census::of(&answer, promise).invalid;
+        assert_eq!(invalid(json!({"predictions": [1]}), Promise::Tensors), Some("missing"));
+        assert_eq!(invalid(json!([1]), Promise::Predictions), Some("missing"));
+        assert_eq!(invalid(json!({"outputs": 7}), Promise::Tensors), Some("schema"));
+        assert_eq!(invalid(json!({"outputs": [{"data": [1]}]}), Promise::Tensors), Some("missing"));
         assert_eq!(tensor(json!([3]), "FP64", json!([1, 2])).invalid, Some("schema"));
         assert_eq!(tensor(json!([1]), "FP64", json!(["high"])).invalid, Some("schema"));
         assert_eq!(tensor(json!([1]), "INT64", json!([1.5])).invalid, Some("schema"));
         assert_eq!(tensor(json!([1]), "UINT8", json!([-1])).invalid, Some("schema"));
         assert_eq!(tensor(json!([1]), "BYTES", json!([1])).invalid, Some("schema"));
-        for (datatype, data) in
-            [("BOOL", json!([true])), ("BYTES", json!(["x"])), ("INT8", json!([-1])), ("OWN", json!([{}]))]
-        {
+        for (datatype, data) in [
+            ("BOOL", json!([true])),
+            ("BYTES", json!(["x"])),
+            ("BYTES", json!(["7"])),
+            ("INT8", json!([-1])),
+            ("OWN", json!([{}])),
+        ] {
             assert_eq!(tensor(json!([1]), datatype, data).invalid.filter(|_| datatype != "OWN"), None, "{datatype}");
         }
-        let binary = json!({"outputs": [{"name": "p", "shape": [9], "datatype": "FP32", "parameters": {"binary_data_size": 36}}]});
-        assert_eq!(Census::of(&binary, Some("outputs")), Census::default());
+        for elsewhere in ["binary_data_size", "shared_memory_region"] {
+            let tensor = json!({"name": "p", "shape": [9], "datatype": "FP32", "parameters": {elsewhere: 36}});
+            assert_eq!(Census::of(&json!({"outputs": [tensor]}), Promise::Tensors).content(), Content::Good);
+        }
     }
 
     #[test]
     fn usual_answers_need_not_be_kept() {
         let usual = r#"{"model_name":"m","outputs":[{"name":"p","shape":[2],"datatype":"FP64","data":[0.5,null]}]}"#;
-        let census = Census { values: 2, missing: 1, invalid: None };
-        assert_eq!(Census::of_json(usual.as_bytes(), Some("outputs")), Some(census));
-        assert_eq!(Census::of_json(br#"{"predictions":[[1,"NaN"]]}"#, Some("predictions")), Some(census));
-        assert_eq!(Census::of_json(br#"{"label":null,"score":1}"#, None), Some(census));
-        for (unusual, required) in [
-            (&br#"{"outputs":[{"data":[1]}]}"#[..], Some("outputs")),
-            (br#"{"outputs":[],"outputs":[]}"#, Some("outputs")),
-            (br#"{"outputs":[["p",[1],"FP64",[1]]]}"#, Some("outputs")),
-            (b"[1]", Some("predictions")),
-            (br#"{"predictions":null}"#, Some("predictions")),
-            (br#"{"predictions":[1]} 2"#, Some("predictions")),
-            (b"{\"predictions\":[],\"x\":\"\xff\"}", Some("predictions")),
-            (br#"{"predictions":[NaN]}"#, None),
+        let census = Census { values: 2, missing: 1, nulls: 1, of_values: true, ..Census::default() };
+        assert_eq!(Census::of_json(usual.as_bytes(), Promise::Tensors), Some(census));
+        assert_eq!(
+            Census::of_json(br#"{"predictions":[[1,"NaN"]]}"#, Promise::Predictions),
+            Some(Census { nulls: 0, ..census })
+        );
+        assert_eq!(Census::of_json(br#"{"label":null,"score":1}"#, Promise::Nothing), Some(census));
+        for (unusual, promise) in [
+            (&br#"{"outputs":[{"data":[1]}]}"#[..], Promise::Tensors),
+            (br#"{"outputs":[],"outputs":[]}"#, Promise::Tensors),
+            (br#"{"outputs":[["p",[1],"FP64",[1]]]}"#, Promise::Tensors),
+            (br#"{"outputs":[],"error":"x"}"#, Promise::Tensors),
+            (b"[1]", Promise::Predictions),
+            (br#"{"predictions":null}"#, Promise::Predictions),
+            (br#"{"predictions":[1],"error":"x"}"#, Promise::Predictions),
+            (br#"{"predictions":[1]} 2"#, Promise::Predictions),
+            (b"{\"predictions\":[],\"x\":\"\xff\"}", Promise::Predictions),
+            (br#"{"predictions":[NaN]}"#, Promise::Nothing),
+            (br#"{"score":1,"error":"x"}"#, Promise::Nothing),
+            (br#"[{"error":"x"}]"#, Promise::Nothing),
         ] {
-            assert_eq!(Census::of_json(unusual, required), None, "{}", unusual.escape_ascii());
+            assert_eq!(Census::of_json(unusual, promise), None, "{}", unusual.escape_ascii());
         }
     }
 
@@ -389,11 +594,11 @@ mod tests {
         fn any_answer_can_be_counted(value in any_json(), text in r#"[\[\]{}",:0-9a-z]{0,60}"#) {
             let other: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
             for value in [json!({"outputs": &value}), json!({"predictions": &value}), value, other] {
-                for required in [None, Some("outputs"), Some("predictions")] {
-                    let census = Census::of(&value, required);
-                    prop_assert!(census.missing <= census.values);
-                    let read = Census::of_json(value.to_string().as_bytes(), required);
-                    prop_assert!(read.is_none_or(|read| read == census), "{value} {required:?}: {read:?}, {census:?}");
+                for promise in [Promise::Nothing, Promise::Tensors, Promise::Predictions, Promise::Embeddings] {
+                    let census = Census::of(&value, promise);
+                    prop_assert!(census.nulls <= census.missing && census.missing <= census.values);
+                    let read = Census::of_json(value.to_string().as_bytes(), promise);
+                    prop_assert!(read.is_none_or(|read| read == census), "{value} {promise:?}: {read:?}, {census:?}");
                 }
             }
         }
@@ -402,8 +607,8 @@ mod tests {
         #[test]
         fn tensors_are_judged_alike(data in any_json(), shape in prop::collection::vec(0_u64..4, 0..3), datatype in prop::sample::select(DATATYPES.to_vec())) {
             let answer = json!({"outputs": [{"name": "p", "shape": shape, "datatype": datatype, "data": data}]});
-            let census = Census::of(&answer, Some("outputs"));
-            prop_assert_eq!(Census::of_json(answer.to_string().as_bytes(), Some("outputs")), Some(census));
+            let census = Census::of(&answer, Promise::Tensors);
+            prop_assert_eq!(Census::of_json(answer.to_string().as_bytes(), Promise::Tensors), Some(census));
         }
     }
 }

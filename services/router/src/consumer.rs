@@ -25,6 +25,7 @@ use serin_stream::{
 use crate::{
     config::span,
     disk::Keeper,
+    namesakes::Namesakes,
     state::Shared,
     status,
     table::{Lease, Route, Table},
@@ -51,6 +52,7 @@ pub(crate) struct Consumer {
     /// Newest record older than an unconfirmed table from disk, per model: what the log knows of it.
     behind: HashMap<ModelName, (RoutingTable, i64)>,
     keeper: Keeper,
+    namesakes: Namesakes,
 }
 
 /// What became of a routing record.
@@ -95,6 +97,7 @@ impl Consumer {
             status_due: Duration::ZERO,
             reported_at: None,
             behind: HashMap::new(),
+            namesakes: Namesakes::default(),
         }
     }
 
@@ -145,6 +148,7 @@ impl Consumer {
                 return Ok(());
             }
             let polled = reader.poll(BATCH, POLL, &mut records)?;
+            self.namesakes.look(&self.shared, self.log.as_ref());
             self.shared.log_is_away(None);
             self.apply(&records);
             records.clear();

@@ -11,7 +11,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -56,6 +60,8 @@ pub(crate) struct Events {
     clock: Arc<Clock>,
     attached: OnceLock<Attached>,
     drops: Mutex<BTreeMap<(ModelName, Arm), i64>>,
+    /// A newer process writes under this name: what this one writes would be refused.
+    name_lost: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -74,6 +80,8 @@ pub(crate) struct About<'a> {
 pub(crate) enum SendError {
     #[error("the log is not connected yet")]
     NotConnected,
+    #[error("another process writes under this router's name")]
+    NameLost,
     #[error("{0}")]
     Encode(String),
     #[error(transparent)]
@@ -94,6 +102,7 @@ impl Events {
             clock,
             attached: OnceLock::new(),
             drops: Mutex::default(),
+            name_lost: AtomicBool::new(false),
             metrics,
         }
     }
@@ -108,6 +117,11 @@ impl Events {
 
     pub(crate) fn is_attached(&self) -> bool {
         self.attached.get().is_some()
+    }
+
+    /// The name that it writes under.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     fn writer_id(&self, seq: i64) -> WriterId {
@@ -159,6 +173,16 @@ impl Events {
         new_uuid_v7(self.clock.source().wall().0 / 1000, rand::random())
     }
 
+    /// A newer process writes under this name. True the first time.
+    pub(crate) fn lose_name(&self) -> bool {
+        !self.name_lost.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a newer process writes under this name.
+    pub(crate) fn has_lost_name(&self) -> bool {
+        self.name_lost.load(Ordering::Relaxed)
+    }
+
     /// The incarnation of this writer.
     pub(crate) fn incarnation(&self) -> i64 {
         self.incarnation
@@ -167,6 +191,9 @@ impl Events {
     /// Queues a status for one partition of `router-status`.
     pub(crate) fn status(&self, partition: i32, status: &RouterStatus) -> Result<(), SendError> {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        if self.has_lost_name() {
+            return Ok(());
+        }
         let id = format!("{}-{}-{partition}-{}", self.name, self.incarnation, status.at.0);
         let about = About { id: &id, subject: "", arrived: status.at };
         let key = Bytes::copy_from_slice(self.name.as_bytes());
@@ -183,6 +210,9 @@ impl Events {
         sign: impl FnOnce(&mut R, WriterId, EventTime),
     ) -> Result<(), SendError> {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        if self.has_lost_name() {
+            return Err(SendError::NameLost);
+        }
         let partition = partition_of(&key, attached.lanes.len() as i32);
         let headers = self.headers::<R>(about);
         let mut lane = lock(&attached.lanes[partition as usize]);
@@ -197,6 +227,9 @@ impl Events {
     /// A heartbeat to every partition: nothing before `low`, or before now, will follow.
     pub(crate) fn heartbeat(&self, low: Option<EventTime>, leaving: bool) -> Result<(), SendError> {
         let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        if self.has_lost_name() {
+            return Ok(());
+        }
         let drops = self.drops();
         let mut first_error = None;
         for (partition, lane) in attached.lanes.iter().enumerate() {
@@ -206,7 +239,9 @@ impl Events {
             let writer = self.writer_id(lane.seq);
             let id = format!("{}-{}-{partition}-{}", self.name, self.incarnation, low_watermark.0);
             let about = About { id: &id, subject: "", arrived: low_watermark };
-            let record = Heartbeat { writer, low_watermark, drops: drops.clone(), leaving };
+            let sent_at = (!self.clock.is_replay()).then(|| self.clock.source().wall());
+            let drops = drops.clone();
+            let record = Heartbeat { writer, low_watermark, drops, leaving, sent_at, relay: false };
             let target = Target::Partition(partition as i32);
             let key = Bytes::copy_from_slice(self.name.as_bytes());
             // The floor rises first: a heartbeat that fails to be written must not have been a promise in vain.

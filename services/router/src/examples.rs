@@ -47,6 +47,9 @@ pub(crate) fn differences(live: &Prediction, shadow: &Prediction, tolerance: f64
     if live.invalid_output != shadow.invalid_output {
         found.push(format!("usable: {} against {}", or_ok(&live.invalid_output), or_ok(&shadow.invalid_output)));
     }
+    if live.unread != shadow.unread {
+        found.push(format!("read: {} against {}", or_ok(&live.unread), or_ok(&shadow.unread)));
+    }
     let told = |name: &&String| !name.starts_with("response.");
     for name in
         live.outputs.keys().chain(shadow.outputs.keys().filter(|name| !live.outputs.contains_key(*name))).filter(told)

@@ -15,9 +15,7 @@ use crate::{
     config::span,
     flights::Flight,
     guard::Guard,
-    llm::Tap,
-    outputs::says_json,
-    protocol::{Wire, decode::Encoding, grpc},
+    protocol::{Wire, grpc},
     table::Route,
     upstream::{self, Base, Cause, Delivery, Upstreams},
 };
@@ -25,7 +23,6 @@ use crate::{
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 impl Call<'_> {
     /// The request's headers as an upstream gets them.
@@ -53,11 +50,6 @@ impl Call<'_> {
         if is_grpc {
             upstream::offer_trailers(headers);
         }
-        if self.table.reads_answer {
-            // Output rules read what is not compressed only.
-            headers.remove(header::ACCEPT_ENCODING);
-            headers.remove(GRPC_ACCEPT_ENCODING);
-        }
     }
 
     /// Sends the request to a version and waits for the head of its answer.
@@ -72,11 +64,7 @@ impl Call<'_> {
         let mut response = pin!(outgoing.send(&self.worker.upstreams, server));
         loop {
             match within(patience, &mut response).await {
-                Some(Ok(response)) => return Ok(response),
-                Some(Err(_)) if upload.is_some_and(|upload| upload.fault().is_some()) => {
-                    return Err(Cause::ClientClosed);
-                }
-                Some(Err(cause)) => return Err(cause),
+                Some(sent) => return sent,
                 // The caller still sends, within its own limits of time.
                 None if upload.is_some_and(|upload| upload.ended().is_none()) && !self.target.both_stream => {}
                 None => return Err(Cause::Timeout),
@@ -120,16 +108,20 @@ impl Call<'_> {
         mut cutter: Cutter,
     ) -> Result<Attempt, answer::Refusal> {
         let (head, mut incoming) = response.into_parts();
-        let keep = self.config.limits.keep_body;
         let pause = self.pause();
-        let encoding = self.reads_answer(&head, &guard);
-        // gRPC has its status behind the body.
-        let whole = (self.target.wire != Wire::Grpc).then(|| incoming.size_hint().exact()).flatten();
+        let keep = self.config.limits.keep_body;
+        let listens = guard.is_told() || self.target.may_chat();
+        let listening = if listens {
+            Listening::new(head.status, &head.headers, guard.called(), keep)
+        } else {
+            Listening::default()
+        };
+        // gRPC has its status behind the body, and the pieces of a stream go on as they come.
+        let passes = self.target.wire == Wire::Grpc || listening.is_stream();
+        let whole = if passes { None } else { incoming.size_hint().exact() };
         let Some(size) = whole.filter(|&size| size <= keep as u64) else {
-            let headers = if guard.is_told() { head.headers.clone() } else { HeaderMap::new() };
-            let first = self.target.streams_answers();
-            let listening = Listening { keep: encoding.map(|_| keep), first, tap: self.tap(&head, &guard), headers };
-            let body = AnswerBody::passing(incoming, Some(guard), listening, pause, cutter.0);
+            let headers = if listens { head.headers.clone() } else { HeaderMap::new() };
+            let body = AnswerBody::passing(incoming, Some(guard), (listening, headers), pause, cutter.0);
             return Ok(Attempt::Answered(self.finish(head, route, body)));
         };
         let mut whole = Pieces::default();
@@ -149,27 +141,8 @@ impl Call<'_> {
         }
         let whole = whole.join();
         guard.passed(whole.len());
-        guard.complete(&head.headers, encoding.map(|_| &*whole));
+        guard.complete(&head.headers, listening.end(Some(&whole)));
         Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
-    }
-
-    /// How the answer is read, if anything is. Of a gRPC stream, that is the first message of `ModelStreamInfer`.
-    fn reads_answer(&self, head: &Parts, guard: &Guard) -> Option<Encoding> {
-        let (told, chat) = (guard.is_told(), self.target.may_chat());
-        if !(told || chat) || self.target.both_stream && !self.target.streams_answers() {
-            return None;
-        }
-        let encoding = Encoding::of(&head.headers);
-        let wanted = self.table.reads_answer || guard.is_paired() || says_json(encoding, &head.headers);
-        encoding.filter(|_| told && wanted || chat)
-    }
-
-    /// Listens to the answer if it is a stream of events.
-    fn tap(&self, head: &Parts, guard: &Guard) -> Option<Tap> {
-        let kind = head.headers.get(header::CONTENT_TYPE)?.as_bytes();
-        let streams = head.status.is_success() && kind.starts_with(b"text/event-stream");
-        let plain = !head.headers.contains_key(header::CONTENT_ENCODING);
-        (streams && plain).then(|| Tap::new(self.target.may_chat(), guard.request()))
     }
 
     /// The answer's head as the caller gets it.
@@ -178,7 +151,7 @@ impl Call<'_> {
         head.version = Version::HTTP_11;
         head.extensions.clear();
         let mut response = Response::from_parts(head, body);
-        answer::mark(response.headers_mut(), route, self.prediction_id.clone());
+        answer::mark(response.headers_mut(), route, self.prediction_id.clone(), &self.config.answers);
         if let Some(id) = &self.request_id {
             response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
         }

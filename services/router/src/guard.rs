@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,19 +12,24 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serin_schemas::{
     ids::{EventTime, RequestId, RolloutId},
-    records::{Assignment, Origin, Prediction, Writer},
+    records::{Assignment, Origin, Outcome, Prediction, Writer},
 };
 
 use crate::{
-    body::Upload,
+    body::{BodyError, DecodeError, Decoder, Upload},
     config::Report,
     events::About,
     examples::Answered,
     flights::Flight,
     llm::Reply,
     mirror::Pair,
-    outputs::{self, Outputs, Promised},
-    protocol::{decode::Encoding, grpc},
+    outcome::{self, Content, Unread},
+    outputs::{self, Outputs},
+    protocol::{
+        Promise, Wire, grpc,
+        messages::{Heard, Messages},
+        written::Written,
+    },
     request::Features,
     servers::{Place, Server, Standing, is_way},
     split::Choice,
@@ -48,8 +53,14 @@ pub(crate) struct Called {
     pub(crate) request: Option<Bytes>,
     /// What was read from the request besides.
     pub(crate) features: Features,
-    /// The list that the protocol promises of an answer.
-    pub(crate) promised: Option<&'static str>,
+    /// The protocol that the caller speaks.
+    pub(crate) wire: Wire,
+    /// What it promises of an answer.
+    pub(crate) promise: Promise,
+    /// Whether both sides may send messages for as long as they like.
+    pub(crate) streams: bool,
+    /// How long the caller waits, if it says so.
+    pub(crate) patience: Option<Duration>,
     /// Holds the call's place among those in flight.
     pub(crate) _slot: Arc<Slot>,
 }
@@ -66,14 +77,16 @@ pub(crate) struct Guard {
     suffix: String,
     rollout: Option<RolloutId>,
     status: Option<i32>,
-    error: Option<String>,
+    /// The status of a gRPC call, once it has come.
+    grpc: Option<u16>,
+    /// Whether the caller let the answer wait: a server may give up for that alone.
+    held_up: bool,
     /// Whether there is something left to report.
     open: bool,
     /// Whether an event is written.
     told: bool,
     started: Instant,
     upload: Option<Arc<Upload>>,
-    reply: Option<Reply>,
     /// Length of the answer so far.
     bytes: u64,
     place: Option<Place>,
@@ -83,11 +96,50 @@ pub(crate) struct Guard {
     _flight: Flight,
 }
 
-/// What an answer's body is read for.
-#[derive(Debug, Default)]
-struct Found {
-    outputs: Outputs,
-    bytes: Option<u64>,
+/// What an answer said.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// This is its whole body.
+    Whole(Bytes),
+    /// It is a stream of events, of which not all could be decompressed for this reason.
+    Events(Box<Reply>, Option<DecodeError>),
+    /// It is messages of gRPC.
+    Messages(Box<Heard>),
+    /// It was not listened to.
+    Unread(Unread),
+}
+
+/// How a call ended.
+#[derive(Debug, PartialEq)]
+struct Ended {
+    outcome: Outcome,
+    /// Why, for those outcomes that have a cause.
+    cause: Option<Cow<'static, str>>,
+}
+
+impl Ended {
+    fn new(outcome: Outcome, cause: impl Into<Cow<'static, str>>) -> Self {
+        Self { outcome, cause: Some(cause.into()) }
+    }
+
+    fn without_cause(outcome: Outcome) -> Self {
+        Self { outcome, cause: None }
+    }
+
+    fn cause_of(&self, outcome: Outcome) -> Option<String> {
+        self.cause.as_deref().filter(|_| self.outcome == outcome).map(str::to_owned)
+    }
+}
+
+impl From<Content> for Ended {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Good => Self::without_cause(Outcome::Ok),
+            Content::Unread(why) => Self::new(Outcome::Unread, why.as_str()),
+            Content::Unusable(cause) => Self::new(Outcome::Unusable, cause),
+            Content::Failed(cause) => Self::new(Outcome::Failed, cause),
+        }
+    }
 }
 
 impl Guard {
@@ -108,13 +160,13 @@ impl Guard {
             called: Arc::clone(called),
             suffix,
             status: None,
-            error: None,
+            grpc: None,
+            held_up: false,
             open: true,
             told: shared.config().report == Report::All || rollout.is_some(),
             rollout,
             started: Instant::now(),
             upload: None,
-            reply: None,
             bytes: 0,
             place: None,
             last_resort: is_last_resort(table, &choice.route),
@@ -174,18 +226,22 @@ impl Guard {
 
     /// gRPC tells how a call ended behind the answer; HTTP's status says nothing.
     pub(crate) fn grpc_status(&mut self, code: u16) {
-        let status = grpc::http_status(code);
-        self.status = Some(i32::from(status));
-        self.error = (status >= 500).then(|| format!("grpc_{}", grpc::name(code)));
+        self.grpc = Some(code);
+        self.status = Some(i32::from(grpc::http_status(code)));
     }
 
-    /// What a language model's answer was like.
-    pub(crate) fn heard(&mut self, reply: Reply) {
-        self.reply = Some(reply);
+    /// The caller let the answer wait.
+    pub(crate) fn held_up(&mut self) {
+        self.held_up = true;
+    }
+
+    /// What was known of the call when its version was chosen.
+    pub(crate) fn called(&self) -> &Called {
+        &self.called
     }
 
     /// Body of the request, if it was kept and the answer is held against it.
-    pub(crate) fn request(&self) -> Option<&[u8]> {
+    fn request(&self) -> Option<&[u8]> {
         self.called.request.as_deref()
     }
 
@@ -194,32 +250,109 @@ impl Guard {
         self.upload.as_ref().and_then(|upload| upload.ended()).unwrap_or(self.started).elapsed()
     }
 
-    /// The answer is complete. `body` is what was kept of it: all or nothing.
-    pub(crate) fn complete(&mut self, headers: &HeaderMap, body: Option<&[u8]>) {
+    /// The answer is complete, and this is what it said.
+    pub(crate) fn complete(&mut self, headers: &HeaderMap, said: Said) {
         if !std::mem::take(&mut self.open) {
             return;
         }
+        let (ended, outputs, body) = match self.by_status() {
+            Some(ended) => {
+                let body = if let Said::Whole(body) = said { self.plain(headers, body).ok() } else { None };
+                (ended, Outputs::default(), body)
+            }
+            None => self.judge(headers, said),
+        };
+        self.report(ended, outputs, body.as_deref());
+    }
+
+    /// How the call ended, if its status alone says so.
+    fn by_status(&self) -> Option<Ended> {
         let status = self.status.unwrap_or_default();
-        let mut found = Found::default();
-        if status >= 500 {
-            self.error.get_or_insert_with(|| format!("status_{status}"));
-        } else if (200..300).contains(&status) {
-            let encoding = Encoding::of(headers);
-            if self.reply.is_none() && self.called.request.is_some() {
-                let answer = body.and_then(|body| encoding?.read(body));
-                self.reply = answer.as_ref().map(Reply::of_json);
+        let ended = match (self.grpc, outcome::of_status(status)) {
+            // A caller's time runs out at the server at the same moment: it passes the time on.
+            (Some(1 | 4), _) if self.is_overdue() => Ended::new(Outcome::Cancelled, Cause::Deadline.as_str()),
+            // The caller would not have heard of it: this is the server's doing.
+            (Some(1), _) => Ended::new(Outcome::Failed, "grpc_cancelled"),
+            (Some(0) | None, None) if self.called.wire != Wire::Grpc || self.grpc.is_some() => return None,
+            // gRPC without a status was cut.
+            (None, None) => Ended::new(Outcome::Failed, Cause::Truncated.as_str()),
+            (Some(code), Some(Outcome::Failed)) => Ended::new(Outcome::Failed, format!("grpc_{}", grpc::name(code))),
+            (None, Some(Outcome::Failed)) => Ended::new(Outcome::Failed, format!("status_{status}")),
+            (_, Some(outcome)) => Ended::without_cause(outcome),
+            (Some(_), None) => return None,
+        };
+        let is_callers = matches!(ended.outcome, Outcome::Failed | Outcome::Refused) && self.upload_fault().is_some();
+        Some(if is_callers { Ended::new(Outcome::Cancelled, Cause::ClientClosed.as_str()) } else { ended })
+    }
+
+    /// Why the caller's request did not come to its end, if it did not.
+    fn upload_fault(&self) -> Option<BodyError> {
+        self.upload.as_ref().and_then(|upload| upload.fault())
+    }
+
+    /// Whether this is a stream to whose messages there has been no answer at all.
+    fn is_asked(&self) -> bool {
+        self.called.streams && self.bytes == 0
+    }
+
+    /// Whether the time is over that the caller has set. Timers may be a little early.
+    fn is_overdue(&self) -> bool {
+        const EARLY: Duration = Duration::from_millis(2);
+        self.called.patience.is_some_and(|patience| self.started.elapsed() + EARLY >= patience)
+    }
+
+    /// Whether the caller may still send more of its request.
+    fn is_uploading(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.ended().is_none())
+    }
+
+    /// Looks into an answer with a 2xx status. The outcome, the outputs, and the body if it was kept.
+    fn judge(&self, headers: &HeaderMap, said: Said) -> (Ended, Outputs, Option<Bytes>) {
+        let rules = &self.table.outputs;
+        let (outputs, body) = match said {
+            Said::Unread(why) => (outputs::of_headers(rules, headers, Content::Unread(why)), None),
+            Said::Events(reply, fault) => {
+                let content = match fault {
+                    // What was not heard may have been the end.
+                    Some(DecodeError::TooLarge) => reply.error().unwrap_or(DecodeError::TooLarge.into()),
+                    Some(fault) if !reply.is_whole() => reply.content().or_worse(fault.into()),
+                    _ => reply.content(),
+                };
+                let found = outputs::of_headers(rules, headers, content);
+                (Outputs { reply: Some(*reply), ..found }, None)
             }
-            if self.is_told() {
-                let json = outputs::says_json(encoding, headers);
-                let promised = Promised { json, list: self.called.promised.filter(|_| json) };
-                let outputs = outputs::read(&self.table.outputs, headers, body, encoding, promised);
-                found = Found { outputs, bytes: Some(self.bytes) };
-            }
-            if let Some(Err(broken)) = self.reply.as_ref().map(Reply::check) {
-                self.error = Some(broken.as_str().to_owned());
-            }
+            Said::Messages(heard) => (outputs::of_messages(rules, headers, &heard), None),
+            Said::Whole(body) => match self.plain(headers, body) {
+                Ok(body) => (self.read(headers, &body), Some(body)),
+                Err(error) => (outputs::of_headers(rules, headers, error.into()), None),
+            },
+        };
+        (outputs.content.into(), outputs, body)
+    }
+
+    /// Longest body that is read.
+    fn keep(&self) -> usize {
+        self.shared.config().limits.keep_body
+    }
+
+    /// A body that is not compressed any more.
+    fn plain(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, DecodeError> {
+        match Decoder::of(headers, self.keep() as u64)? {
+            Some(decoder) if !body.is_empty() => decoder.whole(&body).map(Bytes::from),
+            _ => Ok(body),
         }
-        self.report(found, body);
+    }
+
+    fn read(&self, headers: &HeaderMap, body: &[u8]) -> Outputs {
+        let rules = &self.table.outputs;
+        let written = Written::of(headers);
+        if written == Written::Grpc {
+            let mut messages = Messages::new(self.called.streams, grpc::encoding(headers), self.keep());
+            messages.feed(body);
+            return outputs::of_messages(rules, headers, &messages.into_heard());
+        }
+        let empty_on_purpose = matches!(self.status, Some(202 | 204 | 205));
+        outputs::read(rules, headers, body, written, self.called.promise, !empty_on_purpose)
     }
 
     /// Where the answer came from, when that says more than its version.
@@ -247,14 +380,57 @@ impl Guard {
 
     /// There is no whole answer.
     pub(crate) fn fail(&mut self, cause: Cause) {
+        self.end(cause, Outputs::default());
+    }
+
+    /// The answer broke off after it had said this.
+    pub(crate) fn break_off(&mut self, cause: Cause, headers: &HeaderMap, said: Said) {
+        // Who hears of an error, or of the end, often leaves at once.
+        let (error, is_whole) = match &said {
+            Said::Events(reply, _) => (reply.error(), reply.is_whole()),
+            Said::Messages(heard) => (Some(heard.content).filter(|it| matches!(it, Content::Failed(_))), false),
+            Said::Whole(_) | Said::Unread(_) => (None, false),
+        };
+        let is_over = error.is_some() || is_whole && cause == Cause::ClientClosed;
+        if is_over && self.status.is_some_and(|status| outcome::of_status(status).is_none()) {
+            if std::mem::take(&mut self.open) {
+                let (mut ended, outputs, body) = self.judge(headers, said);
+                if let Some(error) = error {
+                    ended = error.into();
+                }
+                self.report(ended, outputs, body.as_deref());
+            }
+            return;
+        }
+        let reply = if let Said::Events(reply, _) = said { Some(*reply) } else { None };
+        self.end(cause, Outputs { reply, ..Outputs::default() });
+    }
+
+    fn end(&mut self, cause: Cause, outputs: Outputs) {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        self.error = Some(cause.as_str().to_owned());
+        let cause = match (cause, self.upload_fault()) {
+            (Cause::ClientClosed, _) if self.shared.leaving.load(Ordering::Relaxed) => Cause::Stopped,
+            // Both wait for each other, and it is the server's turn.
+            (Cause::Truncated | Cause::Reset | Cause::Timeout, Some(BodyError::Slow)) if self.is_asked() => {
+                Cause::Timeout
+            }
+            // A server that gets half a request, or cannot get rid of its answer, breaks off too.
+            (Cause::Truncated | Cause::Reset | Cause::Timeout, Some(BodyError::Slow)) => Cause::ClientSlow,
+            (Cause::Truncated | Cause::Reset | Cause::Timeout, Some(_)) => Cause::ClientClosed,
+            (Cause::Truncated, None) if self.held_up => Cause::ClientSlow,
+            // The server has answered what it was asked so far, and the caller asks for no more.
+            (Cause::Timeout, None) if self.called.streams && !self.is_asked() && self.is_uploading() => {
+                Cause::ClientSlow
+            }
+            (cause, _) => cause,
+        };
         if cause.is_way() {
             self.server_did(Some(cause.as_str().to_owned()));
         }
-        self.report(Found::default(), None);
+        let outcome = if cause.is_cancelled() { Outcome::Cancelled } else { Outcome::Failed };
+        self.report(Ended::new(outcome, cause.as_str()), outputs, None);
     }
 
     /// The call was not made after all, through no fault of the version: nothing is reported.
@@ -262,19 +438,19 @@ impl Guard {
         self.open = false;
     }
 
-    fn report(&self, found: Found, body: Option<&[u8]>) {
+    fn report(&self, ended: Ended, outputs: Outputs, body: Option<&[u8]>) {
         let took = self.elapsed();
-        self.shared.metrics.answered(&self.route, self.assignment, self.status, took);
-        if let Some(error) = &self.error {
-            self.shared.metrics.failed(&self.route, error);
+        self.shared.metrics.answered(&self.route, self.assignment, ended.outcome, self.status, took);
+        if let Some(cause) = &ended.cause {
+            self.shared.metrics.not_ok(&self.route, ended.outcome, cause);
         }
-        if let Some(reply) = &self.reply {
+        if let Some(reply) = &outputs.reply {
             self.shared.metrics.heard(&self.route, reply);
         }
         if !self.is_told() {
             return;
         }
-        let prediction = self.prediction(found, took);
+        let prediction = self.prediction(&ended, outputs, took);
         for pair in &self.pairs {
             let body = body.map(<[u8]>::to_vec);
             pair.put(Answered { prediction: prediction.clone(), body, bytes: self.bytes });
@@ -289,7 +465,10 @@ impl Guard {
     }
 
     /// The event, but for when it is complete and who writes it.
-    fn prediction(&self, found: Found, took: Duration) -> Prediction {
+    fn prediction(&self, ended: &Ended, found: Outputs, took: Duration) -> Prediction {
+        let has_content = self.status.is_some_and(|status| outcome::of_status(status).is_none());
+        let bytes =
+            (has_content && !matches!(ended.outcome, Outcome::Failed | Outcome::Cancelled)).then_some(self.bytes);
         let mut prediction = Prediction {
             request_id: self.called.request_id.clone(),
             model: self.table.record.model.clone(),
@@ -303,10 +482,10 @@ impl Guard {
             // What was not called took no time that says anything.
             latency_us: self.place.as_ref().map(|_| crate::clock::micros(took)),
             status: self.status,
-            error: self.error.clone(),
-            invalid_output: found.outputs.invalid.map(str::to_owned),
-            outcome: None,
-            unread: None,
+            outcome: Some(ended.outcome),
+            error: ended.cause_of(Outcome::Failed).or_else(|| ended.cause_of(Outcome::Cancelled)),
+            invalid_output: ended.cause_of(Outcome::Unusable),
+            unread: ended.cause_of(Outcome::Unread),
             unit: self.unit,
             outputs: self.called.features.numbers.clone(),
             classes: self.called.features.classes.clone(),
@@ -314,11 +493,11 @@ impl Guard {
             writer: Writer::default(),
         };
         let (numbers, classes) = (&mut prediction.outputs, &mut prediction.classes);
-        numbers.extend(found.outputs.numbers);
-        classes.extend(found.outputs.classes);
-        numbers.extend(found.bytes.map(|bytes| ("response.bytes".to_owned(), bytes as f64)));
-        numbers.extend(found.outputs.missing_share.map(|share| ("response.missing".to_owned(), share)));
-        if let Some(reply) = &self.reply {
+        numbers.extend(found.numbers);
+        classes.extend(found.classes);
+        numbers.extend(bytes.map(|bytes| ("response.bytes".to_owned(), bytes as f64)));
+        numbers.extend(found.missing_share.map(|share| ("response.missing".to_owned(), share)));
+        if let Some(reply) = &found.reply {
             reply.outputs(
                 self.request(),
                 |name, number| numbers.extend([(name.to_owned(), number)]),
@@ -360,9 +539,9 @@ pub(crate) mod tests {
             completed_at: EventTime(0),
             latency_us: Some(1),
             status: Some(200),
+            outcome: Some(Outcome::Ok),
             error: None,
             invalid_output: None,
-            outcome: None,
             unread: None,
             unit: None,
             outputs: BTreeMap::new(),

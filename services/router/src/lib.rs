@@ -5,9 +5,9 @@
 //! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
 //!
 //! The parts: [`Config`]; tables and the split, pure (`table`, `split`); what requests and answers say, pure (`protocol`, `llm`,
-//! `request`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
+//! `request`, `outcome`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
 //! `upstream`); how servers stand and what is in flight (`servers`, `flights`); what goes to the log (`events`, `intake`, `status`);
-//! what comes from it (`consumer`, `disk`); operators (`admin`, `switch`).
+//! what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
 //!
 //! Invariants:
 //! - a request takes one snapshot of its table and uses it to its end;
@@ -34,6 +34,9 @@ mod intake;
 mod llm;
 pub mod metrics;
 mod mirror;
+mod name;
+mod namesakes;
+mod outcome;
 mod outputs;
 mod protocol;
 mod request;
@@ -51,10 +54,10 @@ mod values;
 
 pub use clock::TimeSource;
 pub use config::{
-    ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig, Timeouts,
-    TlsConfig, VersionServers,
+    Answers, ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig,
+    Timeouts, TlsConfig, VersionServers,
 };
 pub use router::{Router, RouterHandle, Seams, StartError};
-pub use serve::tls::CertificateError;
+pub use serin_listener::{CertificateError, TlsFiles};
 pub use state::Chance;
 pub use upstream::RootsError;

@@ -6,17 +6,18 @@ use opentelemetry::{
     KeyValue,
     metrics::{BoundCounter, BoundHistogram, Counter, Gauge, Histogram, UpDownCounter},
 };
-use serin_schemas::records::{Arm, Assignment};
+use serin_schemas::records::{Arm, Assignment, Outcome};
 
 use crate::{llm::Reply, table::Route};
 
-/// Answers of versions: labels `model`, `version`, `arm`, `code_class` (`2xx` ..., or `none`).
+/// Calls of versions: labels `model`, `version`, `arm`, `code_class` (`2xx` ..., or `none`), `outcome` (`ok`, `refused`,
+/// `redirected`, `failed`, `unusable`, `unread`, `cancelled`).
 pub const REQUESTS: &str = "serin_router_requests_total";
 /// From the last byte of a request to the last byte of its answer, in seconds: labels `model`, `version`, `arm`.
 pub const DURATION: &str = "serin_router_request_duration_seconds";
 /// Answers that enter no comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
 pub const UNCOMPARED: &str = "serin_router_uncompared_total";
-/// Calls without a good answer: labels `model`, `version`, `cause`.
+/// Calls whose outcome has a cause: labels `model`, `version`, `outcome` (`failed`, `unusable`, `unread`, `cancelled`), `cause`.
 pub const FAILURES: &str = "serin_router_failures_total";
 /// Requests that the router itself turned away: label `reason`.
 pub const REFUSED: &str = "serin_router_refused_total";
@@ -51,6 +52,9 @@ pub const OUTPUT_TOKENS: &str = "serin_router_output_tokens";
 /// Looks at a changed certificate of the TLS port: label `outcome` (`loaded`, `unusable`).
 pub const CERTIFICATES: &str = "serin_router_certificates_total";
 
+/// Times that this process lost its name to a newer one with the same `router.name`.
+pub const NAME_LOST: &str = "serin_router_name_lost_total";
+
 /// Upper bounds of latency buckets, in seconds.
 const LATENCY: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Upper bounds of the buckets of [`APPLY`], in seconds; the target is 10 ms.
@@ -67,8 +71,8 @@ const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0,
 #[derive(Debug)]
 pub(crate) struct Measured {
     duration: BoundHistogram<f64>,
-    /// By [`code_class`].
-    answers: [OnceLock<BoundCounter<u64>>; CODE_CLASSES.len()],
+    /// By [`code_class`] and outcome.
+    answers: [[OnceLock<BoundCounter<u64>>; Outcome::ALL.len()]; CODE_CLASSES.len()],
 }
 
 /// The instruments.
@@ -93,6 +97,7 @@ pub(crate) struct Metrics {
     cut: Counter<u64>,
     shed: Gauge<u64>,
     rollback: Histogram<f64>,
+    name_lost: Counter<u64>,
 }
 
 impl Metrics {
@@ -103,10 +108,10 @@ impl Metrics {
             meter.f64_histogram(name).with_description(text).with_unit("s").with_boundaries(bounds.to_vec()).build()
         };
         Self {
-            requests: counter(REQUESTS, "Answers of versions"),
+            requests: counter(REQUESTS, "Calls of versions"),
             duration: histogram(DURATION, "From the end of a request to the end of its answer", &LATENCY),
             uncompared: counter(UNCOMPARED, "Answers that enter no comparison"),
-            failures: counter(FAILURES, "Calls without a good answer"),
+            failures: counter(FAILURES, "Calls whose outcome has a cause"),
             refused: counter(REFUSED, "Requests that the router itself turned away"),
             in_flight: meter.i64_up_down_counter(IN_FLIGHT).with_description("Inference calls in flight").build(),
             dropped: counter(EVENTS_DROPPED, "Events dropped because the queue to the log was full"),
@@ -126,11 +131,19 @@ impl Metrics {
             cut: counter(CUT, "Calls cut as their version was rolled back"),
             shed: meter.u64_gauge(SHED).with_description("Whether a version is not called, because it failed").build(),
             rollback: histogram(ROLLBACK, "How long each part of a rollback took", &ROLLING_BACK),
+            name_lost: counter(NAME_LOST, "Times that a newer process took this one's name"),
         }
     }
 
-    /// An answer, or none, of a version.
-    pub(crate) fn answered(&self, route: &Route, assignment: Assignment, status: Option<i32>, took: Duration) {
+    /// A call of a version has ended.
+    pub(crate) fn answered(
+        &self,
+        route: &Route,
+        assignment: Assignment,
+        outcome: Outcome,
+        status: Option<i32>,
+        took: Duration,
+    ) {
         let [model, version, arm] = &route.labels;
         let bound = route.measured.get_or_init(|| {
             // So that the first drop shows as an increase from 0.
@@ -143,17 +156,19 @@ impl Metrics {
         }
         bound.duration.record(took.as_secs_f64());
         let class = code_class(status);
-        let answers = bound.answers[class].get_or_init(|| {
+        let answers = bound.answers[class][outcome as usize].get_or_init(|| {
             let class = KeyValue::new("code_class", CODE_CLASSES[class]);
-            self.requests.bind(&[model.clone(), version.clone(), arm.clone(), class])
+            let outcome = KeyValue::new("outcome", outcome.as_str());
+            self.requests.bind(&[model.clone(), version.clone(), arm.clone(), class, outcome])
         });
         answers.add(1);
     }
 
-    /// A call had no good answer.
-    pub(crate) fn failed(&self, route: &Route, cause: &str) {
+    /// A call did not end well, or it is not known how, for this cause.
+    pub(crate) fn not_ok(&self, route: &Route, outcome: Outcome, cause: &str) {
         let [model, version, _] = &route.labels;
-        self.failures.add(1, &[model.clone(), version.clone(), KeyValue::new("cause", cause.to_owned())]);
+        let outcome = KeyValue::new("outcome", outcome.as_str());
+        self.failures.add(1, &[model.clone(), version.clone(), outcome, KeyValue::new("cause", cause.to_owned())]);
     }
 
     /// An answer of a language model.
@@ -213,6 +228,11 @@ impl Metrics {
     /// A part of a rollback took so long.
     pub(crate) fn rolled_back(&self, phase: &'static str, took: Duration) {
         self.rollback.record(took.as_secs_f64(), &[KeyValue::new("phase", phase)]);
+    }
+
+    /// A newer process writes under this router's name.
+    pub(crate) fn name_lost(&self) {
+        self.name_lost.add(1, &[]);
     }
 
     /// Calls on a version were cut.

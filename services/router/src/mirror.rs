@@ -13,12 +13,12 @@ use serin_schemas::{
 use serin_sketches::hash::{Salt, bucket};
 
 use crate::{
-    body::RequestBody,
+    body::{Listening, RequestBody},
     examples::{Answered, differences, keep},
     exchange::Outgoing,
     flights::Flight,
-    guard::{Called, Guard},
-    protocol::{decode::Encoding, grpc},
+    guard::{Called, Guard, Said},
+    protocol::grpc,
     serve::Worker,
     split::Choice,
     state::Shared,
@@ -183,13 +183,13 @@ impl Copied {
             () = cut => Err(Cause::Cut),
         };
         match ended {
-            Ok((headers, body)) => guard.complete(&headers, body.as_deref()),
+            Ok((headers, said)) => guard.complete(&headers, said),
             Err(cause) => guard.fail(cause),
         }
     }
 
     /// Sends the copy and reads the answer to its end.
-    async fn exchange(&self, outgoing: Outgoing, guard: &mut Guard) -> Result<(HeaderMap, Option<Vec<u8>>), Cause> {
+    async fn exchange(&self, outgoing: Outgoing, guard: &mut Guard) -> Result<(HeaderMap, Said), Cause> {
         let shared = &self.worker.shared;
         let rules = shared.server_rules(false);
         let place = self.choice.route.servers.pick(&rules, shared.clock.source())?;
@@ -199,30 +199,23 @@ impl Copied {
     }
 }
 
-/// Reads an answer to its end, and keeps it if it is small and readable.
-async fn read(
-    response: Response<Delivery>,
-    guard: &mut Guard,
-    keep: usize,
-) -> Result<(HeaderMap, Option<Vec<u8>>), Cause> {
+/// Reads an answer to its end, and listens to it.
+async fn read(response: Response<Delivery>, guard: &mut Guard, keep: usize) -> Result<(HeaderMap, Said), Cause> {
     let (head, mut incoming) = response.into_parts();
-    let mut kept = Encoding::of(&head.headers).map(|_| Vec::new());
+    let mut listening = Listening::new(head.status, &head.headers, guard.called(), keep);
     while !incoming.is_end_stream() {
         let Some(frame) = incoming.frame().await else { break };
-        let data = match frame.map_err(|_| Cause::Truncated)?.into_data() {
-            Ok(data) => data,
+        match frame.map_err(|_| Cause::Truncated)?.into_data() {
+            Ok(data) => {
+                guard.passed(data.len());
+                listening.hear(&data, || guard.elapsed());
+            }
             Err(frame) => {
                 if let Some(code) = frame.trailers_ref().and_then(grpc::status) {
                     guard.grpc_status(code);
                 }
-                continue;
             }
-        };
-        guard.passed(data.len());
-        match &mut kept {
-            Some(bytes) if bytes.len() + data.len() <= keep => bytes.extend_from_slice(&data),
-            _ => kept = None,
         }
     }
-    Ok((head.headers, kept))
+    Ok((head.headers, listening.end(None)))
 }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, atomic::Ordering, mpsc},
     thread,
@@ -10,6 +11,8 @@ use std::{
 };
 
 use foldhash::HashMap;
+use serin_access::Writers;
+use serin_listener::{Certificate, CertificateError, Listener, PROTOCOLS, Reload, Sockets};
 use serin_stream::{log::Log, seldom::Seldom};
 use tokio::{
     net::TcpListener,
@@ -25,10 +28,8 @@ use crate::{
     disk,
     events::Events,
     metrics::Metrics,
-    serve::{
-        self, Door, Workers,
-        tls::{Certificate, CertificateError},
-    },
+    name,
+    serve::{self, Door, Workers},
     state::{Chance, Parts, Shared},
     table::{Lease, Table, Tables},
     upstream::{self, RootsError},
@@ -64,6 +65,9 @@ pub enum StartError {
         /// What the system said.
         cause: io::Error,
     },
+    /// A socket could not be copied.
+    #[error("a socket of the router could not be copied: {0}; allow this process more open files")]
+    Descriptor(io::Error),
     /// A thread could not be started.
     #[error("a thread of the router could not be started: {0}; allow this process more threads, or set `workers`")]
     Thread(io::Error),
@@ -87,6 +91,9 @@ impl Default for Seams {
 /// Longest wait for the log at the start. After it the router serves what it has on disk and in its configuration.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What callers speak over TLS (ALPN), the best first.
+const CALLERS: &[&str] = &["h2", "http/1.1"];
+
 /// How often a router that shuts down looks whether anybody is still connected.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -100,8 +107,12 @@ pub struct RouterHandle {
     data_addr: SocketAddr,
     tls_addr: Option<SocketAddr>,
     admin_addr: SocketAddr,
+    /// Copies of its sockets, for whoever replaces it.
+    sockets: Vec<OwnedFd>,
+    stop_accepting: watch::Sender<bool>,
     stop_serving: watch::Sender<Option<Duration>>,
     serving: JoinHandle<()>,
+    admin: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
     stop_consumer: mpsc::Sender<()>,
     consumer: Option<thread::JoinHandle<()>>,
@@ -115,22 +126,62 @@ impl Router {
 
     /// Starts a router with time and chance from outside.
     pub async fn start_with(config: Config, log: Arc<dyn Log>, seams: Seams) -> Result<RouterHandle, StartError> {
+        Self::start_on(config, log, seams, &mut Sockets::default(), None).await
+    }
+
+    /// The same, on those of the `sockets` that have its addresses, and writing under `writer` instead of its name.
+    pub async fn start_on(
+        mut config: Config,
+        log: Arc<dyn Log>,
+        seams: Seams,
+        sockets: &mut Sockets,
+        writer: Option<&str>,
+    ) -> Result<RouterHandle, StartError> {
         config.check()?;
+        let writers = Writers::load(&config.writers).map_err(ConfigError)?;
         fs::create_dir_all(&config.data_dir)
             .map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
+        if config.name.is_empty() {
+            let chosen = name::choose(&config.data_dir, || (seams.chance)());
+            config.name = chosen.map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
+        }
+        let mut bind = async |setting, address| {
+            sockets.bind(address).await.map_err(|cause| StartError::Bind { setting, address, cause })
+        };
         let data = bind("listen", config.listen).await?;
-        let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
+        let certificate = config.tls.as_ref().map(|tls| Certificate::load("tls", tls.files(), CALLERS)).transpose()?;
         let tls = match &config.tls {
             Some(tls) => Some(bind("tls.listen", tls.listen).await?),
             None => None,
         };
         let tls_addr = tls.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = bind("admin_listen", config.admin_listen).await?;
+        let admin_certificate =
+            config.admin_tls.clone().map(|files| Certificate::load("admin_tls", files, PROTOCOLS)).transpose()?;
+        let admin = Listener::new(admin, admin_certificate.as_ref()).map_err(|cause| StartError::Bind {
+            setting: "admin_listen",
+            address: config.admin_listen,
+            cause,
+        })?;
         let incarnation = seams.time.wall().0;
         let upstream_tls = upstream::tls(&config)?;
-        let shared = Arc::new(shared(config, seams, incarnation));
-        let (data_addr, admin_addr) =
-            (address(&data, shared.config().listen), address(&admin, shared.config().admin_listen));
+        let writer = writer.unwrap_or(&config.name).to_owned();
+        let shared = Arc::new(shared(config, writers, seams, &writer, incarnation));
+        let (data_addr, admin_addr) = (address(&data, shared.config().listen), admin.address());
+        let sockets = [Some(data.as_fd()), tls.as_ref().map(AsFd::as_fd), Some(admin.as_fd())];
+        let sockets: io::Result<Vec<OwnedFd>> =
+            sockets.into_iter().flatten().map(|socket| socket.try_clone_to_owned()).collect();
+        let sockets = sockets.map_err(StartError::Descriptor)?;
+
+        let mut open = [Some(data_addr), tls_addr].into_iter().flatten();
+        if let Some(address) = open.find(|address| !address.ip().to_canonical().is_loopback())
+            && shared.writers.load().is_empty()
+        {
+            tracing::warn!(
+                %address,
+                "feedback and events are refused: the address can be reached from elsewhere, and `writers` names nobody"
+            );
+        }
 
         let (stop_consumer, stop) = mpsc::channel();
         let (connected, wait) = oneshot::channel();
@@ -144,20 +195,22 @@ impl Router {
         }
 
         let (stop_serving, stop) = watch::channel(None);
-        let mut doors = vec![Door { listener: data, tls: None }];
-        if let (Some(listener), Some(certificate)) = (tls, &certificate) {
-            doors.push(Door { listener, tls: Some(Arc::clone(&certificate.current)) });
+        let (stop_accepting, no_more) = watch::channel(false);
+        let mut doors = vec![Door { listener: data, at: data_addr, tls: None }];
+        if let (Some(listener), Some(at), Some(certificate)) = (tls, tls_addr, &certificate) {
+            doors.push(Door { listener, at, tls: Some(certificate.current()) });
         }
         let workers = Workers::start(&shared, &upstream_tls).map_err(StartError::Thread)?;
-        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), doors, workers, stop));
+        let serving = tokio::spawn(serve::listen(Arc::clone(&shared), doors, workers, stop, no_more));
         let routes = admin::routes(Arc::clone(&shared));
-        let mut background = vec![tokio::spawn(async move {
-            if let Err(error) = axum::serve(admin, routes).await {
-                tracing::error!(%error, "the admin port stopped");
-            }
-        })];
-        if let (Some(certificate), Some(config)) = (certificate, shared.config().tls.clone()) {
-            background.push(tokio::spawn(certificate.watch(config, Arc::clone(&shared.metrics))));
+        let admin = tokio::spawn(admin.serve(routes, std::future::pending()));
+        let mut background = Vec::new();
+        for certificate in certificate.into_iter().chain(admin_certificate) {
+            let metrics = Arc::clone(&shared.metrics);
+            background.push(tokio::spawn(certificate.watch(move |seen| match seen {
+                Reload::Loaded => metrics.certificate("loaded"),
+                Reload::Unusable => metrics.certificate("unusable"),
+            })));
         }
         if !shared.clock.is_replay() {
             background.push(tokio::spawn(heartbeats(Arc::clone(&shared))));
@@ -169,8 +222,11 @@ impl Router {
             data_addr,
             tls_addr,
             admin_addr,
+            sockets,
+            stop_accepting,
             stop_serving,
             serving,
+            admin,
             background,
             stop_consumer,
             consumer,
@@ -178,22 +234,19 @@ impl Router {
     }
 }
 
-async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|cause| StartError::Bind { setting, address, cause })
-}
-
 /// The address that was bound: the port may have been left to the system.
 fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-fn shared(config: Config, seams: Seams, incarnation: i64) -> Shared {
+fn shared(config: Config, writers: Writers, seams: Seams, writer: &str, incarnation: i64) -> Shared {
     let clock = Arc::new(Clock::new(seams.time, config.clock == ClockKind::Replay));
     let metrics = Arc::new(Metrics::new());
     let parts = Parts {
         tables: first_tables(&config),
-        events: Events::new(&config.name, incarnation, Arc::clone(&clock), Arc::clone(&metrics)),
+        events: Events::new(writer, incarnation, Arc::clone(&clock), Arc::clone(&metrics)),
         chance: seams.chance,
+        writers,
         config,
         clock,
         metrics,
@@ -251,6 +304,29 @@ impl RouterHandle {
         self.admin_addr
     }
 
+    /// The name that it writes under.
+    pub fn writer(&self) -> &str {
+        self.shared.events.name()
+    }
+
+    /// Copies of its sockets, for whoever replaces it; the second time none. As long as they are open, callers can connect.
+    pub fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.sockets)
+    }
+
+    /// Leaves its callers to a process that has taken its sockets over: accepts none from here on, and finishes what it has, each
+    /// call within its own timeouts.
+    pub async fn leave(self) {
+        self.stop_accepting.send_replace(true);
+        // Health is asked of the other process from here on.
+        self.admin.abort();
+        let longest = {
+            let config = self.shared.config();
+            span(config.timeouts.request).max(span(config.timeouts.stream))
+        };
+        self.shutdown(longest).await;
+    }
+
     /// Whether it can serve, and if not, why.
     pub fn ready(&self) -> Result<(), String> {
         self.shared.ready()
@@ -275,6 +351,7 @@ impl RouterHandle {
     /// and all queued events go to the log.
     pub async fn shutdown(mut self, deadline: Duration) {
         self.shared.leaving.store(true, Ordering::Relaxed);
+        self.sockets.clear();
         let lame_duck = span(self.shared.config().timeouts.lame_duck).min(deadline / 2);
         let begun = Instant::now();
         while begun.elapsed() < lame_duck && self.shared.connected.load(Ordering::Relaxed) > 0 {
@@ -284,7 +361,7 @@ impl RouterHandle {
         if let Err(error) = (&mut self.serving).await {
             tracing::error!(%error, "the callers' port ended badly");
         }
-        for task in &self.background {
+        for task in self.background.iter().chain([&self.admin]) {
             task.abort();
         }
         // The consumer writes its last status when it ends.
@@ -307,7 +384,7 @@ impl RouterHandle {
 impl Drop for RouterHandle {
     fn drop(&mut self) {
         self.serving.abort();
-        for task in &self.background {
+        for task in self.background.iter().chain([&self.admin]) {
             task.abort();
         }
         let _ = self.stop_consumer.send(());

@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use serin_access::Writers;
 use serin_schemas::ids::EventTime;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -31,6 +32,8 @@ pub type Chance = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Shared by all parts of a router.
 pub(crate) struct Shared {
     config: ArcSwap<Config>,
+    /// Who may put evidence on the log.
+    pub(crate) writers: ArcSwap<Writers>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) tables: ArcSwap<Tables>,
     /// Held while the tables change.
@@ -64,6 +67,7 @@ pub(crate) struct Shared {
 /// What a router is made of when it starts.
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    pub(crate) writers: Writers,
     pub(crate) clock: Arc<Clock>,
     pub(crate) tables: Tables,
     pub(crate) events: Events,
@@ -74,7 +78,7 @@ pub(crate) struct Parts {
 impl Parts {
     /// Puts them together, on the runtime of the caller.
     pub(crate) fn build(self) -> Shared {
-        let Self { config, clock, tables, events, metrics, chance } = self;
+        let Self { config, writers, clock, tables, events, metrics, chance } = self;
         Shared {
             tables: ArcSwap::from_pointee(tables),
             publishing: Mutex::default(),
@@ -94,10 +98,15 @@ impl Parts {
             started: clock.source().steady(),
             clock,
             metrics,
+            writers: ArcSwap::from_pointee(writers),
             config: ArcSwap::from_pointee(config),
         }
     }
 }
+
+/// What it means to have lost the name, and the way out.
+pub(crate) const NAME_LOST: &str = "only the newer process counts, so this one no longer reports its calls: give each router a \
+                                    `router.name` of its own, or none, and start this one again";
 
 /// How long a router waits for the routing log before it counts as ready with what it has on disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -127,12 +136,19 @@ impl Shared {
     }
 
     /// Takes over what of a configuration can change while the router runs, and compiles the tables anew.
-    pub(crate) fn reload(&self, new: Config) -> Result<(), ConfigError> {
+    pub(crate) fn reload(&self, mut new: Config) -> Result<(), ConfigError> {
+        if new.name.is_empty() {
+            // It was chosen at the start.
+            new.name.clone_from(&self.config().name);
+        }
         new.check()?;
         self.config().check_reload(&new)?;
+        // Also when nothing changed here: a token file may have.
+        let writers = Writers::load(&new.writers).map_err(ConfigError)?;
         self.paths.store(Arc::new(Paths::of(&new)));
         let new = Arc::new(new);
         self.config.store(Arc::clone(&new));
+        self.writers.store(Arc::new(writers));
         self.publish(|tables| tables.reconfigure(&new));
         Ok(())
     }
@@ -141,6 +157,9 @@ impl Shared {
     pub(crate) fn ready(&self) -> Result<(), String> {
         if self.leaving.load(Ordering::Relaxed) {
             return Err("it is shutting down".to_owned());
+        }
+        if self.events.has_lost_name() {
+            return Err(format!("another process writes under its name, {:?}; {NAME_LOST}", self.config().name));
         }
         if self.caught_up.load(Ordering::Relaxed) {
             return Ok(());

@@ -21,7 +21,7 @@ pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: 
     let tables = shared.tables.load();
     for partition in partitions {
         let status = RouterStatus {
-            router: shared.config().name.clone(),
+            router: shared.events.name().to_owned(),
             incarnation: shared.events.incarnation(),
             at: shared.clock.now().unwrap_or_default(),
             applied: applied(&tables, partition, of),

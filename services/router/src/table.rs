@@ -11,7 +11,7 @@ use std::{
 use http::HeaderValue;
 use opentelemetry::KeyValue;
 use serde::de::DeserializeOwned;
-use serin_rollout::{OutputRule, OutputSource, SegmentSource, SegmentSpec, StickyKey, TrafficPolicy};
+use serin_rollout::{OutputRule, SegmentSource, SegmentSpec, StickyKey, TrafficPolicy};
 use serin_schemas::{
     ids::{Generation, Version},
     records::{Arm, RoutingTable},
@@ -128,10 +128,8 @@ pub(crate) struct Table {
     pub(crate) policy: TrafficPolicy,
     /// The zone of each server, by its `host:port`.
     pub(crate) zones: BTreeMap<String, String>,
-    /// Whether anything that rules look for is in request bodies,
+    /// Whether anything that rules look for is in request bodies.
     pub(crate) reads_request: bool,
-    /// or in the bodies of answers.
-    pub(crate) reads_answer: bool,
     /// Microseconds from the log to its use.
     pub(crate) apply_us: i64,
 }
@@ -191,7 +189,6 @@ impl Table {
         Ok(Self {
             salt: Salt::new(record.salt.as_bytes()),
             reads_request: reads_request(sticky.as_ref(), &segments, &policy),
-            reads_answer: outputs.iter().any(|rule| !matches!(rule.source, OutputSource::Header(_))),
             others: others(known, &mut fleet),
             canary_end: routes.canary_share,
             control_end: routes.canary_share + routes.control_share,

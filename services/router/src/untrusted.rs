@@ -5,9 +5,8 @@ use serin_rollout::{CaptureSpec, FeatureSpec, OutputRule, SegmentSpec, StickyKey
 use serin_schemas::ids::EventTime;
 
 use crate::{
-    examples,
-    outputs::{self, Promised},
-    protocol::decode::Encoding,
+    examples, outputs,
+    protocol::{Promise, decode::Encoding, grpc, messages::Messages, written::Written},
     request::Seen,
 };
 
@@ -83,12 +82,17 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     let _ = seen.target(&rules.targets);
     let features = seen.features(&rules.features, EventTime(1_800_000_000_000_000));
     assert!(features.numbers.values().all(|number| number.is_finite()));
-    for list in [None, Some("outputs"), Some("predictions")] {
-        let promised = Promised { json: true, list };
-        let read = outputs::read(&rules.outputs, headers, Some(body), Encoding::of(headers), promised);
+    for promise in [Promise::Nothing, Promise::Tensors, Promise::Predictions, Promise::Choices, Promise::Embeddings] {
+        let read = outputs::read(&rules.outputs, headers, body, Written::of(headers), promise, true);
         assert!(read.numbers.values().all(|number| number.is_finite()));
         assert!(read.missing_share.is_none_or(|share| (0.0..=1.0).contains(&share)));
         assert!(read.classes.values().all(|class| class.len() <= crate::values::LONGEST));
+    }
+    for wrapped in [false, true] {
+        let mut messages = Messages::new(wrapped, grpc::encoding(headers), body.len() / 2);
+        messages.feed(body);
+        let read = outputs::of_messages(&rules.outputs, headers, &messages.into_heard());
+        assert!(read.numbers.values().all(|number| number.is_finite()));
     }
     if let Some(capture) = &rules.capture {
         let most = capture.max_bytes as usize;

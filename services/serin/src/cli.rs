@@ -60,12 +60,12 @@ pub(crate) enum Verb {
     Lint(Lint),
     /// Tell before a rollout what it can see, how long it takes and what it costs
     #[command(
-        after_help = "Forecasts from formulas, in an instant; `serin simulate` plays the same rollout many times. What it says of costs needs\n`replica` of the versions and `plan.costPerBadOutcome` in the rollout file.\n\nExamples:\n  serin plan -f rollout.yaml --traffic 10000/min\n  serin plan -f rollout.yaml --traffic 50/s --base error_rate=0.5% --regression 'error_rate 0.5%->1%'\n  serin plan -f rollout.yaml --traffic 10000/min --output json"
+        after_help = "Forecasts from formulas, in an instant; `serin simulate` plays the same rollout many times. What it says of costs needs\n`replica` of the versions and `plan.costPerBadOutcome` in the rollout file.\n\nExamples:\n  serin plan -f rollout.yaml --traffic 10000/min\n  serin plan -f rollout.yaml --traffic 50/s --base failed=0.5% --regression 'failed 0.5%->1%'\n  serin plan -f rollout.yaml --traffic 10000/min --output json"
     )]
     Plan(Plan),
     /// Play a rollout many times on drawn traffic: how often and when it promotes, rolls back or holds
     #[command(
-        after_help = "The analyzer's fold and the planner are the real ones, the clock is virtual, the windows' counts are drawn.\n\nA regression: METRIC FROM->TO or METRIC xFACTOR, then any of: at SPAN, in DIMENSION=VALUE, tail SHARE\n  'error_rate 1%->2%'                     errors double\n  'latency_p99 x1.5 tail 3%'              a slow path of 3 % of the answers\n  'error_rate 1%->3% at 30m in origin=LGA'  later, and in one segment\n\nExit status: 0, or 1 when a scenario's expectation is not met.\n\nExamples:\n  serin simulate -f rollout.yaml --traffic 10000/min --runs 2000\n  serin simulate -f rollout.yaml --traffic 10000/min --regression 'error_rate 1%->2%' --runs 2000\n  serin simulate --list\n  serin simulate --scenario 8.2-error-1-to-2 --output json"
+        after_help = "The analyzer's fold and the planner are the real ones, the clock is virtual, the windows' counts are drawn.\n\nA regression: METRIC FROM->TO or METRIC xFACTOR, then any of: at SPAN, in DIMENSION=VALUE, tail SHARE\n  'failed 1%->2%'                         failures double\n  'latency_p99 x1.5 tail 3%'              a slow path of 3 % of the answers\n  'failed 1%->3% at 30m in origin=LGA'      later, and in one segment\n\nExit status: 0, or 1 when a scenario's expectation is not met.\n\nExamples:\n  serin simulate -f rollout.yaml --traffic 10000/min --runs 2000\n  serin simulate -f rollout.yaml --traffic 10000/min --regression 'failed 1%->2%' --runs 2000\n  serin simulate --list\n  serin simulate --scenario 8.2-error-1-to-2 --output json"
     )]
     Simulate(Simulate),
     /// Judge a recorded log again: by its own policy to the same bytes, or by another one
@@ -159,6 +159,9 @@ pub(crate) struct Serve {
     /// Print the whole configuration with its defaults, and stop
     #[arg(long)]
     pub(crate) dump_config: bool,
+    /// Take over the ports of the router that runs with the same data_dir; it ends when this one is ready
+    #[arg(long)]
+    pub(crate) replace: bool,
 }
 
 /// Where the controller's API is.
@@ -170,6 +173,9 @@ pub(crate) struct Remote {
     /// Token of the API, if it wants one (better in the environment than on the command line)
     #[arg(long, value_name = "TOKEN", env = "SERIN_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// PEM file with the authority that signed the API's certificate (https://); left out: what the system trusts
+    #[arg(long, value_name = "FILE", env = "SERIN_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,

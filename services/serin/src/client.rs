@@ -1,9 +1,11 @@
 //! The controller's API as the command line and the demo use it.
 
-use std::time::Duration;
+use std::{net::IpAddr, path::Path, time::Duration};
 
-use anyhow::Context as _;
-use reqwest::{Client, Method, StatusCode};
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serin_rollout::RolloutState;
@@ -12,12 +14,18 @@ use serin_schemas::{
     records::{Capture, Verdict},
 };
 
-use crate::cli::Remote;
+use crate::{
+    cli::Remote,
+    http::{CertificateProblem, Http, NoAnswer},
+};
+
+/// How long an answer may take: longer than the longest wait that the API knows.
+const PATIENCE: Duration = Duration::from_secs(70);
 
 /// A controller's API.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
-    http: Client,
+    http: Http,
     base: String,
     token: Option<String>,
 }
@@ -26,12 +34,12 @@ pub(crate) struct Api {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     /// Nobody answers there.
-    #[error("no controller answers at {base}: {cause}\nstart one with `serin up`, or name another with --api")]
+    #[error("no controller answers at {base}: {cause}\n{}", way_out(base, cause))]
     Away {
         /// The address tried.
         base: String,
         /// What happened.
-        cause: String,
+        cause: NoAnswer,
     },
     /// The token is missing or has not the role.
     #[error("{base} refuses: {message}\nset SERIN_TOKEN to a token with the operator role")]
@@ -63,27 +71,35 @@ pub(crate) enum ApiError {
 impl Api {
     /// The API that the command line names.
     pub(crate) fn new(remote: &Remote) -> anyhow::Result<Self> {
-        Self::at(&remote.api, remote.token.clone())
+        Self::at(&remote.api, remote.token.clone(), remote.ca_file.as_deref())
     }
 
-    /// The API at `base`.
-    pub(crate) fn at(base: &str, token: Option<String>) -> anyhow::Result<Self> {
-        let http = Client::builder().timeout(Duration::from_secs(70)).build().context("the HTTP client")?;
+    /// The API at `base`; its certificate is checked against the PEM file `authorities`, or against what the system trusts.
+    pub(crate) fn at(base: &str, token: Option<String>, authorities: Option<&Path>) -> anyhow::Result<Self> {
+        let url = Url::parse(base).with_context(|| format!("--api {base}: write a URL, such as https://serin:8100"))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            bail!("--api {base}: write a URL that begins with http:// or https://");
+        }
+        let http = Http::new(authorities, PATIENCE).context("--ca-file")?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token })
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<Value, ApiError> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        let away = |cause| ApiError::Away { base: self.base.clone(), cause };
+        let not_sent = |cause: String| away(NoAnswer::Failed(cause));
+        // What is no part of a URL (a space in a name) is encoded.
+        let url = Url::parse(&format!("{}{path}", self.base)).map_err(|error| not_sent(error.to_string()))?;
+        let mut request = Request::builder().method(method).uri(url.as_str());
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body);
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let away = |cause: reqwest::Error| ApiError::Away { base: self.base.clone(), cause: root(&cause) };
-        let response = request.send().await.map_err(away)?;
-        let status = response.status();
-        let text = response.text().await.map_err(away)?;
+        let request = request.body(body.map(Bytes::from).unwrap_or_default());
+        let request = request.map_err(|error| not_sent(error.to_string()))?;
+        let (head, body) = self.http.send(request).await.map_err(away)?.into_parts();
+        let (status, text) = (head.status, String::from_utf8_lossy(&body).into_owned());
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         if status.is_success() {
             return Ok(body);
@@ -158,11 +174,72 @@ impl Api {
     }
 }
 
-/// The innermost cause: "connection refused" says more than "error sending request".
-fn root(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+/// What can be done about an API that does not answer.
+fn way_out(base: &str, cause: &NoAnswer) -> String {
+    let url = Url::parse(base).ok();
+    let secure = url.as_ref().is_some_and(|url| url.scheme() == "https");
+    let here = url.as_ref().and_then(Url::host_str).is_some_and(is_here);
+    match cause {
+        NoAnswer::Certificate(CertificateProblem::UnknownAuthority) => {
+            "name the PEM file of the authority that signed it with --ca-file (or SERIN_CA_FILE)".to_owned()
+        }
+        NoAnswer::Certificate(CertificateProblem::OtherName) => {
+            "name the controller with --api as its certificate does, or add this name to the certificate".to_owned()
+        }
+        NoAnswer::Certificate(CertificateProblem::OutOfTime) => {
+            "renew the certificate (controller.tls), and compare this machine's clock with the controller's".to_owned()
+        }
+        NoAnswer::Certificate(CertificateProblem::Unusable) => {
+            "see the certificate that controller.tls names, and docs/tls.md".to_owned()
+        }
+        NoAnswer::NotTls => "use http://, or give the controller a certificate (controller.tls)".to_owned(),
+        _ if !secure && here => "start one with `serin up`, or name another with --api".to_owned(),
+        _ => {
+            let other = if secure { "" } else { " (https:// if it has a certificate)" };
+            format!(
+                "see that the controller runs and listens there (controller.listen), or name another with --api{other}"
+            )
+        }
     }
-    cause.to_string()
+}
+
+/// Whether a host is this machine.
+fn is_here(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_out_fits_the_address_and_the_cause() {
+        let refused = || NoAnswer::Failed("Connection refused".to_owned());
+        let unknown = || NoAnswer::Certificate(CertificateProblem::UnknownAuthority);
+        let cases = [
+            ("http://127.0.0.1:8100", refused(), "serin up"),
+            ("http://localhost:8100", refused(), "serin up"),
+            ("http://[::1]:8100", refused(), "serin up"),
+            ("https://127.0.0.1:8100", refused(), "controller.listen"),
+            ("http://serin.example:8100", refused(), "https:// if it has a certificate"),
+            ("http://10.0.0.7:8100", refused(), "controller.listen"),
+            ("https://serin.example:8100", unknown(), "--ca-file"),
+            ("https://localhost:8100", unknown(), "--ca-file"),
+            ("https://localhost:8100", NoAnswer::NotTls, "use http://"),
+        ];
+        for (base, cause, expected) in cases {
+            let told = way_out(base, &cause);
+            assert!(told.contains(expected), "{base}: {told}");
+            assert_eq!(told.contains("serin up"), expected == "serin up", "{base}: {told}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_refused_with_an_example() {
+        for address in ["controller:8100", "8100", "ftp://controller", ""] {
+            let error = Api::at(address, None, None).unwrap_err().to_string();
+            assert!(error.contains("--api") && error.contains("http"), "{address}: {error}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A verdict as a table for people: both arms side by side, the effect with its interval, what is known.
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
-use serin_schemas::records::{MetricResult, MetricVerdict, NoDataReason, Role, Verdict};
+use serin_schemas::records::{ArmSummary, MetricResult, MetricVerdict, NoDataReason, Role, Verdict};
 use serin_statistics::closed_e_bh;
 
 /// Which rows of a verdict are shown.
@@ -152,6 +152,22 @@ pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
         Some(NoDataReason::NotHeard) => "writer not heard",
         None => "unknown",
     }
+}
+
+/// What became of an arm's calls since the canary began: `95 ok, 3 refused, 2 failed; callers left 4 more`.
+pub(crate) fn outcomes(arm: &ArmSummary) -> String {
+    let others = [
+        (arm.refused, "refused"),
+        (arm.redirected, "redirected"),
+        (arm.errors, "failed"),
+        (arm.invalid, "unusable"),
+        (arm.unread, "unread"),
+    ];
+    let ok = arm.predictions - others.iter().map(|(count, _)| count).sum::<i64>();
+    let parts = std::iter::once((ok, "ok")).chain(others.into_iter().filter(|(count, _)| *count > 0));
+    let text = parts.map(|(count, name)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");
+    let left = if arm.cancelled > 0 { format!("; callers left {} more", arm.cancelled) } else { String::new() };
+    text + &left
 }
 
 /// A number in four significant digits.

@@ -177,7 +177,14 @@ impl World {
                 self.call(request);
             }
             let writer = Writer { name: "router".to_owned(), incarnation: 1, seq: self.seq };
-            let heartbeat = Heartbeat { writer, low_watermark: self.now, drops: vec![], leaving: false };
+            let heartbeat = Heartbeat {
+                writer,
+                low_watermark: self.now,
+                drops: vec![],
+                leaving: false,
+                sent_at: None,
+                relay: false,
+            };
             self.folds.event("", &heartbeat).unwrap();
             self.folds.settle().unwrap();
             self.verdicts.extend(self.folds.take_verdicts());

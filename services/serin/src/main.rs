@@ -5,9 +5,12 @@ mod client;
 mod compare;
 mod demo;
 mod evidence;
+mod http;
 mod in_process;
 #[cfg(test)]
 mod in_process_tests;
+#[cfg(test)]
+mod outcomes_tests;
 mod output;
 mod parallel;
 mod plan;

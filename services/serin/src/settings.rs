@@ -5,7 +5,9 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serin_topology::Topology;
+use serin_access::{Secret, WriterList, short_token};
+use serin_aggregator::intake::{IntakeTopic, check_topics};
+use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
 
 use crate::cli::Serve;
 
@@ -18,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: DataDir,
     /// Topics.
     pub(crate) topology: Topology,
+    /// Who may send feedback and events over HTTP.
+    pub(crate) writers: WriterList,
     /// The router.
     pub(crate) router: serin_router::Config,
     /// The aggregator.
@@ -28,6 +32,24 @@ pub(crate) struct Settings {
     pub(crate) controller: serin_controller::Config,
     /// Metrics and logs.
     pub(crate) telemetry: TelemetrySettings,
+}
+
+impl Settings {
+    /// Every topic as it should be, also those of others that the intake reads.
+    pub(crate) fn topics(&self) -> Vec<TopicSpec> {
+        let mut topics = self.topology.topics();
+        let like = |model: &str, name: &str| {
+            let found = topics.iter().find(|topic| topic.name == model);
+            found.map(|topic| TopicSpec { name: name.to_owned(), ..topic.clone() })
+        };
+        let named = |IntakeTopic { feedback, predictions, .. }: &IntakeTopic| {
+            let feedback = feedback.as_deref().and_then(|name| like(FEEDBACK, name));
+            feedback.into_iter().chain(predictions.as_deref().and_then(|name| like(PREDICTIONS, name)))
+        };
+        let more: Vec<TopicSpec> = self.aggregator.intake.topics.iter().flat_map(named).collect();
+        topics.extend(more);
+        topics
+    }
 }
 
 /// Folder of local state.
@@ -84,8 +106,14 @@ pub(crate) enum LogKind {
 pub(crate) struct TelemetrySettings {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub(crate) listen: std::net::SocketAddr,
+    /// The certificate of that port. Left out: it speaks plain HTTP.
+    pub(crate) tls: Option<serin_listener::TlsFiles>,
+    /// Bearer token that `/metrics` asks for. Empty: none; then on loopback only this machine is answered.
+    pub(crate) token: Secret,
     /// Endpoint of an OTLP collector over HTTP, such as `http://localhost:4318/v1/metrics`; left out: none.
     pub(crate) otlp: Option<String>,
+    /// PEM file with the authority that signed the collector's certificate (`https://`). Left out: what the system trusts.
+    pub(crate) otlp_ca_file: Option<PathBuf>,
     /// `text` or `json`.
     pub(crate) log_format: LogFormat,
     /// What is logged, as for `RUST_LOG`: `info`, `serin_router=debug,info`.
@@ -107,7 +135,10 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 9464).into(),
+            tls: None,
+            token: Secret::default(),
             otlp: None,
+            otlp_ca_file: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }
@@ -164,6 +195,7 @@ pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
         log: reader.take("log"),
         data_dir: reader.take("data_dir"),
         topology: reader.take("topology"),
+        writers: reader.take("writers"),
         router: reader.take("router"),
         aggregator: reader.take("aggregator"),
         analyzer: reader.take("analyzer"),
@@ -191,7 +223,7 @@ impl Sections {
     }
 
     fn finish(mut self, settings: Settings) -> Result<Settings, SettingsError> {
-        let known = "log, data_dir, topology, router, aggregator, analyzer, controller, telemetry";
+        let known = "log, data_dir, topology, writers, router, aggregator, analyzer, controller, telemetry";
         for name in self.left.keys() {
             self.problems.push(format!("{}: unknown section {name:?}; there are {known}", self.place));
         }
@@ -201,9 +233,23 @@ impl Sections {
                 self.place
             ));
         }
-        if let Err(error) = settings.topology.validate() {
-            self.problems.extend(error.0.into_iter().map(|problem| format!("{}: {problem}", self.place)));
+        let mut found = settings.topology.validate().err().map_or_else(Vec::new, |error| error.0);
+        let known: Vec<String> = settings.topology.topics().into_iter().map(|topic| topic.name).collect();
+        found.extend(check_topics(&settings.aggregator.intake.topics, &known));
+        if !settings.router.writers.0.is_empty() {
+            found.push("router.writers: write them under `writers`, beside `router`".to_owned());
         }
+        let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.silent_after);
+        if silent.0.0 < 2 * beat.0.0 {
+            found.push(format!(
+                "aggregator.silent_after is {silent}; write at least twice router.heartbeat_every ({beat}), or routers that are \
+                 well count as silent"
+            ));
+        }
+        let token = settings.telemetry.token.expose();
+        found.extend(short_token("telemetry.token", token).filter(|_| !token.is_empty()));
+        found.extend(settings.writers.problems());
+        self.problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", self.place)));
         if self.problems.is_empty() { Ok(settings) } else { Err(SettingsError(self.problems)) }
     }
 }
@@ -293,6 +339,8 @@ mod tests {
             (include_str!("../../../docs/in-front-of.md"), 3),
             (include_str!("../../../docs/kafka.md"), 1),
             (include_str!("../../../docs/protocols/plain-http.md"), 1),
+            (include_str!("../../../docs/topics.md"), 1),
+            (include_str!("../../../docs/trust.md"), 1),
         ];
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("serin.yaml");
@@ -338,6 +386,59 @@ mod tests {
             let text = error.to_string();
             assert!(!text.contains("hunter2"), "{setting}: {text}");
         }
+    }
+
+    #[test]
+    fn writers_are_a_list_in_a_file_and_a_map_in_the_environment() {
+        let settings = with(&[
+            "writers.apps.models=fraud,team-a-*",
+            "writers.apps.may=feedback,events",
+            "writers.apps.token=0123456789abcdef",
+        ])
+        .unwrap();
+        let apps = &settings.writers.0[0];
+        assert_eq!((apps.name.as_str(), apps.models.len(), apps.may.len()), ("apps", 2, 2));
+        let error = with(&["writers.apps.models=*", "writers.apps.token=s3cret-s3cret", "writers.apps.tokenn=x"]);
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("tokenn") && !text.contains("s3cret"), "{text}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("serin.yaml");
+        let of = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            load(&Serve { config: Some(file.clone()), ..Serve::default() })
+        };
+        let settings = of(
+            "writers: [{name: a, models: ['*'], token_file: /nowhere}, {name: b, models: [m], token: 0123456789abcdef}]",
+        );
+        assert_eq!(settings.unwrap().writers.0.len(), 2, "only the router reads token files");
+        let text =
+            of("writers: [{name: a, models: ['*']}, {name: a, models: ['*'], token: short}]").unwrap_err().to_string();
+        for part in ["writers.a: set one of", "the name is taken", "shorter than 16 characters"] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+        let text = of("writers: [{name: a, models: 7, token: 0123456789abcdef}]").unwrap_err().to_string();
+        assert!(!text.contains("0123456789abcdef"), "{text}");
+    }
+
+    #[test]
+    fn topics_of_others_are_topics_like_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("serin.yaml");
+        let of = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            load(&Serve { config: Some(file.clone()), ..Serve::default() })
+        };
+        let settings = of("topology: {partitions: 3}
+aggregator: {intake: {topics: [{feedback: team-a.feedback, predictions: team-a.calls, models: ['team-a-*']}]}}")
+        .unwrap();
+        let topics = settings.topics();
+        let named = |name: &str| topics.iter().find(|topic| topic.name == name).map(|topic| topic.partitions);
+        assert_eq!((named("team-a.feedback"), named("team-a.calls")), (Some(3), Some(3)));
+        let error = of("aggregator: {intake: {topics: [{feedback: events, models: []}]}}").unwrap_err().to_string();
+        assert!(
+            error.contains("\"events\" has another meaning already") && error.contains("models must name"),
+            "{error}"
+        );
     }
 
     #[test]

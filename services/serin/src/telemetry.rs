@@ -3,19 +3,32 @@
 //! Metrics are recorded through OpenTelemetry; they are served for Prometheus at `/metrics` and, when configured, sent
 //! over OTLP. `/healthz` answers while the process lives, `/readyz` only while every role in it can do its work.
 
+mod otlp;
+
 use std::{
     io::{self, IsTerminal as _},
     net::SocketAddr,
+    os::fd::OwnedFd,
     sync::Arc,
 };
 
 use anyhow::Context as _;
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
 };
 use prometheus::{Encoder as _, Registry, TextEncoder};
+use serin_access::{Refused, Secret, bearer, check_local, check_origin};
+use serin_listener::{Certificate, Listener, PROTOCOLS, Sockets};
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{LogFormat, TelemetrySettings};
@@ -58,9 +71,11 @@ pub(crate) fn start_metrics(settings: &TelemetrySettings, role: &str) -> anyhow:
     let resource = Resource::builder().with_service_name(format!("serin-{role}")).build();
     let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
     if let Some(endpoint) = &settings.otlp {
-        use opentelemetry_otlp::WithExportConfig as _;
+        use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
+        let collector = otlp::Collector::new(endpoint, settings.otlp_ca_file.as_deref())?;
         let exporter = opentelemetry_otlp::MetricExporter::builder()
             .with_http()
+            .with_http_client(collector)
             .with_endpoint(endpoint)
             .build()
             .with_context(|| format!("telemetry.otlp: {endpoint}"))?;
@@ -89,28 +104,68 @@ impl Drop for Metrics {
     }
 }
 
+/// The port of metrics and health.
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    /// A copy of its socket, for the process that replaces this one.
+    pub(crate) socket: OwnedFd,
+    pub(crate) task: JoinHandle<()>,
+}
+
 struct Health {
     metrics: Metrics,
+    token: Secret,
+    /// Whether it listens on loopback: then only this machine is answered.
+    local: bool,
     ready: Vec<(&'static str, Readiness)>,
 }
 
-/// Serves `/metrics`, `/healthz` and `/readyz` until the process ends; returns the address.
+/// Serves `/metrics`, `/healthz` and `/readyz` until the process ends, or the task is aborted.
 pub(crate) async fn serve(
-    listen: SocketAddr,
+    settings: &TelemetrySettings,
+    sockets: &mut Sockets,
     metrics: Metrics,
     ready: Vec<(&'static str, Readiness)>,
-) -> anyhow::Result<SocketAddr> {
-    let app = Router::new()
+) -> anyhow::Result<Served> {
+    let TelemetrySettings { listen, token, .. } = settings.clone();
+    let local = listen.ip().to_canonical().is_loopback();
+    let health = Arc::new(Health { metrics, token, local, ready });
+    let guarded = Router::new()
         .route("/metrics", get(scrape))
-        .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .with_state(Arc::new(Health { metrics, ready }));
-    let listener = tokio::net::TcpListener::bind(listen)
+        .layer(middleware::from_fn_with_state(Arc::clone(&health), guard));
+    let app = Router::new().route("/healthz", get(|| async { "ok\n" })).merge(guarded).with_state(health);
+    let certificate =
+        settings.tls.clone().map(|files| Certificate::load("telemetry.tls", files, PROTOCOLS)).transpose()?;
+    let socket = sockets
+        .bind(listen)
         .await
         .with_context(|| format!("telemetry.listen: {listen} cannot be bound; set another port"))?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    Ok(address)
+    let listener = Listener::new(socket, certificate.as_ref())?;
+    let (address, socket) = (listener.address(), listener.as_fd().try_clone_to_owned()?);
+    let task = tokio::spawn(listener.serve(app, std::future::pending()));
+    if let Some(certificate) = certificate {
+        tokio::spawn(certificate.watch(|_| ()));
+    }
+    Ok(Served { address, socket, task })
+}
+
+/// Keeps other sites' pages out, and from the metrics whoever has no token, if one is set.
+async fn guard(State(health): State<Arc<Health>>, request: Request, next: Next) -> Response {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let needs_token = !health.token.is_empty() && uri.path() == "/metrics";
+    let checked = if needs_token && bearer(headers).is_none_or(|given| !health.token.is(given)) {
+        let error = "send telemetry.token as `Authorization: Bearer ...`".to_owned();
+        Err(Refused { status: StatusCode::UNAUTHORIZED, error })
+    } else if health.local && !needs_token {
+        check_local(method, uri, headers, "telemetry.listen")
+    } else {
+        check_origin(uri, headers)
+    };
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(refused) => (refused.status, refused.error + "\n").into_response(),
+    }
 }
 
 async fn scrape(State(health): State<Arc<Health>>) -> impl IntoResponse {

@@ -226,7 +226,8 @@ fn a_good_version_is_promoted() {
     let table = user.run(&["list"]).expect(0).out;
     assert!(table.contains("flights") && table.contains("completed"), "{table}");
     let screen = user.run(&["get", "flights"]).expect(0).out;
-    for expected in ["Ramp:      ✔ 30%  ✔ 50%  ✔ 100%", "wrong_rate", "error_rate", "invalid_output", "Events:"] {
+    for expected in ["Ramp:      ✔ 30%  ✔ 50%  ✔ 100%", "wrong_rate", "failed", "refused", "unusable", "Events:"]
+    {
         assert!(screen.contains(expected), "{expected}:\n{screen}");
     }
 
@@ -236,9 +237,11 @@ fn a_good_version_is_promoted() {
     assert_eq!(verdict["metrics"].as_array().unwrap().len(), 1);
     let explained = user.run(&["explain", "flights"]).expect(0).out;
     assert!(explained.contains("Decision: promote") && explained.contains("answers compared"), "{explained}");
+    let old_word = user.run(&["explain", "flights", "--output", "json", "--metric", "error_rate"]).expect(0).json();
+    assert_eq!(old_word["metrics"][0]["metric"], "failed");
     let unknown = user.run(&["explain", "flights", "--metric", "mood"]).expect(2);
     assert!(
-        unknown.err.contains("has no metric \"mood\"; it has error_rate, invalid_output, wrong_rate"),
+        unknown.err.contains("has no metric \"mood\"; it has failed, refused, unusable, wrong_rate"),
         "{unknown:?}"
     );
 
@@ -267,14 +270,14 @@ fn rolled_back_by(behaviour: Behaviour) -> (Value, String) {
 #[test]
 fn a_version_that_fails_is_rolled_back() {
     let (reason, told) = rolled_back_by(Behaviour::Fails);
-    assert_eq!(reason["metric"], "error_rate", "{reason:#}");
+    assert_eq!(reason["metric"], "failed", "{reason:#}");
     assert!(told.contains("error rate is 100.0 %"), "{told}");
 }
 
 #[test]
 fn a_version_whose_answers_nobody_can_use_is_rolled_back() {
     let (reason, told) = rolled_back_by(Behaviour::Nan);
-    assert_eq!(reason["metric"], "invalid_output", "{reason:#}");
+    assert_eq!(reason["metric"], "unusable", "{reason:#}");
     assert!(told.contains("unusable answers is 100.0 %"), "{told}");
 }
 

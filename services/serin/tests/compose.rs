@@ -22,6 +22,7 @@ fn resolved() -> Value {
     let output = Command::new("docker-compose")
         .args(["-f", "docker-compose.yml", "config"])
         .env("SERIN_OPERATOR_TOKEN", "a-long-random-text")
+        .env("SERIN_WRITER_TOKEN", "another-long-random-text")
         .current_dir(root())
         .output()
         .expect("docker-compose is installed by scripts/install-build-deps.sh --test");
@@ -68,6 +69,9 @@ fn every_serin_service_has_a_command_and_settings_that_the_binary_knows() {
         let settings: Value = serde_json::from_slice(&dump.stdout).unwrap();
         assert_eq!(settings["log"]["kafka"]["brokers"], environment["SERIN__LOG__KAFKA__BROKERS"], "{name}");
         assert_eq!(settings["topology"]["replication"], 3, "{name}");
+        if name == "router" {
+            assert_eq!(settings["writers"][0]["name"], "apps", "{settings:#}");
+        }
     }
     assert_eq!(checked, 5, "topology and the four roles");
 }

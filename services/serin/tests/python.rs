@@ -58,7 +58,8 @@ fn python() -> PathBuf {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::copy(&file, target).unwrap();
     }
-    let installed = run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).arg(copy.path()));
+    // With numpy, whose numbers the emitter takes.
+    let installed = run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "numpy"]).arg(copy.path()));
     assert_eq!(installed.code, 0, "{installed:?}");
     std::fs::write(done, "").unwrap();
     python
@@ -74,16 +75,18 @@ fn the_client_ships_the_schema_of_verdicts() {
 }
 
 #[test]
+fn the_emitter_never_blocks_counts_what_it_drops_and_checks_its_arguments() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emitter_checks.py");
+    let told = run(Command::new(python()).arg(script)).expect(0);
+    assert_eq!(told.out, "ok\n");
+}
+
+#[test]
 fn a_python_program_emits_events_and_reads_the_verdict() {
     let python = python();
     let broker = Broker::shared().unwrap();
     let prefix = unique_prefix("python");
-    let settings = [
-        "topology.partitions=2",
-        "router.heartbeat_every=100ms",
-        "aggregator.intake.lateness=1s",
-        "aggregator.intake.idle_after=2s",
-    ];
+    let settings = ["topology.partitions=2", "router.heartbeat_every=100ms", "aggregator.intake.idle_after=2s"];
     let pipeline = Pipeline::kafka(broker.bootstrap(), &prefix, &settings).unwrap();
     let user = User(pipeline.api());
     user.apply(

@@ -73,7 +73,7 @@ fn answers(port: u16, path: &str, status: &str) -> bool {
     let asked = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes())?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").as_bytes())?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
@@ -85,7 +85,7 @@ fn answers(port: u16, path: &str, status: &str) -> bool {
 fn half_heads(port: u16, count: usize) -> Vec<TcpStream> {
     let open = |_| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n").ok()?;
         Some(stream)
     };
     (0..count).filter_map(open).collect()
@@ -117,7 +117,8 @@ fn limits_that_do_not_fit_are_lowered_and_that_is_said_once() {
 #[test]
 fn half_heads_on_one_port_take_nothing_from_the_others() {
     let up = Up::ready(1024, &[]);
-    let held: Vec<TcpStream> = [up.api, up.admin, up.metrics].into_iter().flat_map(|port| half_heads(port, 150)).collect();
+    let held: Vec<TcpStream> =
+        [up.api, up.admin, up.metrics].into_iter().flat_map(|port| half_heads(port, 150)).collect();
     assert!(held.len() > 400, "{} connections", held.len());
     // More than each port has places for: the router's callers notice nothing, from the first to the last moment.
     let callers = half_heads(up.router, 100);

@@ -233,6 +233,8 @@ impl Load {
                     low_watermark: now,
                     drops: Vec::new(),
                     leaving: false,
+                    sent_at: None,
+                    relay: false,
                 };
                 self.made += 1;
                 sink(record(&beat, partition, "", &Bytes::new())?)?;

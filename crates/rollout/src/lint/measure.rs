@@ -20,11 +20,12 @@ enum Gives {
 
 fn gives(source: &MetricSource) -> Gives {
     match source {
-        MetricSource::Error | MetricSource::InvalidOutput => Gives::Reason,
-        MetricSource::Status | MetricSource::Class { is: None, .. } => Gives::Class,
-        MetricSource::Class { is: Some(_), .. } | MetricSource::Wrong { .. } | MetricSource::WrongClass { .. } => {
-            Gives::YesNo
-        }
+        MetricSource::Failed | MetricSource::Refused | MetricSource::Unusable => Gives::Reason,
+        MetricSource::Outcome | MetricSource::Status | MetricSource::Class { is: None, .. } => Gives::Class,
+        MetricSource::Cancelled
+        | MetricSource::Class { is: Some(_), .. }
+        | MetricSource::Wrong { .. }
+        | MetricSource::WrongClass { .. } => Gives::YesNo,
         MetricSource::Latency
         | MetricSource::LabelDelay(_)
         | MetricSource::SquaredError { .. }

@@ -48,8 +48,11 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
         | MetricSource::SquaredError { output, .. }
         | MetricSource::AbsoluteError { output, .. } => (output, OutputKind::Number),
         MetricSource::Class { output, .. } | MetricSource::WrongClass { output, .. } => (output, OutputKind::Class),
-        MetricSource::Error
-        | MetricSource::InvalidOutput
+        MetricSource::Failed
+        | MetricSource::Refused
+        | MetricSource::Unusable
+        | MetricSource::Cancelled
+        | MetricSource::Outcome
         | MetricSource::Status
         | MetricSource::Latency
         | MetricSource::Feedback(_)
@@ -160,7 +163,7 @@ fn together(spec: &RolloutSpec, found: &mut Found) {
     } else if named == 0 {
         found.warn(
             "metrics",
-            "only the built-in gates error_rate and invalid_output decide",
+            "only the built-in gates failed, refused and unusable decide",
             "set `role: gate` on what matters",
         );
     } else if named > GATES_MAX {
@@ -170,8 +173,11 @@ fn together(spec: &RolloutSpec, found: &mut Found) {
     let looks_deep = |source: &MetricSource| {
         !matches!(
             source,
-            MetricSource::Error
-                | MetricSource::InvalidOutput
+            MetricSource::Failed
+                | MetricSource::Refused
+                | MetricSource::Unusable
+                | MetricSource::Cancelled
+                | MetricSource::Outcome
                 | MetricSource::Status
                 | MetricSource::Latency
                 | MetricSource::LabelDelay(_)

@@ -69,6 +69,15 @@ fn sticky(spec: &RolloutSpec, found: &mut Found) {
         StickyKey::Header(name) | StickyKey::Cookie(name) | StickyKey::Parameter(name) => found.not_empty(path, name),
         StickyKey::Session | StickyKey::Sequence => {}
     }
+    if spec.traffic == TrafficSource::External {
+        found.add(
+            Severity::Warning,
+            path,
+            "whoever splits the traffic must name the unit (user, session) of each answer: without it nothing is judged",
+            "send `unit` with every event of this model",
+            &["traffic"],
+        );
+    }
     found.warn(
         path,
         "requests of one key are not independent: the false rollback rate is approximate with sticky assignment",

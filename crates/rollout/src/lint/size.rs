@@ -45,7 +45,8 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     }
     let summaries: usize = spec.metrics.iter().map(|metric| 1 + 201 * metric.segments.len()).sum();
     if summaries > MAX_SUMMARIES {
-        let message = format!("its metrics in their segments need {summaries} summaries per window; at most {MAX_SUMMARIES}");
+        let message =
+            format!("its metrics in their segments need {summaries} summaries per window; at most {MAX_SUMMARIES}");
         found.error("metrics", message, "judge fewer metrics per segment");
         return;
     }

@@ -117,7 +117,7 @@ impl Driver {
                     frozen: frozen.then(|| r#"{"segments":{},"warmupEvents":1}"#.to_owned()),
                     sentence: "a sentence".into(),
                     build: String::new(),
-                    rules: 1,
+                    rules: serin_schemas::records::RULES,
                 }))
             }
             Happening::Command { action, rollout, spec } => {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Decision, Phase, RULES, Reason, RoutingTable, Shed, Verdict},
+    records::{Arm, Decision, Phase, Reason, RoutingTable, Shed, Verdict},
 };
 
-use crate::{Frozen, Mode, RolloutSpec, Step, VersionSpec};
+use crate::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
 
 /// Version of [`ModelState`] and [`RolloutState`] as JSON.
 pub const STATE_VERSION: u32 = 1;
@@ -131,14 +131,12 @@ pub struct RolloutState {
     pub sentence: String,
     /// How it ended.
     pub ending: Option<Ending>,
-    /// Number of the rules under which it began ([`serin_schemas::records::RULES`]).
-    #[serde(default = "first_rules")]
-    pub rules: i32,
-}
-
-/// Rollouts that began before rules had numbers.
-fn first_rules() -> i32 {
-    1
+    /// The rules under which its evidence began.
+    #[serde(default)]
+    pub rules: Rules,
+    /// When its newest control record was written, wall clock.
+    #[serde(default)]
+    pub control_ms: i64,
 }
 
 /// What is kept of the newest verdict.
@@ -329,7 +327,8 @@ impl RolloutState {
             told: None,
             sentence: String::new(),
             ending: None,
-            rules: RULES,
+            rules: Rules::CURRENT,
+            control_ms: now_ms,
         }
     }
 
@@ -364,11 +363,15 @@ impl RolloutState {
         }
     }
 
+    /// Keeps what a verdict says. Answers are counted since the evidence began: a verdict on an older generation may be of the
+    /// evidence before.
     pub(super) fn keep(&mut self, verdict: &Verdict, now_ms: i64) {
         self.verdict = Some(LastVerdict { id: verdict.id.clone(), as_of: verdict.as_of, decision: verdict.decision });
         self.verdict_ms = now_ms;
         self.stale_told = false;
-        if let Some(arm) = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary) {
+        if let Some(arm) = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary)
+            && verdict.generation == self.generation
+        {
             self.answers = self.answers.max(arm.predictions);
         }
     }

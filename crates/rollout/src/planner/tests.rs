@@ -2,6 +2,7 @@
 
 mod mirror;
 mod people;
+mod rules;
 mod stable;
 
 use serin_schemas::{
@@ -78,7 +79,7 @@ impl World {
             frozen: None,
             sentence: format!("the analyzer says {decision:?}"),
             build: String::new(),
-            rules: 1,
+            rules: serin_schemas::records::RULES,
         }
     }
 

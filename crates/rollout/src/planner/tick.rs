@@ -3,7 +3,7 @@
 use serin_schemas::records::{Arm, EventKind, Phase, RoutingTable};
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn, state::Lease};
-use crate::{Policy, Share};
+use crate::{Policy, Rules, Share};
 
 impl ModelState {
     pub(super) fn on_tick(&mut self, turn: &mut Turn<'_>) {
@@ -18,11 +18,17 @@ impl ModelState {
             let sentence = format!("{}; written again: the log had a newer table than the state", rollout.sentence);
             self.take_turn(&mut rollout, EventKind::Warned, sentence, now, turn);
         }
+        if !rollout.rules.is_known() {
+            let (now, own) = (self.now(turn, None), Rules::CURRENT);
+            let why = format!("it began under rules {}, and this Serin goes on under rules {own}", rollout.rules);
+            self.start_over(&mut rollout, own, &why, now, turn);
+        }
         let limit = turn.settings.stale_ms.max(stale_after_windows_ms(&rollout));
         let silent_ms = turn.now_ms.saturating_sub(rollout.verdict_ms);
         let stale = silent_ms > limit;
         if stale {
             self.on_stale(&mut rollout, silent_ms, turn);
+            self.repeat_control(&mut rollout, limit, turn);
         }
         let renewable = !stale || rollout.spec.no_data.stale == Policy::Warn;
         let due = turn.now_ms.saturating_sub(self.lease.renewed_ms) >= turn.settings.renew_ms;
@@ -38,6 +44,15 @@ impl ModelState {
         let now = self.now(turn, None);
         turn.effects.tables.push(self.table(rollout, now));
         turn.effects.changed.insert(self.model.clone());
+    }
+
+    /// An aggregator or analyzer that could not read the control record, or has lost its state, knows nothing of the rollout. So
+    /// while no verdict comes the record is written again; those who know it take it for the repetition that it is.
+    fn repeat_control(&self, rollout: &mut RolloutState, every_ms: i64, turn: &mut Turn<'_>) {
+        if !rollout.phase.is_final() && turn.now_ms.saturating_sub(rollout.control_ms) > every_ms {
+            let now = self.now(turn, None);
+            self.write_control(rollout, now, turn);
+        }
     }
 
     fn on_stale(&mut self, rollout: &mut RolloutState, silent_ms: i64, turn: &mut Turn<'_>) {

@@ -8,7 +8,7 @@ use serin_sketches::hash::hash64;
 use uuid::Builder;
 
 use super::{Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, Turn, state::Lease};
-use crate::{Mode, RolloutSpec, Share, Step, VersionSpec};
+use crate::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
 
 /// Endings of a model that are kept.
 const ENDED_KEPT: usize = 32;
@@ -203,7 +203,7 @@ impl ModelState {
             let table = self.table(rollout, now);
             turn.effects.tables.push(table);
         }
-        turn.effects.controls.push(self.control(rollout, now));
+        self.write_control(rollout, now, turn);
         let sentence = rollout.sentence.clone();
         self.tell(Some(rollout), kind, sentence, now, turn);
     }
@@ -302,6 +302,33 @@ impl ModelState {
         }
     }
 
+    /// Writes the control record of the newest generation, for the first time or again.
+    pub(super) fn write_control(&self, rollout: &mut RolloutState, now: EventTime, turn: &mut Turn<'_>) {
+        rollout.control_ms = turn.now_ms;
+        turn.effects.changed.insert(self.model.clone());
+        turn.effects.controls.push(self.control(rollout, now));
+    }
+
+    /// Lets the evidence start over under `rules`. Weight and phase stay; the step's clock, its answers and a hold begin again.
+    pub(super) fn start_over(
+        &mut self,
+        rollout: &mut RolloutState,
+        rules: Rules,
+        why: &str,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) {
+        rollout.rules = rules;
+        rollout.clock = if rollout.clock.since.is_some() { Clock::started(now) } else { Clock::default() };
+        (rollout.answers, rollout.answers_before) = (0, 0);
+        rollout.told = None;
+        if let Some(hold) = &mut rollout.hold {
+            (hold.since, hold.told) = (now, false);
+        }
+        let sentence = format!("the evidence starts over, at the same weight: {why}");
+        self.take_turn(rollout, EventKind::Warned, sentence, now, turn);
+    }
+
     fn control(&self, rollout: &RolloutState, now: EventTime) -> Control {
         Control {
             model: self.model.clone(),
@@ -316,7 +343,7 @@ impl ModelState {
             decided_at: now,
             spec: to_json(&rollout.spec),
             frozen: rollout.frozen.as_ref().map(to_json),
-            rules: rollout.rules,
+            rules: rollout.rules.number(),
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Decision, EventKind, Phase, Verdict},
+    records::{Arm, Decision, EventKind, Phase, Verdict},
 };
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn};
-use crate::{Frozen, WayOut, units::Duration};
+use crate::{Frozen, Rules, WayOut, units::Duration};
 
 /// How long after the first labels were due it is said that none has come.
 const LABELS_LATE: Span = Span(10 * 60 * 1_000_000);
@@ -20,13 +20,16 @@ impl ModelState {
             return;
         }
         turn.effects.changed.insert(self.model.clone());
+        let began_again = began_again(&rollout, verdict);
         rollout.keep(verdict, turn.now_ms);
         self.as_of = Some(verdict.as_of);
-        if !rollout.acts() {
-            self.observe(&mut rollout, verdict, turn);
-        } else if verdict.decision == Decision::Rollback {
+        if rollout.acts() && verdict.decision == Decision::Rollback {
             // Evidence from before the newest generation is evidence all the same.
             self.roll_back(&mut rollout, verdict, turn);
+        } else if let Some((rules, why)) = began_again {
+            self.start_over(&mut rollout, rules, &why, verdict.as_of, turn);
+        } else if !rollout.acts() {
+            self.observe(&mut rollout, verdict, turn);
         } else if verdict.generation == rollout.generation {
             match rollout.phase {
                 Phase::Warming => self.warm(&mut rollout, verdict, turn),
@@ -67,7 +70,9 @@ impl ModelState {
     fn warn_about_labels(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let spec = &rollout.spec;
         let labels: Vec<_> = spec.metrics.iter().filter(|metric| metric.source.needs_label()).collect();
-        let Some(maturity) = labels.iter().map(|metric| metric.maturity).min_by_key(|maturity| maturity.0) else { return };
+        let Some(maturity) = labels.iter().map(|metric| metric.maturity).min_by_key(|maturity| maturity.0) else {
+            return;
+        };
         let enough = verdict.warmup_events.is_some_and(|seen| seen >= spec.warmup.min_events as i64);
         let due = rollout.started_at.plus(maturity.0).plus(LABELS_LATE);
         if rollout.labels_told || !enough || verdict.as_of < due {
@@ -190,6 +195,20 @@ impl ModelState {
             self.complete(rollout, &format!(" after {monitor} of monitoring"), now, turn);
         }
     }
+}
+
+/// Whether the analyzer has begun the rollout's evidence again since the last verdict: under which rules, and why.
+fn began_again(rollout: &RolloutState, verdict: &Verdict) -> Option<(Rules, String)> {
+    if verdict.generation != rollout.generation {
+        return None;
+    }
+    let (judged, own) = (Rules::numbered(verdict.rules), rollout.rules);
+    if judged != own && judged.is_known() {
+        return Some((judged, format!("it began under rules {own}, and the analyzer judges it under rules {judged}")));
+    }
+    let canary = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary)?.predictions;
+    let lost = canary < rollout.answers;
+    lost.then(|| (own, format!("the analyzer knows {canary} answers of the canary, and knew {}", rollout.answers)))
 }
 
 /// What keeps a step from ending well, as a clause; `None`: nothing does.

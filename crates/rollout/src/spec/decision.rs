@@ -93,6 +93,16 @@ pub struct NoDataPolicies {
     /// The arms see different populations: their shares of some segment value differ. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub segment_mix: Policy,
+    /// The router looked into one arm's answers less often than into the other's. Default `hold`.
+    #[serde(default = "defaults::hold")]
+    pub unread_share: Policy,
+    /// One arm's answers carry a metric's value less often than the other's. Default `hold`; of a metric that is only watched
+    /// it is told.
+    #[serde(default = "defaults::hold")]
+    pub value_share: Policy,
+    /// Callers leave one arm's calls more often than the other's. Default `hold`.
+    #[serde(default = "defaults::hold")]
+    pub cancelled_share: Policy,
 }
 
 impl Default for NoDataPolicies {
@@ -105,6 +115,9 @@ impl Default for NoDataPolicies {
             late_share: Policy::Hold,
             labels_missing: Policy::Hold,
             segment_mix: Policy::Hold,
+            unread_share: Policy::Hold,
+            value_share: Policy::Hold,
+            cancelled_share: Policy::Hold,
         }
     }
 }

@@ -61,13 +61,14 @@ impl MetricSpec {
     }
 
     /// Whether it can pass at planned looks ([`super::GroupSequential`]): its effect is one difference that is normal in the large,
-    /// and each answer counts in it, so that the planned answers come. All others keep their e-process.
+    /// and each answer counts in it, so that the planned answers come. All others keep their e-process, and so does `refused`: files
+    /// that plan looks were written without it, and its margin may need more answers than they plan.
     pub fn passes_by_looks(&self) -> bool {
         let margin = self.margin_or_default();
         let one_line = self.limit.is_none() && (margin.absolute.is_some() != margin.relative.is_some());
         let normal = matches!(self.kind, MetricKind::Rate | MetricKind::Mean { .. } | MetricKind::CappedMean { .. });
         let complete = !self.source.needs_label() || self.when_missing == WhenMissing::Zero;
-        one_line && normal && complete
+        one_line && normal && complete && self.source != MetricSource::Refused
     }
 
     /// How long after its end a window of this metric is complete: what it needs of a request comes within that. Labels come

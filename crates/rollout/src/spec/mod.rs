@@ -79,7 +79,7 @@ pub struct RolloutSpec {
     /// What is found in requests and reported like an output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<FeatureSpec>,
-    /// What is judged. `invalid_output` and `error_rate` are added as gates when they are not named here.
+    /// What is judged. The gates `failed`, `refused` and `unusable` are added when no metric here has their source.
     pub metrics: Vec<MetricSpec>,
     /// Groups of metrics. A group counts once in the score, and shares one part of the error budget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

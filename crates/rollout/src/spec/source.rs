@@ -1,20 +1,36 @@
 //! What a metric measures of an answer, or of what came of it.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::defaults;
 
+/// Words for sources that older files use, with the source's name of today.
+const OLD_SOURCES: [(&str, &str); 2] = [("error", "failed"), ("invalid_output", "unusable")];
+
 /// What is measured: a yes or no, a number, or a class.
 ///
-/// Kind `classes` takes the classes: the type of an error, the reason why an output is invalid, the status, the class itself.
+/// A call that its caller left counts for `outcome` and `cancelled` only. Kind `classes` takes the classes: why a call failed, why
+/// an answer is unusable, the status, the class itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[schemars(transform = add_old_sources)]
 pub enum MetricSource {
-    /// 1 for an answer with status 500 or above, or none at all. As a class: `timeout`, `connect`, `status_503` ..., or `ok`.
-    Error,
-    /// 1 for an answer nobody can use. As a class: `nan`, `out_of_range` ..., or `ok`.
-    InvalidOutput,
+    /// 1 for outcome `failed`: status 500 or above, no answer, one that broke off, or an error inside. As a class: `timeout`,
+    /// `connect`, `status_503` ..., or `ok`. Older files call it `error`.
+    #[serde(alias = "error")]
+    Failed,
+    /// 1 for outcome `refused` or `redirected`: status 300 to 499. As a class: `status_422` ..., or `ok`.
+    Refused,
+    /// 1 for outcome `unusable`; an answer that was not looked into counts neither way. As a class: `nan`, `out_of_range` ..., or
+    /// `ok`. Older files call it `invalid_output`.
+    #[serde(alias = "invalid_output")]
+    Unusable,
+    /// 1 for outcome `cancelled`: the caller left.
+    Cancelled,
+    /// The outcome as a class: `ok`, `refused`, `redirected`, `failed`, `unusable`, `unread` or `cancelled`.
+    Outcome,
     /// The HTTP status as a class: `200`, `503`, or `none` when no answer came.
     Status,
     /// Latency in milliseconds.
@@ -82,14 +98,29 @@ impl MetricSource {
             | Self::WrongClass { label, .. }
             | Self::SquaredError { label, .. }
             | Self::AbsoluteError { label, .. } => Some(label),
-            Self::Error | Self::InvalidOutput | Self::Status | Self::Latency | Self::Output(_) | Self::Class { .. } => {
-                None
-            }
+            Self::Failed
+            | Self::Refused
+            | Self::Unusable
+            | Self::Cancelled
+            | Self::Outcome
+            | Self::Status
+            | Self::Latency
+            | Self::Output(_)
+            | Self::Class { .. } => None,
         }
     }
 
     /// Whether it is about when a label comes, not about what it says.
     pub fn is_delay(&self) -> bool {
         matches!(self, Self::LabelDelay(_))
+    }
+}
+
+/// The schema knows the old words too, so that files which use them are accepted.
+fn add_old_sources(schema: &mut Schema) {
+    if let Some(choices) = schema.get_mut("oneOf").and_then(serde_json::Value::as_array_mut) {
+        choices.extend(OLD_SOURCES.map(|(old, new)| {
+            json!({"const": old, "type": "string", "description": format!("The old word for `{new}`."), "deprecated": true})
+        }));
     }
 }

@@ -150,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_bytes_never_panic(kind in 1..11_u8, mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn hostile_bytes_never_panic(kind in 1..12_u8, mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         bytes.splice(0..0, [1, kind]);
         if let Ok(summary) = Summary::decode(&bytes) {
             // What is accepted is canonical and bounded.
@@ -242,6 +242,7 @@ fn summaries_survive_serde() {
             Summary::Buckets(buckets) => by_serde(&buckets),
             Summary::Events(events) => by_serde(&events),
             Summary::Pairs(pairs) => by_serde(&pairs),
+            Summary::ByUnit(by_unit) => by_serde(&by_unit),
         }
     }
     // The bytes of another kind.

@@ -2,11 +2,12 @@
 
 use serin_sketches::hash::{bucket, hash64};
 use serin_sketches::{
-    Buckets, CappedHist, ClassCounts, Digest, Distinct, Events, LinHist, LogHist, Moments, Pair, Pairs, Rate, Summary,
+    Buckets, ByUnit, CappedHist, ClassCounts, Digest, Distinct, Events, LinHist, LogHist, Moments, Pair, Pairs, Rate,
+    Summary,
 };
 
-pub(crate) const NAMES: [&str; 9] =
-    ["rate", "log_hist", "lin_hist", "capped_hist", "class_counts", "moments", "buckets", "events", "pairs"];
+pub(crate) const NAMES: [&str; 10] =
+    ["rate", "log_hist", "lin_hist", "capped_hist", "class_counts", "moments", "buckets", "events", "pairs", "by_unit"];
 pub(crate) const KINDS: usize = NAMES.len();
 
 pub(crate) fn empty(kind: usize) -> Summary {
@@ -19,7 +20,8 @@ pub(crate) fn empty(kind: usize) -> Summary {
         5 => Summary::Moments(Moments::default()),
         6 => Summary::Buckets(Buckets::new()),
         7 => Summary::Events(Events::default()),
-        _ => Summary::Pairs(Pairs::new()),
+        8 => Summary::Pairs(Pairs::new()),
+        _ => Summary::ByUnit(ByUnit::new()),
     }
 }
 
@@ -37,6 +39,9 @@ pub(crate) fn insert(summary: &mut Summary, value: f64) {
         Summary::Buckets(buckets) => buckets.insert(hash, share - 0.25, 1).unwrap(),
         Summary::Events(events) => events.insert(hash % 4, 1).unwrap(),
         Summary::Pairs(pairs) => pairs.insert(pair(hash, share)).unwrap(),
+        Summary::ByUnit(by_unit) => {
+            by_unit.add(hash, || empty(1), |summary| insert(summary, value));
+        }
     }
 }
 

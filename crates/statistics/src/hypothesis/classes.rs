@@ -80,6 +80,11 @@ impl PastClasses {
         self.named.get(index).map(String::as_str)
     }
 
+    /// The classes that are tested by name.
+    pub(super) fn all_named(&self) -> &[String] {
+        &self.named
+    }
+
     pub(super) fn is_named(&self, class: &str) -> bool {
         self.named.iter().any(|named| named == class)
     }

@@ -13,6 +13,7 @@ mod past;
 mod spec;
 mod steps;
 mod strata;
+mod units;
 mod view;
 
 pub use effect::{ArmEstimate, Effect};
@@ -21,6 +22,7 @@ pub use parts::{About, PartEvidence};
 pub use past::MIN_PAST;
 pub use spec::{Against, HypothesisSpec, Measure};
 pub use strata::StratumPasts;
+pub use units::{Standing, UnitEvidence};
 
 use serde::{Deserialize, Serialize};
 use serin_sketches::{Summary, SummaryKind};

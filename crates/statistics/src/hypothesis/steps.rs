@@ -172,7 +172,7 @@ fn limit_steps(rate: Rate, limit: f64, sign: f64) -> [f64; ODDS_MULTIPLIERS.len(
 }
 
 /// The canary's bin for control's bin `key` at the margin: `GAMMA^m y` nearest to `(1+r) y`, or the edge nearest `y + d`.
-fn shift(key: i32, line: Line) -> Option<i32> {
+pub(super) fn shift(key: i32, line: Line) -> Option<i32> {
     if line.c != 0.0 {
         return key_nearest_edge(upper_edge(key) + line.c).filter(|&key| key != ZERO_KEY);
     }
@@ -186,7 +186,7 @@ pub(super) fn exceedances(hist: &LogHist, key: i32) -> Rate {
     Rate::new(hist.total(), hist.count_above(key)).unwrap_or_default()
 }
 
-fn not_above(hist: &LogHist, key: i32) -> Rate {
+pub(super) fn not_above(hist: &LogHist, key: i32) -> Rate {
     Rate::new(hist.total(), hist.total() - hist.count_above(key)).unwrap_or_default()
 }
 

@@ -39,7 +39,7 @@ impl<'a> View<'a> {
             (Summary::Events(events), _) => Self::Events(*events),
             (Summary::Pairs(pairs), Measure::PairedDifference { .. }) => Self::Grid(differences(pairs)),
             (Summary::Pairs(pairs), _) => Self::Rate(Rate::new(pairs.n(), pairs.disagreements()).unwrap_or_default()),
-            (Summary::Moments(_) | Summary::Buckets(_), _) => Self::Rate(Rate::default()),
+            (Summary::Moments(_) | Summary::Buckets(_) | Summary::ByUnit(_), _) => Self::Rate(Rate::default()),
         }
     }
 

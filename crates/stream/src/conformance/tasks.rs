@@ -18,7 +18,9 @@ use crate::{
     record::Target,
     stage::{Stage, StageOptions, StartError},
     store::{MemoryStores, Stores},
-    task::{Care, OpenTask, Pace, State, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch, changelog_of},
+    task::{
+        Care, OpenTask, Pace, State, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch, changelog_of,
+    },
     testing::{Fault, Faults, FaultyLog, FaultyStores},
 };
 

@@ -17,7 +17,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 use serin_schemas::ids::NextOffset;
-use serin_topology::{Cleanup, TopicSpec};
+use serin_topology::{APPEND_TIME, Cleanup, TopicSpec};
 
 use super::{
     client::{Complaints, REQUEST, config_error, wait_for},
@@ -281,7 +281,9 @@ fn configured(spec: &mut TopicSpec, config: &ConfigResource) {
         let retention_ms = value("retention.ms").and_then(|ms| ms.parse().ok()).unwrap_or(-1);
         spec.cleanup = Cleanup::Delete { retention_ms };
     }
-    let own = config.entries.iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
+    // What a topic's timestamps mean must be known, also where the broker's default says it.
+    let own = config.entries.iter();
+    let own = own.filter(|entry| entry.source == ConfigSource::DynamicTopic || entry.name == APPEND_TIME.0);
     let own = own.filter(|entry| !["cleanup.policy", "retention.ms"].contains(&entry.name.as_str()));
     spec.settings = own.filter_map(|entry| Some((entry.name.clone(), entry.value.clone()?))).collect();
     spec.settings.sort();

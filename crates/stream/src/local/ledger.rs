@@ -38,6 +38,8 @@ pub(crate) struct Ledger {
     pub(crate) epochs: HashMap<String, i64>,
     /// Number of the next topic.
     pub(crate) next_topic: u32,
+    /// Newest timestamp of each partition whose timestamps are those of appending.
+    pub(crate) newest: HashMap<Place, i64>,
 }
 
 /// Changes that belong in one write, and the offsets they use.
@@ -45,6 +47,8 @@ pub(crate) struct Ledger {
 pub(crate) struct Staged {
     pub(crate) changes: Vec<Change>,
     pub(crate) ends: Ends,
+    /// Newest timestamps, as in the [ledger](Ledger::newest).
+    newest: BTreeMap<Place, i64>,
 }
 
 impl Ledger {
@@ -56,7 +60,13 @@ impl Ledger {
             return Err(SubmitError::Fenced);
         }
         let mut written = Ends::new();
-        for (place, record) in what.records {
+        for (place, mut record) in what.records {
+            if let Some(&known) = self.newest.get(&place) {
+                // It was stamped before it got its place among the others.
+                let newest = staged.newest.entry(place).or_insert(known);
+                record.timestamp_ms = record.timestamp_ms.max(*newest);
+                *newest = record.timestamp_ms;
+            }
             let next = staged.ends.entry(place).or_insert_with(|| self.next.get(&place).copied().unwrap_or(0));
             staged.changes.push(Change::Append { place, offset: *next, record });
             *next += 1;
@@ -68,8 +78,9 @@ impl Ledger {
     }
 
     /// The staged changes were written.
-    pub(crate) fn written(&mut self, ends: &Ends) {
-        self.next.extend(ends.iter().map(|(place, next)| (*place, *next)));
+    pub(crate) fn written(&mut self, staged: &Staged) {
+        self.next.extend(&staged.ends);
+        self.newest.extend(&staged.newest);
     }
 
     /// The epoch that a new owner of `id` gets.

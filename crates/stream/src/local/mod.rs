@@ -17,23 +17,24 @@ pub(crate) mod transaction;
 mod writer;
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use crossbeam_channel::{Sender, bounded};
 use serin_schemas::ids::NextOffset;
-use serin_topology::TopicSpec;
+use serin_topology::{APPEND_TIME, TopicSpec};
 
 pub(crate) use self::{group::Groups, reader::LocalReader, writer::LocalWriter};
 use self::{
     ledger::{Ends, Ledger, Staged, Submission, SubmitError},
-    storage::{Change, Place, Storage, StorageError, Stored},
+    storage::{Change, Image, Place, Storage, StorageError, Stored},
     topics::Topics,
     transaction::LocalTransaction,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, ForwardClock},
     log::{Log, LogError, Membership, Reader, Start, Transactional, Writer},
     record::TopicPartition,
 };
@@ -99,14 +100,40 @@ pub(crate) fn failed(doing: &str, cause: &dyn std::fmt::Display) -> LogError {
     LogError::Failed { doing: doing.to_owned(), cause: cause.to_string() }
 }
 
+/// Whether the timestamps of a topic are those of appending; they never go back then.
+pub(crate) fn has_append_time(spec: &TopicSpec) -> bool {
+    spec.settings.iter().any(|(name, value)| name == APPEND_TIME.0 && value == APPEND_TIME.1)
+}
+
+/// The newest timestamp of each partition with append time.
+fn newest_stamps(storage: &impl Storage, image: &Image) -> Result<HashMap<Place, i64>, StorageError> {
+    let ends: HashMap<Place, i64> = image.ends.iter().copied().collect();
+    let mut newest = HashMap::new();
+    for (id, spec) in image.topics.iter().filter(|(_, spec)| has_append_time(spec)) {
+        for place in (0..spec.partitions).map(|partition| Place { topic: *id, partition }) {
+            let stamp = newest.entry(place).or_insert(i64::MIN);
+            if let Some(&end) = ends.get(&place) {
+                storage.read(place, end.saturating_sub(1).max(0), end, &mut |_, record| {
+                    *stamp = record.timestamp_ms;
+                    true
+                })?;
+            }
+        }
+    }
+    Ok(newest)
+}
+
 impl<S: Storage> LocalLog<S> {
     /// Opens the log that `storage` holds.
     pub fn over(storage: S, options: LocalOptions, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
         let image = storage.load().map_err(|error| failed("opening the log", &error))?;
+        let newest = newest_stamps(&storage, &image).map_err(|error| failed("opening the log", &error))?;
+        let clock = Arc::new(ForwardClock::new(clock));
         let ledger = Ledger {
             next: image.ends.iter().copied().collect(),
             epochs: image.epochs.into_iter().collect(),
             next_topic: image.topics.iter().map(|(id, _)| id + 1).max().unwrap_or(0),
+            newest,
         };
         let topics = Topics::new(&options.prefix, image.topics, &image.starts, &image.ends);
         Ok(Self(Arc::new(Inner {
@@ -214,8 +241,8 @@ impl<S: Storage> Inner<S> {
         if staged.changes.is_empty() {
             return Ok(());
         }
-        self.storage.write(staged.changes, true)?;
-        ledger.written(&staged.ends);
+        self.storage.write(std::mem::take(&mut staged.changes), true)?;
+        ledger.written(&staged);
         for (place, end) in &staged.ends {
             self.topics.publish(*place, *end);
         }
@@ -240,6 +267,10 @@ impl<S: Storage> Log for LocalLog<S> {
                     continue;
                 }
                 let id = ledger.next_topic;
+                if has_append_time(spec) {
+                    let places = (0..spec.partitions).map(|partition| Place { topic: id, partition });
+                    ledger.newest.extend(places.map(|place| (place, i64::MIN)));
+                }
                 let change = Change::Topic { id, spec: spec.clone() };
                 self.0.storage.write(vec![change], true).map_err(|error| failed("creating a topic", &error))?;
                 ledger.next_topic += 1;

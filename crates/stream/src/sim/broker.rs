@@ -7,7 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::local::storage::{Place, Stored};
+use serin_topology::{Cleanup, TopicSpec};
+
+use crate::local::{
+    has_append_time,
+    storage::{Place, Stored},
+};
 
 /// How long a transaction may stay open: as on Kafka, see `crate::kafka`.
 const TRANSACTION_MS: i64 = 30_000;
@@ -65,6 +70,8 @@ pub(super) struct Broker {
     owners: BTreeMap<String, State>,
     positions: BTreeMap<(String, Place), i64>,
     compacted: BTreeSet<u32>,
+    /// Topics whose timestamps are those of appending.
+    stamped: BTreeSet<u32>,
     /// Requests on the way, with the number of other requests that come first.
     late: Vec<(u32, Owner, Request)>,
     flaw: Flaw,
@@ -90,6 +97,8 @@ struct Transaction {
 struct Partition {
     start: i64,
     end: i64,
+    /// Newest timestamp.
+    newest_ms: i64,
     records: BTreeMap<i64, (Stored, Visible)>,
     /// First offset of each open transaction, by id and epoch.
     open: BTreeMap<(String, i64), i64>,
@@ -107,9 +116,14 @@ impl Partition {
         self.open.values().copied().min().unwrap_or(self.end)
     }
 
-    fn append(&mut self, records: Vec<Stored>, visible: Visible) -> std::ops::Range<i64> {
+    /// With `stamped`, timestamps never go back.
+    fn append(&mut self, records: Vec<Stored>, visible: Visible, stamped: bool) -> std::ops::Range<i64> {
         let first = self.end;
-        for record in records {
+        for mut record in records {
+            if stamped {
+                record.timestamp_ms = record.timestamp_ms.max(self.newest_ms);
+                self.newest_ms = record.timestamp_ms;
+            }
             self.records.insert(self.end, (record, visible));
             self.end += 1;
         }
@@ -135,12 +149,15 @@ impl Broker {
     }
 
     /// A topic exists from now on.
-    pub(super) fn created(&mut self, topic: u32, partitions: i32, compacted: bool) {
+    pub(super) fn created(&mut self, topic: u32, partitions: i32, spec: &TopicSpec) {
         for partition in 0..partitions {
             self.partitions.entry(Place { topic, partition }).or_default();
         }
-        if compacted {
+        if spec.cleanup == Cleanup::Compact {
             self.compacted.insert(topic);
+        }
+        if has_append_time(spec) {
+            self.stamped.insert(topic);
         }
     }
 
@@ -154,7 +171,8 @@ impl Broker {
 
     /// Adds records of no transaction.
     pub(super) fn append(&mut self, place: Place, record: Stored) {
-        self.partitions.entry(place).or_default().append(vec![record], Visible::Yes);
+        let stamped = self.stamped.contains(&place.topic);
+        self.partitions.entry(place).or_default().append(vec![record], Visible::Yes, stamped);
     }
 
     /// Gives `id` a new owner and ends the transaction of the one before.
@@ -210,7 +228,7 @@ impl Broker {
                     return Ok(repeated);
                 }
                 let partition = self.partitions.entry(*place).or_default();
-                let offsets = partition.append(records.clone(), Visible::NotYet);
+                let offsets = partition.append(records.clone(), Visible::NotYet, self.stamped.contains(&place.topic));
                 partition.open.entry((owner.id.clone(), owner.epoch)).or_insert(offsets.start);
                 open.batches.insert(*batch, offsets.end);
                 open.written.extend(offsets.clone().map(|offset| (*place, offset)));

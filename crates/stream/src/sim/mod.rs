@@ -17,7 +17,7 @@ use std::{
 };
 
 use serin_schemas::ids::NextOffset;
-use serin_topology::{Cleanup, TopicSpec};
+use serin_topology::TopicSpec;
 
 pub(crate) use self::network::Process;
 pub use self::{
@@ -126,8 +126,7 @@ impl SimLog {
         let name = self.full_name(topic);
         self.cluster.topics.grow(&name, partitions)?;
         let topic = self.cluster.topics.find(&name)?;
-        let compacted = topic.spec.cleanup == Cleanup::Compact;
-        self.cluster.change(|broker, _| broker.created(topic.id, partitions, compacted));
+        self.cluster.change(|broker, _| broker.created(topic.id, partitions, &topic.spec));
         Ok(())
     }
 
@@ -215,9 +214,8 @@ impl Log for SimLog {
             if self.cluster.topics.find(&self.full_name(&spec.name)).is_ok() {
                 continue;
             }
-            let compacted = spec.cleanup == Cleanup::Compact;
             self.cluster.topics.add(*next, spec.clone());
-            self.cluster.change(|broker, _| broker.created(*next, spec.partitions, compacted));
+            self.cluster.change(|broker, _| broker.created(*next, spec.partitions, spec));
             *next += 1;
         }
         Ok(())

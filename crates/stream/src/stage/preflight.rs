@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serin_topology::Cleanup;
+use serin_topology::{APPEND_TIME, Cleanup};
 
 use crate::{
     fold::FoldFactory,
@@ -48,6 +48,17 @@ pub(super) fn check(log: &dyn Log, factory: &dyn FoldFactory, options: &TaskOpti
         {
             let (has, other, wants) = (spec.partitions, log.full_name(&first.name), first.partitions);
             problems.push(format!("topic {full:?} has {has} partitions, {other:?} has {wants}; they must be equal"));
+        }
+        let stamps =
+            spec.settings.iter().find(|(setting, _)| setting == APPEND_TIME.0).map(|(_, value)| value.as_str());
+        if factory.append_times().contains(&name)
+            && let Some(stamps) = stamps.filter(|stamps| *stamps != APPEND_TIME.1)
+        {
+            problems.push(format!(
+                "topic {full:?} has {}={stamps}; it must be {}, or a producer's wrong clock decides who is waited for: set it with \
+                 `kafka-configs --alter --topic {full} --add-config {}={}`",
+                APPEND_TIME.0, APPEND_TIME.1, APPEND_TIME.0, APPEND_TIME.1
+            ));
         }
         if name == changelog && spec.cleanup != Cleanup::Compact {
             problems.push(format!("topic {full:?} must have cleanup.policy=compact, or state is lost with time"));

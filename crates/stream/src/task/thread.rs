@@ -247,9 +247,8 @@ impl Runner {
         if self.shared.stopping() {
             return Ok(());
         }
-        catch_unwind(AssertUnwindSafe(|| self.open_and_run(retry, state))).unwrap_or_else(|panic| {
-            Err(TaskError::Panicked(panic_text(panic.as_ref()).to_owned()))
-        })
+        catch_unwind(AssertUnwindSafe(|| self.open_and_run(retry, state)))
+            .unwrap_or_else(|panic| Err(TaskError::Panicked(panic_text(panic.as_ref()).to_owned())))
     }
 
     fn open_and_run(&self, retry: &mut Retry, state: State) -> Result<(), TaskError> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serin_schemas::{
     codec::{self, Record as AvroRecord},
     envelope::{self, Envelope},
+    foreign::Bounds,
     ids::EventTime,
     records::{Assignment, Feedback, Heartbeat, Origin, Prediction, Writer},
 };
@@ -16,13 +17,16 @@ use serin_stream::{
 
 use super::{
     IntakeClock, IntakeConfig, MAX_BODY,
-    incoming::{self, Incoming, Kind},
-    json,
+    incoming::{self, Incoming},
+    topics::Sources,
 };
 use crate::{fold::poison, metrics, rows};
 
 /// Key of the only row.
 const STATE: &[u8] = b"intake";
+
+/// Longest time between two ticks that is allowed for, in milliseconds: a tick is due every second, and a commit may delay it.
+const MOST_BETWEEN_TICKS_MS: i64 = 30_000;
 
 /// What must survive. Its stored form is version 1 of the row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,7 @@ struct State {
 /// The relay of one partition.
 pub struct IntakeFold {
     config: IntakeConfig,
+    sources: Sources,
     /// `writer.name` of everything it writes.
     name: String,
     state: State,
@@ -49,6 +54,8 @@ pub struct IntakeFold {
     fresh: bool,
     /// Wall clock when the last one was seen, in milliseconds.
     active_ms: Option<i64>,
+    /// Wall clock of the last tick, in milliseconds.
+    ticked_ms: Option<i64>,
     predictions: u64,
     feedback: u64,
 }
@@ -57,41 +64,53 @@ impl IntakeFold {
     /// The relay of `partition` into `events` partitions.
     pub fn new(config: IntakeConfig, partition: i32, events: i32) -> Self {
         let state = State { seqs: vec![0; events.max(1) as usize], ..State::default() };
-        let name = format!("intake-{partition}");
-        Self { config, name, stored: state.clone(), state, fresh: false, active_ms: None, predictions: 0, feedback: 0 }
+        Self {
+            sources: Sources::new(&config.topics, ""),
+            config,
+            name: format!("intake-{partition}"),
+            stored: state.clone(),
+            state,
+            fresh: false,
+            active_ms: None,
+            ticked_ms: None,
+            predictions: 0,
+            feedback: 0,
+        }
+    }
+
+    /// The same on topics with a prefix.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.sources = Sources::new(&self.config.topics, prefix);
+        self
     }
 
     fn writer(&self, partition: usize) -> Writer {
         Writer { name: self.name.clone(), incarnation: self.state.incarnation, seq: self.state.seqs[partition] }
     }
 
+    /// When a record was appended. A topic that keeps its producers' timestamps may say any time; none is much later than
+    /// the last tick.
+    fn logged(&self, record: &Record) -> EventTime {
+        let latest_ms = self.ticked_ms.map_or(i64::MAX, |ticked| ticked.saturating_add(MOST_BETWEEN_TICKS_MS));
+        EventTime(record.timestamp_ms.min(latest_ms).saturating_mul(1000))
+    }
+
     fn read(&self, record: &Record) -> Result<Incoming, Poison> {
-        let logged = EventTime(record.timestamp_ms.saturating_mul(1000));
-        let read = match incoming::read(record, self.config.max_body.min(MAX_BODY))? {
-            Incoming::Json(Kind::Prediction, body, about) => {
-                Incoming::Prediction(Box::new(json::prediction(&body, &about, logged)?))
-            }
-            Incoming::Json(Kind::Feedback, body, about) => {
-                Incoming::Feedback(Box::new(json::feedback(&body, &about, logged)?))
-            }
-            own => own,
-        };
-        let (id, at) = match &read {
-            Incoming::Prediction(prediction) => (&prediction.request_id, prediction.completed_at),
-            Incoming::Feedback(feedback) => (&feedback.request_id, feedback.observed_at),
-            Incoming::Json(..) => return poison("garbage", "a JSON body that is neither".into()),
-        };
-        if id.as_str().is_empty() {
-            return poison("missing_id", "the record has no request id; nothing could be joined to it".into());
-        }
+        let logged = self.logged(record);
+        let bounds = Bounds::new(Some(logged).filter(|logged| logged.0 > 0), logged, self.config.max_skew.0);
+        let topic = self.sources.of(&record.at.topic);
+        let read = incoming::read(record, topic.kind, self.config.max_body.min(MAX_BODY), &bounds)?;
         if let Incoming::Prediction(prediction) = &read
-            && let Some(latency) = prediction.latency_us.filter(|latency| *latency < 0)
+            && !topic.covers(prediction.model.as_str())
         {
-            return poison("negative_latency", format!("latency {latency} us; a latency cannot be negative"));
-        }
-        if logged.0 > 0 && at > logged.plus(self.config.max_skew.0) {
-            let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
-            return poison("far_future", format!("{time} is more than {} after the log's time", self.config.max_skew));
+            let message = format!(
+                "model: what comes on {} may not speak for {}; intake.topics binds it to {}",
+                record.at.topic,
+                prediction.model,
+                topic.credential.models.join(", ")
+            );
+            return poison("not_allowed", message);
         }
         Ok(read)
     }
@@ -115,7 +134,7 @@ impl IntakeFold {
             prediction.assignment = Assignment::External;
         }
         // A single wrong clock, within what is tolerated, must not run ahead of the log.
-        let logged = EventTime(record.timestamp_ms.saturating_mul(1000));
+        let logged = self.logged(record);
         let seen = if logged.0 > 0 { prediction.completed_at.min(logged) } else { prediction.completed_at };
         self.state.newest = self.state.newest.max(Some(seen));
         self.fresh = true;
@@ -127,6 +146,8 @@ impl IntakeFold {
     fn feedback(&mut self, mut feedback: Feedback, record: &Record) -> Result<Outgoing, FoldError> {
         let partition = self.place(feedback.request_id.as_str(), record);
         feedback.writer = self.writer(partition);
+        // Whatever the record says of itself.
+        feedback.credential = Some(self.sources.of(&record.at.topic).credential.clone());
         self.feedback += 1;
         let id = format!("{}/{}", record.at.topic, record.offset);
         self.outgoing(partition, feedback.request_id.as_str(), &id, "", feedback.observed_at, &feedback)
@@ -154,12 +175,21 @@ impl IntakeFold {
         })
     }
 
-    /// One heartbeat for every partition of `events`.
-    fn heartbeat(&mut self, leaving: bool, context: &mut Context<'_>) -> Result<(), FoldError> {
+    /// One heartbeat for every partition of `events`. Event time does not run ahead of the wall clock, whatever a producer's
+    /// clock says.
+    fn heartbeat(&mut self, leaving: bool, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
         let Some(newest) = self.state.newest else { return Ok(()) };
-        let low_watermark = newest.minus(self.config.lateness.0);
+        let now = EventTime(now_ms.saturating_mul(1000));
+        let low_watermark = newest.min(now).minus(self.config.lateness.0);
         for partition in 0..self.state.seqs.len() {
-            let beat = Heartbeat { writer: self.writer(partition), low_watermark, drops: Vec::new(), leaving };
+            let beat = Heartbeat {
+                writer: self.writer(partition),
+                low_watermark,
+                drops: Vec::new(),
+                leaving,
+                sent_at: Some(now),
+                relay: true,
+            };
             let id = format!("{}-{partition}-{low_watermark}", self.name);
             let outgoing = self.outgoing(partition, &self.name, &id, "", low_watermark, &beat)?;
             context.out.push(outgoing);
@@ -190,7 +220,6 @@ impl Fold for IntakeFold {
         let outgoing = match self.read(record) {
             Ok(Incoming::Prediction(prediction)) => self.prediction(*prediction, record)?,
             Ok(Incoming::Feedback(feedback)) => self.feedback(*feedback, record)?,
-            Ok(Incoming::Json(..)) => return Ok(poison("garbage", "a JSON body that is neither".into())),
             Err(poison) => return Ok(Err(poison)),
         };
         context.out.push(outgoing);
@@ -198,15 +227,16 @@ impl Fold for IntakeFold {
     }
 
     fn tick(&mut self, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        self.ticked_ms = Some(now_ms);
         if self.config.clock == IntakeClock::Replay {
             return Ok(());
         }
         let active = *self.active_ms.get_or_insert(now_ms);
         if std::mem::take(&mut self.fresh) {
             self.active_ms = Some(now_ms);
-            self.heartbeat(false, context)
+            self.heartbeat(false, now_ms, context)
         } else if self.state.announced && now_ms.saturating_sub(active) >= self.config.idle_after.0.0 / 1000 {
-            self.heartbeat(true, context)
+            self.heartbeat(true, now_ms, context)
         } else {
             Ok(())
         }

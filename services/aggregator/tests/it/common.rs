@@ -140,6 +140,8 @@ pub(crate) fn beat(seq: i64, low: f64) -> EventRecord {
         low_watermark: secs(low),
         drops: Vec::new(),
         leaving: false,
+        sent_at: None,
+        relay: false,
     })
 }
 
@@ -158,6 +160,8 @@ pub(crate) fn wire(event: &EventRecord) -> (Headers, Bytes) {
 pub(crate) struct Bench {
     pub(crate) harness: FoldHarness,
     partition: i32,
+    /// The log's timestamp of the next records, in milliseconds.
+    pub(crate) stamp_ms: i64,
 }
 
 impl Bench {
@@ -167,11 +171,11 @@ impl Bench {
 
     pub(crate) fn with(config: Config, partition: i32, partitions: i32) -> Self {
         let make = move || Box::new(AggregatorFold::new(config.clone(), partition, partitions)) as Box<_>;
-        Self { harness: FoldHarness::new(make).unwrap(), partition }
+        Self { harness: FoldHarness::new(make).unwrap(), partition, stamp_ms: 0 }
     }
 
     pub(crate) fn raw(&mut self, headers: Headers, value: Option<Bytes>) -> Applied {
-        let record = self.harness.record("events", self.partition, 0, Bytes::new(), headers, value);
+        let record = self.harness.record("events", self.partition, self.stamp_ms, Bytes::new(), headers, value);
         self.harness.apply(&record).unwrap()
     }
 

@@ -1,11 +1,11 @@
 //! The intake relay: every format in, numbered records out, bad input with its code.
 
 use bytes::Bytes;
-use serin_aggregator::intake::{IntakeClock, IntakeConfig, IntakeFold};
+use serin_aggregator::intake::{IntakeClock, IntakeConfig, IntakeFold, IntakeTopic};
 use serin_schemas::{
     event::EventRecord,
     ids::EventTime,
-    records::{Arm, Assignment, Origin, Prediction},
+    records::{Arm, Assignment, Credential, Feedback, Origin, Prediction},
 };
 use serin_stream::{
     partition_of,
@@ -70,6 +70,7 @@ fn json_of_the_contract_becomes_a_prediction() {
     assert_eq!((found.model.as_str(), found.version.as_str(), found.generation.0), ("fraud", "2", 17));
     assert_eq!((found.arm, found.assignment, found.origin), (Arm::Canary, Assignment::External, Origin::Intake));
     assert_eq!(found.completed_at, EventTime(999_500_000 + 12_400), "arrival plus latency");
+    assert_eq!(found.unit, Some(serin_sketches::hash::unit("fraud", "h:9f2c")));
     assert_eq!((found.outputs["score"], found.outputs["sure"], found.classes["label"].as_str()), (0.83, 1.0, "fraud"));
     assert_eq!((found.segments["country"].as_str(), found.segments["tier"].as_str()), ("CA", "3"));
     assert_eq!(
@@ -101,6 +102,34 @@ fn every_envelope_is_understood() {
             ("a", EventTime(7_000_000), Arm::Stable)
         );
     }
+}
+
+#[test]
+fn a_unit_is_the_same_one_in_every_form() {
+    let mut relay = relay(IntakeConfig::default());
+    let mut unit = |unit: &str| {
+        let body = format!(r#"{{"request_id":"a","model":"m","version":"v1","unit":{unit}}}"#);
+        match send(&mut relay, "predictions", &[], &body) {
+            None => Ok(predicted(&mut relay).unit),
+            Some(code) => Err(code),
+        }
+    };
+    let hash = |id: &str| Ok(Some(serin_sketches::hash::unit("m", id)));
+    for same in ["\"42\"", "42", "42.0", "4.2e1"] {
+        assert_eq!(unit(same), hash("42"), "{same}");
+    }
+    assert_eq!(unit("\"42.0\""), hash("42.0"), "a text is taken as it is");
+    assert_eq!(unit("18446744073709551615"), hash("18446744073709551615"));
+    assert_eq!(unit(&format!("\"{}\"", "u".repeat(256))), hash(&"u".repeat(256)));
+    assert_eq!((unit("null"), unit("\"\"")), (Ok(None), Ok(None)));
+    for bad in ["true", "[1]", "{}", &format!("\"{}\"", "u".repeat(257))] {
+        assert_eq!(unit(bad), Err("bad_value"), "{bad}");
+    }
+    let (headers, body) =
+        wire(&EventRecord::Prediction(Prediction { unit: Some(-7), ..prediction(1, Arm::Canary, 1.0) }));
+    let record = relay.record("predictions", 2, NOW_MS, "any", headers, Some(body));
+    assert_eq!(relay.apply(&record).unwrap().poison, None);
+    assert_eq!(predicted(&mut relay).unit, Some(-7), "a writer of Avro hashes for itself");
 }
 
 #[test]
@@ -230,24 +259,24 @@ fn beats(out: &[Outgoing]) -> Vec<(i32, i64, i64, bool)> {
 #[test]
 fn heartbeats_follow_the_records_and_end_when_nothing_comes() {
     let mut relay = relay(IntakeConfig::default());
-    assert!(!relay.tick(0).unwrap());
+    assert!(!relay.tick(1_000_000).unwrap());
     let body = r#"{"prediction_id":"a","model":"m","version":"v1","completed_at":100000000}"#;
     let feedback = r#"{"prediction_id":"a","truth":1}"#;
     assert_eq!(send(&mut relay, "feedback", &[], feedback), None);
-    assert!(!relay.tick(500).unwrap(), "feedback alone needs no watermark");
+    assert!(!relay.tick(1_000_500).unwrap(), "feedback alone needs no watermark");
     assert_eq!(send(&mut relay, "predictions", &[], body), None);
-    assert!(relay.tick(1000).unwrap());
+    assert!(relay.tick(1_001_000).unwrap());
     let out = relay.commit().unwrap();
     let own = partition_of(b"a", 4);
     let seq = |partition| if partition == own { 2 } else { 0 };
-    assert_eq!(beats(&out), (0..4).map(|p| (p, seq(p), 95, false)).collect::<Vec<_>>());
+    assert_eq!(beats(&out), (0..4).map(|p| (p, seq(p), 97, false)).collect::<Vec<_>>());
     // Numbers, and that a heartbeat is out, survive a crash.
     relay.crash().unwrap();
-    assert!(!relay.tick(2000).unwrap());
-    assert!(!relay.tick(11_999).unwrap());
-    assert!(relay.tick(12_000).unwrap());
+    assert!(!relay.tick(1_002_000).unwrap());
+    assert!(!relay.tick(1_011_999).unwrap());
+    assert!(relay.tick(1_012_000).unwrap());
     assert!(beats(&relay.commit().unwrap()).iter().all(|beat| beat.3), "it leaves");
-    assert!(!relay.tick(60_000).unwrap());
+    assert!(!relay.tick(1_060_000).unwrap());
     assert_eq!(send(&mut relay, "predictions", &[], body), None);
     assert_eq!(predicted(&mut relay).writer.seq, 3);
 }
@@ -274,7 +303,7 @@ fn what_is_relayed_counts_in_the_aggregator() {
     }
     let last = r#"{"prediction_id":"z","model":"flights","version":"v9","completed_at":25000000}"#;
     assert_eq!(send(&mut relay, "predictions", &[], last), None);
-    relay.tick(1000).unwrap();
+    relay.tick(1_000_000).unwrap();
     let out = relay.commit().unwrap();
     let spec = spec_with(&[], |spec| spec["traffic"] = "external".into());
     let mut counts = (0, 0);
@@ -286,10 +315,101 @@ fn what_is_relayed_counts_in_the_aggregator() {
                 bench.feed([event]);
             }
         }
+        // There is no router for some seconds: the relay's heartbeat drives event time.
+        let beat = decode(&out).into_iter().rev().find(|event| matches!(event, EventRecord::Heartbeat(_))).unwrap();
+        for second in 1..=4 {
+            bench.stamp_ms = 1_000_000 + second * 1000;
+            let EventRecord::Heartbeat(beat) = beat.clone() else { unreachable!("it was looked for") };
+            let writer = serin_schemas::records::Writer { seq: 0, ..beat.writer.clone() };
+            bench.feed([EventRecord::Heartbeat(serin_schemas::records::Heartbeat { writer, ..beat })]);
+        }
         for window in bench.windows() {
             counts.0 += arm(&window, Arm::Canary).predictions;
             counts.1 += arm(&window, Arm::Control).predictions;
         }
     }
     assert_eq!(counts, (4, 4));
+}
+
+#[test]
+fn the_topic_is_the_credential() {
+    let topic = |feedback: &str, predictions: &str, models: &[&str]| IntakeTopic {
+        feedback: Some(feedback.to_owned()),
+        predictions: Some(predictions.to_owned()),
+        models: models.iter().map(ToString::to_string).collect(),
+    };
+    let topics = vec![topic("team-a.feedback", "team-a.calls", &["team-a-*"])];
+    let config = IntakeConfig { topics, ..IntakeConfig::default() };
+    let mut relay =
+        FoldHarness::new(move || Box::new(IntakeFold::new(config.clone(), 2, 4).prefixed("serin."))).unwrap();
+    let mut stamped = |topic: &str, of: &[(&str, &str)], body: &str| {
+        assert_eq!(send(&mut relay, topic, of, body), None, "{topic}");
+        let EventRecord::Feedback(found) = one(&mut relay) else { panic!("{topic}") };
+        found.credential.map(|stamp| (stamp.writer, stamp.models.join(" "))).unwrap()
+    };
+    let label = r#"{"prediction_id":"a","label":1,"credential":{"writer":"x","models":["*"]}}"#;
+    let own = |writer: &str, models: &str| (writer.to_owned(), models.to_owned());
+    assert_eq!(stamped("serin.team-a.feedback", &[], label), own("team-a.feedback", "team-a-*"));
+    // Whatever a record calls itself: the topic counts.
+    let typed = [("ce_type", "dev.serin.feedback.v1"), ("content-type", "application/json")];
+    assert_eq!(stamped("serin.team-a.calls", &typed, label), own("team-a.calls", "team-a-*"));
+    assert_eq!(stamped("serin.feedback", &[], label), own("feedback", "*"));
+    assert_eq!(stamped("serin.other.team-a.feedback", &[], label), own("feedback", "*"));
+    let call = |model: &str| format!(r#"{{"prediction_id":"a","model":"{model}","version":"v1"}}"#);
+    assert_eq!(send(&mut relay, "serin.team-a.calls", &[], &call("team-a-fraud")), None);
+    assert_eq!(predicted(&mut relay).model.as_str(), "team-a-fraud");
+    for topic in ["serin.team-a.calls", "serin.team-a.feedback"] {
+        let typed = [("ce_type", "dev.serin.prediction.v1"), ("content-type", "application/json")];
+        assert_eq!(send(&mut relay, topic, &typed, &call("team-b-fraud")), Some("not_allowed"));
+    }
+    assert_eq!(send(&mut relay, "serin.predictions", &[], &call("team-b-fraud")), None);
+}
+
+#[test]
+fn avro_that_claims_a_credential_gets_that_of_its_topic() {
+    let mut relay = relay(IntakeConfig::default());
+    let credential = Some(Credential { writer: "forged".to_owned(), models: vec!["flights".to_owned()] });
+    let claims = Feedback { credential, ..feedback(1, 9, 3, "late", 1.0) };
+    let (headers, body) = wire(&EventRecord::Feedback(claims));
+    let record = relay.record("feedback", 2, NOW_MS, "any", headers, Some(body));
+    relay.apply(&record).unwrap();
+    let EventRecord::Feedback(found) = one(&mut relay) else { panic!() };
+    assert_eq!(found.credential, Some(Credential { writer: "feedback".to_owned(), models: vec!["*".to_owned()] }));
+}
+
+#[test]
+fn reasons_name_the_member_and_what_others_serializers_put_before_the_body() {
+    let mut relay = relay(IntakeConfig::default());
+    let mut reason = |topic: &str, of: &[(&str, &str)], body: &str| {
+        let record = relay.record(topic, 2, NOW_MS, "any", headers(of), Some(Bytes::copy_from_slice(body.as_bytes())));
+        let poison = relay.apply(&record).unwrap().poison.unwrap();
+        format!("{} {}", poison.code, poison.message)
+    };
+    let late = r#"{"prediction_id":"a","model":"m","version":"v1","latency_ms":-1}"#;
+    assert_eq!(reason("predictions", &[], late), "negative_latency latency_ms: -1; a latency cannot be negative");
+    let long = r#"{"prediction_id":"a","model":"m","version":"v1","latency_ms":1e300}"#;
+    assert!(reason("predictions", &[], long).starts_with("bad_value latency_ms: "));
+    let confluent = "\0\0\0\0\u{7}{\"prediction_id\":\"a\",\"label\":1}";
+    for of in [
+        &[][..],
+        &[("content-type", "application/json")],
+        &[("ce_type", "dev.serin.feedback.v1"), ("content-type", "application/avro")],
+        &[("ce_type", "dev.serin.feedback.v1"), ("content-type", "application/json")],
+    ] {
+        let found = reason("feedback", of, confluent);
+        assert!(found.contains("five bytes of Confluent") && found.contains("schema id 7"), "{of:?}: {found}");
+    }
+    let locked = r#"{"prediction_id":"a","label":1,"revision":9223372036854775807}"#;
+    assert!(reason("feedback", &[], locked).starts_with("bad_revision revision: "));
+}
+
+#[test]
+fn a_structured_event_may_carry_base64() {
+    let mut relay = relay(IntakeConfig::default());
+    // {"label":1}
+    let event = r#"{"specversion":"1.0","type":"dev.serin.feedback.v1","id":"x","source":"s","correlationid":"p",
+        "datacontenttype":"application/json","data_base64":"eyJsYWJlbCI6MX0="}"#;
+    assert_eq!(send(&mut relay, "feedback", &[("content-type", "application/cloudevents+json")], event), None);
+    let EventRecord::Feedback(found) = one(&mut relay) else { panic!() };
+    assert_eq!((found.request_id.as_str(), found.values["label"]), ("p", 1.0));
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use serin_schemas::{
     event::EventRecord::{Feedback as F, Heartbeat as H, Prediction as P},
     ids::Span,
-    records::{Arm, Assignment, Feedback, Heartbeat, Origin, Population, Prediction, Segment, WindowClosed},
+    records::{Arm, Assignment, Cell, Feedback, Heartbeat, Origin, Population, Prediction, Segment, WindowClosed},
 };
-use serin_sketches::Summary;
+use serin_sketches::{Summary, SummaryKind};
 
 use crate::common::*;
 
@@ -332,16 +332,29 @@ fn where_units_are_assigned_sums_per_bucket_come_along() {
     bench.feed([beat(4, 10.0), beat(4, 70.0)]);
     let windows = bench.windows();
     let sums = |window: &WindowClosed, metric: &str| {
-        let cells: Vec<_> = window.cells.iter().filter(|cell| cell.metric == metric && cell.summary[1] == 7).collect();
-        assert!(cells.iter().all(|cell| cell.segment.is_all()) && cells.len() == 1, "{cells:?}");
+        let of_units = |cell: &&Cell| cell.metric == metric && cell.summary[1] == 7 && cell.segment.is_all();
+        let cells: Vec<_> = window.cells.iter().filter(of_units).collect();
+        assert_eq!(cells.len(), 1, "{cells:?}");
         let Summary::Buckets(buckets) = Summary::decode(&cells[0].summary).unwrap() else { panic!() };
         let mut filled: Vec<(f64, u64)> = buckets.iter().filter(|(_, n)| *n > 0).collect();
         filled.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         filled
     };
-    // Scores are from 0 to 2; a request without a unit is in the metric and in no bucket.
-    assert_eq!(sums(&windows[0], "score"), [(1.0, 2), (0.5, 1)]);
-    assert_eq!(sums(&windows[0], "error_rate"), [(0.0, 2), (0.0, 1)]);
+    // Scores are from 0 to 2; a request that was split by chance is a unit of its own.
+    assert_eq!(sums(&windows[0], "score"), [(1.0, 2), (0.4, 1), (0.5, 1)]);
+    assert_eq!(sums(&windows[0], "error_rate"), [(0.0, 2), (0.0, 1), (0.0, 1)]);
+    // In each segment by group of units; of latencies each group has its own summary.
+    let of_units = |metric: &str, segment: Segment| {
+        let own = windows[0].cells.iter().filter(|cell| cell.metric == metric && cell.segment == segment);
+        own.map(|cell| Summary::decode(&cell.summary).unwrap()).find_map(|summary| match summary {
+            Summary::Buckets(_) | Summary::ByUnit(_) => Some((summary.kind(), summary.n())),
+            _ => None,
+        })
+    };
+    assert_eq!(of_units("error_rate", Segment::of("origin", "LGA")), Some((SummaryKind::Buckets, 4)));
+    assert_eq!(of_units("latency_p99", Segment::all()), Some((SummaryKind::Buckets, 4)));
+    let by_unit = windows[0].cells.iter().find(|cell| cell.metric == "latency_p99" && cell.summary[1] == 10);
+    assert_eq!(by_unit.map(|cell| Summary::decode(&cell.summary).unwrap().n()), Some(4));
     assert_eq!(cell(&windows[0], Arm::Canary, "error_rate", &Segment::of("origin", "LGA")), (0, 4));
     let labels = windows.iter().find(|window| window.maturity == minute()).unwrap();
     // A score of 0.5 says yes, and so does the label.

@@ -256,7 +256,7 @@ proptest! {
 }
 
 type Merged =
-    (BTreeMap<(EventTime, i64, String, String, Segment, bool), Summary>, BTreeMap<(EventTime, i64, String), ArmCounts>);
+    (BTreeMap<(EventTime, i64, String, String, Segment, u8), Summary>, BTreeMap<(EventTime, i64, String), ArmCounts>);
 
 /// All windows of all partitions, merged as an analyzer does.
 fn merged(windows: &[WindowClosed]) -> Merged {
@@ -270,7 +270,7 @@ fn merged(windows: &[WindowClosed]) -> Merged {
                 cell.arm.as_str().to_owned(),
                 cell.metric.clone(),
                 cell.segment.clone(),
-                matches!(summary, Summary::Buckets(_)),
+                summary.kind() as u8,
             );
             cells.entry(key).and_modify(|sum| sum.merge(&summary).unwrap()).or_insert(summary);
         }

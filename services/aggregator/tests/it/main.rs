@@ -3,10 +3,12 @@
 
 mod bad_input;
 mod common;
+mod credentials;
 mod delays;
 mod intake;
 mod kinds;
 mod labels;
 mod laws;
+mod outcomes;
 mod rows;
 mod windows;

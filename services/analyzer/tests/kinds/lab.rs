@@ -129,6 +129,7 @@ impl Lab {
                 cells,
                 arms: arms.iter().map(counts).collect(),
                 population: if settles.0 == 0 && !warming { people.collect() } else { Vec::new() },
+                rules: serin_schemas::records::RULES,
             });
         }
         let (due, later): (Vec<_>, Vec<_>) =

@@ -17,7 +17,7 @@ use serin_schemas::{
         WindowClosed,
     },
 };
-use serin_sketches::{Buckets, LinHist, LogHist, Rate, Summary, hash::hash64};
+use serin_sketches::{Buckets, ByUnit, LinHist, LogHist, Rate, Summary, group_hash, hash::hash64};
 use serin_stream::{
     fold::FoldFactory,
     record::{Outgoing, Record},
@@ -108,8 +108,8 @@ struct Part {
     cells: BTreeMap<CellKey, Summary>,
     arms: BTreeMap<Arm, ArmCounts>,
     population: BTreeMap<(Arm, Segment), i64>,
-    /// Of the errors, by user.
-    buckets: BTreeMap<Arm, Buckets>,
+    /// What users add: sums, and of ranks their own summaries.
+    units: BTreeMap<CellKey, Summary>,
 }
 
 impl Part {
@@ -119,9 +119,24 @@ impl Part {
         rate.insert(event).unwrap();
     }
 
-    fn buckets(&mut self, arm: Arm, unit: u64, value: f64) {
-        let sums = self.buckets.entry(arm).or_default();
+    fn sum(&mut self, key: CellKey, unit: u64, value: f64) {
+        let unit = if key.1.is_all() { unit } else { group_hash(unit) };
+        let cell = self.units.entry(key).or_insert_with(|| Summary::Buckets(Buckets::new()));
+        let Summary::Buckets(sums) = cell else { panic!("sums") };
         sums.insert(unit, value, 1).unwrap();
+    }
+
+    fn of_unit(&mut self, key: CellKey, unit: u64, value: f64) {
+        let cell = self.units.entry(key).or_insert_with(|| Summary::ByUnit(ByUnit::new()));
+        let Summary::ByUnit(by_unit) = cell else { panic!("summaries of units") };
+        by_unit.add(
+            unit,
+            || Summary::Log(LogHist::new()),
+            |summary| {
+                let Summary::Log(hist) = summary else { panic!("log") };
+                hist.insert(value).unwrap();
+            },
+        );
     }
 
     fn log(&mut self, key: CellKey, value: f64) {
@@ -160,6 +175,12 @@ pub(crate) struct World {
     pub(crate) commit_each: bool,
     /// Share of answers that get a label: canary, others.
     pub(crate) labelled: [f64; 2],
+    /// Share of calls that the caller leaves: canary, others. So the next two.
+    pub(crate) cancelled: [f64; 2],
+    /// Share of answers that are not looked into.
+    pub(crate) unread: [f64; 2],
+    /// Share of answers without a score.
+    pub(crate) scoreless: [f64; 2],
     /// Share of canary answers that are lost before the count.
     pub(crate) leak: f64,
     /// Late events per arm (canary, control) in each window.
@@ -168,6 +189,10 @@ pub(crate) struct World {
     pub(crate) users: Option<u64>,
     /// Share of all canary answers that come from `LGA` instead of `JFK`.
     pub(crate) skew: f64,
+    /// So many users of the canary send so many calls each in every window that fail, slowly, on both versions.
+    pub(crate) attack: (u64, u64),
+    /// Somebody else splits the traffic: answers of users whose number is below this name no unit.
+    pub(crate) nameless: u64,
 }
 
 impl World {
@@ -206,10 +231,15 @@ impl World {
             verdicts: Vec::new(),
             commit_each: true,
             labelled: [0.95, 0.95],
+            cancelled: [0.0; 2],
+            unread: [0.0; 2],
+            scoreless: [0.0; 2],
             leak: 0.0,
             late: [0, 0],
             users: None,
             skew: 0.0,
+            attack: (0, 0),
+            nameless: 0,
         }
     }
 
@@ -300,7 +330,14 @@ impl World {
         let mut fast: Vec<Part> = (0..n).map(|_| Part::default()).collect();
         let mut slow: Vec<Part> = (0..n).map(|_| Part::default()).collect();
         for _ in 0..self.traffic {
-            self.answer(&mut fast, &mut slow);
+            self.answer(&mut fast, &mut slow, None);
+        }
+        let (attackers, calls) = self.attack;
+        let hash = |number: u64| hash64(b"user", &number.to_le_bytes());
+        let own = (1 << 40..).filter(|&number| hash(number) % 10_000 < self.control.canary_share.max(0) as u64);
+        let own: Vec<u64> = if calls > 0 { own.take(attackers as usize).collect() } else { Vec::new() };
+        for number in own.into_iter().flat_map(|number| (0..calls).map(move |_| number)) {
+            self.answer(&mut fast, &mut slow, Some(number));
         }
         for (arm, late) in [(Arm::Canary, self.late[0]), (Arm::Control, self.late[1])] {
             if late > 0 {
@@ -326,7 +363,6 @@ impl World {
             metric: metric.to_owned(),
             summary: summary.encode(),
         };
-        let sums = |(arm, sums): (Arm, Buckets)| cell(((arm, Segment::all(), "error_rate"), Summary::Buckets(sums)));
         let population =
             |((arm, segment), predictions): ((Arm, Segment), i64)| Population { arm, segment, predictions };
         WindowClosed {
@@ -337,15 +373,18 @@ impl World {
             end,
             length: WINDOW,
             maturity,
-            cells: part.cells.into_iter().map(cell).chain(part.buckets.into_iter().map(sums)).collect(),
+            cells: part.cells.into_iter().chain(part.units).map(cell).collect(),
             arms: part.arms.into_values().collect(),
             population: part.population.into_iter().map(population).collect(),
+            rules: self.control.rules,
         }
     }
 
-    fn answer(&mut self, fast: &mut [Part], slow: &mut [Part]) {
+    /// One answer; that of an attacker fails.
+    fn answer(&mut self, fast: &mut [Part], slow: &mut [Part], attacker: Option<u64>) {
         let dice = &mut self.dice;
-        let user = self.users.map(|users| hash64(b"user", &(dice.bits() % users).to_le_bytes()));
+        let number = attacker.or_else(|| self.users.map(|users| dice.bits() % users));
+        let user = number.map(|number| hash64(b"user", &number.to_le_bytes()));
         let bucket = user.map_or_else(|| (dice.unit() * 1e4) as i32, |user| (user % 10_000) as i32);
         let (canary, control) = (self.control.canary_share, self.control.control_share);
         let arm = match bucket {
@@ -370,14 +409,26 @@ impl World {
             _ => "BOS",
         };
         let rate = version.error_lga.filter(|_| origin == "LGA").unwrap_or(version.error);
-        let error = dice.chance(rate);
+        let error = dice.chance(rate) || attacker.is_some();
         let slowed = if dice.chance(version.slow) { 3.0 } else { 1.0 };
-        let latency = version.latency_ms * (0.25 * dice.normal()).exp() * slowed;
+        let patience = if attacker.is_some() { 50.0 } else { 1.0 };
+        let latency = version.latency_ms * (0.25 * dice.normal()).exp() * slowed * patience;
         let score = version.score + 0.1 * dice.normal();
         let (hash, other_hash) = (dice.bits(), dice.bits());
         let labelled = dice.chance(self.labelled[usize::from(arm != Arm::Canary)]);
         let wrong = dice.chance(version.wrong);
         let partition = (dice.bits() % PARTITIONS as u64) as usize;
+        // All of a user's calls go the same way, where there are users.
+        let mut falls = |shares: [f64; 2], salt: u64| {
+            let share = shares[usize::from(arm != Arm::Canary)];
+            share > 0.0 && user.map_or_else(|| dice.unit(), |user| unit_of(user ^ salt)) < share
+        };
+        if falls(self.cancelled, 1) {
+            fast[partition].counts(arm).cancelled += 1;
+            return;
+        }
+        let (unread, scoreless) = (falls(self.unread, 2), falls(self.scoreless, 3));
+        fast[partition].counts(arm).unread += i64::from(unread);
         for parts in [&mut *fast, &mut *slow] {
             let counts = parts[partition].counts(arm);
             counts.predictions += 1;
@@ -391,19 +442,34 @@ impl World {
         let segment = self.segment(origin);
         if !warming {
             *fast[partition].population.entry((arm, segment.clone())).or_default() += 1;
+            if number.is_some_and(|number| number < self.nameless) {
+                *fast[partition].population.entry((arm, Segment::no_unit())).or_default() += 1;
+            }
         }
         let (fast, slow) = (&mut fast[partition], &mut slow[partition]);
-        for segment in [Segment::all(), segment] {
+        for segment in [Segment::all(), segment.clone()] {
             fast.rate((arm, segment.clone(), "error_rate"), error);
             if labelled {
                 slow.rate((arm, segment, "wrong"), wrong);
             }
         }
         if let Some(user) = user {
-            fast.buckets(arm, user, f64::from(u8::from(error)));
+            let unit = if number.is_some_and(|number| number < self.nameless) { 0 } else { user };
+            let flag = |yes: bool| f64::from(u8::from(yes));
+            for segment in if warming { vec![Segment::all()] } else { vec![Segment::all(), segment.clone()] } {
+                fast.sum((arm, segment.clone(), "error_rate"), unit, flag(error));
+                if labelled {
+                    slow.sum((arm, segment, "wrong"), unit, flag(wrong));
+                }
+            }
+            fast.of_unit((arm, Segment::all(), "latency_p99"), unit, latency);
+            fast.sum((arm, Segment::all(), "score"), unit, score.clamp(0.0, 1.0));
+            fast.sum((arm, Segment::all(), "slow_watch"), unit, (latency / 1000.0).clamp(0.0, 1.0));
         }
         fast.log((arm, Segment::all(), "latency_p99"), latency);
-        fast.lin((arm, Segment::all(), "score"), score, hash);
+        if !(unread || scoreless) {
+            fast.lin((arm, Segment::all(), "score"), score, hash);
+        }
         fast.lin((arm, Segment::all(), "slow_watch"), latency / 1000.0, other_hash);
     }
 
@@ -421,9 +487,14 @@ impl World {
     }
 
     pub(crate) fn close_one(&mut self, partition: i32, through: EventTime) {
-        let closed = ClosedThrough { partition, partitions: PARTITIONS, through };
+        let closed = ClosedThrough::heard(partition, PARTITIONS, through);
         assert_eq!(self.send(&closed).poison, None);
     }
+}
+
+/// A number from 0 to 1 that belongs to a user.
+fn unit_of(user: u64) -> f64 {
+    Dice(user).unit()
 }
 
 pub(crate) fn verdict(out: &Outgoing) -> Verdict {

@@ -5,10 +5,11 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{Method, StatusCode},
     middleware::Next,
     response::Response,
 };
+use serin_access::{Refused, bearer, check_local, check_origin};
 
 use super::{ApiState, Failure};
 use crate::config::Role;
@@ -24,13 +25,14 @@ pub(super) async fn check(
     next: Next,
 ) -> Result<Response, Failure> {
     let tokens = &state.config().tokens;
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let caller = if tokens.is_empty() {
-        from_this_machine(request.headers(), request.uri())?;
+        check_local(method, uri, headers, "controller.tokens")?;
         Caller("operator".to_owned())
     } else {
-        let needed =
-            if matches!(*request.method(), Method::GET | Method::HEAD) { Role::Viewer } else { Role::Operator };
-        let given = bearer(request.headers()).ok_or_else(|| {
+        check_origin(uri, headers)?;
+        let needed = if matches!(*method, Method::GET | Method::HEAD) { Role::Viewer } else { Role::Operator };
+        let given = bearer(headers).ok_or_else(|| {
             Failure::new(StatusCode::UNAUTHORIZED, "a bearer token is needed: `Authorization: Bearer <token>`")
         })?;
         // All are compared, so that the time tells nothing.
@@ -53,45 +55,8 @@ pub(super) async fn check(
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn from_this_machine(headers: &HeaderMap, uri: &Uri) -> Result<(), Failure> {
-    let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or("?"));
-    let host = text(header::HOST).or_else(|| uri.authority().map(axum::http::uri::Authority::as_str));
-    let origin = text(header::ORIGIN).map(|origin| origin.split_once("://").map_or("?", |(_, host)| host));
-    if host.into_iter().chain(origin).all(is_loopback) {
-        return Ok(());
-    }
-    let error = "without tokens only this machine is answered, by the name localhost, 127.0.0.1 or [::1]; set controller.tokens";
-    Err(Failure::new(StatusCode::FORBIDDEN, error))
-}
-
-/// Whether `host`, with or without a port, names this machine.
-fn is_loopback(host: &str) -> bool {
-    let name = if let Some(end) = host.find(']') { &host[..=end] } else { host.split(':').next().unwrap_or_default() };
-    name.eq_ignore_ascii_case("localhost")
-        || name
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn only_names_of_this_machine_are_loopback() {
-        for name in ["localhost", "LOCALHOST:8100", "127.0.0.1:8100", "[::1]:8100", "[::1]"] {
-            assert!(is_loopback(name), "{name}");
-        }
-        for name in ["example.org", "localhost.example.org", "127.0.0.1.example.org:80", "10.0.0.1", "", "?", "null"] {
-            assert!(!is_loopback(name), "{name}");
-        }
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::new(refused.status, refused.error)
     }
 }

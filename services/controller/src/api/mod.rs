@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -103,29 +103,7 @@ pub fn api(state: ApiState) -> Router {
     // A webhook proves itself by its signature.
     let hooks = Router::new().route("/hooks/mlflow", post(mlflow::receive));
     let routes = guarded.merge(hooks).fallback(nothing_here).layer(limit).with_state(state);
-    routes.layer(middleware::map_response(in_json))
-}
-
-/// Longest text of a refusal that is kept.
-const REFUSAL_BYTES: usize = 8 << 10;
-
-/// What refuses a request before it gets to a handler (a query, a method, a body that is too large) says so in plain text, or not
-/// at all: it gets the form of all other failures.
-async fn in_json(response: Response) -> Response {
-    let status = response.status();
-    let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
-    if !status.is_client_error() || response.headers().get(header::CONTENT_TYPE).is_some_and(is_json) {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    let text = axum::body::to_bytes(body, REFUSAL_BYTES).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).trim().to_owned();
-    let reason = status.canonical_reason().unwrap_or("the request cannot be answered");
-    let failure = Failure::new(status, if text.is_empty() { reason.to_owned() } else { text }).into_response();
-    let (new, body) = failure.into_parts();
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.extend(new.headers);
-    Response::from_parts(parts, body)
+    routes.layer(middleware::map_response(serin_listener::in_json))
 }
 
 async fn nothing_here() -> Failure {

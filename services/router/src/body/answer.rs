@@ -4,18 +4,17 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::Pause;
+use super::{Listening, Pause};
 use crate::{
     guard::Guard,
-    llm::Tap,
-    protocol::{Scan, grpc},
+    protocol::grpc,
     upstream::{Cause, Delivery},
 };
 
@@ -32,32 +31,21 @@ pub(crate) enum AnswerBody {
     Passing(Box<Passing>),
 }
 
-/// What is wanted of an answer that passes.
-#[derive(Debug, Default)]
-pub(crate) struct Listening {
-    /// Its first bytes, up to this many, for output rules.
-    pub(crate) keep: Option<usize>,
-    /// Whether of a gRPC stream of answers only the first one is kept.
-    pub(crate) first: bool,
-    /// The chunks of a language model.
-    pub(crate) tap: Option<Tap>,
-    /// Its headers, if anybody wants to know what it says.
-    pub(crate) headers: HeaderMap,
-}
-
 /// An answer that passes through; its guard reports how it ended.
 pub(crate) struct Passing {
     inner: Delivery,
     guard: Option<Guard>,
+    listening: Listening,
+    /// The answer's headers, if anybody listens.
     headers: HeaderMap,
-    /// What has passed, while it is wanted and small enough.
-    kept: Option<BytesMut>,
-    keep: usize,
-    first: bool,
-    tap: Option<Tap>,
     pause: Pause,
     cut: Option<Cut>,
+    /// Since when the caller has had a piece in its hands.
+    handed: Option<Instant>,
 }
+
+/// A caller that takes no further piece for so long holds the answer up: its server may give up for that alone.
+const HOLDS_UP: Duration = Duration::from_secs(1);
 
 impl AnswerBody {
     /// A whole body.
@@ -74,21 +62,11 @@ impl AnswerBody {
     pub(crate) fn passing(
         inner: Delivery,
         guard: Option<Guard>,
-        listening: Listening,
+        (listening, headers): (Listening, HeaderMap),
         pause: Duration,
         cut: Option<Cut>,
     ) -> Self {
-        let mut passing = Passing {
-            inner,
-            guard,
-            headers: listening.headers,
-            kept: listening.keep.map(|_| BytesMut::new()),
-            keep: listening.keep.unwrap_or_default(),
-            first: listening.first,
-            tap: listening.tap,
-            pause: Pause::new(pause),
-            cut,
-        };
+        let mut passing = Passing { inner, guard, listening, headers, pause: Pause::new(pause), cut, handed: None };
         if passing.inner.is_end_stream() {
             // Nobody polls a body that has ended.
             passing.complete();
@@ -101,47 +79,31 @@ impl Passing {
     /// The last byte has come: reported before the caller can see it, so that a replay never runs ahead of the events.
     fn complete(&mut self) {
         if let Some(mut guard) = self.guard.take() {
-            if let Some(tap) = self.tap.take() {
-                guard.heard(tap.into_reply());
-            }
-            let kept = self.kept.take().map(BytesMut::freeze);
-            let kept = if self.first { kept.and_then(|kept| grpc::first_of_stream(&kept)) } else { kept };
-            guard.complete(&self.headers, kept.as_deref());
+            let said = std::mem::take(&mut self.listening).end(None);
+            guard.complete(&self.headers, said);
         }
     }
 
     fn fail(&mut self, cause: Cause, text: &'static str) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if let Some(mut guard) = self.guard.take() {
-            if let Some(tap) = self.tap.take() {
-                guard.heard(tap.into_reply());
-            }
-            guard.fail(cause);
-        }
+        self.break_off(cause);
         Poll::Ready(Some(Err(io::Error::other(text))))
+    }
+
+    /// The answer does not come to its end. What was heard until then still counts.
+    fn break_off(&mut self, cause: Cause) {
+        if let Some(mut guard) = self.guard.take() {
+            let said = std::mem::take(&mut self.listening).break_off();
+            guard.break_off(cause, &self.headers, said);
+        }
     }
 
     /// Looks at a piece that passes.
     fn see(&mut self, frame: &Frame<Bytes>) {
+        let Some(guard) = &mut self.guard else { return };
         if let Some(data) = frame.data_ref() {
-            if let Some(guard) = &mut self.guard {
-                guard.passed(data.len());
-            }
-            match &mut self.kept {
-                Some(kept) if self.first => {
-                    if !matches!(grpc::whole_message(kept), Scan::Found(())) {
-                        let room = self.keep.saturating_sub(kept.len());
-                        kept.extend_from_slice(&data[..data.len().min(room)]);
-                    }
-                }
-                Some(kept) if kept.len() + data.len() <= self.keep => kept.extend_from_slice(data),
-                _ => self.kept = None,
-            }
-            if let (Some(tap), Some(guard)) = (&mut self.tap, &self.guard) {
-                tap.feed(data, guard.elapsed());
-            }
-        } else if let (Some(guard), Some(trailers)) = (&mut self.guard, frame.trailers_ref())
-            && let Some(code) = grpc::status(trailers)
-        {
+            guard.passed(data.len());
+            self.listening.hear(data, || guard.elapsed());
+        } else if let Some(code) = frame.trailers_ref().and_then(grpc::status) {
             guard.grpc_status(code);
         }
     }
@@ -150,6 +112,11 @@ impl Passing {
         if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
             self.cut = None;
             return self.fail(Cause::Cut, "the version was rolled back");
+        }
+        if let Some(guard) = &mut self.guard
+            && self.handed.take().is_some_and(|since| since.elapsed() >= HOLDS_UP)
+        {
+            guard.held_up();
         }
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
@@ -167,6 +134,7 @@ impl Passing {
             Some(Err(_)) => self.fail(Cause::Truncated, "the upstream's answer broke off"),
             Some(Ok(frame)) => {
                 self.see(&frame);
+                self.handed = Some(Instant::now());
                 if self.inner.is_end_stream() {
                     self.complete();
                 }
@@ -178,10 +146,7 @@ impl Passing {
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        // The caller left: what was heard until then still counts.
-        if let (Some(guard), Some(tap)) = (&mut self.guard, self.tap.take()) {
-            guard.heard(tap.into_reply());
-        }
+        self.break_off(Cause::ClientClosed);
     }
 }
 

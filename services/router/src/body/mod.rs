@@ -1,6 +1,8 @@
 //! Bodies on their way through.
 
 mod answer;
+mod decoder;
+mod listening;
 mod request;
 
 use std::{
@@ -13,7 +15,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::time::Sleep;
 
-pub(crate) use answer::{AnswerBody, Cut, Listening};
+pub(crate) use answer::{AnswerBody, Cut};
+pub(crate) use decoder::{DecodeError, Decoder};
+pub(crate) use listening::Listening;
 pub(crate) use request::{Arriving, BodyError, RequestBody, Taken, Taking, Upload, collect};
 
 /// Pieces in memory; a single one is not copied.

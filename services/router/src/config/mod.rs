@@ -5,6 +5,8 @@ mod limits;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration as StdDuration};
 
 use serde::{Deserialize, Serialize};
+use serin_access::{WriterList, short_token};
+use serin_listener::TlsFiles;
 use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
 use serin_schemas::ids::Version;
 
@@ -28,10 +30,13 @@ pub struct Config {
     pub upstream_key: Option<PathBuf>,
     /// Where operators connect. Beyond loopback it needs `admin_token`.
     pub admin_listen: SocketAddr,
+    /// The certificate of that address. Left out: it speaks plain HTTP.
+    pub admin_tls: Option<TlsFiles>,
     /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
     #[serde(serialize_with = "hidden")]
     pub admin_token: String,
-    /// Name of this router, the same after a restart, unlike that of any other router.
+    /// Name of this router, the same after a restart, unlike that of any other router. Empty: made from the name of the pod or
+    /// container, or else chosen once and kept in `data_dir`.
     pub name: String,
     /// Folder for the last routing tables and the local switch.
     pub data_dir: PathBuf,
@@ -46,6 +51,11 @@ pub struct Config {
     pub report: Report,
     /// Who may ask for a version.
     pub pin: Pinning,
+    /// What answers say about themselves.
+    pub answers: Answers,
+    /// Who may send feedback and events. Set under `writers` of the whole configuration. None: whoever runs on this machine,
+    /// where the router listens on loopback; else nobody.
+    pub writers: WriterList,
     /// What is known of models before, and besides, any routing table.
     pub models: BTreeMap<String, ModelConfig>,
     /// Limits of what is taken and kept.
@@ -71,14 +81,17 @@ impl Default for Config {
             upstream_certificate: None,
             upstream_key: None,
             admin_listen: ([127, 0, 0, 1], 8001).into(),
+            admin_tls: None,
             admin_token: String::new(),
-            name: "router-0".to_owned(),
+            name: String::new(),
             data_dir: PathBuf::from("serin-data/router"),
             clock: ClockKind::Wall,
             random_seed: None,
             workers: 0,
             report: Report::All,
             pin: Pinning::default(),
+            answers: Answers::default(),
+            writers: WriterList::default(),
             models: BTreeMap::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -110,6 +123,21 @@ pub enum Report {
     All,
     /// Those of models that are in a rollout: of the others nothing is judged.
     Rollouts,
+}
+
+/// What answers say about themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Answers {
+    /// Whether they name the arm and the version (`x-model-arm`, `x-model-version`; gRPC metadata and the router's own errors
+    /// too). Who does not know the arm cannot act against one of them alone.
+    pub arm_header: bool,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { arm_header: true }
+    }
 }
 
 /// Who may ask for a version, by `x-model-version`, in the path or in a gRPC message.
@@ -233,12 +261,20 @@ pub struct TlsConfig {
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
     /// How often these files are looked at. When they changed, new connections get the new certificate.
-    #[serde(default = "reload_every")]
+    #[serde(default = "TlsFiles::reload_every")]
     pub reload_every: Duration,
 }
 
-fn reload_every() -> Duration {
-    Duration::from_secs(10)
+impl TlsConfig {
+    /// Its files.
+    pub(crate) fn files(&self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            client_ca: self.client_ca.clone(),
+            reload_every: self.reload_every,
+        }
+    }
 }
 
 /// A secret as it is shown: only whether there is one.
@@ -298,6 +334,8 @@ impl Config {
             ejection: new.ejection,
             report: new.report,
             pin: new.pin.clone(),
+            answers: new.answers.clone(),
+            writers: new.writers.clone(),
             status_every: new.status_every,
             ..self.clone()
         };
@@ -317,14 +355,17 @@ impl Config {
                 self.admin_listen
             ));
         }
+        if !self.admin_listen.ip().is_loopback() && !self.admin_token.is_empty() {
+            problems.extend(short_token("admin_token", &self.admin_token));
+        }
         if self.upstream_certificate.is_some() != self.upstream_key.is_some() {
             problems.push("upstream_certificate, upstream_key: one needs the other".to_owned());
         }
         if self.pin.allow == MayPin::Token && self.pin.token.is_empty() {
             problems.push("pin.token: must be set for `allow: token`".to_owned());
         }
-        if self.name.is_empty() || self.name.len() > 200 {
-            problems.push("name: must have 1 to 200 characters, and differ between routers".to_owned());
+        if self.name.len() > 200 {
+            problems.push("name: must have at most 200 characters, and differ between routers".to_owned());
         }
         for (model, known) in &self.models {
             known.check(model, &mut problems);
@@ -336,6 +377,9 @@ impl Config {
         }
         if self.tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
             problems.push("tls.reload_every: must be longer than 0".to_owned());
+        }
+        if self.admin_tls.as_ref().is_some_and(|tls| tls.reload_every.is_zero()) {
+            problems.push("admin_tls.reload_every: must be longer than 0".to_owned());
         }
         let mut paths = BTreeMap::new();
         for (model, path) in self.paths() {
@@ -393,7 +437,7 @@ mod tests {
     #[test]
     fn all_problems_are_told_at_once() {
         let config: Config = serde_json::from_value(serde_json::json!({
-            "admin_listen": "0.0.0.0:8001", "name": "", "event_queue": 0, "heartbeat_every": "0",
+            "admin_listen": "0.0.0.0:8001", "name": "x".repeat(201), "event_queue": 0, "heartbeat_every": "0",
             "models": {"flights": {"stable": "v9", "versions": {"v1": "ftp://nowhere"}}},
             "limits": {"head": 1}, "timeouts": {"connect": "0s"}
         }))
@@ -401,7 +445,7 @@ mod tests {
         insta::assert_snapshot!(config.check().unwrap_err(), @r#"
         the router's configuration cannot be used:
           - admin_listen: 0.0.0.0:8001 is not loopback; set admin_token, or listen on 127.0.0.1
-          - name: must have 1 to 200 characters, and differ between routers
+          - name: must have at most 200 characters, and differ between routers
           - models.flights.stable: version "v9" has no URL under versions
           - models.flights.versions.v1: "ftp://nowhere" is not the base URL of an upstream (the scheme must be http, https or h2c); write http://host:port
           - heartbeat_every: must be longer than 0

@@ -1,208 +1,175 @@
 //! Feedback and other people's events over HTTP: accepted only when they are on the log.
 //!
-//! Entries are checked all at once and taken all or none; a caller that gets no 202 sends the same again, which is safe: the
-//! same revision of feedback replaces itself, and intake drops a model server's event that it already has.
+//! Who may send is asked first (`access`): a writer with a token, or, on loopback and without writers in the configuration,
+//! whoever runs on this machine. Bodies are read and checked as the intake reads its topics
+//! ([`serin_schemas::foreign`]). Of a list the good entries are taken and the bad ones named (207), so one bad entry costs no
+//! other. A caller that gets a 503 sends the same again, which is safe: the same revision of feedback replaces itself, and the intake
+//! drops an event that it already has.
 
+mod access;
 mod seldon;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, request};
 use hyper::body::Incoming;
-use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use serin_access::Door;
 use serin_schemas::{
-    ids::{EventTime, Generation, ModelName, RequestId, RolloutId, Span, Version},
-    records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
+    foreign::{Attributes, Bounds, Kind, Refusal, cloud, json as body_json},
+    ids::Span,
+    records::{Credential, Feedback, Prediction},
 };
 
-use seldon::SeldonIn;
+use access::Granted;
 
 use crate::{
     answer,
     body::{self, AnswerBody, BodyError},
-    call::LONGEST_ID,
     clock::Clock,
     config::span,
-    events::{About, SendError},
+    events::{About, Events, SendError},
     state::Shared,
 };
 
-/// Most values, classes or segments of one entry.
-const MOST: usize = 64;
-/// Longest name or class, in bytes.
-const LONGEST: usize = 256;
 /// How far ahead of the router's clock an event time may be: as far as intake takes it (its default `max_skew`).
 const AHEAD: Span = Span(600 * 1_000_000);
 /// The same for a replay clock, which stands still between two steps.
 const AHEAD_OF_REPLAY: Span = Span(86_400 * 1_000_000);
+/// Most problems that one answer names.
+const MOST_PROBLEMS: usize = 100;
 
-/// A time: microseconds since 1970, or RFC 3339.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Time {
-    Micros(i64),
-    Text(String),
+/// What times and revisions are compared with now.
+fn bounds(clock: &Clock) -> Bounds {
+    let ahead = if clock.is_replay() { AHEAD_OF_REPLAY } else { AHEAD };
+    Bounds::new(clock.now(), clock.source().wall(), ahead)
 }
 
-impl Time {
-    fn read(&self, field: &str, problems: &mut Vec<String>) -> Option<EventTime> {
+/// A record that a door took in.
+enum Taken {
+    Feedback(Feedback),
+    Prediction(Box<Prediction>),
+}
+
+impl Taken {
+    fn send(&self, events: &Events) -> Result<(), SendError> {
         match self {
-            Self::Micros(micros) => Some(EventTime(*micros)),
-            Self::Text(text) => {
-                let time = EventTime::from_rfc3339(text);
-                if time.is_none() {
-                    problems.push(format!("{field}: {text:?} is neither an RFC 3339 time nor microseconds since 1970"));
-                }
-                time
+            Self::Feedback(feedback) => {
+                let id = events.new_id();
+                events.feedback(feedback.clone(), &About { id: &id, subject: "", arrived: feedback.observed_at })
+            }
+            Self::Prediction(prediction) => {
+                let about = About {
+                    id: prediction.request_id.as_str(),
+                    subject: prediction.model.as_str(),
+                    arrived: prediction.completed_at,
+                };
+                events.foreign(prediction, &about)
             }
         }
     }
 }
 
-/// A yes/no, numeric or categorical truth.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Label {
-    Yes(bool),
-    Number(f64),
-    Class(String),
-}
-
-/// Feedback as callers send it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FeedbackIn {
-    #[serde(alias = "request_id")]
-    prediction_id: String,
-    #[serde(default)]
-    values: BTreeMap<String, f64>,
-    #[serde(default)]
-    classes: BTreeMap<String, String>,
-    label: Option<Label>,
-    observed_at: Option<Time>,
-    #[serde(default)]
-    revision: i64,
-}
-
-/// A prediction as a model server or a foreign log sends it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PredictionIn {
-    #[serde(alias = "request_id")]
-    prediction_id: String,
-    model: String,
-    version: String,
-    #[serde(default = "stable")]
-    arm: Arm,
-    rollout: Option<String>,
-    #[serde(default)]
-    generation: i64,
-    completed_at: Option<Time>,
-    latency_ms: Option<f64>,
-    status: Option<i32>,
-    error: Option<String>,
-    invalid_output: Option<String>,
-    #[serde(default)]
-    outputs: BTreeMap<String, f64>,
-    #[serde(default)]
-    classes: BTreeMap<String, String>,
-    #[serde(default)]
-    segments: BTreeMap<String, String>,
-}
-
-fn stable() -> Arm {
-    Arm::Stable
-}
-
-/// The router's time when a request came, and how far ahead of it a time may be.
-#[derive(Clone, Copy, Debug)]
-struct Now {
-    /// `None` for a replay clock that was never set: everything may come then.
-    at: Option<EventTime>,
-    ahead: Span,
-}
-
-impl Now {
-    fn of(clock: &Clock) -> Self {
-        Self { at: clock.now(), ahead: if clock.is_replay() { AHEAD_OF_REPLAY } else { AHEAD } }
-    }
-
-    fn is_far_before(self, time: EventTime) -> bool {
-        self.at.is_some_and(|now| time > now.plus(self.ahead))
-    }
-
-    /// The time that was sent, or now.
-    fn or(self, time: Option<EventTime>) -> EventTime {
-        time.or(self.at).unwrap_or_default()
-    }
-}
-
-/// One or many.
-enum Batch<T> {
-    Entries(Vec<T>),
-    Problems(Vec<String>),
-}
+/// What reads one entry of a body.
+type Reader = fn(Value, &Bounds, &Granted) -> Result<Taken, Vec<Refusal>>;
 
 /// `POST /v1/feedback`.
-pub(crate) async fn feedback(shared: &Arc<Shared>, body: Incoming) -> Response<AnswerBody> {
-    let now = Now::of(&shared.clock);
-    door(shared, body, "feedback", move |entry: FeedbackIn| entry.check(now), send_feedback).await
+pub(crate) async fn feedback(
+    shared: &Arc<Shared>,
+    head: &request::Parts,
+    at: SocketAddr,
+    body: Incoming,
+) -> Response<AnswerBody> {
+    door(shared, head, at, body, Door::Feedback, read_feedback).await
 }
 
 /// `POST /api/v1.0/feedback`: Seldon's format.
-pub(crate) async fn seldon_feedback(shared: &Arc<Shared>, body: Incoming) -> Response<AnswerBody> {
-    let now = Now::of(&shared.clock);
-    door(
-        shared,
-        body,
-        "feedback",
-        move |entry: SeldonIn| entry.into_ours().and_then(|entry| entry.check(now)),
-        send_feedback,
-    )
+pub(crate) async fn seldon_feedback(
+    shared: &Arc<Shared>,
+    head: &request::Parts,
+    at: SocketAddr,
+    body: Incoming,
+) -> Response<AnswerBody> {
+    door(shared, head, at, body, Door::Feedback, |entry, bounds, granted| {
+        read_feedback(seldon::into_ours(entry)?, bounds, granted)
+    })
     .await
-}
-
-fn send_feedback(events: &crate::events::Events, feedback: &Feedback) -> Result<(), SendError> {
-    let id = events.new_id();
-    events.feedback(feedback.clone(), &About { id: &id, subject: "", arrived: feedback.observed_at })
 }
 
 /// `POST /v1/events`.
-pub(crate) async fn events(shared: &Arc<Shared>, body: Incoming) -> Response<AnswerBody> {
-    let now = Now::of(&shared.clock);
-    door(
-        shared,
-        body,
-        "events",
-        move |entry: PredictionIn| entry.check(now),
-        |events, prediction: &Prediction| {
-            let about = About {
-                id: prediction.request_id.as_str(),
-                subject: prediction.model.as_str(),
-                arrived: prediction.completed_at,
-            };
-            events.foreign(prediction, &about)
-        },
-    )
-    .await
+pub(crate) async fn events(
+    shared: &Arc<Shared>,
+    head: &request::Parts,
+    at: SocketAddr,
+    body: Incoming,
+) -> Response<AnswerBody> {
+    door(shared, head, at, body, Door::Events, read_event).await
 }
 
-/// Reads, checks, sends and flushes what comes through one door.
-async fn door<T: DeserializeOwned, R>(
+fn read_feedback(entry: Value, bounds: &Bounds, granted: &Granted) -> Result<Taken, Vec<Refusal>> {
+    let (entry, about) = opened(entry, Kind::Feedback)?;
+    let mut feedback = body_json::feedback(&entry, &about, bounds)?;
+    feedback.credential = granted
+        .writer
+        .as_ref()
+        .map(|writer| Credential { writer: writer.name().to_owned(), models: writer.models().to_vec() });
+    Ok(Taken::Feedback(feedback))
+}
+
+fn read_event(entry: Value, bounds: &Bounds, granted: &Granted) -> Result<Taken, Vec<Refusal>> {
+    let (entry, about) = opened(entry, Kind::Prediction)?;
+    let prediction = body_json::prediction(&entry, &about, bounds)?;
+    match &granted.writer {
+        Some(writer) if !writer.covers(prediction.model.as_str()) => {
+            let message = format!("model: writer {} may not speak for {}", writer.name(), prediction.model);
+            Err(vec![Refusal::new("not_allowed", message)])
+        }
+        _ => Ok(Taken::Prediction(Box::new(prediction))),
+    }
+}
+
+/// The body of an entry, and what the `CloudEvents` envelope around it says.
+fn opened(entry: Value, expected: Kind) -> Result<(Value, Attributes), Vec<Refusal>> {
+    if !cloud::is_structured(&entry) {
+        return Ok((entry, Attributes::default()));
+    }
+    let opened = cloud::open(entry, expected).map_err(|refusal| vec![refusal])?;
+    match opened.data {
+        cloud::Data::Json(value) if opened.kind == expected && opened.version == cloud::JSON_VERSION => {
+            Ok((value, opened.about))
+        }
+        cloud::Data::Json(_) => {
+            let message = "type: another kind of event is taken here, in version 1";
+            Err(vec![Refusal::new("unknown_type", message)])
+        }
+        cloud::Data::Bytes(_) => Err(vec![Refusal::new("garbage", "datacontenttype: JSON is taken here")]),
+    }
+}
+
+/// Asks who sends, then reads, checks, sends and flushes what comes through one door. `at` is the address that the caller
+/// connected to.
+async fn door(
     shared: &Arc<Shared>,
+    head: &request::Parts,
+    at: SocketAddr,
     body: Incoming,
-    name: &'static str,
-    check: impl Fn(T) -> Result<R, Vec<String>>,
-    send: impl Fn(&crate::events::Events, &R) -> Result<(), SendError>,
+    door: Door,
+    read: Reader,
 ) -> Response<AnswerBody> {
     let refused = |status, value: Value| {
-        shared.metrics.intake(name, "refused", 1);
+        shared.metrics.intake(door.as_str(), "refused", 1);
         answer::json(status, &value)
+    };
+    let granted = match access::ask(&shared.writers.load(), head, at, door) {
+        Ok(granted) => granted,
+        Err(refusal) => {
+            shared.metrics.intake(door.as_str(), "unauthorized", 1);
+            return access::answer(&refusal);
+        }
     };
     let config = shared.config();
     let limits = &config.limits;
-    let pause = span(shared.config().timeouts.request);
+    let pause = span(config.timeouts.request);
     let bytes = match body::collect(body, limits.intake_body, pause).await {
         Ok(bytes) => bytes,
         Err(BodyError::Slow) => {
@@ -214,25 +181,31 @@ async fn door<T: DeserializeOwned, R>(
             return refused(StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": text }));
         }
     };
-    let records = match entries(&bytes, limits.intake_batch).and_checked(check) {
-        Batch::Entries(records) => records,
-        Batch::Problems(problems) => {
-            return refused(StatusCode::BAD_REQUEST, json!({"error": "nothing was taken", "problems": problems}));
-        }
+    let Sorted { taken, bad, problems } = match entries(&bytes, limits.intake_batch) {
+        Ok(entries) => sort(entries, &bounds(&shared.clock), &granted, read),
+        Err(problem) => Sorted { taken: Vec::new(), bad: 1, problems: vec![problem] },
     };
+    if taken.is_empty() {
+        return refused(StatusCode::BAD_REQUEST, json!({"error": "nothing was taken", "problems": problems}));
+    }
     let lost_before = shared.events.lost();
-    let sent = records.iter().try_for_each(|record| send(&shared.events, record));
+    let sent = taken.iter().try_for_each(|record| record.send(&shared.events));
     let done = match sent {
         Ok(()) => shared.events.flush(lost_before).await,
         Err(error) => Err(error.to_string()),
     };
     match done {
         Ok(()) => {
-            shared.metrics.intake(name, "accepted", records.len());
-            answer::json(StatusCode::ACCEPTED, &json!({"accepted": records.len()}))
+            shared.metrics.intake(door.as_str(), "accepted", taken.len());
+            if bad == 0 {
+                return answer::json(StatusCode::ACCEPTED, &json!({"accepted": taken.len()}));
+            }
+            shared.metrics.intake(door.as_str(), "refused", bad);
+            let told = json!({"accepted": taken.len(), "refused": bad, "problems": problems});
+            answer::json(StatusCode::MULTI_STATUS, &told)
         }
         Err(cause) => {
-            shared.metrics.intake(name, "failed", records.len());
+            shared.metrics.intake(door.as_str(), "failed", taken.len());
             let text = format!("not known to be on the log ({cause}); send the same again");
             let mut response = answer::error(StatusCode::SERVICE_UNAVAILABLE, &text);
             response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
@@ -242,241 +215,107 @@ async fn door<T: DeserializeOwned, R>(
 }
 
 /// The entries of a body: one object or a list.
-fn entries<T: DeserializeOwned>(body: &[u8], most: usize) -> Batch<(usize, T)> {
-    let items = match serde_json::from_slice::<Value>(body) {
+fn entries(body: &[u8], most: usize) -> Result<Vec<Value>, String> {
+    let items = match body_json::parse(body) {
         Ok(Value::Array(items)) => items,
         Ok(item @ Value::Object(_)) => vec![item],
-        Ok(_) => return Batch::Problems(vec!["the body must be an object or a list of objects".to_owned()]),
-        Err(error) => return Batch::Problems(vec![format!("the body is no JSON: {error}")]),
+        Ok(_) => return Err("the body must be an object or a list of objects".to_owned()),
+        Err(refusal) => return Err(refusal.message),
     };
     if items.is_empty() || items.len() > most {
-        return Batch::Problems(vec![format!("there are {} entries; send 1 to {most} at a time", items.len())]);
+        return Err(format!("there are {} entries; send 1 to {most} at a time", items.len()));
     }
-    let (mut good, mut problems) = (Vec::with_capacity(items.len()), Vec::new());
-    for (index, item) in items.into_iter().enumerate() {
-        match serde_json::from_value(item) {
-            Ok(entry) => good.push((index, entry)),
-            Err(error) => problems.push(format!("[{index}]: {error}")),
-        }
-    }
-    if problems.is_empty() { Batch::Entries(good) } else { Batch::Problems(problems) }
+    Ok(items)
 }
 
-impl<T> Batch<(usize, T)> {
-    /// Checks every entry and keeps every problem.
-    fn and_checked<R>(self, check: impl Fn(T) -> Result<R, Vec<String>>) -> Batch<R> {
-        let entries = match self {
-            Self::Entries(entries) => entries,
-            Self::Problems(problems) => return Batch::Problems(problems),
-        };
-        let (mut good, mut problems) = (Vec::with_capacity(entries.len()), Vec::new());
-        for (index, entry) in entries {
-            match check(entry) {
-                Ok(record) => good.push(record),
-                Err(found) => problems.extend(found.into_iter().map(|problem| format!("[{index}].{problem}"))),
+/// The good entries, how many are bad, and why.
+struct Sorted {
+    taken: Vec<Taken>,
+    bad: usize,
+    problems: Vec<String>,
+}
+
+fn sort(entries: Vec<Value>, bounds: &Bounds, granted: &Granted, read: Reader) -> Sorted {
+    let mut sorted = Sorted { taken: Vec::with_capacity(entries.len()), bad: 0, problems: Vec::new() };
+    for (index, entry) in entries.into_iter().enumerate() {
+        match read(entry, bounds, granted) {
+            Ok(record) => sorted.taken.push(record),
+            Err(found) => {
+                sorted.bad += 1;
+                let room = MOST_PROBLEMS.saturating_sub(sorted.problems.len());
+                sorted.problems.extend(found.into_iter().take(room).map(|problem| format!("[{index}].{problem}")));
             }
         }
-        if problems.is_empty() { Batch::Entries(good) } else { Batch::Problems(problems) }
     }
-}
-
-impl FeedbackIn {
-    fn check(self, now: Now) -> Result<Feedback, Vec<String>> {
-        let mut problems = Vec::new();
-        check_text("prediction_id", &self.prediction_id, LONGEST_ID, &mut problems);
-        let (mut values, mut classes) = (self.values, self.classes);
-        match self.label {
-            None => {}
-            Some(Label::Yes(yes)) => drop(values.insert("label".to_owned(), f64::from(u8::from(yes)))),
-            Some(Label::Number(number)) => drop(values.insert("label".to_owned(), number)),
-            Some(Label::Class(class)) => drop(classes.insert("label".to_owned(), class)),
-        }
-        if values.is_empty() && classes.is_empty() {
-            problems.push("values: there is no truth in it; send values, classes or label".to_owned());
-        }
-        check_numbers("values", &values, &mut problems);
-        check_texts("classes", &classes, &mut problems);
-        // Only delays of labels are measured by it: a caller whose clock is ahead loses nothing.
-        let observed_at = self.observed_at.and_then(|time| time.read("observed_at", &mut problems));
-        let observed_at = now.or(observed_at.filter(|&time| !now.is_far_before(time)));
-        if problems.is_empty() {
-            let (request_id, revision) = (RequestId(self.prediction_id), self.revision);
-            Ok(Feedback {
-                request_id,
-                observed_at,
-                revision,
-                values,
-                classes,
-                writer: Writer::default(),
-                credential: None,
-            })
-        } else {
-            Err(problems)
-        }
-    }
-}
-
-impl PredictionIn {
-    fn check(self, now: Now) -> Result<Prediction, Vec<String>> {
-        let mut problems = Vec::new();
-        check_text("prediction_id", &self.prediction_id, LONGEST_ID, &mut problems);
-        check_text("model", &self.model, LONGEST, &mut problems);
-        check_text("version", &self.version, LONGEST, &mut problems);
-        for (field, text) in [("error", &self.error), ("invalid_output", &self.invalid_output)] {
-            if let Some(text) = text {
-                check_text(field, text, LONGEST, &mut problems);
-            }
-        }
-        check_numbers("outputs", &self.outputs, &mut problems);
-        check_texts("classes", &self.classes, &mut problems);
-        check_texts("segments", &self.segments, &mut problems);
-        if self.latency_ms.is_some_and(|latency| !(0.0..=1e9).contains(&latency)) {
-            problems.push("latency_ms: must be from 0 to 1e9".to_owned());
-        }
-        let completed_at = self.completed_at.and_then(|time| time.read("completed_at", &mut problems));
-        if completed_at.is_some_and(|time| now.is_far_before(time)) {
-            let minutes = now.ahead.0 / 60_000_000;
-            problems.push(format!("completed_at: is more than {minutes} minutes ahead of the router's clock"));
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        Ok(Prediction {
-            request_id: RequestId(self.prediction_id),
-            model: ModelName(self.model),
-            version: Version(self.version),
-            arm: self.arm,
-            assignment: Assignment::External,
-            origin: Origin::Intake,
-            rollout: self.rollout.map(RolloutId),
-            generation: Generation(self.generation),
-            completed_at: now.or(completed_at),
-            latency_us: self.latency_ms.map(|latency| (latency * 1e3) as i64),
-            status: self.status,
-            error: self.error,
-            invalid_output: self.invalid_output,
-            outcome: None,
-            unread: None,
-            unit: None,
-            outputs: self.outputs,
-            classes: self.classes,
-            segments: self.segments,
-            writer: Writer::default(),
-        })
-    }
-}
-
-fn check_text(field: &str, text: &str, longest: usize, problems: &mut Vec<String>) {
-    if text.is_empty() || text.len() > longest {
-        problems.push(format!("{field}: must have 1 to {longest} bytes"));
-    }
-}
-
-fn check_numbers(field: &str, numbers: &BTreeMap<String, f64>, problems: &mut Vec<String>) {
-    check_names(field, numbers.keys(), numbers.len(), problems);
-    for (name, number) in numbers {
-        if !number.is_finite() {
-            problems.push(format!("{field}.{name}: must be a finite number"));
-        }
-    }
-}
-
-fn check_texts(field: &str, texts: &BTreeMap<String, String>, problems: &mut Vec<String>) {
-    check_names(field, texts.keys(), texts.len(), problems);
-    for (name, text) in texts {
-        if text.len() > LONGEST {
-            problems.push(format!("{field}.{name}: must have at most {LONGEST} bytes"));
-        }
-    }
-}
-
-fn check_names<'a>(field: &str, names: impl Iterator<Item = &'a String>, count: usize, problems: &mut Vec<String>) {
-    if count > MOST {
-        problems.push(format!("{field}: has {count} entries; at most {MOST} are taken"));
-    }
-    for name in names.filter(|name| name.is_empty() || name.len() > LONGEST) {
-        problems.push(format!("{field}: a name has {} bytes; it must have 1 to {LONGEST}", name.len()));
-    }
+    sorted
 }
 
 #[cfg(test)]
 mod tests {
+    use serin_schemas::ids::EventTime;
+
     use super::*;
 
-    fn check<T: DeserializeOwned, R>(
-        body: &str,
-        check: impl Fn(T) -> Result<R, Vec<String>>,
-    ) -> Result<Vec<R>, String> {
-        match entries::<T>(body.as_bytes(), 3).and_checked(check) {
-            Batch::Entries(records) => Ok(records),
-            Batch::Problems(problems) => Err(problems.join("\n")),
+    /// 2025-11-30T05:20:00Z.
+    const NOW: EventTime = EventTime(1_764_480_000_000_000);
+
+    fn sorted(body: &str, read: Reader) -> (usize, usize, String) {
+        let bounds = Bounds::new(Some(NOW), NOW, AHEAD);
+        match entries(body.as_bytes(), 3) {
+            Ok(entries) => {
+                let found = sort(entries, &bounds, &Granted { writer: None }, read);
+                (found.taken.len(), found.bad, found.problems.join("\n"))
+            }
+            Err(problem) => (0, 0, problem),
         }
     }
 
-    const NOW: Now = Now { at: Some(EventTime(5_000_000)), ahead: AHEAD };
-
-    fn feedback(body: &str) -> Result<Vec<Feedback>, String> {
-        check(body, |entry: FeedbackIn| entry.check(NOW))
-    }
-
-    fn predictions(body: &str, now: Now) -> Result<Vec<Prediction>, String> {
-        check(body, |entry: PredictionIn| entry.check(now))
-    }
-
     #[test]
-    fn a_time_far_ahead_is_refused_for_an_event_and_replaced_for_feedback() {
-        let event = |at: i64| format!(r#"[{{"prediction_id":"a","model":"m","version":"v","completed_at":{at}}}]"#);
-        let last = NOW.at.unwrap().plus(AHEAD);
-        assert_eq!(predictions(&event(last.0), NOW).unwrap()[0].completed_at, last);
-        insta::assert_snapshot!(predictions(&event(last.0 + 1), NOW).unwrap_err(),
-            @"[0].completed_at: is more than 10 minutes ahead of the router's clock");
-        let replay = Now { ahead: AHEAD_OF_REPLAY, ..NOW };
-        assert_eq!(predictions(&event(last.0 + 1), replay).map(|found| found.len()), Ok(1));
-        assert_eq!(predictions(&event(i64::MAX), Now { at: None, ..replay }).map(|found| found.len()), Ok(1));
-        let truth = |at: i64| format!(r#"{{"prediction_id":"a","label":1,"observed_at":{at}}}"#);
-        assert_eq!(feedback(&truth(last.0)).unwrap()[0].observed_at, last);
-        assert_eq!(feedback(&truth(last.0 + 1)).unwrap()[0].observed_at, EventTime(5_000_000));
-    }
-
-    #[test]
-    fn feedback_in_every_form() {
-        let found = feedback(
-            r#"[{"prediction_id":"a","label":true},
-                {"request_id":"b","values":{"delay":-3.5},"observed_at":"1970-01-01T00:00:02Z","revision":2},
-                {"prediction_id":"c","label":"fraud","observed_at":7}]"#,
-        )
-        .unwrap();
-        assert_eq!((found[0].values["label"], found[0].observed_at), (1.0, EventTime(5_000_000)));
-        assert_eq!(
-            (found[1].values["delay"], found[1].observed_at, found[1].revision),
-            (-3.5, EventTime(2_000_000), 2)
+    fn the_good_entries_are_taken_and_the_bad_ones_named() {
+        let late = r#"[{"prediction_id":"","observed_at":"soon"}, {"prediction_id":"b","label":1}, 7]"#;
+        let (taken, bad, problems) = sorted(late, read_feedback);
+        assert_eq!((taken, bad), (1, 2));
+        insta::assert_snapshot!(problems, @r"
+        [0].observed_at: expected microseconds since 1970 as a whole number, or an RFC 3339 time
+        [0].prediction_id: is missing; nothing could be joined to it
+        [0].values: there is no truth in it; send values, classes, truth, reward, label or score
+        [2].body: expected a JSON object
+        ");
+        let (taken, bad, problems) = sorted(
+            r#"[{"prediction_id":"a","model":"m","version":"v","outputs":{"p":NaN}},
+                {"prediction_id":"b","model":"m","latency_ms":-1}]"#,
+            read_event,
         );
-        assert_eq!((found[2].classes["label"].as_str(), found[2].observed_at), ("fraud", EventTime(7)));
+        assert_eq!((taken, bad), (1, 1));
+        insta::assert_snapshot!(problems, @r"
+        [1].latency_ms: -1; a latency cannot be negative
+        [1].version: is missing
+        ");
     }
 
     #[test]
-    fn every_problem_is_named_with_its_place() {
-        let late = r#"[{"prediction_id":"","observed_at":"soon"},
-            {"prediction_id":"b","label":1,"observed_at":"1970"}]"#;
-        insta::assert_snapshot!(feedback(late).unwrap_err(), @r#"
-        [0].prediction_id: must have 1 to 128 bytes
-        [0].values: there is no truth in it; send values, classes or label
-        [0].observed_at: "soon" is neither an RFC 3339 time nor microseconds since 1970
-        [1].observed_at: "1970" is neither an RFC 3339 time nor microseconds since 1970
-        "#);
-        insta::assert_snapshot!(feedback(r#"[{"prediction_id":"a","label":1,"lable":2},{}]"#).unwrap_err(), @r"
-        [0]: unknown field `lable`, expected one of `prediction_id`, `request_id`, `values`, `classes`, `label`, `observed_at`, `revision`
-        [1]: missing field `prediction_id`
-        ");
-        assert_eq!(feedback("[]").unwrap_err(), "there are 0 entries; send 1 to 3 at a time");
-        assert_eq!(feedback("7").unwrap_err(), "the body must be an object or a list of objects");
-        assert!(feedback("{").unwrap_err().starts_with("the body is no JSON: "));
-        let event = |body: &str| predictions(body, Now { at: None, ahead: AHEAD }).map(|found| found.len());
-        insta::assert_snapshot!(
-            event(r#"{"prediction_id":"a","model":"m","version":"","latency_ms":-1}"#).unwrap_err(), @r"
-        [0].version: must have 1 to 256 bytes
-        [0].latency_ms: must be from 0 to 1e9
-        ");
-        assert_eq!(event(r#"{"prediction_id":"a","model":"m","version":"v1","outputs":{"p":0.5}}"#), Ok(1));
+    fn a_body_of_another_form_is_refused_whole() {
+        assert_eq!(sorted("[]", read_feedback).2, "there are 0 entries; send 1 to 3 at a time");
+        assert_eq!(sorted("[1,2,3,4]", read_feedback).2, "there are 4 entries; send 1 to 3 at a time");
+        assert_eq!(sorted("7", read_feedback).2, "the body must be an object or a list of objects");
+        assert!(sorted("{", read_feedback).2.starts_with("the body is no JSON: "));
+        let confluent = sorted("\0\0\0\0\u{1}{\"prediction_id\":\"a\",\"label\":1}", read_feedback).2;
+        assert!(confluent.contains("schema id 1"), "{confluent}");
+    }
+
+    #[test]
+    fn an_answer_names_a_bounded_number_of_problems() {
+        let entries: Vec<Value> = (0..500).map(|_| json!({})).collect();
+        let bounds = Bounds::new(Some(NOW), NOW, AHEAD);
+        let found = sort(entries, &bounds, &Granted { writer: None }, read_feedback);
+        assert_eq!((found.bad, found.problems.len()), (500, MOST_PROBLEMS));
+    }
+
+    #[test]
+    fn cloud_events_are_opened() {
+        let event =
+            r#"{"specversion":"1.0","type":"dev.serin.feedback.v1","id":"e","correlationid":"p","data":{"label":1}}"#;
+        assert_eq!(sorted(event, read_feedback).0, 1);
+        assert_eq!(sorted(event, read_event).2, "[0].type: another kind of event is taken here, in version 1");
     }
 }

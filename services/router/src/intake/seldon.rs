@@ -1,19 +1,16 @@
 //! Feedback in Seldon's format: `{"response": {"meta": {"puid"}}, "reward", "truth"}`, with a truth in any of the ways in which a
 //! `SeldonMessage` carries data. Parts of it that say nothing about the truth are taken and left.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
-use serde_json::Value;
-
-use super::{FeedbackIn, Label};
+use serde_json::{Map, Value, json};
+use serin_schemas::foreign::Refusal;
 
 /// A `Feedback` of Seldon Core.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct SeldonIn {
+struct SeldonIn {
     response: Option<Message>,
     request: Option<Message>,
-    reward: Option<f64>,
+    reward: Option<Value>,
     truth: Option<Message>,
 }
 
@@ -46,43 +43,30 @@ struct Tensor {
     values: Vec<f64>,
 }
 
-impl SeldonIn {
-    /// The same in our format: the reward is the value `reward`; the truth is the label, or with names the values and classes of these
-    /// names.
-    pub(super) fn into_ours(self) -> Result<FeedbackIn, Vec<String>> {
-        let puid = |message: Option<Message>| message?.meta?.puid;
-        let Some(prediction_id) = puid(self.response).or_else(|| puid(self.request)) else {
-            return Err(vec!["response.meta.puid: is missing; it is the x-prediction-id of the answer".to_owned()]);
-        };
-        let mut ours = FeedbackIn {
-            prediction_id,
-            values: BTreeMap::new(),
-            classes: BTreeMap::new(),
-            label: None,
-            observed_at: None,
-            revision: 0,
-        };
-        if let Some(reward) = self.reward {
-            ours.values.insert("reward".to_owned(), reward);
-        }
-        if let Some(truth) = self.truth {
-            let (names, found) = truth.values();
-            match (names.is_empty(), found.first()) {
-                (true, Some(first)) => ours.label = label(first),
-                _ => {
-                    for (name, value) in names.into_iter().zip(&found) {
-                        match label(value) {
-                            Some(Label::Yes(yes)) => drop(ours.values.insert(name, f64::from(u8::from(yes)))),
-                            Some(Label::Number(number)) => drop(ours.values.insert(name, number)),
-                            Some(Label::Class(class)) => drop(ours.classes.insert(name, class)),
-                            None => {}
-                        }
-                    }
-                }
-            }
-        }
-        Ok(ours)
+/// The same in our format: the reward is the value `reward`; the truth is the label, or with names the values of these names.
+pub(super) fn into_ours(entry: Value) -> Result<Value, Vec<Refusal>> {
+    let refused = |code, message: String| Err(vec![Refusal::new(code, message)]);
+    let seldon: SeldonIn = match serde_json::from_value(entry) {
+        Ok(seldon) => seldon,
+        Err(error) => return refused("garbage", format!("the body is no feedback in Seldon's format: {error}")),
+    };
+    let puid = |message: Option<Message>| message?.meta?.puid;
+    let Some(id) = puid(seldon.response).or_else(|| puid(seldon.request)) else {
+        let message = "response.meta.puid: is missing; it is the x-prediction-id of the answer".to_owned();
+        return refused("missing_id", message);
+    };
+    let mut values = Map::new();
+    if let Some(reward) = seldon.reward {
+        values.insert("reward".to_owned(), reward);
     }
+    let (names, found) = seldon.truth.map(Message::values).unwrap_or_default();
+    let is_scalar = |value: &Value| !value.is_object() && !value.is_null();
+    if names.is_empty() {
+        values.extend(found.into_iter().find(is_scalar).map(|first| ("label".to_owned(), first)));
+    } else {
+        values.extend(names.into_iter().zip(found).filter(|(_, value)| is_scalar(value)));
+    }
+    Ok(json!({"prediction_id": id, "values": values}))
 }
 
 impl Message {
@@ -117,53 +101,40 @@ fn flatten(value: Option<Value>, found: &mut Vec<Value>) {
     }
 }
 
-fn label(value: &Value) -> Option<Label> {
-    match value {
-        Value::Bool(yes) => Some(Label::Yes(*yes)),
-        Value::Number(number) => number.as_f64().map(Label::Number),
-        Value::String(text) => Some(Label::Class(text.clone())),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(value: Value) -> Result<FeedbackIn, Vec<String>> {
-        serde_json::from_value::<SeldonIn>(value).unwrap().into_ours()
+    fn read(value: Value) -> Result<Value, String> {
+        into_ours(value).map_err(|problems| problems[0].message.clone())
     }
 
     #[test]
     fn rewards_and_truths_of_all_kinds() {
         let meta = json!({"meta": {"puid": "p1", "tags": {}, "routing": {"eg": 1}}, "data": {"ndarray": [[0.9]]}});
         let of = |truth: Value| {
-            read(json!({"request": {"data": {}}, "response": meta, "reward": 1.0, "truth": truth})).unwrap()
+            let ours = read(json!({"request": {"data": {}}, "response": meta, "reward": 1.0, "truth": truth})).unwrap();
+            assert_eq!((&ours["prediction_id"], &ours["values"]["reward"]), (&json!("p1"), &json!(1.0)));
+            ours["values"].clone()
         };
-        let one = of(json!({"data": {"ndarray": [[1]]}}));
-        assert_eq!((one.prediction_id.as_str(), one.values["reward"]), ("p1", 1.0));
-        assert!(matches!(one.label, Some(Label::Number(1.0))));
-        assert!(matches!(
-            of(json!({"data": {"tensor": {"shape": [1], "values": [0.5]}}})).label,
-            Some(Label::Number(0.5))
-        ));
-        assert!(matches!(of(json!({"strData": "fraud"})).label, Some(Label::Class(class)) if class == "fraud"));
-        assert!(matches!(of(json!({"jsonData": true})).label, Some(Label::Yes(true))));
+        assert_eq!(of(json!({"data": {"ndarray": [[1]]}}))["label"], 1);
+        assert_eq!(of(json!({"data": {"tensor": {"shape": [1], "values": [0.5]}}}))["label"], 0.5);
+        assert_eq!(of(json!({"strData": "fraud"}))["label"], "fraud");
+        assert_eq!(of(json!({"jsonData": true}))["label"], true);
         let named = of(json!({"data": {"names": ["delay", "kind"], "ndarray": [[12, "late"]]}}));
-        assert_eq!(
-            (named.values["delay"], named.classes["kind"].as_str(), named.label.is_none()),
-            (12.0, "late", true)
-        );
+        assert_eq!(named, json!({"reward": 1.0, "delay": 12, "kind": "late"}));
         let fields = of(json!({"jsonData": {"delay": 3, "kind": "x", "more": {}}}));
-        assert_eq!((fields.values["delay"], fields.classes["kind"].as_str()), (3.0, "x"));
+        assert_eq!(fields, json!({"reward": 1.0, "delay": 3, "kind": "x"}));
         let only_reward = read(json!({"response": {"meta": {"puid": "p"}}, "reward": 0})).unwrap();
-        assert_eq!(only_reward.values, [("reward".to_owned(), 0.0)].into());
+        assert_eq!(only_reward, json!({"prediction_id": "p", "values": {"reward": 0}}));
     }
 
     #[test]
     fn without_an_id_it_joins_nothing() {
-        let problems = read(json!({"response": {"meta": {}}, "reward": 1})).unwrap_err();
-        assert_eq!(problems, ["response.meta.puid: is missing; it is the x-prediction-id of the answer"]);
+        let problem = read(json!({"response": {"meta": {}}, "reward": 1})).unwrap_err();
+        assert_eq!(problem, "response.meta.puid: is missing; it is the x-prediction-id of the answer");
+        let problem = read(json!({"response": 3})).unwrap_err();
+        assert!(problem.starts_with("the body is no feedback in Seldon's format: "), "{problem}");
     }
 }

@@ -12,8 +12,16 @@ use std::{
     time::Duration,
 };
 
+use memchr::memmem;
 use serde_json::Value;
 
+use crate::{
+    census::is_error,
+    outcome::{Content, Unread},
+    protocol::Promise,
+};
+
+use sse::Data;
 use tools::Call;
 
 /// Tool calls that are looked at in one answer.
@@ -62,32 +70,16 @@ pub(crate) struct Reply {
     text: Option<String>,
     done: bool,
     error: bool,
-}
-
-/// Why a stream that ended in good order is no good answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// It said so itself, in an error frame under status 200.
-    ErrorFrame,
-    /// It ended before its end was told.
-    Truncated,
-}
-
-impl Broken {
-    /// The word for it in events.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::ErrorFrame => "error_frame",
-            Self::Truncated => "truncated",
-        }
-    }
+    /// Whether there is anything in it for a caller: text, thoughts, calls, sounds.
+    said: bool,
+    /// Whether an event was too long to read.
+    skipped: bool,
 }
 
 impl Tap {
-    /// For the stream of a call; `openai` if it is one of the OpenAI-compatible protocol. `request` is the body of the request, if
-    /// it was kept.
-    pub(crate) fn new(openai: bool, request: Option<&[u8]>) -> Self {
-        let kind = if openai { Kind::Stream } else { Kind::Chunks };
+    /// For the stream of a call, of which the protocol promises this. `request` is the body of the request, if it was kept.
+    pub(crate) fn new(promise: Promise, request: Option<&[u8]>) -> Self {
+        let kind = if promise.ends() { Kind::Stream } else { Kind::Chunks };
         let text = tools::may_ask_for_json(request).then(String::new);
         Self { events: sse::Events::default(), reply: Reply { kind, text, ..Reply::default() } }
     }
@@ -119,17 +111,32 @@ impl Reply {
         reply
     }
 
-    fn event(&mut self, name: Option<&str>, data: &[u8], at: Duration) {
-        if data == b"[DONE]" {
+    fn event(&mut self, name: Option<&str>, data: Data<'_>, at: Duration) {
+        let (data, whole) = match data {
+            Data::Whole(data) => (data, true),
+            Data::Beginning(data) => (data, false),
+        };
+        if data.trim_ascii() == b"[DONE]" {
             self.done = true;
             return;
         }
+        if name == Some("error") {
+            self.error = true;
+            return;
+        }
+        if !whole {
+            self.skip(name, data, at);
+            return;
+        }
         if self.kind == Kind::Chunks {
+            self.error |= memmem::find(data, b"\"error\"").is_some()
+                && serde_json::from_slice(data).is_ok_and(|value| is_error(&value));
+            self.said = true;
             self.chunk(at);
             return;
         }
         let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
-        if value.get("error").is_some_and(|error| !error.is_null()) || name == Some("error") {
+        if is_error(&value) {
             self.error = true;
             return;
         }
@@ -145,6 +152,19 @@ impl Reply {
         if self.volume > before {
             self.chunk(at);
         }
+    }
+
+    /// An event that is too long to read. Its name, or its beginning, still says which one it is.
+    fn skip(&mut self, name: Option<&str>, beginning: &[u8], at: Duration) {
+        const LAST: [&str; 2] = ["response.completed", "response.incomplete"];
+        let start = &beginning[..beginning.len().min(200)];
+        let says = |kind: &str| name == Some(kind) || memmem::find(start, format!("\"{kind}\"").as_bytes()).is_some();
+        let is_error = start.trim_ascii_start().starts_with(b"{\"error\":{") || says("response.failed");
+        self.skipped = true;
+        self.said = true;
+        self.error |= is_error;
+        self.done |= LAST.into_iter().any(says);
+        self.chunk(at);
     }
 
     fn chunk(&mut self, at: Duration) {
@@ -165,6 +185,7 @@ impl Reply {
         let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place);
         self.say(index, choice.get("text"));
         if let Some(part) = choice.get(part) {
+            self.said |= says_anything(part);
             self.say(index, part.get("content"));
             // Thoughts are output that one waits for, and no part of the text.
             let text = |name: &str| part.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -187,6 +208,7 @@ impl Reply {
 
     fn say(&mut self, choice: u64, text: Option<&Value>) {
         let Some(text) = text.and_then(Value::as_str) else { return };
+        self.said |= !text.is_empty();
         self.volume += text.len();
         self.characters += text.chars().count() as u64;
         if let Some(kept) = self.text.as_mut().filter(|kept| choice == 0 && kept.len() + text.len() <= LONGEST_TEXT) {
@@ -215,6 +237,7 @@ impl Reply {
     /// An event of `/v1/responses`.
     fn response_event(&mut self, kind: &str, value: &Value, at: Duration) {
         let delta = value.get("delta");
+        self.said |= kind.ends_with(".delta");
         match kind {
             "error" | "response.failed" => self.error = true,
             "response.output_text.delta" => {
@@ -241,10 +264,14 @@ impl Reply {
     fn response(&mut self, response: &Value) {
         let told = self.characters > 0;
         for (place, item) in list(response, "output").enumerate() {
-            match item.get("type").and_then(Value::as_str) {
+            let kind = item.get("type").and_then(Value::as_str);
+            // A message may be empty. Anything else, such as a picture or a search, is something.
+            self.said |= !matches!(kind, Some("message" | "reasoning"));
+            match kind {
                 Some("function_call") => self.call((0, place as u64), item),
                 Some("message") => {
                     for part in list(item, "content") {
+                        self.said |= says_anything(part);
                         self.refusal |= part.get("type").and_then(Value::as_str) == Some("refusal");
                         if !told {
                             self.say(0, part.get("text"));
@@ -264,13 +291,27 @@ impl Reply {
         }
     }
 
-    /// Whether a stream that ended in good order was whole.
-    pub(crate) fn check(&self) -> Result<(), Broken> {
-        if self.error {
-            return Err(Broken::ErrorFrame);
+    /// What the content of an answer that ended in good order is.
+    pub(crate) fn content(&self) -> Content {
+        if let Some(error) = self.error() {
+            return error;
         }
-        let whole = self.kind != Kind::Stream || self.done || self.finish.is_some();
-        if whole { Ok(()) } else { Err(Broken::Truncated) }
+        if self.kind == Kind::Stream && !self.is_whole() {
+            // The event that was too long may have been the last one.
+            return if self.skipped { Content::Unread(Unread::TooLarge) } else { Content::Failed("truncated") };
+        }
+        if self.said || self.refusal || !self.calls.is_empty() { Content::Good } else { Content::Unusable("empty") }
+    }
+
+    /// The error that it reports, even if it did not end.
+    pub(crate) fn error(&self) -> Option<Content> {
+        let cause = if self.kind == Kind::Whole { "error_object" } else { "error_frame" };
+        self.error.then_some(Content::Failed(cause))
+    }
+
+    /// Whether a stream told that it has ended.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.kind == Kind::Stream && (self.done || self.finish.is_some())
     }
 
     /// When the first chunk came, counted from the end of the request.
@@ -331,6 +372,21 @@ impl Reply {
             class("llm.finish_reason", reason);
         }
     }
+}
+
+/// Whether a part of an answer has anything in it besides whose it is.
+fn says_anything(part: &Value) -> bool {
+    part.as_object().is_some_and(|fields| {
+        fields.iter().filter(|(name, _)| !matches!(name.as_str(), "role" | "type" | "index")).any(|(_, field)| {
+            match field {
+                Value::Null | Value::Bool(false) => false,
+                Value::String(text) => !text.is_empty(),
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(fields) => !fields.is_empty(),
+                Value::Bool(true) | Value::Number(_) => true,
+            }
+        })
+    })
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {

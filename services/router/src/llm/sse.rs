@@ -1,31 +1,42 @@
 //! Server-sent events (the WHATWG HTML standard, section 9.2.6), as far as they carry data: a parser that takes the stream in
 //! whatever pieces it comes. Pure, and bounded.
 
-/// Longest event that is read; the data of a longer one is left out.
+/// Longest event that is read. Of a longer one only the beginning is kept.
 const LONGEST: usize = 256 << 10;
+/// What is kept of a line in any case: enough for a field's name and the name of an event.
+const LINE: usize = 256;
+
+/// The data of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Data<'a> {
+    Whole(&'a [u8]),
+    /// The event is too long; this is how its data begins.
+    Beginning(&'a [u8]),
+}
 
 /// The parser.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    /// The line that is not complete yet.
+    /// The line that is not complete yet, as far as it is kept.
     line: Vec<u8>,
     /// Data and name of the event that is not complete yet.
     data: Option<Vec<u8>>,
     name: Option<String>,
     /// The last line ended with a carriage return: a line feed right after it belongs to it.
     after_return: bool,
-    too_long: bool,
+    /// Whether a part of the event was not kept.
+    cut: bool,
 }
 
 impl Events {
     /// Takes a piece and tells each event that it completes: its name, if it has one, and its data.
-    pub(super) fn feed(&mut self, mut piece: &[u8], mut tell: impl FnMut(Option<&str>, &[u8])) {
+    pub(super) fn feed(&mut self, mut piece: &[u8], mut tell: impl FnMut(Option<&str>, Data<'_>)) {
         while let Some(&first) = piece.first() {
             if std::mem::take(&mut self.after_return) && first == b'\n' {
                 piece = &piece[1..];
                 continue;
             }
-            let Some(end) = piece.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            let Some(end) = memchr::memchr2(b'\n', b'\r', piece) else {
                 self.keep(piece);
                 return;
             };
@@ -40,17 +51,17 @@ impl Events {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        if self.line.len() + self.data.as_ref().map_or(0, Vec::len) + part.len() > LONGEST {
-            self.too_long = true;
-        } else {
-            self.line.extend_from_slice(part);
-        }
+        let taken = self.line.len() + self.data.as_ref().map_or(0, Vec::len);
+        let room = LONGEST.saturating_sub(taken).max(LINE.saturating_sub(self.line.len()));
+        self.cut |= part.len() > room;
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 
-    fn complete(&mut self, line: &[u8], tell: &mut impl FnMut(Option<&str>, &[u8])) {
-        if line.is_empty() && !self.too_long {
+    fn complete(&mut self, line: &[u8], tell: &mut impl FnMut(Option<&str>, Data<'_>)) {
+        if line.is_empty() {
+            let cut = std::mem::take(&mut self.cut);
             if let Some(data) = self.data.take() {
-                tell(self.name.as_deref(), &data);
+                tell(self.name.as_deref(), if cut { Data::Beginning(&data) } else { Data::Whole(&data) });
             }
             self.name = None;
             return;
@@ -59,16 +70,14 @@ impl Events {
         if let Some(rest) = line.strip_prefix(b"data:") {
             match &mut self.data {
                 None => self.data = Some(value(rest)),
-                Some(data) => {
+                Some(data) if data.len() + rest.len() < LONGEST => {
                     data.push(b'\n');
                     data.extend(value(rest));
                 }
+                Some(_) => self.cut = true,
             }
         } else if let Some(rest) = line.strip_prefix(b"event:") {
             self.name = String::from_utf8(value(rest)).ok();
-        }
-        if std::mem::take(&mut self.too_long) {
-            self.data = None;
         }
     }
 }
@@ -83,6 +92,7 @@ mod tests {
         let mut told = Vec::new();
         for piece in pieces {
             events.feed(piece, |name, data| {
+                let (Data::Whole(data) | Data::Beginning(data)) = data;
                 told.push((name.map(str::to_owned), String::from_utf8_lossy(data).into_owned()));
             });
         }
@@ -97,9 +107,30 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_too_long_is_left_out() {
-        let long = vec![b'x'; LONGEST];
-        assert_eq!(read(&[b"data: ", &long, b"\n\ndata: next\n\n"]), [(None, "next".to_owned())]);
+    fn of_an_event_that_is_too_long_the_beginning_and_the_name_are_told() {
+        let long = [b"x".repeat(LONGEST), b"\ndata: more".repeat(50_000)].concat();
+        for size in [1000, usize::MAX] {
+            for body in [
+                [b"event: last\ndata: {\"type\"", &long[..], b"\n\ndata: next\n\n"].concat(),
+                [b"data: {\"type\"", &long[..], b"\nevent: last\n\ndata: next\n\n"].concat(),
+            ] {
+                let (mut events, mut told) = (Events::default(), Vec::new());
+                for piece in body.chunks(size.min(body.len())) {
+                    events.feed(piece, |name, data| {
+                        told.push((
+                            name.map(str::to_owned),
+                            data == Data::Whole(b"next"),
+                            match data {
+                                Data::Beginning(data) => data.starts_with(b"{\"type\"x") && data.len() <= LONGEST,
+                                Data::Whole(_) => false,
+                            },
+                        ))
+                    });
+                    assert!(events.line.len() + events.data.as_ref().map_or(0, Vec::len) <= LONGEST + LINE);
+                }
+                assert_eq!(told, [(Some("last".to_owned()), false, true), (None, true, false)]);
+            }
+        }
     }
 
     proptest! {

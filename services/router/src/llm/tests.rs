@@ -10,7 +10,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// Feeds one event after the other, 10 ms apart, and gives the reply.
 fn stream(events: &[&str]) -> Reply {
-    let mut tap = Tap::new(true, Some(br#"{"response_format":{}}"#));
+    let mut tap = Tap::new(Promise::Choices, Some(br#"{"response_format":{}}"#));
     for (n, event) in events.iter().enumerate() {
         tap.feed(format!("data: {event}\n\n").as_bytes(), MS * 10 * (n as u32 + 1));
     }
@@ -43,7 +43,7 @@ fn a_chat_stream_is_timed_and_counted() {
         r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12}}"#,
         "[DONE]",
     ]);
-    assert_eq!(reply.check(), Ok(()));
+    assert_eq!(reply.content(), Content::Good);
     let (numbers, reason) = outputs(&reply, "{}");
     assert_eq!(reason.as_deref(), Some("length"));
     let expected = [
@@ -65,21 +65,24 @@ fn tokens_without_usage_are_chunks() {
         r#"{"choices":[{"text":"a","finish_reason":null}]}"#,
         r#"{"choices":[{"text":"b","finish_reason":"stop"}]}"#,
     ]);
-    assert_eq!((reply.check(), outputs(&reply, "").0["llm.output_tokens"]), (Ok(()), 2.0));
+    assert_eq!((reply.content(), outputs(&reply, "").0["llm.output_tokens"]), (Content::Good, 2.0));
 }
 
 #[test]
 fn streams_that_are_not_whole() {
     let chunk = r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#;
-    assert_eq!(stream(&[chunk]).check(), Err(Broken::Truncated));
-    assert_eq!(stream(&[]).check(), Err(Broken::Truncated));
-    assert_eq!(stream(&[chunk, "[DONE]"]).check(), Ok(()));
+    assert_eq!(stream(&[chunk]).content(), Content::Failed("truncated"));
+    assert_eq!(stream(&[]).content(), Content::Failed("truncated"));
+    assert_eq!(stream(&[chunk, "[DONE]"]).content(), Content::Good);
     let error = r#"{"error":{"message":"CUDA out of memory","type":"server_error","code":500}}"#;
-    assert_eq!(stream(&[chunk, error, "[DONE]"]).check(), Err(Broken::ErrorFrame));
-    assert_eq!(stream(&[chunk, r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"error":null}"#]).check(), Ok(()));
-    let mut foreign = Tap::new(false, None);
+    assert_eq!(stream(&[chunk, error, "[DONE]"]).content(), Content::Failed("error_frame"));
+    assert_eq!(
+        stream(&[chunk, r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"error":null}"#]).content(),
+        Content::Good
+    );
+    let mut foreign = Tap::new(Promise::Json, None);
     foreign.feed(b"data: {\"text_output\":\"a\"}\n\n", MS);
-    assert_eq!(foreign.into_reply().check(), Ok(()), "only OpenAI-compatible streams say how they end");
+    assert_eq!(foreign.into_reply().content(), Content::Good, "only OpenAI-compatible streams say how they end");
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn a_whole_answer() {
     let reply = Reply::of_json(&json!({"object": "chat.completion", "choices": [{"index": 0, "finish_reason": "stop",
         "message": {"role": "assistant", "content": "Hello", "refusal": null}}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}));
     let (numbers, reason) = outputs(&reply, "{}");
-    assert_eq!((reply.check(), reason.as_deref()), (Ok(()), Some("stop")));
+    assert_eq!((reply.content(), reason.as_deref()), (Content::Good, Some("stop")));
     assert_eq!((numbers["llm.output_tokens"], numbers["llm.characters"]), (1.0, 5.0));
     assert!(!numbers.contains_key("llm.time_to_first_chunk") && !numbers.contains_key("llm.chunks"));
     let embedding =
@@ -152,13 +155,13 @@ fn streams_of_responses() {
     let reply = stream(&[r#"{"type":"response.output_text.delta","delta":"Hi"}"#, &end]);
     let request = r#"{"tools":[{"type":"function","name":"weather","parameters":{"required":["city"]}}]}"#;
     let (numbers, reason) = outputs(&reply, request);
-    assert_eq!((reply.check(), reason.as_deref()), (Ok(()), Some("stop")));
+    assert_eq!((reply.content(), reason.as_deref()), (Content::Good, Some("stop")));
     assert_eq!(
         (numbers["llm.characters"], numbers["llm.output_tokens"], numbers["llm.tool_calls_valid"]),
         (2.0, 9.0, 1.0)
     );
-    assert_eq!(stream(&[r#"{"type":"response.failed","response":{}}"#]).check(), Err(Broken::ErrorFrame));
-    assert_eq!(stream(&[r#"{"type":"response.created","response":{}}"#]).check(), Err(Broken::Truncated));
+    assert_eq!(stream(&[r#"{"type":"response.failed","response":{}}"#]).content(), Content::Failed("error_frame"));
+    assert_eq!(stream(&[r#"{"type":"response.created","response":{}}"#]).content(), Content::Failed("truncated"));
     let whole = Reply::of_json(
         &json!({"object": "response", "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
         "output": [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}], "usage": {"output_tokens": 1}}),
@@ -169,7 +172,7 @@ fn streams_of_responses() {
 
 #[test]
 fn an_answer_without_end_stays_small() {
-    let mut tap = Tap::new(true, Some(br#"{"response_format":{}}"#));
+    let mut tap = Tap::new(Promise::Choices, Some(br#"{"response_format":{}}"#));
     let calls: Vec<Value> =
         (0..100).map(|n| json!({"index": n, "function": {"arguments": "y".repeat(1000)}})).collect();
     let chunk = json!({"choices": [{"delta": {"content": "x".repeat(10_000), "tool_calls": calls}}]});
@@ -179,7 +182,7 @@ fn an_answer_without_end_stays_small() {
     }
     let reply = tap.into_reply();
     assert!(reply.text.unwrap().len() <= LONGEST_TEXT && reply.calls.len() <= MOST_CALLS);
-    let mut plain = Tap::new(true, Some(b"{}"));
+    let mut plain = Tap::new(Promise::Choices, Some(b"{}"));
     plain.feed(event.as_bytes(), MS);
     assert_eq!(plain.into_reply().text, None, "the text is kept only for those who asked for JSON");
 }

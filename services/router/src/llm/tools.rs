@@ -39,8 +39,8 @@ pub(super) struct Asked {
 
 #[derive(Deserialize)]
 struct Request {
-    #[serde(default)]
-    tools: Vec<Tool>,
+    /// Some clients send null for no tools.
+    tools: Option<Vec<Tool>>,
     response_format: Option<Value>,
 }
 
@@ -69,7 +69,8 @@ impl Asked {
             let required = function.parameters.get("required").and_then(Value::as_array).into_iter().flatten();
             required.filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let functions = request.tools.iter().filter_map(|tool| tool.function.as_ref().or(tool.itself.as_ref()));
+        let functions =
+            request.tools.iter().flatten().filter_map(|tool| tool.function.as_ref().or(tool.itself.as_ref()));
         let tools = functions.map(|function| (function.name.clone(), needs(function))).collect();
         let format = request.response_format.as_ref().and_then(|format| format.get("type")).and_then(Value::as_str);
         Self { tools: Some(tools), json: matches!(format, Some("json_object" | "json_schema")) }

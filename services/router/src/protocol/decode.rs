@@ -3,10 +3,10 @@
 use http::{HeaderMap, HeaderName, header};
 use serde_json::Value;
 
-use super::{grpc, tensors};
+use super::{grpc, json, tensors};
 
 /// Length of the JSON part of a body with binary tensors.
-const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+pub(super) const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// How a body can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,63 +41,16 @@ impl Encoding {
     /// Reads a whole body.
     pub(crate) fn read(self, body: &[u8]) -> Option<Value> {
         match self {
-            Self::Json => json(body),
-            Self::Binary(length) => tensors::of_binary(body, length, json),
+            Self::Json => json::read(body),
+            Self::Binary(length) => tensors::of_binary(body, length, json::read),
             Self::Grpc => tensors::of_grpc(body),
         }
     }
 }
 
-/// A JSON body, read tolerantly: Python servers write `NaN`, which is no JSON but says exactly what is wrong.
-pub(crate) fn json(body: &[u8]) -> Option<Value> {
-    match serde_json::from_slice(body) {
-        Ok(value) => Some(value),
-        Err(_) => serde_json::from_slice(&quote_non_numbers(body)?).ok(),
-    }
-}
-
-/// Puts quotes around `NaN`, `Infinity` and `-Infinity` outside of texts; `None` if there are none.
-fn quote_non_numbers(body: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(body.len() + 16);
-    let (mut at, mut in_text, mut changed) = (0, false, false);
-    while at < body.len() {
-        let rest = &body[at..];
-        let word = [b"NaN".as_slice(), b"-Infinity", b"Infinity"].into_iter().find(|word| rest.starts_with(word));
-        match (in_text, word) {
-            (false, Some(word)) => {
-                out.push(b'"');
-                out.extend_from_slice(word);
-                out.push(b'"');
-                at += word.len();
-                changed = true;
-                continue;
-            }
-            (true, _) if rest[0] == b'\\' && rest.len() > 1 => {
-                out.extend_from_slice(&rest[..2]);
-                at += 2;
-                continue;
-            }
-            _ => {}
-        }
-        if rest[0] == b'"' {
-            in_text = !in_text;
-        }
-        out.push(rest[0]);
-        at += 1;
-    }
-    changed.then_some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn non_numbers_inside_of_texts_stay() {
-        let value = super::json(br#"{"a":"NaN \" Infinity","b":NaN}"#).unwrap();
-        assert_eq!(value, json!({"a": "NaN \" Infinity", "b": "NaN"}));
-    }
 
     #[test]
     fn headers_tell_the_encoding() {

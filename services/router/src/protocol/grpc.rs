@@ -3,7 +3,7 @@
 //! Messages pass through as bytes. Only a few top-level fields of the first one are looked at, by their numbers in
 //! `grpc_predict_v2.proto`, which every server of the Open Inference Protocol shares.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -16,6 +16,10 @@ pub(crate) const SERVICE: &str = "/inference.GRPCInferenceService";
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The header and trailer with its text.
 pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// The header that says how messages are compressed.
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// The header that says how long the caller waits.
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The content type of what the router answers itself.
 pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Bytes before a message: whether it is compressed, and its length.
@@ -48,20 +52,6 @@ pub(crate) fn whole_message(body: &[u8]) -> Scan<()> {
         Some(length) if body.len() >= length => Scan::Found(()),
         _ => Scan::More,
     }
-}
-
-/// The answer in the first message of a `ModelStreamInfer`, as a body of `ModelInfer` has it: field 2; field 1 is an error.
-pub(crate) fn first_of_stream(body: &[u8]) -> Option<Bytes> {
-    let message = body.get(PREFIX..first_message(body)?).filter(|_| body[0] == 0)?;
-    let mut at = 0;
-    while at < message.len() {
-        let found = field(message, at)?;
-        at = found.end;
-        if let (2, FieldValue::Bytes(answer)) = (found.number, found.value) {
-            return Some(framed(answer));
-        }
-    }
-    None
 }
 
 /// What the first message says about its model.
@@ -193,9 +183,32 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// The status of a call, from its trailers or from headers that are all there is.
+/// The status of a call, from its trailers or from headers that are all there is. One that is no number is UNKNOWN, as clients
+/// read it.
 pub(crate) fn status(headers: &HeaderMap) -> Option<u16> {
-    headers.get(&STATUS)?.to_str().ok()?.parse().ok()
+    let status = headers.get(&STATUS)?;
+    Some(status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(2))
+}
+
+/// How messages that are compressed are compressed; empty if the headers do not say.
+pub(crate) fn encoding(headers: &HeaderMap) -> &str {
+    headers.get(&ENCODING).and_then(|name| name.to_str().ok()).unwrap_or_default()
+}
+
+/// How long the caller waits for its answer, if it says so.
+pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(&TIMEOUT)?.to_str().ok()?;
+    let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count = count.parse::<u64>().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count.saturating_mul(3600)),
+        "M" => Duration::from_secs(count.saturating_mul(60)),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
 }
 
 /// The names of the codes, from 0.
@@ -350,6 +363,21 @@ pub(super) mod tests {
         assert_eq!((http_status(3), http_status(0), code(StatusCode::BAD_GATEWAY)), (400, 200, 14));
         assert_eq!(message("50 % é"), "50 %25 %C3%A9");
         let mut headers = HeaderMap::new();
+        for (text, span) in [
+            ("250m", Some(Duration::from_millis(250))),
+            ("2S", Some(Duration::from_secs(2))),
+            ("x", None),
+            ("", None),
+            ("5é", None),
+        ] {
+            headers.insert(TIMEOUT, HeaderValue::from_bytes(text.as_bytes()).unwrap());
+            assert_eq!(timeout(&headers), span, "{text}");
+        }
+        assert_eq!(status(&headers), None);
+        for (text, code) in [("0", 0), ("14", 14), ("x", 2), ("", 2)] {
+            headers.insert(STATUS, text.parse().unwrap());
+            assert_eq!(status(&headers), Some(code));
+        }
         assert!(!is(&headers));
         for (kind, yes) in
             [("application/grpc", true), ("application/grpc+proto", true), ("application/grpc-web", false)]

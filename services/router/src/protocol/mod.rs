@@ -5,9 +5,12 @@
 
 pub(crate) mod decode;
 pub(crate) mod grpc;
+pub(crate) mod json;
+pub(crate) mod messages;
 pub(crate) mod openai;
 mod path;
 mod tensors;
+pub(crate) mod written;
 
 use http::HeaderMap;
 
@@ -42,6 +45,40 @@ impl Wire {
         } else {
             Self::Plain
         }
+    }
+}
+
+/// What a protocol promises of an answer with a 2xx status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Nothing: any content may be good.
+    #[default]
+    Nothing,
+    /// JSON of any shape.
+    Json,
+    /// `outputs` of the Open Inference Protocol, over HTTP or gRPC.
+    Tensors,
+    /// `predictions` of `KServe`'s V1, or `outputs` in `TensorFlow` Serving's column format.
+    Predictions,
+    /// `choices` of a language model. Its streams tell how they end.
+    Choices,
+    /// `output` of `/v1/responses`. Its streams tell how they end.
+    Response,
+    /// `data` with embeddings.
+    Embeddings,
+    /// Messages of a gRPC service that the router does not know.
+    Service,
+}
+
+impl Promise {
+    /// Whether there has to be something in the answer.
+    pub(crate) fn is_some(self) -> bool {
+        self != Self::Nothing
+    }
+
+    /// Whether a stream of events has to tell its own end.
+    pub(crate) fn ends(self) -> bool {
+        matches!(self, Self::Choices | Self::Response)
     }
 }
 

@@ -1,11 +1,21 @@
 //! `OpenAI`-compatible paths, and the model in their bodies.
 
-use super::Scan;
+use super::{Promise, Scan};
 
 /// Whether a path asks a language model for something: `/v1/...` as `OpenAI` and vLLM have it, `/openai/v1/...` as `KServe` has it.
 pub(super) fn infers(path: &str) -> bool {
     let rest = path.strip_prefix("/openai").unwrap_or(path);
     matches!(rest, "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses")
+}
+
+/// What such a path promises of an answer.
+pub(super) fn promise(path: &str) -> Promise {
+    match path.rsplit_once("/v1/").map(|(_, rest)| rest) {
+        Some("chat/completions" | "completions") => Promise::Choices,
+        Some("responses") => Promise::Response,
+        Some("embeddings") => Promise::Embeddings,
+        _ => Promise::Nothing,
+    }
 }
 
 /// Finds the text of `model` in the beginning of a JSON object.

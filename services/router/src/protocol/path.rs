@@ -6,7 +6,7 @@
 use foldhash::HashMap;
 use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 
-use super::{Wire, grpc, openai};
+use super::{Promise, Wire, grpc, openai};
 use crate::config::Config;
 
 /// A request's path, taken apart. All parts borrow from the path.
@@ -76,12 +76,16 @@ impl<'a> Target<'a> {
         Some(Self { model: Some(&rest[..name]), version, before, after, infers, ..Self::whole(path, wire) })
     }
 
-    /// The list that the protocol promises of an answer.
-    pub(crate) fn promised(&self) -> Option<&'static str> {
+    /// What the protocol promises of an answer.
+    pub(crate) fn promise(&self) -> Promise {
         match (self.wire, self.after) {
-            (Wire::V2, "/infer") => Some("outputs"),
-            (Wire::V1, ":predict") => Some("predictions"),
-            _ => None,
+            (Wire::V2, "/infer") => Promise::Tensors,
+            (Wire::V1, ":predict") => Promise::Predictions,
+            (Wire::V1 | Wire::V2, _) => Promise::Json,
+            (Wire::OpenAi, _) => openai::promise(self.before),
+            (Wire::Grpc, _) if self.model_in_body => Promise::Tensors,
+            (Wire::Grpc, _) => Promise::Service,
+            (Wire::Plain, _) => Promise::Nothing,
         }
     }
 
@@ -103,11 +107,6 @@ impl<'a> Target<'a> {
             path.push_str(query);
         }
         path.try_into().ok()
-    }
-
-    /// Whether the answer is a stream of answers, of which the first can be read.
-    pub(crate) fn streams_answers(&self) -> bool {
-        self.both_stream && self.infers && self.model_in_body
     }
 
     /// Whether the answer to this may be a stream of chunks of a language model.

@@ -18,8 +18,7 @@ pub(super) fn of_binary(body: &[u8], json: usize, parse: impl Fn(&[u8]) -> Optio
             let Some(size) = tensor.pointer("/parameters/binary_data_size").and_then(Value::as_u64) else { continue };
             let (raw, left) = rest.split_at_checked(usize::try_from(size).ok()?)?;
             rest = left;
-            let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default().to_owned();
-            tensor["data"] = raw_values(&datatype, raw);
+            put_raw(tensor, raw);
         }
     }
     Some(value)
@@ -34,7 +33,7 @@ pub(super) fn of_grpc(body: &[u8]) -> Option<Value> {
 /// A request or an answer: both have the tensors in field 5; raw values are in field 7 of a request, 6 of an answer. Which one it
 /// is, is told by field 6: the requested outputs of a request are messages with a name. Both lists are therefore given, under
 /// `inputs` and `outputs`.
-fn infer_message(message: &[u8]) -> Option<Value> {
+pub(super) fn infer_message(message: &[u8]) -> Option<Value> {
     let (mut tensors, mut raw_of_answer, mut raw_of_request) = (Vec::new(), Vec::new(), Vec::new());
     let mut value = Map::new();
     let mut parameters = Map::new();
@@ -56,10 +55,7 @@ fn infer_message(message: &[u8]) -> Option<Value> {
     }
     let raw = if raw_of_request.is_empty() { raw_of_answer } else { raw_of_request };
     if raw.len() == tensors.len() {
-        for (tensor, raw) in tensors.iter_mut().zip(raw) {
-            let datatype = tensor["datatype"].as_str().unwrap_or_default().to_owned();
-            tensor["data"] = raw_values(&datatype, raw);
-        }
+        tensors.iter_mut().zip(raw).for_each(|(tensor, raw)| put_raw(tensor, raw));
     }
     if !parameters.is_empty() {
         value.insert("parameters".to_owned(), Value::Object(parameters));
@@ -97,9 +93,18 @@ fn parameter(entry: &[u8]) -> Option<(String, Value)> {
     Some((name?, value))
 }
 
-/// A tensor: name 1, datatype 2, shape 3, contents 5.
+/// Puts raw values into a tensor; those of a datatype that is not known are left out.
+fn put_raw(tensor: &mut Value, raw: &[u8]) {
+    let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default();
+    if let Some(values) = raw_values(datatype, raw) {
+        tensor["data"] = values;
+    }
+}
+
+/// A tensor: name 1, datatype 2, shape 3, parameters 4, contents 5. Without contents it has no data.
 fn tensor(bytes: &[u8]) -> Option<Value> {
-    let (mut name, mut datatype, mut shape, mut data) = (Value::Null, Value::Null, Vec::new(), Vec::new());
+    let (mut name, mut datatype, mut shape, mut data) = (Value::Null, Value::Null, Vec::new(), None);
+    let mut parameters = Map::new();
     let mut at = 0;
     while at < bytes.len() {
         let found = field(bytes, at)?;
@@ -109,11 +114,19 @@ fn tensor(bytes: &[u8]) -> Option<Value> {
             (2, FieldValue::Bytes(bytes)) => datatype = text(bytes),
             (3, FieldValue::Bytes(packed)) => packed_varints(packed, |number| shape.push(json!(number as i64))),
             (3, FieldValue::Varint(number)) => shape.push(json!(number as i64)),
-            (5, FieldValue::Bytes(bytes)) => contents(bytes, &mut data)?,
+            (4, FieldValue::Bytes(bytes)) => drop(parameter(bytes).map(|(name, found)| parameters.insert(name, found))),
+            (5, FieldValue::Bytes(bytes)) => contents(bytes, data.get_or_insert_default())?,
             _ => {}
         }
     }
-    Some(json!({"name": name, "datatype": datatype, "shape": shape, "data": data}))
+    let mut tensor = json!({"name": name, "datatype": datatype, "shape": shape});
+    if let Some(data) = data {
+        tensor["data"] = Value::Array(data);
+    }
+    if !parameters.is_empty() {
+        tensor["parameters"] = Value::Object(parameters);
+    }
+    Some(tensor)
 }
 
 /// Typed values: bool 1, int 2 and 3, uint 4 and 5, fp32 6, fp64 7, bytes 8.
@@ -151,8 +164,9 @@ fn packed_varints(packed: &[u8], mut each: impl FnMut(u64)) {
     }
 }
 
-/// Raw values as the protocol lays them out: little-endian, without gaps; texts with their length before them.
-fn raw_values(datatype: &str, raw: &[u8]) -> Value {
+/// Raw values as the protocol lays them out: little-endian, without gaps; texts with their length before them. `None` for a
+/// datatype that is not known.
+fn raw_values(datatype: &str, raw: &[u8]) -> Option<Value> {
     let values: Vec<Value> = match datatype {
         "BOOL" => raw.iter().map(|&byte| Value::Bool(byte != 0)).collect(),
         "UINT8" => raw.iter().map(|&byte| json!(byte)).collect(),
@@ -170,9 +184,9 @@ fn raw_values(datatype: &str, raw: &[u8]) -> Value {
         "FP32" => numbers(raw, |bytes| float(f64::from(f32::from_le_bytes(bytes)))).collect(),
         "FP64" => numbers(raw, |bytes| float(f64::from_le_bytes(bytes))).collect(),
         "BYTES" => texts(raw),
-        _ => Vec::new(),
+        _ => return None,
     };
-    Value::Array(values)
+    Some(Value::Array(values))
 }
 
 fn numbers<const N: usize>(raw: &[u8], read: impl Fn([u8; N]) -> Value) -> impl Iterator<Item = Value> {
@@ -181,7 +195,12 @@ fn numbers<const N: usize>(raw: &[u8], read: impl Fn([u8; N]) -> Value) -> impl 
 
 /// A number; one that JSON has no word for is a text, as `decode` makes it of such words in JSON.
 fn float(number: f64) -> Value {
-    serde_json::Number::from_f64(number).map_or_else(|| Value::String(number.to_string()), Value::Number)
+    let word = || match number {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    };
+    serde_json::Number::from_f64(number).map_or_else(|| word().into(), Value::Number)
 }
 
 /// An IEEE 754 half-precision number.
@@ -229,10 +248,11 @@ mod tests {
             ("FP32", [0.5_f32, f32::NAN].iter().flat_map(|number| number.to_le_bytes()).collect(), json!([0.5, "NaN"])),
             ("FP64", 0.25_f64.to_le_bytes().to_vec(), json!([0.25])),
             ("BYTES", b"\x03\0\0\0LGA\x01\0\0\0x\xff".to_vec(), json!(["LGA", "x"])),
-            ("ODD", vec![1], json!([])),
+            ("FP32", f32::NEG_INFINITY.to_le_bytes().to_vec(), json!(["-Infinity"])),
         ] {
-            assert_eq!(raw_values(datatype, &raw), expected, "{datatype}");
+            assert_eq!(raw_values(datatype, &raw), Some(expected), "{datatype}");
         }
+        assert_eq!(raw_values("ODD", &[1]), None);
         assert_eq!((half(0x7c00), half(0xfc00)), (f64::INFINITY, f64::NEG_INFINITY));
         assert!(half(0x7e00).is_nan());
     }

@@ -3,7 +3,6 @@
 mod activity;
 mod connection;
 mod own;
-pub(crate) mod tls;
 mod worker;
 
 use std::{
@@ -39,6 +38,8 @@ pub(crate) use worker::{Worker, Workers};
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
+    /// The address that it connected to, as the router listens there.
+    pub(crate) at: SocketAddr,
     /// The same without its port, as headers have it.
     pub(crate) name: Option<HeaderValue>,
     /// Whether it came over TLS.
@@ -46,8 +47,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn new(address: SocketAddr, secure: bool) -> Self {
-        Self { address, name: HeaderValue::try_from(address.ip().to_string()).ok(), secure }
+    fn new(address: SocketAddr, at: SocketAddr, secure: bool) -> Self {
+        Self { address, at, name: HeaderValue::try_from(address.ip().to_string()).ok(), secure }
     }
 }
 
@@ -55,21 +56,32 @@ impl Peer {
 pub(crate) struct Door {
     /// Its socket.
     pub(crate) listener: TcpListener,
+    /// Where it listens.
+    pub(crate) at: SocketAddr,
     /// Its certificate, if it is one for TLS.
     pub(crate) tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
 
-/// Accepts callers until `stop` says so, then lets requests in flight finish within the time it gives, and cuts the rest.
+/// Accepts callers until `no_more` or `stop` says so. After `stop` requests in flight may finish within the time it gives, and the
+/// rest is cut.
 pub(crate) async fn listen(
     shared: Arc<Shared>,
     doors: Vec<Door>,
     mut workers: Workers,
     mut stop: watch::Receiver<Option<Duration>>,
+    no_more: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(shared.config().limits.connections));
     let mut accepting = JoinSet::new();
     for door in doors {
-        accepting.spawn(accept(Arc::clone(&shared), door, workers.doors(), Arc::clone(&places), stop.clone()));
+        accepting.spawn(accept(
+            Arc::clone(&shared),
+            door,
+            workers.doors(),
+            Arc::clone(&places),
+            stop.clone(),
+            no_more.clone(),
+        ));
     }
     let patience = match stop.wait_for(Option::is_some).await {
         Ok(patience) => patience.unwrap_or_default(),
@@ -94,6 +106,7 @@ async fn accept(
     workers: Vec<mpsc::UnboundedSender<Caller>>,
     places: Arc<Semaphore>,
     mut stop: watch::Receiver<Option<Duration>>,
+    mut no_more: watch::Receiver<bool>,
 ) {
     let mut turns = workers.iter().cycle();
     let refused = Seldom::default();
@@ -106,11 +119,12 @@ async fn accept(
         let (accepted, place) = tokio::select! {
             accepted = accept => accepted,
             _ = stop.wait_for(Option::is_some) => return,
+            _ = no_more.wait_for(|no_more| *no_more) => return,
         };
         match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => {
                 let tls = door.tls.as_ref().map(|tls| tls.load_full());
-                let peer = Peer::new(address, tls.is_some());
+                let peer = Peer::new(address, door.at, tls.is_some());
                 let connected = Connected::new(&shared);
                 let caller = Caller { stream, tls, peer, stop: stop.clone(), place: place.ok(), connected };
                 if let Some(worker) = turns.next() {
@@ -140,7 +154,7 @@ async fn answer(worker: &Arc<Worker>, peer: &Peer, request: Request<Incoming>) -
     let is_large = body.size_hint().exact().is_none_or(|size| size > READ_ANYWAY);
     let wire = Wire::of(parts.uri.path(), &parts.headers);
     let mut response = match own::find(&parts.method, parts.uri.path(), wire) {
-        Some(own) => Box::pin(own::answer(shared, own, body)).await,
+        Some(own) => Box::pin(own::answer(shared, own, &parts, peer.at, body)).await,
         None => call::call(worker, peer, parts, body).await.unwrap_or_else(|refusal| {
             shared.metrics.refused(refusal.reason());
             let mut answer = refusal.answer(wire);

@@ -1,8 +1,8 @@
 //! What the router answers itself: feedback and events, its health and metadata, over HTTP and gRPC.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, request};
 use hyper::body::Incoming;
 use serde_json::json;
 
@@ -60,12 +60,18 @@ fn is_seldon_feedback(path: &str) -> bool {
     rest.is_empty() || rest.strip_prefix("/seldon/").is_some_and(|rest| rest.split('/').count() == 2)
 }
 
-/// Answers it.
-pub(super) async fn answer(shared: &Arc<Shared>, own: Own, body: Incoming) -> Response<AnswerBody> {
+/// Answers it. `at` is the address that the caller connected to.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    own: Own,
+    head: &request::Parts,
+    at: SocketAddr,
+    body: Incoming,
+) -> Response<AnswerBody> {
     match own {
-        Own::Feedback => intake::feedback(shared, body).await,
-        Own::SeldonFeedback => intake::seldon_feedback(shared, body).await,
-        Own::Events => intake::events(shared, body).await,
+        Own::Feedback => intake::feedback(shared, head, at, body).await,
+        Own::SeldonFeedback => intake::seldon_feedback(shared, head, at, body).await,
+        Own::Events => intake::events(shared, head, at, body).await,
         Own::Live => answer::json(StatusCode::OK, &json!({"live": true})),
         Own::Ready => match shared.ready() {
             Ok(()) => answer::json(StatusCode::OK, &json!({"ready": true})),

@@ -178,6 +178,12 @@ pub(crate) enum Cause {
     Truncated,
     /// The caller left before the end of the answer.
     ClientClosed,
+    /// The caller did not take the answer, or did not send its request to the end.
+    ClientSlow,
+    /// The time was over that the caller had set.
+    Deadline,
+    /// The router stopped, and the time for calls in flight to end was over.
+    Stopped,
     /// Not called: its servers failed, and get nothing for a while.
     Shed,
     /// Not called: its server has as many calls in flight as it may have.
@@ -195,6 +201,9 @@ impl Cause {
             Self::Reset => "reset",
             Self::Truncated => "truncated",
             Self::ClientClosed => "client_closed",
+            Self::ClientSlow => "client_slow",
+            Self::Deadline => "deadline",
+            Self::Stopped => "stopped",
             Self::Shed => "shed",
             Self::Full => "full",
             Self::Cut => "cut",
@@ -209,10 +218,18 @@ impl Cause {
             Self::Reset => "its server closed the connection without an answer",
             Self::Truncated => "its server's answer broke off",
             Self::ClientClosed => "the caller left",
+            Self::ClientSlow => "the caller did not send its request, or did not take its answer, in time",
+            Self::Deadline => "the time was over that the caller had set",
+            Self::Stopped => "the router stopped",
             Self::Shed => "its servers failed and are not called for a while",
             Self::Full => "its server has too many calls in flight",
             Self::Cut => "it was rolled back, and calls in flight were given no more time",
         }
+    }
+
+    /// Whether the version is not to blame: the caller ended the call, or the router did as it stopped.
+    pub(crate) fn is_cancelled(self) -> bool {
+        matches!(self, Self::ClientClosed | Self::ClientSlow | Self::Deadline | Self::Stopped)
     }
 
     /// Whether it tells that the way to a server failed.

@@ -7,12 +7,13 @@
 #[path = "../router/harness.rs"]
 #[expect(dead_code, reason = "the other suite uses the rest")]
 mod harness;
+mod outcomes;
 mod servers;
 
 use http::StatusCode;
 use serde_json::{Value, json};
 use serin_router::{Config, ModelConfig, ServersConfig, TlsConfig, VersionServers};
-use serin_schemas::records::{Assignment, Prediction};
+use serin_schemas::records::{Assignment, Outcome, Prediction};
 
 use harness::{Bench, config};
 use servers::{Peer, client, prediction};
@@ -175,6 +176,23 @@ async fn grpc_passes_with_metadata_trailers_and_streams() {
     let message = told["missing_version"]["message"].as_str().unwrap();
     assert!(message.contains(r#"model "flights" has no version "v9" here; known: v1"#), "{message}");
     assert_eq!(told["answers"], json!([["flights", "0"], ["flights", "1"], ["flights", "2"]]));
+
+    // Triton's client in a stream, and callers who leave.
+    assert_eq!(told["streams"], json!({"flights": "p", "fails": "no memory left", "refuses": null}));
+    assert_eq!((&told["cancel"], &told["deadline"]), (&json!("CANCELLED"), &json!("DEADLINE_EXCEEDED")));
+    for (id, outcome, causes) in [
+        ("stream-flights", Outcome::Ok, &[][..]),
+        ("stream-fails", Outcome::Failed, &["error_message"]),
+        ("stream-refuses", Outcome::Cancelled, &["client_closed"]),
+        ("cancel", Outcome::Cancelled, &["client_closed"]),
+        // Whoever of the two was first.
+        ("deadline", Outcome::Cancelled, &["client_closed", "deadline"]),
+    ] {
+        let found = prediction(&bench, id).await;
+        let cause = found.error.as_deref();
+        assert_eq!(found.outcome, Some(outcome), "{found:#?}");
+        assert!(cause.map_or(causes.is_empty(), |cause| causes.contains(&cause)), "{found:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

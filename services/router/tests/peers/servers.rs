@@ -57,8 +57,13 @@ fn text_of(output: &Output) -> String {
 
 /// Runs a client and reads the JSON that it prints.
 pub(crate) async fn client(script: &str, arguments: Vec<String>) -> Value {
+    client_of("kserve", script, arguments).await
+}
+
+/// The same with the packages of another requirements file.
+pub(crate) async fn client_of(packages: &str, script: &str, arguments: Vec<String>) -> Value {
     let script = Path::new(FOLDER).join(script);
-    let python = python("kserve");
+    let python = python(packages);
     let run = move || Command::new(python).arg(script).args(arguments).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     assert!(output.status.success(), "{}", text_of(&output));
@@ -170,6 +175,28 @@ impl Peer {
         Self::start("/health", tempfile::tempdir().unwrap(), |_, http, _| {
             let mut command = Command::new(python("kserve"));
             command.arg(Path::new(FOLDER).join("openai_server.py")).arg(http.to_string());
+            command
+        })
+        .await
+    }
+
+    /// `LitServe`.
+    pub(crate) async fn litserve() -> Self {
+        Self::start("/health", tempfile::tempdir().unwrap(), |_, http, _| {
+            let mut command = Command::new(python("litserve"));
+            command.arg(Path::new(FOLDER).join("litserve_server.py")).arg(http.to_string());
+            command
+        })
+        .await
+    }
+
+    /// `BentoML`.
+    pub(crate) async fn bentoml() -> Self {
+        Self::start("/readyz", tempfile::tempdir().unwrap(), |folder, http, _| {
+            let mut command = Command::new(python("bentoml").with_file_name("bentoml"));
+            command.args(["serve", "bentoml_service:Doubler", "--host", "127.0.0.1", "--port", &http.to_string()]);
+            command.args(["--working-dir", FOLDER]).env("BENTOML_HOME", folder).env("BENTOML_DO_NOT_TRACK", "1");
+            command.env("PYTHONDONTWRITEBYTECODE", "1");
             command
         })
         .await

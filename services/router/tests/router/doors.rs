@@ -10,7 +10,7 @@ use crate::harness::{Bench, Events, config, decoded};
 async fn feedback_is_on_the_log_when_it_is_accepted_and_only_once() {
     let bench = Bench::start(config()).await;
     for n in 0..100 {
-        let body = format!(r#"{{"prediction_id":"p{n}","label":{},"observed_at":{n}}}"#, n % 2 == 0);
+        let body = format!(r#"{{"prediction_id":"p{n}","label":{},"revision":{n}}}"#, n % 2 == 0);
         let got = bench.post("/v1/feedback", &[], body).await;
         assert_eq!((got.status, got.json()["accepted"].clone()), (StatusCode::ACCEPTED, 1.into()));
         let found = Events::read(&bench.log).feedback();
@@ -22,32 +22,86 @@ async fn feedback_is_on_the_log_when_it_is_accepted_and_only_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_feedback_names_its_problems_and_takes_nothing() {
+async fn a_bad_entry_is_named_by_its_place_and_costs_no_other() {
     let bench = Bench::start(config()).await;
-    let got = bench.post("/v1/feedback", &[], r#"[{"prediction_id":"a","label":1},{"prediction_id":"b"}]"#).await;
-    assert_eq!(got.status, StatusCode::BAD_REQUEST);
-    assert_eq!(got.json()["problems"][0], "[1].values: there is no truth in it; send values, classes or label");
+    let list =
+        r#"[{"prediction_id":"a","label":1},{"prediction_id":"b"},{"prediction_id":3,"values":{"x":NaN,"y":true}}]"#;
+    let got = bench.post("/v1/feedback", &[], list).await;
+    assert_eq!(got.status, StatusCode::MULTI_STATUS);
+    let problem = "[1].values: there is no truth in it; send values, classes, truth, reward, label or score";
+    assert_eq!(got.json(), serde_json::json!({"accepted": 2, "refused": 1, "problems": [problem]}));
+    let mut found: Vec<_> = Events::read(&bench.log).feedback().into_iter().map(|found| found.request_id.0).collect();
+    found.sort();
+    assert_eq!(found, ["3", "a"]);
+
+    let got = bench.post("/v1/feedback", &[], r#"[{"prediction_id":"c"},{}]"#).await;
+    assert_eq!((got.status, &got.json()["error"]), (StatusCode::BAD_REQUEST, &"nothing was taken".into()));
     let huge = bench.post("/v1/feedback", &[], vec![b' '; 2 << 20]).await;
     assert_eq!(huge.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(Events::read(&bench.log).feedback().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_far_ahead_or_in_another_unit_are_not_passed_on() {
+    let bench = Bench::start(config()).await;
+    let now = bench.time.wall().0;
+    for (time, part) in [
+        (now + 7_200_000_000, "more than 10 minutes ahead of the clock here"),
+        (now / 1000, "looks like milliseconds"),
+        (now / 1_000_000, "looks like seconds"),
+        (now * 1000, "looks like nanoseconds"),
+    ] {
+        let event = format!(
+            r#"[{{"prediction_id":"x","model":"m","version":"v2"}},
+                {{"prediction_id":"y","model":"m","version":"v2","completed_at":{time}}}]"#
+        );
+        let got = bench.post("/v1/events", &[], event).await.json();
+        assert_eq!((&got["accepted"], &got["refused"]), (&1.into(), &1.into()), "{got}");
+        let problem = got["problems"][0].as_str().unwrap();
+        assert!(problem.starts_with("[1].completed_at: ") && problem.contains(part), "{problem}");
+        let truth = format!(r#"{{"prediction_id":"a","label":1,"observed_at":{time}}}"#);
+        let got = bench.post("/v1/feedback", &[], truth).await;
+        let problem = got.json()["problems"][0].as_str().unwrap().to_owned();
+        assert!(problem.starts_with("[0].observed_at: ") && problem.contains(part), "{problem}");
+    }
+    let passed_on: Vec<(i32, Prediction)> = decoded(&bench.log, "predictions");
+    assert!(passed_on.iter().all(|(_, found)| found.request_id.as_str() == "x"));
     assert_eq!(Events::read(&bench.log).feedback(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn times_far_ahead_are_not_passed_on() {
-    let bench = Bench::start(config()).await;
-    let ahead = bench.time.wall().0 + 7_200_000_000;
-    let event = format!(
-        r#"[{{"prediction_id":"x","model":"m","version":"v2"}},
-            {{"prediction_id":"y","model":"m","version":"v2","completed_at":{ahead}}}]"#
-    );
-    let got = bench.post("/v1/events", &[], event).await;
-    assert_eq!(got.status, StatusCode::BAD_REQUEST);
-    let problem = "[1].completed_at: is more than 10 minutes ahead of the router's clock";
-    assert_eq!(got.json()["problems"], serde_json::json!([problem]));
-    assert!(decoded::<Prediction>(&bench.log, "predictions").is_empty());
-    let truth = format!(r#"{{"prediction_id":"a","label":1,"observed_at":{ahead}}}"#);
-    assert_eq!(bench.post("/v1/feedback", &[], truth).await.status, StatusCode::ACCEPTED);
-    assert!(Events::read(&bench.log).feedback()[0].observed_at.0 < ahead);
+async fn the_writer_stands_on_the_record_and_a_reload_changes_the_writers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "token-of-yesterday").unwrap();
+    let mut config = config();
+    config.writers = serde_json::from_value(serde_json::json!([
+        {"name": "labels", "models": ["flights", "fraud-*"], "token_file": file},
+    ]))
+    .unwrap();
+    config.data_dir = folder.path().to_owned();
+    let bench = Bench::start(config.clone()).await;
+    let send = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        bench.post("/v1/feedback", &[("authorization", &bearer)], r#"{"prediction_id":"a","label":1}"#).await.status
+    };
+    assert_eq!(send("token-of-today-now").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(send("token-of-yesterday").await, StatusCode::ACCEPTED);
+    let stamp = Events::read(&bench.log).feedback()[0].credential.clone().unwrap();
+    assert_eq!((stamp.writer.as_str(), stamp.models), ("labels", vec!["flights".to_owned(), "fraud-*".to_owned()]));
+    // The configuration is the same; the file is not.
+    config.listen = ([127, 0, 0, 1], 0).into();
+    std::fs::write(&file, "token-of-today-now").unwrap();
+    bench.router.reload(config.clone()).unwrap();
+    assert_eq!(send("token-of-yesterday").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(send("token-of-today-now").await, StatusCode::ACCEPTED);
+    // What cannot be used changes nothing.
+    std::fs::write(&file, "short").unwrap();
+    assert!(bench.router.reload(config.clone()).unwrap_err().to_string().contains("shorter than 16 characters"));
+    assert_eq!(send("token-of-today-now").await, StatusCode::ACCEPTED);
+    config.writers.0.clear();
+    bench.router.reload(config).unwrap();
+    assert_eq!(send("").await, StatusCode::ACCEPTED, "on loopback the door is open again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +118,7 @@ async fn events_of_model_servers_go_through_intake() {
     assert_eq!((prediction.latency_us, prediction.outputs["p"]), (Some(1500), 0.5));
     assert_eq!(Events::read(&bench.log).predictions(), [], "it is intake's to count it");
     let bad = bench.post("/v1/events", &[], r#"{"prediction_id":"x","model":"flights"}"#).await;
-    assert_eq!(bad.json()["problems"][0], "[0]: missing field `version`");
+    assert_eq!(bad.json()["problems"][0], "[0].version: is missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

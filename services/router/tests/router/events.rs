@@ -217,7 +217,7 @@ async fn a_request_that_outlasts_the_shutdown_is_cut_and_still_one_event() {
     assert!(flying.await.unwrap().is_err());
     let events = Events::read(&log);
     assert_eq!(check_promises(&events), 1);
-    assert_eq!(events.predictions()[0].error.as_deref(), Some("client_closed"));
+    assert_eq!(events.predictions()[0].error.as_deref(), Some("stopped"));
     for partition in &events.0 {
         assert!(matches!(partition.last(), Some(EventRecord::Heartbeat(last)) if last.leaving));
     }

@@ -107,7 +107,7 @@ async fn answers_that_nobody_can_use() {
         (Says::probability("7"), "out_of_range"),
         (Says::probability(""), "empty"),
         (Says::ok(r#"{"outputs":[]}"#), "missing"),
-        (Says::ok("<html>oops</html>"), "unparsable"),
+        (Says::ok("<html>oops</html>"), "html"),
         (Says::ok(""), "empty"),
     ] {
         let server = Server::start(body.clone()).await;

@@ -111,6 +111,7 @@ pub(crate) fn config() -> Config {
     let mut config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
+        name: "router-0".to_owned(),
         heartbeat_every: span("20ms"),
         status_every: span("50ms"),
         ..Config::default()

@@ -325,8 +325,13 @@ async fn the_first_answer_of_a_grpc_stream_is_read() {
     let many = [answer(0.25), answer(0.75).repeat(4000)].concat();
     assert!(many.len() > 100_000, "more than is kept of bodies");
     let failed = [&b"\0\0\0\0\x06"[..], &field(1, b"busy")].concat();
-    for (body, value) in [(answer(0.5), Some(0.5)), (many, Some(0.25)), (failed, None)] {
-        let server = Server::start(Says::ok(body.clone()).with("content-type", "application/grpc")).await;
+    for (body, value, error) in [
+        (answer(0.5), Some(0.5), None),
+        (many, Some(0.25), None),
+        ([answer(0.5), failed.clone()].concat(), Some(0.5), Some("error_message")),
+        (failed, None, Some("error_message")),
+    ] {
+        let server = Server::start(Says::grpc(body.clone(), "0")).await;
         let bench = Bench::start(config()).await;
         bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
         let uri = format!("http://{}/inference.GRPCInferenceService/ModelStreamInfer", bench.router.data_addr());
@@ -334,7 +339,8 @@ async fn the_first_answer_of_a_grpc_stream_is_read() {
         let request = Request::post(uri).header("content-type", "application/grpc").body(message).unwrap();
         let got = http2().request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
         assert_eq!(got, body, "it passes as it is");
-        assert_eq!(bench.predictions(1).await[0].outputs.get("p").copied(), value);
+        let found = &bench.predictions(1).await[0];
+        assert_eq!((found.outputs.get("p").copied(), found.error.as_deref()), (value, error));
     }
 }
 

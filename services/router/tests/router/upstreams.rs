@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 pub(crate) use futures_body::ChannelBody;
 use http::{HeaderMap, HeaderName, Request, Response, Version};
-use http_body_util::{BodyExt as _, Either, Full};
+use http_body_util::{BodyExt as _, Either, Full, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -44,11 +44,25 @@ pub(crate) struct Says {
     pub(crate) body: Bytes,
     pub(crate) delay: Duration,
     pub(crate) headers: HeaderMap,
+    pub(crate) trailers: HeaderMap,
 }
 
 impl Says {
     pub(crate) fn ok(body: impl Into<Bytes>) -> Self {
-        Self { status: 200, body: body.into(), delay: Duration::ZERO, headers: HeaderMap::new() }
+        Self {
+            status: 200,
+            body: body.into(),
+            delay: Duration::ZERO,
+            headers: HeaderMap::new(),
+            trailers: HeaderMap::new(),
+        }
+    }
+
+    /// A gRPC answer that ends with this status.
+    pub(crate) fn grpc(body: impl Into<Bytes>, status: &str) -> Self {
+        let mut says = Self::ok(body).with("content-type", "application/grpc");
+        says.trailers.insert("grpc-status", status.parse().unwrap());
+        says
     }
 
     /// The same with a header.
@@ -99,13 +113,23 @@ impl Server {
     }
 }
 
-async fn answer(says: &Says, seen: &Mutex<Vec<Seen>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(
+    says: &Says,
+    seen: &Mutex<Vec<Seen>>,
+    request: Request<Incoming>,
+) -> Response<BoxBody<Bytes, Infallible>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let path = parts.uri.path_and_query().unwrap().to_string();
     seen.lock().unwrap().push(Seen { path, version: parts.version, headers: parts.headers, body });
     tokio::time::sleep(says.delay).await;
-    let mut response = Response::new(Full::new(says.body.clone()));
+    let body = Full::new(says.body.clone());
+    let trailers = says.trailers.clone();
+    let mut response = Response::new(if trailers.is_empty() {
+        body.boxed()
+    } else {
+        body.with_trailers(async move { Some(Ok(trailers)) }).boxed()
+    });
     *response.status_mut() = http::StatusCode::from_u16(says.status).unwrap();
     response.headers_mut().insert("content-type", "application/json".parse().unwrap());
     response.headers_mut().extend(says.headers.clone());

@@ -16,8 +16,8 @@ pub(crate) struct Plan {
     /// Requests of the model, all versions together: 50/s, 10000/min, 2000000/d
     #[arg(long, value_name = "RATE")]
     pub(crate) traffic: String,
-    /// Stable's value of a metric, such as error_rate=1% or latency_p99=250ms; more than one is fine. Without: 1 % errors,
-    /// 0.1 % unusable answers, 5 % for other rates, the middle of a mean's range, 100 for a quantile
+    /// Stable's value of a metric, such as failed=1% or latency_p99=250ms; more than one is fine. Without: 1 % failed and
+    /// 1 % refused calls, 0.1 % unusable answers, 5 % for other rates, the middle of a mean's range, 100 for a quantile
     #[arg(long, value_name = "METRIC=VALUE")]
     pub(crate) base: Vec<String>,
     /// A regression to tell the time to `fail` for, as in `serin simulate`; without: twice what is acceptable, per metric
@@ -50,11 +50,11 @@ pub(crate) struct Simulate {
     /// What is wrong with the canary; more than one is fine. Without: nothing is
     #[arg(long = "regression", value_name = "TEXT")]
     pub(crate) regressions: Vec<String>,
-    /// A rate that drifts in both arms over the ramp, such as 'error_rate 0.5%->3%'
+    /// A rate that drifts in both arms over the ramp, such as 'failed 0.5%->3%'
     #[arg(long = "drift", value_name = "TEXT")]
     pub(crate) drifts: Vec<String>,
-    /// Stable's value of a metric, such as error_rate=1% or latency_p99=250ms; more than one is fine. Without: 1 % errors,
-    /// 0.1 % unusable answers, 5 % for other rates, the middle of a mean's range, 100 for a quantile
+    /// Stable's value of a metric, such as failed=1% or latency_p99=250ms; more than one is fine. Without: 1 % failed and
+    /// 1 % refused calls, 0.1 % unusable answers, 5 % for other rates, the middle of a mean's range, 100 for a quantile
     #[arg(long, value_name = "METRIC=VALUE")]
     pub(crate) base: Vec<String>,
     /// Share of a segment value, such as origin=LGA:10%; more than one is fine. What is left is split evenly

@@ -43,7 +43,7 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     let doors = pipeline.doors().clone();
     let mut story = Story {
         replay: Replay::new(doors.clone(), MODEL, WINDOW, args.seed)?,
-        api: Api::at(&doors.api, None)?,
+        api: Api::at(&doors.api, None, None)?,
         router: RouterAdmin::at(&doors.router_admin),
         applied: std::collections::BTreeMap::new(),
         models: Models::embedded(),

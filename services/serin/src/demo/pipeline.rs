@@ -39,11 +39,14 @@ impl Pipeline {
         }
         let data = DataFolder::open(args.data.as_deref())?;
         let ports = Ports::free()?;
-        let serve = Serve { config: None, settings: ports.settings(args, data.path()), dump_config: false };
+        let serve =
+            Serve { config: None, settings: ports.settings(args, data.path()), dump_config: false, replace: false };
         let kind = if args.kafka.is_some() {
             Kind::Children(start_children(&serve, data.path(), &ports)?)
         } else {
-            let running = serve::start(Role::ALL, &settings::load(&serve)?).await?;
+            let running =
+                serve::start(Role::ALL, &settings::load(&serve)?, &mut serin_listener::Sockets::default(), None)
+                    .await?;
             Kind::InProcess(Box::new(running))
         };
         Ok(Self { kind, doors: ports.doors(), _data: Some(data) })

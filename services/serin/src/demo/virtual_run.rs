@@ -226,7 +226,14 @@ impl Pipeline {
     }
 
     fn heartbeat(&mut self, now: EventTime) -> anyhow::Result<()> {
-        let heartbeat = Heartbeat { writer: writer(self.seq), low_watermark: now, drops: vec![], leaving: false };
+        let heartbeat = Heartbeat {
+            writer: writer(self.seq),
+            low_watermark: now,
+            drops: vec![],
+            leaving: false,
+            sent_at: None,
+            relay: false,
+        };
         self.folds.event("", &heartbeat)?;
         self.folds.settle()
     }

@@ -67,10 +67,13 @@ impl Policy {
         if !self.maturities.contains(&window.maturity) {
             return None;
         }
-        // Sums per bucket of units are of use only where units are assigned; their type byte tells them.
+        // What units add is of use only where units are assigned; the type byte tells it.
         let units = self.spec.assignment.sticky.is_some();
-        let is_buckets = |cell: &Cell| cell.summary.get(1) == Some(&(SummaryKind::Buckets as u8));
-        window.cells.retain(|cell| self.metrics.contains(&cell.metric) && (units || !is_buckets(cell)));
+        let of_units = |cell: &Cell| {
+            let kinds = [SummaryKind::Buckets, SummaryKind::ByUnit];
+            cell.summary.get(1).is_some_and(|byte| kinds.iter().any(|kind| *kind as u8 == *byte))
+        };
+        window.cells.retain(|cell| self.metrics.contains(&cell.metric) && (units || !of_units(cell)));
         Some(window)
     }
 }
@@ -83,6 +86,9 @@ pub(crate) fn needs_events(recorded: &RolloutSpec, policy: &RolloutSpec) -> Vec<
     }
     if policy.grace < recorded.grace {
         reasons.push(format!("the grace of {} is shorter than the recorded {}", policy.grace, recorded.grace));
+    }
+    if policy.assignment.sticky.is_some() && recorded.assignment.sticky.is_none() {
+        reasons.push("no units were recorded, and `assignment.sticky` needs them".to_owned());
     }
     for metric in &policy.metrics {
         let Some(known) = recorded.metrics.iter().find(|known| known.name == metric.name) else {

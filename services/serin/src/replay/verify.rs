@@ -1,14 +1,19 @@
-//! The verdicts of a log, recomputed from its windows and compared byte by byte.
+//! The verdicts of a log, recomputed from its windows and compared.
+//!
+//! What this build wrote under its own rules is compared byte by byte. Another build words its sentences in its own way, and an
+//! older schema has fewer fields: of its records all else is compared, which is the evidence, the results and the decision.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
+use serin_rollout::Rules;
 use serin_schemas::{
-    codec,
+    codec::{self, Record as _},
+    envelope,
     event::WindowRecord,
     ids::{EventTime, RolloutId},
-    records::{Phase, Verdict},
+    records::{Phase, RULES, Verdict},
 };
 use serin_sketches::hash::hash64;
 use serin_stream::{fold::Fold, record::Record};
@@ -23,8 +28,10 @@ type Key = (RolloutId, EventTime);
 pub(crate) struct Verified {
     /// Records of `windows` that were replayed.
     pub(crate) windows: u64,
-    /// Verdicts with the same bytes.
+    /// Verdicts that are the same.
     pub(crate) equal: u64,
+    /// Of those compared, how many without their sentences: another build wrote them, or they are of older rules.
+    pub(crate) without_sentences: u64,
     /// Verdicts with other bytes.
     pub(crate) different: u64,
     /// Recomputed, but not on the log (any more).
@@ -33,6 +40,8 @@ pub(crate) struct Verified {
     pub(crate) not_recomputed: u64,
     /// Rollouts whose beginning is no longer on the log: they cannot be recomputed.
     pub(crate) cut_off: BTreeSet<RolloutId>,
+    /// Rollouts of rules that this build does not know: they cannot be recomputed.
+    pub(crate) other_rules: BTreeSet<RolloutId>,
     /// Where the first different one stands.
     pub(crate) first_different: Option<Place>,
 }
@@ -55,12 +64,28 @@ pub(crate) struct Difference {
     pub(crate) recomputed: Value,
 }
 
+/// A verdict on the log.
+struct Recorded {
+    /// A hash of what is compared.
+    hash: u64,
+    words: Words,
+    offset: i64,
+}
+
+/// Whether the sentences of a verdict are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Words {
+    /// With all its bytes: this build wrote it, under its own rules.
+    Compared,
+    /// Not, nor what schemas before this version did not have.
+    LeftOut(u32),
+}
+
 /// Recomputes one partition: first it is shown the recorded verdicts, then the windows.
 pub(crate) struct Verifier {
     partition: i32,
     analyzer: Driven,
-    /// Per recorded verdict a hash of its bytes, and its offset.
-    recorded: BTreeMap<Key, (u64, i64)>,
+    recorded: BTreeMap<Key, Recorded>,
     begun: BTreeSet<RolloutId>,
     found: Verified,
 }
@@ -76,8 +101,11 @@ impl Verifier {
     /// Takes a record of `verdicts`.
     pub(crate) fn recorded(&mut self, record: &Record) -> anyhow::Result<()> {
         if let Some(body) = &record.value {
-            let verdict: Verdict = codec::read(&record.headers, body)?;
-            self.recorded.insert((verdict.rollout, verdict.as_of), (fingerprint(body), record.offset));
+            let (_, version) = envelope::record_type(&record.headers)?;
+            let verdict: Verdict = codec::decode(version, body)?;
+            let words = Words::of(&verdict, version);
+            let hash = words.hash(&verdict, body)?;
+            self.recorded.insert((verdict.rollout, verdict.as_of), Recorded { hash, words, offset: record.offset });
         }
         Ok(())
     }
@@ -86,35 +114,42 @@ impl Verifier {
     pub(crate) fn window(&mut self, record: &Record) -> anyhow::Result<()> {
         self.found.windows += 1;
         let body = record.value.as_deref().unwrap_or_default();
-        if let Ok(WindowRecord::Control(control)) = WindowRecord::decode(&record.headers, body)
-            && self.begun.insert(control.rollout.clone())
-            && !matches!(control.phase, Phase::Pending | Phase::Warming)
-        {
-            self.found.cut_off.insert(control.rollout);
+        if let Ok(WindowRecord::Control(control)) = WindowRecord::decode(&record.headers, body) {
+            if !Rules::numbered(control.rules).is_known() {
+                self.found.other_rules.insert(control.rollout.clone());
+            }
+            if self.begun.insert(control.rollout.clone()) && !matches!(control.phase, Phase::Pending | Phase::Warming) {
+                self.found.cut_off.insert(control.rollout);
+            }
         }
         // What the analyzer could not use is on `dead-letters`, then as now.
         self.analyzer.apply(record)?;
         for outgoing in std::mem::take(&mut self.analyzer.out) {
             let computed = outgoing.value.unwrap_or_default();
             let verdict: Verdict = codec::read(&outgoing.headers, &computed)?;
-            self.compare(&(verdict.rollout, verdict.as_of), &computed);
+            self.compare(&verdict, &computed)?;
         }
         Ok(())
     }
 
-    fn compare(&mut self, key: &Key, computed: &[u8]) {
-        if self.found.cut_off.contains(&key.0) {
-            return;
+    fn compare(&mut self, verdict: &Verdict, computed: &[u8]) -> anyhow::Result<()> {
+        let id = &verdict.rollout;
+        if self.found.cut_off.contains(id) || self.found.other_rules.contains(id) {
+            return Ok(());
         }
-        match self.recorded.remove(key) {
-            None => self.found.not_recorded += 1,
-            Some((bytes, _)) if bytes == fingerprint(computed) => self.found.equal += 1,
-            Some((_, offset)) => {
-                self.found.different += 1;
-                let place = Place { partition: self.partition, offset, computed: computed.to_vec() };
-                self.found.first_different.get_or_insert(place);
-            }
+        let Some(recorded) = self.recorded.remove(&(id.clone(), verdict.as_of)) else {
+            self.found.not_recorded += 1;
+            return Ok(());
+        };
+        self.found.without_sentences += u64::from(recorded.words != Words::Compared);
+        if recorded.words.hash(verdict, computed)? == recorded.hash {
+            self.found.equal += 1;
+        } else {
+            self.found.different += 1;
+            let place = Place { partition: self.partition, offset: recorded.offset, computed: computed.to_vec() };
+            self.found.first_different.get_or_insert(place);
         }
+        Ok(())
     }
 
     /// What came of the partition.
@@ -132,19 +167,59 @@ impl Verified {
         self.different += other.different;
         self.not_recorded += other.not_recorded;
         self.not_recomputed += other.not_recomputed;
+        self.without_sentences += other.without_sentences;
         self.cut_off.extend(other.cut_off);
+        self.other_rules.extend(other.other_rules);
         self.first_different = self.first_different.take().or(other.first_different);
     }
 
-    /// Whether every verdict that could be recomputed has the recorded bytes.
+    /// Whether every verdict that could be recomputed is the recorded one.
     pub(crate) fn holds(&self) -> bool {
         self.different == 0 && self.not_recorded == 0
     }
 }
 
-/// The first field in which two verdicts differ; `None`: only their bytes do.
-pub(crate) fn difference(recorded: &Verdict, computed: &Verdict) -> anyhow::Result<Option<Difference>> {
-    Ok(first("", &serde_json::to_value(recorded)?, &serde_json::to_value(computed)?))
+impl Words {
+    /// What is compared of a recorded verdict of this schema version.
+    fn of(recorded: &Verdict, version: u32) -> Self {
+        let own = serin_analyzer::BUILD == recorded.build && recorded.rules == RULES && version == Verdict::VERSION;
+        if own { Self::Compared } else { Self::LeftOut(version) }
+    }
+
+    fn hash(self, verdict: &Verdict, body: &[u8]) -> anyhow::Result<u64> {
+        match self {
+            Self::Compared => Ok(fingerprint(body)),
+            Self::LeftOut(version) => Ok(fingerprint(&codec::encode(&without_words(verdict, version))?)),
+        }
+    }
+}
+
+/// A verdict without its sentences, and without what is made of them or of the build: what remains is the evidence, the results and
+/// the decision. `version`: that of the recorded schema; what it did not have is left out of both.
+fn without_words(verdict: &Verdict, version: u32) -> Verdict {
+    let mut verdict = verdict.clone();
+    verdict.id.clear();
+    verdict.build.clear();
+    verdict.sentence.clear();
+    verdict.reasons.iter_mut().for_each(|reason| reason.sentence.clear());
+    verdict.metrics.iter_mut().for_each(|metric| metric.sentence.clear());
+    verdict.health.iter_mut().for_each(|issue| issue.sentence.clear());
+    if version < 3 {
+        verdict.metrics.iter_mut().for_each(|metric| metric.units = None);
+        for arm in &mut verdict.arms {
+            (arm.refused, arm.redirected, arm.unread, arm.cancelled) = (0, 0, 0, 0);
+        }
+    }
+    verdict
+}
+
+/// The first field in which a verdict differs from the recorded one, of this schema version; `None`: only their bytes do.
+pub(crate) fn difference(recorded: &Verdict, version: u32, computed: &Verdict) -> anyhow::Result<Option<Difference>> {
+    let compared = |verdict: &Verdict| match Words::of(recorded, version) {
+        Words::Compared => serde_json::to_value(verdict),
+        Words::LeftOut(version) => serde_json::to_value(without_words(verdict, version)),
+    };
+    Ok(first("", &compared(recorded)?, &compared(computed)?))
 }
 
 fn first(path: &str, recorded: &Value, recomputed: &Value) -> Option<Difference> {

@@ -3,11 +3,13 @@
 //! Everything that can be wrong with the configuration, the log or the topics is told before anything starts.
 
 mod files;
+mod replace;
 mod running;
 
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, bail};
+use serin_listener::Offer;
 use serin_stream::{
     embedded::{EmbeddedLog, EmbeddedOptions},
     kafka::KafkaLog,
@@ -15,6 +17,7 @@ use serin_stream::{
 };
 use serin_topology::Difference;
 
+use replace::Inherited;
 pub(crate) use running::{Running, start};
 
 use crate::{
@@ -124,7 +127,7 @@ pub(crate) fn differences(log: &dyn Log, settings: &Settings) -> anyhow::Result<
 }
 
 fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>> {
-    let expected = settings.topology.topics();
+    let expected = settings.topics();
     let names: Vec<&str> = expected.iter().map(|topic| topic.name.as_str()).collect();
     let actual = log.describe(&names)?;
     Ok(serin_topology::check(&expected, &actual))
@@ -148,19 +151,36 @@ pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode
     tracing::info!(version = env!("CARGO_PKG_VERSION"), role = name, log = ?settings.log.kind, "serin starts");
 
     let share = files::share()?;
+    serin_listener::set_places(share.port);
     if let Some(lowered) = share.fit(&mut settings, roles) {
         tracing::warn!("{lowered}");
     }
     let metrics = telemetry::start_metrics(&settings.telemetry, name)?;
-    let running = start(roles, &settings).await?;
-    let telemetry = telemetry::serve(settings.telemetry.listen, metrics, running.readiness()).await?;
+    let mut inherited = Inherited::find(args.replace, roles, &settings)?;
+    let started = start(roles, &settings, &mut inherited.sockets, inherited.writer.as_deref()).await;
+    let mut running = started.map_err(|error| replace::advise(roles, error))?;
+    let telemetry::Served { address: telemetry, socket, task: metrics_port } =
+        telemetry::serve(&settings.telemetry, &mut inherited.sockets, metrics, running.readiness()).await?;
+    if let Some(left) = inherited.sockets.left().first() {
+        bail!(
+            "the socket of {left} was handed over, and no setting names that address; set for example router.listen={left}"
+        );
+    }
     for (what, address) in running.addresses() {
         tracing::info!(%address, "{what}");
     }
     tracing::info!(address = %telemetry, "metrics and health");
 
+    inherited.replace(running.readiness()).await?;
+    let offer = if roles == [Role::Router] { replace::offer(&mut running, socket, &settings) } else { None };
     let failed = tokio::select! {
         () = asked_to_stop() => None,
+        () = replaced(offer) => {
+            tracing::info!("another process has taken over; this one ends when its last call has ended");
+            metrics_port.abort();
+            running.leave().await;
+            return Ok(ExitCode::SUCCESS);
+        }
         () = reloading(&running, args) => None,
         failure = running.failed() => Some(failure),
     };
@@ -174,6 +194,14 @@ pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode
     match failed {
         None => Ok(ExitCode::SUCCESS),
         Some(failure) => bail!("{failure}"),
+    }
+}
+
+/// Returns when another process has taken over.
+async fn replaced(offer: Option<Offer>) {
+    match offer {
+        Some(offer) => offer.taken().await,
+        None => std::future::pending().await,
     }
 }
 

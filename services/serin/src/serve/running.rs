@@ -1,9 +1,10 @@
 //! The roles of this process while they run.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use serin_router::{Router, RouterHandle};
+use serin_listener::Sockets;
+use serin_router::{Router, RouterHandle, Seams};
 use serin_stream::{
     fold::FoldFactory,
     log::Log,
@@ -34,11 +35,17 @@ pub(crate) struct Running {
     readiness: Vec<(&'static str, Readiness)>,
 }
 
-/// Starts `roles` on the log that the settings name.
-pub(crate) async fn start(roles: &[Role], settings: &Settings) -> anyhow::Result<Running> {
+/// Starts `roles` on the log that the settings name, and on those of the `sockets` that have their addresses.
+/// `writer`: the name that the router writes under, if not its own.
+pub(crate) async fn start(
+    roles: &[Role],
+    settings: &Settings,
+    sockets: &mut Sockets,
+    writer: Option<&str>,
+) -> anyhow::Result<Running> {
     let log = super::open_log(settings)?;
     if settings.log.kind == LogKind::Embedded {
-        log.create(&settings.topology.topics())?;
+        log.create(&settings.topics())?;
     }
     super::check_topics(log.as_ref(), settings, roles)?;
     let limits = RocksLimits { max_open_files: super::files::share()?.database, ..RocksLimits::default() };
@@ -48,7 +55,8 @@ pub(crate) async fn start(roles: &[Role], settings: &Settings) -> anyhow::Result
         Running { router: None, controller: None, stages: Vec::new(), watches: Vec::new(), readiness: Vec::new() };
     let stores: Arc<dyn Stores> = Arc::new(stores);
     for role in roles {
-        running.role(*role, settings, &log, &stores).await.with_context(|| format!("starting the {}", role.name()))?;
+        let started = running.role(*role, settings, (&log, &stores), sockets, writer).await;
+        started.with_context(|| format!("starting the {}", role.name()))?;
     }
     Ok(running)
 }
@@ -58,13 +66,16 @@ impl Running {
         &mut self,
         role: Role,
         settings: &Settings,
-        log: &Arc<dyn Log>,
-        stores: &Arc<dyn Stores>,
+        (log, stores): (&Arc<dyn Log>, &Arc<dyn Stores>),
+        sockets: &mut Sockets,
+        writer: Option<&str>,
     ) -> anyhow::Result<()> {
         let partitions = settings.topology.partitions;
         match role {
             Role::Router => {
-                let router = Router::start(router_config(settings), Arc::clone(log)).await?;
+                let router =
+                    Router::start_on(router_config(settings), Arc::clone(log), Seams::default(), sockets, writer)
+                        .await?;
                 self.readiness.push(("router", Arc::new(router.readiness())));
                 self.router = Some(router);
             }
@@ -72,7 +83,8 @@ impl Running {
                 let aggregator = serin_aggregator::AggregatorFactory::new(settings.aggregator.clone(), partitions);
                 self.stage(log, stores, Arc::new(aggregator))?;
                 let intake =
-                    serin_aggregator::intake::IntakeFactory::new(settings.aggregator.intake.clone(), partitions);
+                    serin_aggregator::intake::IntakeFactory::new(settings.aggregator.intake.clone(), partitions)
+                        .prefixed(&settings.topology.prefix);
                 self.stage(log, stores, Arc::new(intake))?;
             }
             Role::Analyzer => {
@@ -80,7 +92,7 @@ impl Running {
                 self.stage(log, stores, Arc::new(analyzer))?;
             }
             Role::Controller => {
-                let controller = serin_controller::start(settings.controller.clone(), Arc::clone(log)).await?;
+                let controller = serin_controller::start(settings.controller.clone(), Arc::clone(log), sockets).await?;
                 self.stage(log, stores, controller.factory())?;
                 self.readiness.push(("controller api", Arc::new(controller.readiness())));
                 self.controller = Some(controller);
@@ -108,6 +120,19 @@ impl Running {
         self.readiness.clone()
     }
 
+    /// The router's sockets and the name that it writes under, for whoever replaces it.
+    pub(crate) fn take_sockets(&mut self) -> Option<(Vec<OwnedFd>, String)> {
+        self.router.as_mut().map(|router| (router.take_sockets(), router.writer().to_owned()))
+    }
+
+    /// Leaves the router's callers to the process that has taken its sockets over, and ends when the last call has ended.
+    pub(crate) async fn leave(mut self) {
+        if let Some(router) = self.router.take() {
+            router.leave().await;
+        }
+        self.stop().await;
+    }
+
     /// Where the roles listen, for the log.
     pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let router = self
@@ -118,7 +143,7 @@ impl Running {
         router.chain(api).collect()
     }
 
-    /// Takes over what of new settings can change while the roles run: the router's models, limits, timeouts and ejection.
+    /// Takes over what of new settings can change while the roles run: the writers, and the router's models, limits, timeouts and ejection.
     pub(crate) fn reload(&self, settings: &Settings) -> anyhow::Result<()> {
         if let Some(router) = &self.router {
             router.reload(router_config(settings))?;
@@ -169,8 +194,9 @@ impl Running {
 }
 
 /// The router's configuration, with its folder beside the others unless it names one.
-fn router_config(settings: &Settings) -> serin_router::Config {
+pub(super) fn router_config(settings: &Settings) -> serin_router::Config {
     let mut config = settings.router.clone();
+    config.writers.clone_from(&settings.writers);
     if config.data_dir == serin_router::Config::default().data_dir {
         config.data_dir = settings.data_dir.0.join("router");
     }

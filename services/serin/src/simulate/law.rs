@@ -35,13 +35,13 @@ pub(crate) enum Law {
     Values(Vec<f64>, Table),
 }
 
-/// What a metric's number is when nothing is said: 1 % errors, 0.1 % unusable answers, 5 % for any other rate, the middle of a
+/// What a metric's number is when nothing is said: 1 % of the calls fail, are refused or cancelled, 0.1 % of the answers are unusable, 5 % for any other rate, the middle of a
 /// range, a tenth of a cap, a tenth of the maturity for the delay of labels, 100 for latencies, a fifth for the first of five classes, one event in ten answers, 2 % of answers
 /// that differ.
 pub(crate) fn default_base(metric: &MetricSpec) -> f64 {
     match (&metric.kind, &metric.source) {
-        (MetricKind::Rate, MetricSource::Error) => 0.01,
-        (MetricKind::Rate, MetricSource::InvalidOutput) => 0.001,
+        (MetricKind::Rate, MetricSource::Failed | MetricSource::Refused | MetricSource::Cancelled) => 0.01,
+        (MetricKind::Rate, MetricSource::Unusable) => 0.001,
         (MetricKind::Rate, _) => 0.05,
         (MetricKind::Mean { min, max }, _) => f64::midpoint(*min, *max),
         (MetricKind::CappedMean { cap }, _) => cap / 10.0,

@@ -81,7 +81,7 @@ fn parse(text: &str) -> Result<Regression, String> {
     let spaced = text.replace('→', "->").replace("->", " -> ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut words = words.as_slice();
-    let metric = next(&mut words).ok_or("it is empty; write for example 'error_rate 1%->2%'")?;
+    let metric = next(&mut words).ok_or("it is empty; write for example 'failed 1%->2%'")?;
     let first = next(&mut words)
         .ok_or_else(|| format!("after {metric:?} comes what changes, such as 1%->2% or x1.5, and nothing is there"))?;
     #[expect(clippy::single_match_else, reason = "two cases side by side")]

@@ -110,7 +110,10 @@ impl<'a> Player<'a> {
     fn new(experiment: &'a Experiment, number: u32) -> anyhow::Result<Self> {
         let spec = &experiment.spec;
         let mut pipeline = InProcess::new(spec.model.clone(), serin_aggregator::Config::default())?;
-        pipeline.apply(spec)?;
+        // Requests are drawn one by one, so each is a unit of its own.
+        let mut drawn = spec.clone();
+        drawn.assignment.sticky = None;
+        pipeline.apply(&drawn)?;
         let mut streams = BTreeMap::from([(Span::default(), Vec::new())]);
         for (index, metric) in spec.metrics.iter().enumerate() {
             streams.entry(metric.settles_after(spec.window).0).or_insert_with(Vec::new).push(index);
@@ -141,7 +144,7 @@ impl<'a> Player<'a> {
         for window in due.iter().flat_map(|closes| self.labels.remove(closes).unwrap_or_default()) {
             self.pipeline.window(&window)?;
         }
-        self.pipeline.window(&ClosedThrough { partition: 0, partitions: 1, through: end })?;
+        self.pipeline.window(&ClosedThrough::heard(0, 1, end))?;
         self.pipeline.settle()?;
         self.now = end;
         for verdict in self.pipeline.take_verdicts() {
@@ -214,6 +217,7 @@ impl<'a> Player<'a> {
                 cells,
                 arms: counts.collect(),
                 population: if maturity == Span(0) { population.clone() } else { Vec::new() },
+                rules: serin_schemas::records::RULES,
                 #[cfg(feature = "next-schema")]
                 closed_by: None,
             });

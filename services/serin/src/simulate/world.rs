@@ -33,6 +33,19 @@ pub(crate) struct Setup {
     pub(crate) drifts: Vec<Regression>,
 }
 
+impl Setup {
+    /// The same with the names that the metrics of a normalised spec have now.
+    #[must_use]
+    pub(crate) fn of(&self, spec: &RolloutSpec) -> Self {
+        let mut setup = self.clone();
+        for change in setup.regressions.iter_mut().chain(&mut setup.drifts) {
+            change.metric = spec.metric_name(&change.metric).to_owned();
+        }
+        setup.base = self.base.iter().map(|(name, base)| (spec.metric_name(name).to_owned(), *base)).collect();
+        setup
+    }
+}
+
 /// What was asked for cannot be simulated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -12,6 +12,7 @@ use crate::{
     cli::{Output, Plan},
     output,
     plan::{self, Request},
+    simulate::Setup,
 };
 
 /// Prints the forecast of a rollout.
@@ -20,13 +21,14 @@ pub(crate) fn plan(args: &Plan) -> anyhow::Result<ExitCode> {
     let traffic = rate(&args.traffic).map_err(|error| anyhow::anyhow!("--traffic: {error}"))?;
     anyhow::ensure!(traffic.per_second > 0.0, "--traffic: without requests there is nothing to plan");
     let react = Duration::parse(&args.react).map_err(|error| anyhow::anyhow!("--react: {error}"))?;
-    let request = Request {
-        spec,
-        per_second: traffic.per_second,
+    let named = Setup {
         base: bases(&args.base)?,
         regressions: args.regressions.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
-        react_seconds: react.0.as_secs_f64(),
+        ..Setup::default()
     };
+    let Setup { base, regressions, .. } = named.of(&spec);
+    let request =
+        Request { spec, per_second: traffic.per_second, base, regressions, react_seconds: react.0.as_secs_f64() };
     let forecast = plan::forecast(&request)?;
     match args.output {
         Output::Json => output::json(&forecast)?,

@@ -1,12 +1,12 @@
 //! `serin replay`: a recorded log judged again.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use serin_analyzer::AnalyzerFactory;
-use serin_rollout::RolloutSpec;
-use serin_schemas::{codec, records::Verdict};
+use serin_rollout::{RolloutSpec, Rules};
+use serin_schemas::{codec, envelope, ids::RolloutId, records::Verdict};
 use serin_stream::{
     fold::{Fold, FoldFactory as _},
     log::{Log, Start},
@@ -85,9 +85,9 @@ fn recomputed(log: &dyn Log, settings: &Settings) -> anyhow::Result<(Verified, O
         found.add(verifier.finish());
     }
     let Some(place) = &found.first_different else { return Ok((found, None)) };
-    let recorded = verdict_at(log, place.partition, place.offset)?;
+    let (recorded, version) = verdict_at(log, place.partition, place.offset)?;
     let computed: Verdict = codec::decode(<Verdict as codec::Record>::VERSION, &place.computed)?;
-    let field = difference(&recorded, &computed)?;
+    let field = difference(&recorded, version, &computed)?;
     Ok((found, field))
 }
 
@@ -97,6 +97,12 @@ fn told(found: &Verified, field: Option<&Difference>) -> Vec<String> {
         0 => format!("{all} verdicts, all equal; recomputed from {} records of `windows`", found.windows),
         different => format!("{all} verdicts, {different} differ"),
     }];
+    if found.without_sentences > 0 {
+        lines.push(format!(
+            "{} of them were written by another build or under older rules: compared without their sentences",
+            found.without_sentences
+        ));
+    }
     if let Some(place) = &found.first_different {
         lines.push(format!(
             "the first that differs: partition {}, offset {} of `verdicts`",
@@ -115,20 +121,29 @@ fn told(found: &Verified, field: Option<&Difference>) -> Vec<String> {
             found.not_recomputed
         ));
     }
+    let ids = |rollouts: &BTreeSet<RolloutId>| rollouts.iter().map(RolloutId::as_str).collect::<Vec<_>>().join(", ");
     if !found.cut_off.is_empty() {
-        let ids: Vec<&str> = found.cut_off.iter().map(serin_schemas::ids::RolloutId::as_str).collect();
-        lines.push(format!("the beginning is no longer on the log: {}", ids.join(", ")));
+        lines.push(format!("the beginning is no longer on the log: {}", ids(&found.cut_off)));
+    }
+    if !found.other_rules.is_empty() {
+        let (oldest, newest) = (Rules::OLDEST, Rules::CURRENT);
+        lines.push(format!(
+            "not recomputed, because this build knows rules {oldest} to {newest} only: {}",
+            ids(&found.other_rules)
+        ));
     }
     lines
 }
 
-fn verdict_at(log: &dyn Log, partition: i32, offset: i64) -> anyhow::Result<Verdict> {
+/// A recorded verdict and the version of its schema.
+fn verdict_at(log: &dyn Log, partition: i32, offset: i64) -> anyhow::Result<(Verdict, u32)> {
     let at = TopicPartition::new(&log.full_name(VERDICTS), partition);
     let start = Start::At(serin_schemas::ids::NextOffset(offset));
     let mut records = Vec::new();
     log.reader(&[(at, start)])?.poll(1, std::time::Duration::from_secs(5), &mut records)?;
     let record = records.first().context("the recorded verdict is gone")?;
-    Ok(codec::read(&record.headers, record.value.as_deref().unwrap_or_default())?)
+    let (_, version) = envelope::record_type(&record.headers)?;
+    Ok((codec::decode(version, record.value.as_deref().unwrap_or_default())?, version))
 }
 
 /// Another policy on a recorded log.

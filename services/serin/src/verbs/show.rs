@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use serin_rollout::{Outcome, RolloutState};
-use serin_schemas::records::{Capture, Correction, MetricVerdict, Verdict};
+use serin_schemas::records::{Arm, Capture, Correction, MetricVerdict, Verdict};
 
 use crate::{
     cli::{Explain, Get, Output, Remote},
@@ -111,6 +111,10 @@ fn screen(state: &RolloutState, verdict: Option<&Verdict>, events: &Value) -> St
             verdict.sentence
         );
         let _ = writeln!(text, "\n{}", evidence::table(verdict, Rows::Telling, colour));
+        for arm in verdict.arms.iter().filter(|arm| arm.arm != Arm::Stable) {
+            let (name, outcomes) = (arm.arm.as_str(), evidence::outcomes(arm));
+            let _ = writeln!(text, "  {name}: {} answers compared: {outcomes}", arm.predictions);
+        }
         for issue in &verdict.health {
             let _ = writeln!(text, "  ! {} (policy: {})", issue.sentence, issue.policy);
         }
@@ -163,7 +167,8 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     let suspects: Vec<MetricVerdict> = evidence::suspects(&verdict).into_iter().cloned().collect();
     if let Some(metric) = &args.metric {
         let names: Vec<String> = verdict.metrics.iter().map(|known| known.metric.clone()).collect();
-        verdict.metrics.retain(|known| &known.metric == metric);
+        let meant: &str = if names.contains(metric) { metric } else { serin_rollout::built_in_name(metric) };
+        verdict.metrics.retain(|known| known.metric == meant);
         anyhow::ensure!(
             !verdict.metrics.is_empty(),
             "the rollout has no metric {metric:?}; it has {}",
@@ -211,13 +216,12 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     }
     for arm in &verdict.arms {
         output::line(format!(
-            "{} ({}): {} answers compared, {} left out, {} errors, {} unusable, {} late, {} lost",
+            "{} ({}): {} answers compared ({}), {} left out, {} late, {} lost",
             arm.arm.as_str(),
             arm.version,
             arm.predictions,
+            evidence::outcomes(arm),
             arm.excluded,
-            arm.errors,
-            arm.invalid,
             arm.late,
             arm.lost
         ));
@@ -303,6 +307,9 @@ fn explanation(metric: &MetricVerdict, as_of: serin_schemas::ids::EventTime) -> 
     );
     if let Some(effect) = metric.design_effect {
         let _ = write!(text, ", {} answers count as one (clustered units)", evidence::short(effect));
+    }
+    if let Some(units) = metric.units {
+        let _ = write!(text, ", about {} users", evidence::short(units));
     }
     if let Some(share) = metric.at_cap {
         let _ = write!(text, ", {:.2} % of the canary's values are at the cap", 100.0 * share);

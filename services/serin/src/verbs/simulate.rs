@@ -45,7 +45,9 @@ pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
     let (mut all, mut held) = (Vec::new(), true);
     for case in cases.unwrap_or_else(|| vec![Case::default()]) {
         let spec = scenario.as_ref().map_or_else(|| spec.clone(), |scenario| scenario.spec_of(&case, &spec));
-        let played = play(&spec.normalised(), &setup, runs, args)?;
+        let normalised = spec.normalised();
+        let setup = setup.of(&normalised);
+        let played = play(&normalised, &setup, runs, args)?;
         let expected = case.expect.as_ref().map(|expect| expect.compare(&played)).transpose()?.unwrap_or_default();
         held &= expected.iter().all(|compared| compared.holds != Some(false));
         match args.output {
@@ -115,9 +117,8 @@ fn change(setup: &mut Setup, args: &Simulate) -> anyhow::Result<()> {
 /// `metric=number` pairs.
 pub(crate) fn bases(texts: &[String]) -> anyhow::Result<BTreeMap<String, f64>> {
     let base = |text: &String| {
-        let (name, value) = text
-            .split_once('=')
-            .with_context(|| format!("--base {text}: write METRIC=NUMBER, such as error_rate=1%"))?;
+        let (name, value) =
+            text.split_once('=').with_context(|| format!("--base {text}: write METRIC=NUMBER, such as failed=1%"))?;
         Ok((name.to_owned(), number(value).map_err(|error| anyhow::anyhow!("--base {text}: {error}"))?))
     };
     texts.iter().map(base).collect()

@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_millis(250);
 /// Prints the records of a topic.
 pub(crate) fn tail(args: &Tail) -> anyhow::Result<ExitCode> {
     let settings = settings::load(&args.serve)?;
-    let known: Vec<String> = settings.topology.topics().into_iter().map(|topic| topic.name).collect();
+    let known: Vec<String> = settings.topics().into_iter().map(|topic| topic.name).collect();
     anyhow::ensure!(known.contains(&args.topic), "there is no topic {:?}; there are {}", args.topic, known.join(", "));
     let look = serve::look_at_log(&settings)?;
     let log = &look.log;

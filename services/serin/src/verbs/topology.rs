@@ -20,7 +20,7 @@ pub(crate) fn topology(action: &TopologyAction) -> anyhow::Result<ExitCode> {
 fn ensure(args: &TopologyArgs) -> anyhow::Result<ExitCode> {
     let settings = settings::load(&args.serve)?;
     let log = serve::open_log(&settings)?;
-    let expected = settings.topology.topics();
+    let expected = settings.topics();
     log.create(&expected)?;
     report(args, &serve::differences(log.as_ref(), &settings)?, expected.len())
 }
@@ -28,7 +28,7 @@ fn ensure(args: &TopologyArgs) -> anyhow::Result<ExitCode> {
 fn check(args: &TopologyArgs) -> anyhow::Result<ExitCode> {
     let settings = settings::load(&args.serve)?;
     let look = serve::look_at_log(&settings)?;
-    report(args, &serve::differences(look.log.as_ref(), &settings)?, settings.topology.topics().len())
+    report(args, &serve::differences(look.log.as_ref(), &settings)?, settings.topics().len())
 }
 
 fn report(args: &TopologyArgs, differences: &[String], topics: usize) -> anyhow::Result<ExitCode> {

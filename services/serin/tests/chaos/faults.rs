@@ -21,7 +21,7 @@ use serin_tests::{
 };
 
 use crate::{
-    fleet::{Fleet, MEMBERS, PATIENCE, ZONES, has_small_disks, role_and_peer},
+    fleet::{Fleet, MEMBERS, PATIENCE, ROUTERS, ZONES, has_small_disks, role_and_peer},
     support::{SERIN, wait_until},
 };
 
@@ -38,8 +38,16 @@ const POISON: usize = 5;
 const PAIRED: [&str; 6] = ["aggregator-a", "aggregator-b", "analyzer-a", "analyzer-b", "controller-a", "controller-b"];
 
 /// The order in which processes are given a new binary: who reads a record before who writes it.
-const READERS_FIRST: [&str; 7] =
-    ["analyzer-a", "analyzer-b", "controller-a", "controller-b", "aggregator-a", "aggregator-b", "router"];
+const READERS_FIRST: [&str; 8] = [
+    "analyzer-a",
+    "analyzer-b",
+    "controller-a",
+    "controller-b",
+    "aggregator-a",
+    "aggregator-b",
+    "router-a",
+    "router-b",
+];
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,9 +98,9 @@ impl Fault {
         match self {
             Self::Killed => "kill -9, started again at once",
             Self::TakenOver => "kill -9, started again after the other took over",
-            Self::RouterKilled => "kill -9 of the router",
+            Self::RouterKilled => "kill -9 of one of two routers",
             Self::Zombie => "SIGSTOP until the other took over, then SIGCONT",
-            Self::RouterFrozen => "SIGSTOP of the router, then SIGCONT",
+            Self::RouterFrozen => "SIGSTOP of one of two routers, then SIGCONT",
             Self::StateWiped => "kill -9 and the state directory wiped",
             Self::DiskFull => "disk full while taking over",
             Self::BrokerKilled => "broker kill -9, started again",
@@ -249,10 +257,11 @@ impl World {
     }
 
     fn router_killed(&mut self) -> Result<String> {
-        self.fleet.kill("router")?;
-        self.pause(Duration::ZERO, Duration::from_secs(3));
-        self.fleet.start("router")?;
-        Ok("router".to_owned())
+        let name = self.pick(&ROUTERS);
+        self.fleet.kill(name)?;
+        self.pause(Duration::ZERO, Duration::from_secs(8));
+        self.fleet.start(name)?;
+        Ok(name.to_owned())
     }
 
     fn zombie(&mut self) -> Result<String> {
@@ -264,10 +273,11 @@ impl World {
     }
 
     fn router_frozen(&mut self) -> Result<String> {
-        self.fleet.freeze("router")?;
+        let name = self.pick(&ROUTERS);
+        self.fleet.freeze(name)?;
         self.pause(Duration::from_secs(2), Duration::from_secs(8));
-        self.fleet.thaw("router")?;
-        Ok("router".to_owned())
+        self.fleet.thaw(name)?;
+        Ok(name.to_owned())
     }
 
     /// A process with a small disk that is full has to make room for another partition's state.

@@ -34,15 +34,26 @@ const SMALL_DISK: u64 = 32 << 20;
 pub(crate) const ZONES: usize = 2;
 
 /// Every process: its name, its role, its zone.
-pub(crate) const MEMBERS: [(&str, &str, usize); 7] = [
+pub(crate) const MEMBERS: [(&str, &str, usize); 8] = [
     ("controller-a", "controller", 0),
     ("controller-b", "controller", 1),
     ("analyzer-a", "analyzer", 0),
     ("analyzer-b", "analyzer", 1),
     ("aggregator-a", "aggregator", 0),
     ("aggregator-b", "aggregator", 1),
-    ("router", "router", 0),
+    ("router-a", "router", 0),
+    ("router-b", "router", 1),
 ];
+
+/// The routers.
+pub(crate) const ROUTERS: [&str; 2] = ["router-a", "router-b"];
+
+/// How far the clock of the second router is off: within what is tolerated, so that it holds event time and its events come late by
+/// the clock of the other.
+const SKEW: &str = "-1.5s";
+
+/// What gives a process another wall clock, where it is installed.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 /// Stages that a role runs.
 pub(crate) fn stages(role: &str) -> &'static [&'static str] {
@@ -87,7 +98,7 @@ pub(crate) struct Fleet {
     binary: PathBuf,
     common: Vec<String>,
     members: BTreeMap<&'static str, Member>,
-    router: u16,
+    routers: Vec<u16>,
     apis: Vec<u16>,
     pub(crate) ended: Vec<Ended>,
 }
@@ -96,7 +107,6 @@ impl Fleet {
     /// A fleet that does not run yet. `zones`: brokers as each zone reaches them; `test`: as the test does.
     pub(crate) fn new(zones: &[String; ZONES], test: &str, settings: &[String]) -> Result<Self> {
         let dir = TempDir::with_prefix("serin-chaos-")?;
-        let (router, admin) = (free_port()?, free_port()?);
         let mut common = vec![
             "log.kind=kafka".to_owned(),
             // The shortest that tells a busy machine from a dead process.
@@ -109,7 +119,7 @@ impl Fleet {
             binary: PathBuf::from(SERIN),
             common,
             members: BTreeMap::new(),
-            router,
+            routers: Vec::new(),
             apis: Vec::new(),
             ended: Vec::new(),
         };
@@ -125,7 +135,10 @@ impl Fleet {
                 own.push(format!("controller.listen=127.0.0.1:{port}"));
             }
             if role == "router" {
+                let (router, admin) = (free_port()?, free_port()?);
+                fleet.routers.push(router);
                 own.extend([
+                    format!("router.name={name}"),
                     format!("router.listen=127.0.0.1:{router}"),
                     format!("router.admin_listen=127.0.0.1:{admin}"),
                 ]);
@@ -188,6 +201,10 @@ impl Fleet {
         let mut log = File::options().create(true).append(true).open(log_file)?;
         writeln!(log, "--- {} starts", self.binary.display())?;
         command.arg(member.role).args(settings).stdin(Stdio::null()).stdout(print.try_clone()?).stderr(print);
+        if name == ROUTERS[1] && Path::new(FAKETIME).exists() {
+            let skewed = [("LD_PRELOAD", FAKETIME), ("FAKETIME", SKEW), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+            command.envs(skewed).env("DONT_FAKE_MONOTONIC", "1");
+        }
         member.child = Some(command.spawn().with_context(|| format!("starting {name}"))?);
         member.log = Some(thread::spawn(move || io::copy(&mut printed, &mut log)));
         Ok(())
@@ -358,9 +375,9 @@ impl Fleet {
         Ok(fs::remove_file(self.disk(name)?.join("ballast"))?)
     }
 
-    /// Base URL of the router.
-    pub(crate) fn router(&self) -> String {
-        format!("http://127.0.0.1:{}", self.router)
+    /// Base URLs of the routers.
+    pub(crate) fn routers(&self) -> Vec<String> {
+        self.routers.iter().map(|port| format!("http://127.0.0.1:{port}")).collect()
     }
 
     /// Base URLs of the controllers.

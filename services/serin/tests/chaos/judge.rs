@@ -44,7 +44,11 @@ impl Log {
         let mut note = |name: &str, result: Result<()>| {
             differences.extend(result.err().map(|error| format!("{name}: {error:#}")));
         };
-        let windows = oracle::compare(&self.events, &self.windows).map(|found| report.windows = found);
+        // What nobody can read moves the time of the log, too.
+        let place = |record: &&Value| (record["partition"].as_i64(), record["offset"].as_i64());
+        let mut events: Vec<&Value> = self.events.iter().chain(&self.garbage).collect();
+        events.sort_by_key(place);
+        let windows = oracle::compare(&events, &self.windows).map(|found| report.windows = found);
         note("windows", windows);
         note("controls", self.controls().map(|controls| report.controls = controls));
         note("routing", self.tables().map(|tables| report.tables = tables));

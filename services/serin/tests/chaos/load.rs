@@ -132,13 +132,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(router: String, apis: Vec<String>) -> Self {
+    pub(crate) fn start(routers: Vec<String>, apis: Vec<String>) -> Self {
         let (stop, last) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let tally = Arc::<Mutex<Tally>>::default();
         let (asked, counts) = (Arc::clone(&stop), Arc::clone(&tally));
         let callers = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(call_on(router, &asked, &counts));
+            runtime.block_on(call_on(&routers, &asked, &counts));
         });
         let mut rollouts = Rollouts { apis, last: Arc::clone(&last), tally: Arc::clone(&tally), seen: None };
         let rollouts = thread::spawn(move || {
@@ -170,7 +170,7 @@ impl Drop for Load {
     }
 }
 
-async fn call_on(router: String, asked_to_stop: &AtomicBool, tally: &Arc<Mutex<Tally>>) {
+async fn call_on(routers: &[String], asked_to_stop: &AtomicBool, tally: &Arc<Mutex<Tally>>) {
     let client = Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
     let mut pace = tokio::time::interval(Duration::from_secs(1) / RATE);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -180,6 +180,8 @@ async fn call_on(router: String, asked_to_stop: &AtomicBool, tally: &Arc<Mutex<T
             break;
         }
         pace.tick().await;
+        // Every second call has feedback, so two in a row have the same router.
+        let router = &routers[number as usize / 2 % routers.len()];
         calls.push(tokio::spawn(call(client.clone(), router.clone(), number, Arc::clone(tally))));
         calls.retain(|call| !call.is_finished());
     }

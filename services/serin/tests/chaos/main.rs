@@ -40,7 +40,7 @@ fn whatever_breaks_windows_verdicts_and_tables_are_exactly_those_of_the_events()
     let prefix = unique_prefix("chaos");
     let begun = Instant::now();
     let mut world = start(&prefix, seed)?;
-    let mut load = Load::start(world.fleet.router(), world.fleet.apis());
+    let mut load = Load::start(world.fleet.routers(), world.fleet.apis());
     let result = run(&mut world, &mut load, minutes, begun);
     let outcome = result.and_then(|()| finish(&mut world, &mut load));
     let again = match minutes {

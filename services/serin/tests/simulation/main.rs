@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: it fails where it would panic")]
 
+mod behind;
 #[path = "../support/oracle.rs"]
 mod oracle;
 mod router;
@@ -212,7 +213,10 @@ fn compare(simulation: &Simulation, router: &Router, apply: &Command) -> Result<
 }
 
 fn event(record: &Record) -> Option<Value> {
-    let of = |kind: &str, value: Value| Some(json!({"type": kind, "partition": record.at.partition, "value": value}));
+    let of = |kind: &str, value: Value| {
+        let (partition, stamp) = (record.at.partition, record.timestamp_ms);
+        Some(json!({"type": kind, "partition": partition, "timestamp_ms": stamp, "value": value}))
+    };
     match EventRecord::decode(&record.headers, record.value.as_deref()?).ok()? {
         EventRecord::Prediction(prediction) => of("prediction", serde_json::to_value(prediction).unwrap()),
         EventRecord::Feedback(feedback) if feedback.writer.name == ROGUE => None,

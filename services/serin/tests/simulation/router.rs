@@ -7,7 +7,7 @@ use serin_schemas::{
     codec,
     envelope::{self, Envelope},
     ids::EventTime,
-    records::{Arm, Assignment, Feedback, Heartbeat, Origin, Prediction, RoutingTable, Writer},
+    records::{Arm, Assignment, Feedback, Heartbeat, Origin, Outcome, Prediction, RoutingTable, Writer},
 };
 use serin_stream::{
     log::{Log as _, Reader, Start},
@@ -114,7 +114,9 @@ impl Router {
                 for partition in 0..PARTITIONS {
                     let writer = Writer { seq: self.seq.get(&partition).copied().unwrap_or(0), ..self.writer() };
                     let low_watermark = micros(self.made_ms);
-                    let heartbeat = Heartbeat { writer, low_watermark, drops: vec![], leaving: false };
+                    // It stands still and writes in bursts, as a replay does, so it does not say when it sends.
+                    let (leaving, sent_at, relay) = (false, None, false);
+                    let heartbeat = Heartbeat { writer, low_watermark, drops: vec![], leaving, sent_at, relay };
                     records.push(outgoing(EVENTS, Target::Partition(partition), "", &heartbeat));
                 }
             }
@@ -149,6 +151,17 @@ impl Router {
         let (arm, version) =
             self.table.as_ref().map_or((Arm::Stable, "v1".to_owned()), |table| split(table, bucket as i32));
         let fails = chance < if arm == Arm::Canary { self.canary_fails as usize } else { 10 };
+        // Of both arms alike: what callers do wrong or leave, and what is not or cannot be read.
+        let (outcome, status, error, invalid_output) = match chance {
+            _ if fails => (None, 500, None, None),
+            900..903 => (None, 422, None, None),
+            903..906 => (Some(Outcome::Redirected), 302, None, None),
+            906..909 => (None, 200, Some("client_closed"), None),
+            909..912 => (Some(Outcome::Unread), 200, None, None),
+            912..915 => (Some(Outcome::Unusable), 200, None, Some("nan")),
+            915..918 => (Some(Outcome::Failed), 200, Some("error_frame"), None),
+            _ => (Some(Outcome::Ok), 200, None, None),
+        };
         let probability = probability as f64 / 1000.0;
         let writer = self.next(&request);
         let prediction = Prediction {
@@ -162,11 +175,11 @@ impl Router {
             generation: self.table.as_ref().map(|table| table.generation).unwrap_or_default(),
             completed_at: micros(self.made_ms),
             latency_us: Some(latency as i64),
-            status: Some(if fails { 500 } else { 200 }),
-            error: None,
-            invalid_output: None,
-            outcome: None,
-            unread: None,
+            status: Some(status),
+            error: error.map(str::to_owned),
+            invalid_output: invalid_output.map(str::to_owned),
+            outcome,
+            unread: (outcome == Some(Outcome::Unread)).then(|| "too_large".to_owned()),
             unit: None,
             outputs: if fails { BTreeMap::new() } else { [("probability".to_owned(), probability)].into() },
             classes: [].into(),
@@ -232,7 +245,7 @@ impl Router {
     }
 }
 
-fn split(table: &RoutingTable, bucket: i32) -> (Arm, String) {
+pub(crate) fn split(table: &RoutingTable, bucket: i32) -> (Arm, String) {
     let mut low = 0;
     for arm in [Arm::Canary, Arm::Control] {
         if let Some(route) = table.routes.iter().find(|route| route.arm == arm) {

@@ -51,6 +51,7 @@ pub(crate) const WALL: [&str; 1] = ["topology.partitions=2"];
 /// A pipeline in processes of our own.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
+    binary: PathBuf,
     dir: TempDir,
     settings: Vec<String>,
     router: u16,
@@ -64,6 +65,20 @@ impl Pipeline {
     /// `serin up` on the embedded log, ready.
     pub(crate) fn embedded(settings: &[&str]) -> Result<Self> {
         let mut pipeline = Self::new(&["up"], settings)?;
+        pipeline.start("up")?;
+        pipeline.ready()?;
+        Ok(pipeline)
+    }
+
+    /// `serin up` of another binary, on a folder that `prepare` has filled.
+    pub(crate) fn embedded_by(
+        binary: &Path,
+        settings: &[&str],
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
+        let mut pipeline = Self::new(&["up"], settings)?;
+        binary.clone_into(&mut pipeline.binary);
+        prepare(&pipeline.data_dir("up"))?;
         pipeline.start("up")?;
         pipeline.ready()?;
         Ok(pipeline)
@@ -103,17 +118,28 @@ impl Pipeline {
             "telemetry.log_level=warn".to_owned(),
         ];
         all.extend(settings.iter().map(ToString::to_string));
-        Ok(Self { dir, settings: all, router, admin, api, telemetry, running: BTreeMap::new() })
+        Ok(Self { binary: SERIN.into(), dir, settings: all, router, admin, api, telemetry, running: BTreeMap::new() })
+    }
+
+    /// Settings, folder and ports of a `serin up` that somebody else starts.
+    pub(crate) fn idle(settings: &[&str]) -> Result<Self> {
+        Self::new(&["up"], settings)
     }
 
     /// Starts a process (`up` or a role) on its folder and ports; does not wait for it.
     pub(crate) fn start(&mut self, name: &'static str) -> Result<()> {
+        self.start_with(name, &[])
+    }
+
+    /// As [`Pipeline::start`], with further arguments.
+    pub(crate) fn start_with(&mut self, name: &'static str, further: &[&str]) -> Result<()> {
         ensure!(!self.running.contains_key(name), "{name} runs already");
         let port = self.telemetry.get(name).with_context(|| format!("this pipeline has no process {name}"))?;
         let log = File::options().create(true).append(true).open(self.log_file(name))?;
-        let child = Command::new(SERIN)
+        let child = Command::new(&self.binary)
             .arg(name)
             .args(self.arguments(name))
+            .args(further)
             .args(["--set".to_owned(), format!("telemetry.listen=127.0.0.1:{port}")])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -121,6 +147,26 @@ impl Pipeline {
             .spawn()
             .with_context(|| format!("starting {name}"))?;
         self.running.insert(name, child);
+        Ok(())
+    }
+
+    /// Starts a process that takes over from the one that runs, and waits until that one has ended.
+    pub(crate) fn replace(&mut self, name: &'static str) -> Result<()> {
+        let mut before = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
+        let mut ended = None;
+        let replaced = self.start_with(name, &["--replace"]).and_then(|()| {
+            wait_until(PATIENCE, || {
+                self.check_alive(name)?;
+                ended = before.try_wait()?;
+                Ok(ended.is_some())
+            })
+        });
+        if ended.is_none() {
+            before.kill()?;
+            before.wait()?;
+        }
+        replaced.with_context(|| format!("{name} was not replaced\n{}", self.log_end(name)))?;
+        ensure!(ended.is_some_and(|status| status.success()), "{name} ended with {ended:?}\n{}", self.log_end(name));
         Ok(())
     }
 
@@ -137,7 +183,7 @@ impl Pipeline {
 
     /// Runs `serin ARGUMENTS` with this pipeline's settings (for the embedded log: stop `up` before, it holds the folder).
     pub(crate) fn cli(&self, arguments: &[&str]) -> Result<Output> {
-        Ok(Command::new(SERIN).args(arguments).args(self.arguments("up")).stdin(Stdio::null()).output()?)
+        Ok(Command::new(&self.binary).args(arguments).args(self.arguments("up")).stdin(Stdio::null()).output()?)
     }
 
     /// Every record of a topic, as `serin tail --output json` prints it.

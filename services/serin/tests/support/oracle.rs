@@ -1,17 +1,22 @@
 //! What the windows must be, computed from the log in the plainest way, and compared with what the pipeline wrote.
 //!
-//! It shares no code with the aggregator: it reads decoded records, keeps every prediction, and counts each of a window anew
+//! It knows the newest rules only. It shares no code with the aggregator: it reads decoded records, keeps every prediction, and counts each of a window anew
 //! when the window closes. Per (rollout, generation, window, maturity, arm) it gives the counts, and per metric and segment
 //! the summary itself, bit for bit.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Generation, RequestId, RolloutId, Span},
-    records::{Arm, ArmCounts, Control, Feedback, Heartbeat, Phase, Prediction, Segment, WindowClosed, Writer},
+    records::{
+        Arm, ArmCounts, Control, Feedback, Heartbeat, Outcome, Phase, Prediction, RULES, Segment, WindowClosed, Writer,
+    },
 };
 use serin_sketches::{LinHist, LogHist, Rate, Summary, hash::hash64};
 
@@ -51,7 +56,7 @@ pub(crate) struct Report {
 }
 
 /// Compares `windows` with `events`, both as `serin tail --output json` printed them; any difference is an error.
-pub(crate) fn compare(events: &[Value], windows: &[Value]) -> Result<Report> {
+pub(crate) fn compare<E: Borrow<Value>>(events: &[E], windows: &[Value]) -> Result<Report> {
     let (expected, mut report) = expected(events)?;
     let found = found(windows)?;
     for (key, contents) in &expected {
@@ -104,9 +109,9 @@ fn found(records: &[Value]) -> Result<Windows> {
 }
 
 /// The windows that the events make.
-fn expected(events: &[Value]) -> Result<(Windows, Report)> {
+fn expected<E: Borrow<Value>>(events: &[E]) -> Result<(Windows, Report)> {
     let mut partitions: BTreeMap<i32, Vec<&Value>> = BTreeMap::new();
-    for event in events {
+    for event in events.iter().map(Borrow::borrow) {
         let partition = event["partition"].as_i64().context("a record without partition")? as i32;
         partitions.entry(partition).or_default().push(event);
     }
@@ -130,6 +135,25 @@ fn expected(events: &[Value]) -> Result<(Windows, Report)> {
     Ok((windows, report))
 }
 
+/// Longest step of the time of a log, in milliseconds.
+const LONGEST_STEP_MS: i64 = 1000;
+/// How long a writer is waited for that is not heard in time, in milliseconds of the log.
+const SILENT_AFTER_MS: i64 = 2000;
+/// How far a writer's clock may be off, in microseconds.
+const TOLERANCE_US: i64 = 2_000_000;
+/// How long a writer may be silent before it is given up, in milliseconds of the log.
+const TTL_MS: i64 = 30_000;
+
+/// What a partition has heard of a router. Times are milliseconds of its log.
+#[derive(Debug)]
+struct HeardOf {
+    incarnation: i64,
+    low: EventTime,
+    left: bool,
+    heard: i64,
+    in_time: Option<i64>,
+}
+
 /// A rollout while it runs.
 #[derive(Debug)]
 struct Running {
@@ -138,6 +162,8 @@ struct Running {
     /// Per generation, the frozen segments; `None` while it warms up.
     generations: BTreeMap<Generation, Option<Frozen>>,
     open: BTreeMap<(EventTime, Generation), Vec<Prediction>>,
+    /// Predictions that came late, by the window that they are counted in.
+    late: BTreeMap<(EventTime, Generation, Span), BTreeMap<Arm, i64>>,
     /// Streams of a window that are closed already.
     done: BTreeSet<(EventTime, Generation, Span)>,
 }
@@ -148,6 +174,12 @@ struct Partition {
     running: Option<Running>,
     generation: Generation,
     watermark: Option<EventTime>,
+    /// Timestamp of the newest record, and how far the log's own time has come since the first.
+    stamp_ms: Option<i64>,
+    log_ms: i64,
+    /// When a router that was heard in time last held event time.
+    held_ms: i64,
+    routers: BTreeMap<String, HeardOf>,
     seen: HashSet<(String, i64, i64)>,
     /// Incarnations by writer, in order.
     newest: BTreeMap<String, BTreeSet<i64>>,
@@ -161,6 +193,9 @@ struct Partition {
 
 impl Partition {
     fn record(&mut self, record: &Value) -> Result<()> {
+        let stamp_ms = record["timestamp_ms"].as_i64().context("a record without a timestamp")?;
+        self.log_ms += self.stamp_ms.map_or(0, |before| (stamp_ms - before).clamp(0, LONGEST_STEP_MS));
+        self.stamp_ms = Some(stamp_ms);
         match record["type"].as_str() {
             Some("prediction") => self.prediction(read(record)?),
             Some("feedback") => {
@@ -169,6 +204,8 @@ impl Partition {
             }
             Some("heartbeat") => self.heartbeat(&read(record)?),
             Some("control") => self.control(read(record)?),
+            // It is put aside.
+            Some(other) if other.starts_with("unknown") => Ok(()),
             other => anyhow::bail!("a record of type {other:?} on events: {record}"),
         }
     }
@@ -204,8 +241,15 @@ impl Partition {
             return Ok(());
         }
         let end = prediction.completed_at.window_end(running.spec.window.0);
-        let closed = self.watermark.is_some_and(|mark| end.plus(running.spec.grace.0) <= mark);
-        ensure!(!closed, "a late prediction, which this replay never sends: {prediction:?}");
+        let closed_to = self.watermark.map(|mark| mark.minus(running.spec.grace.0));
+        for stream in streams(&running.spec) {
+            let Some(to) = closed_to.filter(|to| end.plus(stream) <= *to) else { continue };
+            // It counts as late in the next window to close, and the window that it missed is not written again.
+            running.done.insert((end, prediction.generation, stream));
+            let next = to.minus(stream).window_end(running.spec.window.0);
+            let late = running.late.entry((next, prediction.generation, stream)).or_default();
+            *late.entry(prediction.arm).or_default() += 1;
+        }
         running.open.entry((end, prediction.generation)).or_default().push(prediction);
         Ok(())
     }
@@ -227,9 +271,37 @@ impl Partition {
             return Ok(());
         }
         ensure!(heartbeat.drops.is_empty(), "a router dropped events: {heartbeat:?}");
-        self.watermark = self.watermark.max(Some(heartbeat.low_watermark));
+        self.watermark = self.watermark.max(self.held(heartbeat));
         self.close(None);
         Ok(())
+    }
+
+    /// Where event time stands after a heartbeat: at the lowest watermark of the routers that are heard in time, or else of those
+    /// that are heard at all.
+    fn held(&mut self, heartbeat: &Heartbeat) -> Option<EventTime> {
+        let (Some(sent_at), Some(stamp_ms)) = (heartbeat.sent_at, self.stamp_ms) else {
+            // A replay; here there is one router then.
+            return Some(heartbeat.low_watermark);
+        };
+        let Writer { name, incarnation, .. } = &heartbeat.writer;
+        let (now, low) = (self.log_ms, heartbeat.low_watermark);
+        let before = self.routers.get(name).filter(|before| before.incarnation == *incarnation);
+        let low = before.map_or(low, |before| before.low.max(low));
+        let astray = (sent_at.0 - stamp_ms * 1000).abs() > TOLERANCE_US;
+        let in_time = if astray { before.and_then(|before| before.in_time) } else { Some(now) };
+        let heard = HeardOf { incarnation: *incarnation, low, left: heartbeat.leaving, heard: now, in_time };
+        self.routers.insert(name.clone(), heard);
+        let recent = |at: i64| now - at <= SILENT_AFTER_MS;
+        let ahead_of = |low: EventTime| self.watermark.is_none_or(|mark| low.0 >= mark.0 - 2 * TOLERANCE_US);
+        let live = |router: &&HeardOf| !router.left && now - router.heard <= TTL_MS && ahead_of(router.low);
+        let holders = self.routers.values().filter(live).filter(|router| router.in_time.is_some_and(recent));
+        let mut lowest = holders.map(|router| router.low).min();
+        if lowest.is_some() {
+            self.held_ms = now;
+        } else if !recent(self.held_ms) {
+            lowest = self.routers.values().filter(live).filter(|router| recent(router.heard)).map(|r| r.low).min();
+        }
+        lowest.or_else(|| (heartbeat.leaving && !astray).then_some(heartbeat.low_watermark))
     }
 
     fn control(&mut self, control: Control) -> Result<()> {
@@ -245,6 +317,7 @@ impl Partition {
             return Ok(());
         }
         ensure!(control.phase != Phase::Pending, "the oracle knows no queue of rollouts");
+        ensure!(control.rules == RULES, "the oracle does not know rules {}", control.rules);
         let frozen = control.frozen.as_deref().map(serde_json::from_str).transpose()?;
         let spec = serde_json::from_str(&control.spec)?;
         let running = self.running.get_or_insert_with(|| Running {
@@ -252,6 +325,7 @@ impl Partition {
             spec,
             generations: BTreeMap::new(),
             open: BTreeMap::new(),
+            late: BTreeMap::new(),
             done: BTreeSet::new(),
         });
         running.generations.insert(control.generation, frozen);
@@ -261,22 +335,32 @@ impl Partition {
     /// Closes what the watermark has passed, or all of one stream.
     fn close(&mut self, all_of: Option<Span>) {
         let Some(running) = &mut self.running else { return };
-        let mut streams: BTreeSet<Span> = running.spec.metrics.iter().map(maturity).collect();
-        streams.insert(Span(0));
-        for ((end, generation), predictions) in &running.open {
-            for &stream in &streams {
+        let none = Vec::new();
+        let windows: BTreeSet<(EventTime, Generation)> = running.open.keys().copied().collect();
+        let late = running.late.keys().map(|(end, generation, _)| (*end, *generation));
+        for (end, generation) in windows.into_iter().chain(late).collect::<BTreeSet<_>>() {
+            let predictions = running.open.get(&(end, generation)).unwrap_or(&none);
+            for stream in streams(&running.spec) {
                 let passed = self.watermark.is_some_and(|mark| end.plus(stream).plus(running.spec.grace.0) <= mark);
                 let due = all_of.map_or(passed, |all| all == stream);
-                if due && running.done.insert((*end, *generation, stream)) {
-                    let frozen = running.generations.get(generation).and_then(Option::as_ref);
-                    let contents = contents(&running.spec, frozen, stream, predictions, &self.labels);
+                if due && running.done.insert((end, generation, stream)) {
+                    let frozen = running.generations.get(&generation).and_then(Option::as_ref);
+                    let mut contents = contents(&running.spec, frozen, stream, predictions, &self.labels);
+                    for (&arm, late) in running.late.get(&(end, generation, stream)).into_iter().flatten() {
+                        contents.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm)).late += late;
+                    }
                     if !contents.arms.is_empty() {
-                        self.closed.insert((running.id.clone(), *generation, *end, stream), contents);
+                        self.closed.insert((running.id.clone(), generation, end, stream), contents);
                     }
                 }
             }
         }
     }
+}
+
+/// The streams of windows of a rollout, by maturity.
+fn streams(spec: &RolloutSpec) -> BTreeSet<Span> {
+    spec.metrics.iter().map(maturity).chain([Span(0)]).collect()
 }
 
 /// How long a metric waits for labels.
@@ -299,7 +383,9 @@ fn contents(
         let compared = prediction.assignment.is_compared();
         // Warm-up looks at stable, the comparison at the others.
         let sketched = compared && (arm == Arm::Stable) == frozen.is_none();
-        if is_label_stream && compared && !sketched {
+        let outcome = prediction.outcome();
+        let cancelled = compared && outcome == Outcome::Cancelled;
+        if is_label_stream && (compared && !sketched || cancelled) {
             continue;
         }
         let counts = contents.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm));
@@ -312,9 +398,15 @@ fn contents(
             continue;
         }
         let truths = labels.get(&prediction.request_id);
-        counts.predictions += 1;
-        counts.errors += i64::from(is_error(prediction));
-        counts.invalid += i64::from(prediction.invalid_output.is_some());
+        counts.predictions += i64::from(!cancelled);
+        counts.errors += i64::from(outcome == Outcome::Failed);
+        counts.invalid += i64::from(outcome == Outcome::Unusable);
+        if !is_label_stream {
+            counts.refused += i64::from(outcome == Outcome::Refused);
+            counts.redirected += i64::from(outcome == Outcome::Redirected);
+            counts.unread += i64::from(outcome == Outcome::Unread);
+            counts.cancelled += i64::from(cancelled);
+        }
         counts.labelled += i64::from(is_label_stream && truths.is_some());
         if !sketched {
             continue;
@@ -335,27 +427,25 @@ fn contents(
     contents
 }
 
-fn is_error(prediction: &Prediction) -> bool {
-    prediction.status.is_none_or(|status| status >= 500 || (status < 400 && prediction.error.is_some()))
-}
-
 fn value(metric: &MetricSpec, prediction: &Prediction, truths: Option<&Labels>) -> Option<f64> {
     let flag = |yes: bool| Some(f64::from(u8::from(yes)));
     let truth = |label: &String| Some(truths?.get(label)?.1);
     let output = |name: &String| prediction.outputs.get(name).copied();
-    match &metric.source {
-        MetricSource::Error => flag(is_error(prediction)),
-        MetricSource::InvalidOutput => flag(prediction.invalid_output.is_some()),
-        MetricSource::Latency => prediction.latency_us.map(|us| us as f64 / 1e3),
-        MetricSource::Wrong { output: name, label, threshold } => {
+    match (&metric.source, prediction.outcome()) {
+        (_, Outcome::Cancelled) | (MetricSource::Unusable, Outcome::Unread) => None,
+        (MetricSource::Failed, outcome) => flag(outcome == Outcome::Failed),
+        (MetricSource::Refused, outcome) => flag(matches!(outcome, Outcome::Refused | Outcome::Redirected)),
+        (MetricSource::Unusable, outcome) => flag(outcome == Outcome::Unusable),
+        (MetricSource::Latency, _) => prediction.latency_us.map(|us| us as f64 / 1e3),
+        (MetricSource::Wrong { output: name, label, threshold }, _) => {
             flag((output(name)? >= *threshold) != (truth(label)? >= 0.5))
         }
-        MetricSource::LabelDelay(label) => {
+        (MetricSource::LabelDelay(label), _) => {
             let (_, _, observed_at) = truths?.get(label)?;
             Some(observed_at.since(prediction.completed_at).as_secs_f64().max(0.0))
         }
-        MetricSource::SquaredError { output: name, label } => Some((output(name)? - truth(label)?).powi(2)),
-        other => panic!("the oracle does not know {other:?}"),
+        (MetricSource::SquaredError { output: name, label }, _) => Some((output(name)? - truth(label)?).powi(2)),
+        (other, _) => panic!("the oracle does not know {other:?}"),
     }
 }
 

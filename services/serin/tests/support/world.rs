@@ -35,6 +35,8 @@ pub(crate) enum Behaviour {
     Hangs,
     /// Closes in the middle of the answer.
     HalfBody,
+    /// As `Good`, in two pieces with a moment between them: the caller has the head before the rest.
+    Streams,
 }
 
 /// Starts a model server that speaks the Open Inference Protocol V2; returns its base URL. It ends with the process.
@@ -71,6 +73,14 @@ fn serve(stream: &TcpStream, behaviour: Behaviour) -> std::io::Result<()> {
             Behaviour::Good | Behaviour::Nan => head("200 OK", body.len()) + &body,
             Behaviour::Fails => head("500 Internal Server Error", 2) + "{}",
             Behaviour::HalfBody => head("200 OK", body.len()) + &body[..body.len() / 2],
+            Behaviour::Streams => {
+                let (first, second) = body.split_at(body.len() / 2);
+                let piece = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+                writer.write_all((head.to_owned() + &piece(first)).as_bytes())?;
+                thread::sleep(Duration::from_millis(30));
+                piece(second) + "0\r\n\r\n"
+            }
             Behaviour::Hangs => {
                 reader.read_to_end(&mut Vec::new())?;
                 break;

@@ -73,6 +73,21 @@ impl Dice {
         Rate::new(n, self.binomial(n, p)).expect("a binomial is at most n")
     }
 
+    /// Poisson with mean `mean`: products of uniforms, a few units of the mean at a time.
+    pub(super) fn poisson(&mut self, mean: f64) -> u64 {
+        let (mut left, mut count) = (mean, 0);
+        while left > 0.0 {
+            let least = libm::exp(-left.min(SMALL_MEAN));
+            left -= SMALL_MEAN;
+            let mut product = self.unit();
+            while product > least {
+                product *= self.unit();
+                count += 1;
+            }
+        }
+        count
+    }
+
     /// A standard normal.
     pub(super) fn normal(&mut self) -> f64 {
         libm::sqrt(-2.0 * libm::log(self.unit())) * libm::cos(core::f64::consts::TAU * self.unit())
@@ -281,6 +296,18 @@ mod tests {
         }
         assert_eq!((dice.binomial(5, 0.0), dice.binomial(5, 1.0), dice.binomial(0, 0.5)), (0, 5, 0));
         assert_eq!((dice.binomial(500, 0.0), dice.binomial(500, 1.0)), (0, 500));
+    }
+
+    #[test]
+    fn poisson_counts_have_their_mean_and_variance() {
+        let mut dice = Dice::new("poisson", 0);
+        for mean in [0.2, 3.0, 8.0, 30.0] {
+            let draws: Vec<f64> = (0..20_000).map(|_| dice.poisson(mean) as f64).collect();
+            let found = draws.iter().sum::<f64>() / 20_000.0;
+            let variance = draws.iter().map(|x| (x - found) * (x - found)).sum::<f64>() / 20_000.0;
+            assert!((found / mean - 1.0).abs() < 0.06 && (variance / mean - 1.0).abs() < 0.06, "{found} {variance}");
+        }
+        assert_eq!(dice.poisson(0.0), 0);
     }
 
     #[test]

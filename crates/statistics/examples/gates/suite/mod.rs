@@ -14,9 +14,11 @@ mod kayenta_bars;
 pub(crate) mod lab;
 mod looks;
 mod naive;
+mod outcomes;
 mod peeking;
 pub(crate) mod report;
 mod scenarios;
+mod sticky;
 mod strata;
 
 use lab::Lab;
@@ -26,7 +28,7 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 10] = [
+pub(crate) const PARTS: [Part; 14] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
@@ -34,7 +36,11 @@ pub(crate) const PARTS: [Part; 10] = [
     ("One metric at a time: tests for one look and e-processes (8.1, G4)", peeking::gates),
     ("A ramp with a drifting base rate (8.3)", peeking::drift),
     ("Stratified by segment (6.4a)", strata::rows),
+    ("The built-in gates on outcomes", outcomes::rows),
     ("Clustered users (G6)", clusters::gates),
+    ("Sticky users of equal versions", sticky::equal),
+    ("Handfuls of users who try to decide", sticky::handfuls),
+    ("Time to FAIL with sticky users", sticky::detection),
     ("Heavy tails (G6)", corrections::heavy_tails),
     ("Beside Kayenta (bars 2 to 10)", kayenta_bars::bars),
 ];

@@ -1,10 +1,15 @@
 """Calls `grpc_server.py` through the router, whose address is the first argument, and tells all that a gRPC client sees."""
 
 import json
+import queue
 import sys
+import threading
+import time
 
 import grpc
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+import numpy
+import tritonclient.grpc
+from tritonclient.grpc import service_pb2 as messages
 
 channel = grpc.insecure_channel(sys.argv[1])
 infer = channel.unary_unary(
@@ -15,7 +20,7 @@ infer = channel.unary_unary(
 stream = channel.stream_stream(
     "/inference.GRPCInferenceService/ModelStreamInfer",
     request_serializer=messages.ModelInferRequest.SerializeToString,
-    response_deserializer=messages.ModelInferResponse.FromString,
+    response_deserializer=messages.ModelStreamInferResponse.FromString,
 )
 
 
@@ -35,12 +40,57 @@ def call(model, version="", metadata=()):
 
 
 answers = [
-    [answer.model_name, answer.id]
+    [answer.infer_response.model_name, answer.infer_response.id]
     for answer in stream(messages.ModelInferRequest(model_name="flights", id=str(number)) for number in range(3))
 ]
+
+
+def triton_stream(model):
+    """What Triton's client hears of one request in a stream."""
+    heard = queue.Queue()
+    client = tritonclient.grpc.InferenceServerClient(sys.argv[1])
+    client.start_stream(lambda result, error: heard.put((result, error)), headers={"x-prediction-id": f"stream-{model}"})
+    flight = tritonclient.grpc.InferInput("origin", [1], "BYTES")
+    flight.set_data_from_numpy(numpy.array([b"LGA"], dtype=object))
+    client.async_stream_infer(model, [flight])
+    try:
+        result, error = heard.get(timeout=2 if model == "refuses" else 60)
+        told = error.message() if error else result.get_response().outputs[0].name
+    except queue.Empty:
+        told = None
+    # With an answer still to come, the client leaves.
+    client.stop_stream(cancel_requests=told is None)
+    return told
+
+
+def leave(how):
+    """A call that is cancelled, or whose time is over, before its answer."""
+    metadata = [("x-prediction-id", how)]
+    asked = threading.Event()
+
+    def requests():
+        yield messages.ModelInferRequest(model_name="refuses", id="1")
+        asked.wait(60)
+
+    call = stream(requests(), metadata=metadata, timeout=0.3 if how == "deadline" else None)
+    if how == "cancel":
+        time.sleep(0.3)
+        call.cancel()
+    try:
+        next(call)
+        return None
+    except grpc.RpcError as error:
+        return error.code().name
+    finally:
+        asked.set()
+
+
 print(
     json.dumps(
         {
+            "streams": {model: triton_stream(model) for model in ["flights", "fails", "refuses"]},
+            "cancel": leave("cancel"),
+            "deadline": leave("deadline"),
             "good": call("flights"),
             "pinned": call("flights", "v2"),
             "fails": call("fails"),

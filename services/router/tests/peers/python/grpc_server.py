@@ -1,11 +1,13 @@
 """A gRPC server of the Open Inference Protocol that answers with metadata and trailers of its own, on the port of the first
-argument. The model's name says what it does: `fails` ends in INTERNAL, `refuses` in INVALID_ARGUMENT."""
+argument. The model's name says what it does: `fails` ends in INTERNAL, `refuses` in INVALID_ARGUMENT. In a stream, `fails` answers
+with an error message, as Triton does, and `refuses` does not answer."""
 
 import sys
+import time
 from concurrent import futures
 
 import grpc
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from tritonclient.grpc import service_pb2 as messages
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -32,7 +34,15 @@ def infer(request, context):
 
 def stream_infer(requests, context):
     for request in requests:
-        yield messages.ModelInferResponse(model_name=request.model_name, id=request.id)
+        if request.model_name == "fails":
+            yield messages.ModelStreamInferResponse(error_message="no memory left")
+        elif request.model_name == "refuses":
+            while context.is_active():
+                time.sleep(0.01)
+        else:
+            infer_response = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
+            infer_response.outputs.add(name="p", datatype="FP64", shape=[1]).contents.fp64_contents.append(0.25)
+            yield messages.ModelStreamInferResponse(infer_response=infer_response)
 
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
@@ -41,7 +51,7 @@ methods = {
         infer, messages.ModelInferRequest.FromString, messages.ModelInferResponse.SerializeToString
     ),
     "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
-        stream_infer, messages.ModelInferRequest.FromString, messages.ModelInferResponse.SerializeToString
+        stream_infer, messages.ModelInferRequest.FromString, messages.ModelStreamInferResponse.SerializeToString
     ),
 }
 server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])

@@ -53,8 +53,11 @@ async def words(body):
 
 
 async def events(body):
+    says = body["messages"][-1]["content"]
     async for part in words(body):
         yield f"data: {part.model_dump_json(exclude_none=True)}\n\n"
+        if says == "break":
+            yield 'data: {"error": {"message": "no memory left", "type": "server_error"}}\n\n'
     yield "data: [DONE]\n\n"
 
 
@@ -64,6 +67,10 @@ async def chat(request: Request):
     if body["messages"][-1]["content"] == "fail":
         error = {"message": "no memory left", "type": "server_error", "param": None, "code": None}
         return JSONResponse({"error": error}, status_code=500)
+    if body["messages"][-1]["content"] == "lie":
+        return JSONResponse({"error": {"message": "no memory left", "type": "server_error"}})
+    if body["messages"][-1]["content"] == "say nothing":
+        return JSONResponse({"object": "chat.completion", "model": body["model"], "choices": []})
     if body.get("stream"):
         return StreamingResponse(events(body), media_type="text/event-stream")
     message = ChatCompletionMessage(role="assistant", content="".join(WORDS))

@@ -41,7 +41,14 @@ fn log_of(errors: f64) -> Vec<Outgoing> {
             let prediction = answer(&folds, seq, now, errors, &mut dice);
             folds.event(&seq.to_string(), &prediction).unwrap();
         }
-        let heartbeat = Heartbeat { writer: writer(seq), low_watermark: now, drops: vec![], leaving: false };
+        let heartbeat = Heartbeat {
+            writer: writer(seq),
+            low_watermark: now,
+            drops: vec![],
+            leaving: false,
+            sent_at: None,
+            relay: false,
+        };
         folds.event("", &heartbeat).unwrap();
         folds.settle().unwrap();
         assert!(seq < 2_000_000, "the rollout never ends");
@@ -123,6 +130,62 @@ fn recorded_verdicts_come_out_to_the_same_bytes_and_a_changed_one_is_found() {
     assert!(!found.holds());
     let told = told(&found, field.as_ref()).join("\n");
     assert!(told.contains("1 differ") && told.contains("metrics[0].canary.n: recorded "), "{told}");
+}
+
+/// Changes the recorded verdicts of a tape.
+fn change_verdicts(tape: &mut [Outgoing], change: impl Fn(&mut Verdict)) {
+    for record in tape.iter_mut().filter(|record| record.topic == VERDICTS) {
+        let mut verdict: Verdict = codec::read(&record.headers, record.value.as_ref().unwrap()).unwrap();
+        change(&mut verdict);
+        record.value = Some(codec::encode(&verdict).unwrap().into());
+    }
+}
+
+#[test]
+fn the_words_of_another_build_are_no_difference_and_its_evidence_is() {
+    let mut tape = log_of(0.06);
+    let verdicts = tape.iter().filter(|record| record.topic == VERDICTS).count() as u64;
+    change_verdicts(&mut tape, |verdict| {
+        verdict.build = "0.0.1".to_owned();
+        verdict.id = format!("old {}", verdict.id);
+        verdict.sentence.push_str(", in other words");
+        verdict.metrics.iter_mut().for_each(|metric| metric.sentence.push('!'));
+        verdict.reasons.iter_mut().for_each(|reason| reason.sentence.push('!'));
+        verdict.health.iter_mut().for_each(|issue| issue.sentence.push('!'));
+    });
+    let (log, settings) = written(&tape);
+    let (found, field) = recomputed(&log, &settings).unwrap();
+    assert_eq!((found.equal, found.without_sentences, found.different), (verdicts, verdicts, 0), "{field:?}");
+    let said = told(&found, None).join("\n");
+    assert!(said.contains("all equal") && said.contains("compared without their sentences"), "{said}");
+
+    // The same words of this build are a difference.
+    let mut own = log_of(0.06);
+    change_verdicts(&mut own, |verdict| verdict.sentence.push_str(", in other words"));
+    let (log, settings) = written(&own);
+    assert_eq!(recomputed(&log, &settings).unwrap().1.unwrap().field, "sentence");
+
+    // Evidence is compared whoever wrote it.
+    change_verdicts(&mut tape, |verdict| verdict.ln_e_rollback += 1e-9);
+    let (log, settings) = written(&tape);
+    assert_eq!(recomputed(&log, &settings).unwrap().1.unwrap().field, "ln_e_rollback");
+}
+
+#[test]
+fn rollouts_of_unknown_rules_are_named_and_not_compared() {
+    let mut tape = log_of(0.06);
+    for record in tape.iter_mut().filter(|record| record.topic == WINDOWS || record.topic == EVENTS) {
+        let body = record.value.as_ref().unwrap();
+        if let Ok(mut control) = codec::read::<serin_schemas::records::Control>(&record.headers, body) {
+            control.rules = 1000;
+            record.value = Some(codec::encode(&control).unwrap().into());
+        }
+    }
+    let (log, settings) = written(&tape);
+    let (found, _) = recomputed(&log, &settings).unwrap();
+    assert!(found.holds() && found.equal == 0 && found.other_rules.len() == 1, "{found:?}");
+    let said = told(&found, None).join("\n");
+    assert!(said.contains("because this build knows rules"), "{said}");
 }
 
 #[test]

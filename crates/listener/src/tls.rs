@@ -1,0 +1,200 @@
+//! The certificate of a listener, loaded again when its files change.
+//!
+//! Invariant: files that cannot be used change nothing. The certificate before stays, and the log says why.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration as StdDuration,
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
+use serde::{Deserialize, Serialize};
+use serin_rollout::units::Duration;
+
+/// The files of a listener's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// PEM file with the certificate, and those between it and the root.
+    pub certificate: PathBuf,
+    /// PEM file with its key.
+    pub key: PathBuf,
+    /// PEM file with authorities. With it, only those who show a certificate of one of them are let in.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// How often these files are looked at; SIGHUP looks at once. When they changed, new connections get the new certificate.
+    #[serde(default = "TlsFiles::reload_every")]
+    pub reload_every: Duration,
+}
+
+impl TlsFiles {
+    /// How often files are looked at, unless the configuration says otherwise.
+    pub fn reload_every() -> Duration {
+        Duration::from_secs(10)
+    }
+}
+
+/// The certificate cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{section}.{setting}: {path}: {cause}")]
+pub struct CertificateError {
+    section: &'static str,
+    setting: &'static str,
+    path: String,
+    cause: String,
+}
+
+/// What came of a look at changed files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// They are in use.
+    Loaded,
+    /// They cannot be used.
+    Unusable,
+}
+
+/// What the files hold.
+#[derive(Clone, PartialEq, Eq)]
+struct Files {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// A certificate in use.
+pub struct Certificate {
+    source: Source,
+    current: Arc<ArcSwap<ServerConfig>>,
+    files: Files,
+}
+
+/// Where a certificate comes from.
+struct Source {
+    /// The section of the configuration that names the files.
+    section: &'static str,
+    named: TlsFiles,
+    /// What is spoken over it, the best first (ALPN).
+    protocols: &'static [&'static str],
+}
+
+impl Certificate {
+    /// Loads the certificate that `section` of the configuration names, for these protocols, the best first.
+    pub fn load(
+        section: &'static str,
+        named: TlsFiles,
+        protocols: &'static [&'static str],
+    ) -> Result<Self, CertificateError> {
+        let source = Source { section, named, protocols };
+        let files = source.read()?;
+        let current = Arc::new(ArcSwap::from_pointee(source.compile(&files)?));
+        Ok(Self { source, current, files })
+    }
+
+    /// What new connections get.
+    pub fn current(&self) -> Arc<ArcSwap<ServerConfig>> {
+        Arc::clone(&self.current)
+    }
+
+    /// Looks at the files again and again, and on SIGHUP. `seen` is told what came of files that changed.
+    pub async fn watch(mut self, seen: impl Fn(Reload)) {
+        let every = StdDuration::from_micros(self.source.named.reload_every.0.0.max(1).unsigned_abs());
+        let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+        let mut told = None;
+        loop {
+            let asked = async {
+                match &mut hangup {
+                    Some(hangup) => drop(hangup.recv().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = asked => told = None,
+            }
+            match self.reload() {
+                Ok(false) => {}
+                Ok(true) => {
+                    told = None;
+                    seen(Reload::Loaded);
+                    let certificate = self.source.named.certificate.display();
+                    tracing::info!(%certificate, "the certificate changed and is in use");
+                }
+                Err(error) => {
+                    // The two files are written one after the other: only what stays wrong is worth a warning, once.
+                    if told.as_ref() != Some(&error) {
+                        seen(Reload::Unusable);
+                        tracing::warn!(%error, "the changed certificate cannot be used; the one before stays");
+                        told = Some(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) -> Result<bool, CertificateError> {
+        let files = self.source.read()?;
+        if files == self.files {
+            return Ok(false);
+        }
+        self.current.store(Arc::new(self.source.compile(&files)?));
+        self.files = files;
+        Ok(true)
+    }
+}
+
+impl Source {
+    fn read(&self) -> Result<Files, CertificateError> {
+        let read = |setting, path: &Path| fs::read(path).map_err(|error| self.wrong(setting, path, error.to_string()));
+        Ok(Files {
+            certificate: read("certificate", &self.named.certificate)?,
+            key: read("key", &self.named.key)?,
+            client_ca: self.named.client_ca.as_ref().map(|path| read("client_ca", path)).transpose()?,
+        })
+    }
+
+    fn wrong(&self, setting: &'static str, path: &Path, cause: String) -> CertificateError {
+        CertificateError { section: self.section, setting, path: path.display().to_string(), cause }
+    }
+
+    fn compile(&self, files: &Files) -> Result<ServerConfig, CertificateError> {
+        let of_certificate = |cause: String| self.wrong("certificate", &self.named.certificate, cause);
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&files.certificate).collect();
+        let chain = chain.map_err(|error| of_certificate(error.to_string()))?;
+        if chain.is_empty() {
+            return Err(of_certificate("there is no certificate in it; it must be PEM".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| {
+            self.wrong("key", &self.named.key, format!("there is no private key in it that can be used ({error})"))
+        })?;
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| of_certificate(error.to_string()))?;
+        let builder = match (&self.named.client_ca, &files.client_ca) {
+            (Some(path), Some(bytes)) => {
+                let of_clients = |cause: String| self.wrong("client_ca", path, cause);
+                let mut roots = RootCertStore::empty();
+                for certificate in CertificateDer::pem_slice_iter(bytes) {
+                    let certificate = certificate.map_err(|error| of_clients(error.to_string()))?;
+                    roots.add(certificate).map_err(|error| of_clients(error.to_string()))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| of_clients(error.to_string()))?)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let mut server = builder
+            .with_single_cert(chain, key)
+            .map_err(|error| of_certificate(format!("it does not fit its key ({error})")))?;
+        server.alpn_protocols = self.protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Ok(server)
+    }
+}

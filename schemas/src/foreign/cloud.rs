@@ -1,0 +1,110 @@
+//! `CloudEvents` in structured mode: the envelope and the body in one JSON object.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
+
+use super::{Attributes, Kind, Refusal, json};
+use crate::ids::EventTime;
+
+/// The newest version of the JSON bodies that is understood.
+pub const JSON_VERSION: u32 = 1;
+
+/// What a structured event carries.
+#[derive(Debug, PartialEq)]
+pub enum Data {
+    /// A JSON body.
+    Json(Value),
+    /// Bytes of another type (`datacontenttype`), from `data_base64`.
+    Bytes(Vec<u8>),
+}
+
+/// An opened event.
+#[derive(Debug, PartialEq)]
+pub struct Opened {
+    /// What it is about.
+    pub kind: Kind,
+    /// Version of its type; 1 where it names no type.
+    pub version: u32,
+    /// What the envelope says.
+    pub about: Attributes,
+    /// The body.
+    pub data: Data,
+}
+
+/// Whether a JSON object is an event with its envelope.
+pub fn is_structured(value: &Value) -> bool {
+    value.get("specversion").is_some()
+}
+
+/// Opens a structured event; `expected` is what an event without a type is.
+///
+/// # Errors
+/// What is wrong with the envelope.
+pub fn open(mut event: Value, expected: Kind) -> Result<Opened, Refusal> {
+    let text = |name: &str| event.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    if !matches!(text("specversion"), Some("1.0" | "0.3")) {
+        return Err(Refusal::new("unknown_schema_version", "specversion: CloudEvents 1.0 and 0.3 are understood"));
+    }
+    let (kind, version) = text("type").map_or(Ok((expected, JSON_VERSION)), kind_of)?;
+    let about = Attributes {
+        id: text("id").map(str::to_owned),
+        subject: text("subject").map(str::to_owned),
+        time: text("time").and_then(EventTime::from_rfc3339),
+        correlation: text("correlationid").or_else(|| text("causationid")).map(str::to_owned),
+    };
+    let content = text("datacontenttype").unwrap_or("application/json").to_ascii_lowercase();
+    let data = match (event.get_mut("data").map(Value::take), event.get("data_base64")) {
+        (Some(data @ Value::Object(_)), _) => Data::Json(data),
+        (None | Some(Value::Null), Some(encoded)) => {
+            let decoded = encoded.as_str().and_then(|text| STANDARD.decode(text).ok());
+            let bytes = decoded.ok_or_else(|| Refusal::new("garbage", "data_base64: expected base64 of the body"))?;
+            if content.contains("json") { Data::Json(json::parse(&bytes)?) } else { Data::Bytes(bytes) }
+        }
+        _ => return Err(Refusal::new("garbage", "data: expected a JSON object, or data_base64")),
+    };
+    Ok(Opened { kind, version, about, data })
+}
+
+/// What a type names: the record and its version.
+///
+/// # Errors
+/// A type that is none of Serin's for others.
+pub fn kind_of(event_type: &str) -> Result<(Kind, u32), Refusal> {
+    let known = event_type.strip_prefix("dev.serin.").and_then(|rest| rest.rsplit_once(".v"));
+    let kind = match known {
+        Some(("prediction", version)) => Some((Kind::Prediction, version)),
+        Some(("feedback", version)) => Some((Kind::Feedback, version)),
+        _ => None,
+    };
+    kind.and_then(|(kind, version)| Some((kind, version.parse().ok()?))).ok_or_else(|| {
+        let found: String = event_type.chars().take(100).collect();
+        let expected = "dev.serin.prediction.v1 or dev.serin.feedback.v1";
+        Refusal::new("unknown_type", format!("type: {found:?}; expected {expected}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn data_may_be_base64() {
+        let body = STANDARD.encode(r#"{"label":1}"#);
+        let of = |event: Value| open(event, Kind::Feedback);
+        let opened = of(json!({"specversion": "1.0", "id": "e", "correlationid": "p", "data_base64": body})).unwrap();
+        assert_eq!((opened.data, opened.about.correlation.as_deref()), (Data::Json(json!({"label": 1})), Some("p")));
+        let avro = json!({"specversion": "1.0", "type": "dev.serin.feedback.v1", "datacontenttype": "application/avro",
+            "data_base64": STANDARD.encode([1, 2])});
+        assert_eq!(of(avro).unwrap().data, Data::Bytes(vec![1, 2]));
+        for data in [json!("?"), json!(1), json!(STANDARD.encode("{"))] {
+            let found = of(json!({"specversion": "1.0", "data_base64": data})).unwrap_err();
+            assert_eq!(found.code, "garbage", "{found}");
+        }
+        assert_eq!(
+            of(json!({"specversion": "1.0"})).unwrap_err().message,
+            "data: expected a JSON object, or data_base64"
+        );
+        assert_eq!(of(json!({"specversion": "2.0"})).unwrap_err().code, "unknown_schema_version");
+    }
+}

@@ -1,0 +1,523 @@
+//! JSON bodies as predictions and feedback. Unknown members are ignored; a known one with a wrong type is refused.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::{Attributes, Bounds, LONGEST_TEXT, Refusal, check_latency};
+use crate::{
+    ids::{EventTime, Generation, Span},
+    records::{Arm, Assignment, Feedback, Origin, Prediction, Writer},
+};
+
+/// Most problems of one body that are kept.
+const MOST_PROBLEMS: usize = 20;
+
+/// Parses a body. Python writes NaN and infinities as bare words, which JSON does not have: they are read as null.
+///
+/// # Errors
+/// What is wrong with the JSON, and where.
+pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let parsed = serde_json::from_slice(body).or_else(|error| match without_nan(body) {
+        Some(clean) => serde_json::from_slice(&clean),
+        None => Err(error),
+    });
+    parsed.map_err(|error| {
+        let mut message = format!("the body is no JSON: {error}");
+        if let Some(confluent) = confluent(body) {
+            message = confluent;
+        }
+        Refusal::new("garbage", message)
+    })
+}
+
+/// What there is to say about a body that begins as Confluent's serializers write it: a zero byte and the id of a schema.
+pub fn confluent(body: &[u8]) -> Option<String> {
+    let [0, id @ ..] = body.get(..5)? else { return None };
+    let id = u32::from_be_bytes(id.try_into().ok()?);
+    Some(format!(
+        "the body begins with the five bytes of Confluent's serializers (a zero byte and schema id {id}); send the body \
+         alone, with a serializer that knows no schema registry"
+    ))
+}
+
+/// The body with `NaN` and `Infinity` outside of strings replaced by null; `None` when there are none.
+fn without_nan(body: &[u8]) -> Option<Vec<u8>> {
+    const WORDS: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
+    let (mut out, mut found, mut in_string, mut at) = (Vec::with_capacity(body.len()), false, false, 0);
+    while let Some(&byte) = body.get(at) {
+        let word = WORDS.iter().find(|word| !in_string && body[at..].starts_with(word));
+        if let Some(word) = word {
+            out.extend_from_slice(b"null");
+            at += word.len();
+            found = true;
+            continue;
+        }
+        let escaped = in_string && byte == b'\\';
+        in_string ^= byte == b'"';
+        let end = (at + 1 + usize::from(escaped)).min(body.len());
+        out.extend_from_slice(&body[at..end]);
+        at = end;
+    }
+    found.then_some(out)
+}
+
+/// Reads a prediction. A body that names no time gets the envelope's, or that of the door.
+///
+/// # Errors
+/// Every problem, at least one.
+pub fn prediction(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Prediction, Vec<Refusal>> {
+    let mut body = Body::of(value)?;
+    let mirror_of = body.text(&["mirror_of"]);
+    let request_id = mirror_of.clone().unwrap_or_else(|| body.id(about.id.as_deref()));
+    let named = body.text(&["arm"]);
+    let arm = match named.as_deref() {
+        _ if mirror_of.is_some() => Arm::Shadow,
+        None | Some("stable" | "pinned") => Arm::Stable,
+        Some("control") => Arm::Control,
+        Some("canary") => Arm::Canary,
+        Some("shadow") => Arm::Shadow,
+        Some(_) => {
+            body.bad("arm", "stable, control, canary, shadow or pinned");
+            Arm::Stable
+        }
+    };
+    let pinned = named.as_deref() == Some("pinned") || body.text(&["assignment"]).as_deref() == Some("pinned");
+    let latency = body.number("latency_ms");
+    check_latency(latency, &mut body.problems);
+    let latency_us = latency.map(|latency| (latency * 1e3) as i64);
+    let completed = |arrived: EventTime| arrived.plus(Span(latency_us.unwrap_or(0)));
+    let completed_at = bounds.or_now(body.time("completed_at").or_else(|| about.time.map(completed)));
+    let mut outputs = Values::default();
+    body.add_all("outputs", &mut outputs);
+    body.add_all("classes", &mut outputs);
+    let unusable = outputs.null.then(|| "null".to_owned());
+    let segments = body.map("segments").into_iter().flatten().filter_map(|(name, value)| match value {
+        Value::String(text) => Some((name.clone(), text.clone())),
+        Value::Number(_) | Value::Bool(_) => Some((name.clone(), value.to_string())),
+        _ => None,
+    });
+    let segments = segments.collect();
+    let model = body.text(&["model"]).or_else(|| about.subject.clone()).unwrap_or_default();
+    let unit = body.unit(&model);
+    let status = body.integer(&["status"]).map(|status| i32::try_from(status).unwrap_or(i32::MAX));
+    let prediction = Prediction {
+        request_id: request_id.into(),
+        model: model.into(),
+        version: body.text(&["version"]).unwrap_or_default().into(),
+        arm,
+        assignment: if pinned { Assignment::Pinned } else { Assignment::External },
+        origin: Origin::Intake,
+        rollout: body.text(&["rollout"]).map(Into::into),
+        generation: Generation(body.integer(&["generation", "routing_epoch"]).unwrap_or(0)),
+        completed_at,
+        latency_us,
+        status,
+        error: body.text(&["error", "error_type"]),
+        invalid_output: body.text(&["invalid_output"]).or(unusable),
+        unit,
+        outputs: outputs.numbers,
+        classes: outputs.texts,
+        segments,
+        writer: Writer::default(),
+        outcome: None,
+        unread: None,
+    };
+    body.finish(bounds.check_prediction(&prediction)).map(|()| prediction)
+}
+
+/// Reads feedback. What is not named otherwise is `truth`, `reward` or `label`.
+///
+/// # Errors
+/// Every problem, at least one.
+pub fn feedback(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Feedback, Vec<Refusal>> {
+    let mut body = Body::of(value)?;
+    let request_id = body.id(about.correlation.as_deref());
+    let mut values = Values::default();
+    body.add_all("values", &mut values);
+    body.add_all("classes", &mut values);
+    match body.get(&["truth"]) {
+        Some(Value::Object(_)) => body.add_all("truth", &mut values),
+        Some(truth) => body.add("truth", "truth", truth, &mut values),
+        None => {}
+    }
+    for name in ["reward", "label"] {
+        if let Some(value) = body.get(&[name]) {
+            body.add(name, name, value, &mut values);
+        }
+    }
+    if let Some(score) = body.map("score") {
+        let name = score.get("name").and_then(Value::as_str).unwrap_or("score");
+        body.add("score.value", name, score.get("value").unwrap_or(&Value::Null), &mut values);
+    }
+    let feedback = Feedback {
+        request_id: request_id.into(),
+        observed_at: bounds.or_now(body.time("observed_at").or(about.time)),
+        revision: body.integer(&["revision"]).unwrap_or(0),
+        values: values.numbers,
+        classes: values.texts,
+        writer: Writer::default(),
+        credential: None,
+    };
+    body.finish(bounds.check_feedback(&feedback)).map(|()| feedback)
+}
+
+/// The members of a body, and what is wrong with them so far.
+struct Body<'a> {
+    members: &'a Map<String, Value>,
+    problems: Vec<Refusal>,
+}
+
+/// Numbers and texts by name, as they come.
+#[derive(Default)]
+struct Values {
+    numbers: BTreeMap<String, f64>,
+    texts: BTreeMap<String, String>,
+    /// A null where a value belongs: nobody can use it.
+    null: bool,
+}
+
+impl<'a> Body<'a> {
+    fn of(value: &'a Value) -> Result<Self, Vec<Refusal>> {
+        let members = value.as_object();
+        members
+            .map(|members| Self { members, problems: Vec::new() })
+            .ok_or_else(|| vec![Refusal::new("garbage", "body: expected a JSON object")])
+    }
+
+    fn bad(&mut self, member: &str, expected: &str) {
+        if self.problems.len() >= MOST_PROBLEMS {
+            return;
+        }
+        self.problems.push(Refusal::new("bad_value", format!("{member}: expected {expected}")));
+    }
+
+    /// All that is wrong: first what could not be read, then what was found in the record that was read, once per member.
+    fn finish(self, found: Vec<Refusal>) -> Result<(), Vec<Refusal>> {
+        let mut problems = self.problems;
+        let member = |problem: &Refusal| problem.message.split([':', '.']).next().unwrap_or_default().to_owned();
+        let known: Vec<String> = problems.iter().map(member).collect();
+        problems.extend(found.into_iter().filter(|problem| !known.contains(&member(problem))));
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// The first of these members that is there and not null.
+    fn get(&self, names: &[&str]) -> Option<&'a Value> {
+        names.iter().filter_map(|name| self.members.get(*name)).find(|value| !value.is_null())
+    }
+
+    /// A text; a whole number is taken as its digits.
+    fn text(&mut self, names: &[&str]) -> Option<String> {
+        let text = match self.get(names)? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) if !number.is_f64() => number.to_string(),
+            _ => {
+                self.bad(names[0], "a text");
+                return None;
+            }
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// Who asked (user, session, account): the hash of a text or a number. A whole number is the same unit however it is
+    /// written: `7`, `7.0`, `"7"`.
+    fn unit(&mut self, model: &str) -> Option<i64> {
+        let unit = match self.get(&["unit"])? {
+            Value::String(text) if text.is_empty() || text.len() > LONGEST_TEXT => None,
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => match number.as_f64() {
+                Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 1e15 => {
+                    Some((value as i64).to_string())
+                }
+                _ => Some(number.to_string()),
+            },
+            _ => None,
+        };
+        if unit.is_none() {
+            self.bad("unit", &format!("a text of 1 to {LONGEST_TEXT} bytes, or a number"));
+        }
+        unit.map(|unit| serin_sketches::hash::unit(model, &unit))
+    }
+
+    /// The id of the prediction; without one, what the envelope names.
+    fn id(&mut self, from_envelope: Option<&str>) -> String {
+        let known = self.problems.len();
+        let own = self.text(&["prediction_id", "request_id"]);
+        let refused = self.problems.len() > known;
+        own.or_else(|| from_envelope.filter(|_| !refused).map(str::to_owned)).unwrap_or_default()
+    }
+
+    fn number(&mut self, name: &str) -> Option<f64> {
+        let number = self.get(&[name])?.as_f64();
+        if number.is_none() {
+            self.bad(name, "a number");
+        }
+        number
+    }
+
+    fn integer(&mut self, names: &[&str]) -> Option<i64> {
+        let number = self.get(names)?.as_i64();
+        if number.is_none() {
+            self.bad(names[0], "a whole number");
+        }
+        number
+    }
+
+    /// Microseconds since 1970, or RFC 3339.
+    fn time(&mut self, name: &str) -> Option<EventTime> {
+        let time = match self.get(&[name])? {
+            Value::String(text) => EventTime::from_rfc3339(text),
+            value => value.as_i64().map(EventTime),
+        };
+        if time.is_none() {
+            self.bad(name, "microseconds since 1970 as a whole number, or an RFC 3339 time");
+        }
+        time
+    }
+
+    fn map(&mut self, name: &str) -> Option<&'a Map<String, Value>> {
+        let map = self.get(&[name])?.as_object();
+        if map.is_none() {
+            self.bad(name, "an object");
+        }
+        map
+    }
+
+    fn add_all(&mut self, member: &str, to: &mut Values) {
+        for (name, value) in self.map(member).into_iter().flatten() {
+            self.add(&format!("{member}.{name}"), name, value, to);
+        }
+    }
+
+    /// Takes one value; `place` names it in a problem.
+    fn add(&mut self, place: &str, name: &str, value: &Value, to: &mut Values) {
+        match value {
+            Value::Null => to.null = true,
+            Value::Bool(yes) => drop(to.numbers.insert(name.to_owned(), f64::from(u8::from(*yes)))),
+            // Every JSON number converts.
+            Value::Number(number) => drop(to.numbers.insert(name.to_owned(), number.as_f64().unwrap_or(f64::NAN))),
+            Value::String(text) => drop(to.texts.insert(name.to_owned(), text.clone())),
+            Value::Array(_) | Value::Object(_) => {
+                let place: String = place.chars().take(100).collect();
+                self.bad(&place, "a number, a text or a truth value");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// 2025-11-30T05:20:00Z.
+    const NOW: EventTime = EventTime(1_764_480_000_000_000);
+    const MINUTES: Span = Span(600_000_000);
+
+    fn bounds() -> Bounds {
+        Bounds::new(Some(NOW), NOW, MINUTES)
+    }
+
+    fn reasons<T>(read: Result<T, Vec<Refusal>>) -> Vec<String> {
+        read.err().unwrap_or_default().into_iter().map(|problem| format!("{} {problem}", problem.code)).collect()
+    }
+
+    fn predict(value: &Value) -> Result<Prediction, Vec<Refusal>> {
+        prediction(value, &Attributes::default(), &bounds())
+    }
+
+    fn label(value: &Value) -> Result<Feedback, Vec<Refusal>> {
+        feedback(value, &Attributes::default(), &bounds())
+    }
+
+    #[test]
+    fn bare_nan_is_null_and_strings_are_left_alone() {
+        let value = parse(br#"{"a": NaN, "b": [-Infinity, 1], "NaN\" ": "Infinity NaN \\"}"#).unwrap();
+        assert_eq!(value, json!({"a": null, "b": [null, 1], "NaN\" ": "Infinity NaN \\"}));
+        assert_eq!(parse(b"[NaN]").unwrap(), json!([null]));
+        assert_eq!(parse(b"{\"a\": NaN").unwrap_err().code, "garbage");
+        assert_eq!(parse(b"{\"a\\").unwrap_err().code, "garbage");
+        assert_eq!(parse(b"\xef\xbb\xbf{}").unwrap(), json!({}));
+    }
+
+    #[test]
+    fn the_bytes_of_confluents_serializers_are_named() {
+        let found = parse(b"\0\0\0\0\x2a{\"prediction_id\":\"a\"}").unwrap_err();
+        assert!(found.message.contains("Confluent") && found.message.contains("schema id 42"), "{found}");
+        assert_eq!((confluent(b"\0\0\0"), confluent(b"{\"a\":1}")), (None, None));
+    }
+
+    #[test]
+    fn a_unit_is_a_text_or_a_number_and_its_hash_is_kept() {
+        let unit = |unit: Value| {
+            let body = json!({"prediction_id": "a", "model": "m", "version": "v1", "unit": unit});
+            predict(&body).map(|prediction| prediction.unit).map_err(|problems| problems[0].message.clone())
+        };
+        let hash = |id: &str| Ok(Some(serin_sketches::hash::unit("m", id)));
+        for same in [json!("42"), json!(42), json!(42.0)] {
+            assert_eq!(unit(same.clone()), hash("42"), "{same}");
+        }
+        assert_eq!(unit(json!(u64::MAX)), hash("18446744073709551615"));
+        assert_eq!(unit(json!(-7)), hash("-7"));
+        assert_eq!(unit(json!("Zoë")), hash("Zoë"));
+        assert_eq!(unit(json!(null)), Ok(None));
+        assert_eq!(unit(json!("u".repeat(256))), hash(&"u".repeat(256)));
+        for bad in [json!(""), json!("u".repeat(257)), json!(true), json!([1]), json!({})] {
+            assert_eq!(unit(bad.clone()).unwrap_err(), "unit: expected a text of 1 to 256 bytes, or a number", "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_prediction_is_taken() {
+        let read = predict(&json!({
+            "prediction_id": 17, "model": "m", "version": 2, "arm": "pinned", "latency_ms": 1.5, "status": 200,
+            "outputs": {"p": true, "q": null, "r": 0.5, "c": "x"}, "segments": {"n": 3, "o": null},
+            "completed_at": "2025-11-30T05:19:00Z", "something": {"else": [1]}
+        }))
+        .unwrap();
+        assert_eq!((read.request_id.as_str(), read.version.as_str()), ("17", "2"));
+        assert_eq!((read.arm, read.assignment), (Arm::Stable, Assignment::Pinned));
+        assert_eq!((read.latency_us, read.outputs["p"], read.classes["c"].as_str()), (Some(1500), 1.0, "x"));
+        assert_eq!((read.invalid_output.as_deref(), read.segments["n"].as_str()), (Some("null"), "3"));
+        assert_eq!(predict(&json!({"prediction_id": "a", "model": "m", "version": "1"})).unwrap().completed_at, NOW);
+    }
+
+    #[test]
+    fn every_form_of_feedback_is_taken() {
+        for (body, name, value) in [
+            (json!({"label": true}), "label", 1.0),
+            (json!({"reward": 0.5}), "reward", 0.5),
+            (json!({"truth": 3}), "truth", 3.0),
+            (json!({"truth": {"late": false}}), "late", 0.0),
+            (json!({"score": {"name": "rating", "value": 4}}), "rating", 4.0),
+            (json!({"score": {"value": 4}}), "score", 4.0),
+            (json!({"values": {"late": 1, "none": null}}), "late", 1.0),
+        ] {
+            let mut body = body;
+            body["request_id"] = json!(7);
+            let read = label(&body).unwrap();
+            assert_eq!((read.request_id.as_str(), read.values[name], read.revision), ("7", value, 0), "{body}");
+        }
+        assert_eq!(label(&json!({"prediction_id": "a", "label": "fraud"})).unwrap().classes["label"], "fraud");
+    }
+
+    #[test]
+    fn every_problem_is_told_and_begins_with_its_member() {
+        let read = predict(&json!({
+            "prediction_id": [1], "model": "m".repeat(300), "arm": "blue", "latency_ms": -1.0, "status": 1000,
+            "outputs": {"p": [1]}, "classes": 3, "completed_at": "soon", "generation": 0.5
+        }));
+        assert_eq!(
+            reasons(read),
+            [
+                "bad_value prediction_id: expected a text",
+                "bad_value arm: expected stable, control, canary, shadow or pinned",
+                "negative_latency latency_ms: -1; a latency cannot be negative",
+                "bad_value completed_at: expected microseconds since 1970 as a whole number, or an RFC 3339 time",
+                "bad_value outputs.p: expected a number, a text or a truth value",
+                "bad_value classes: expected an object",
+                "bad_value generation: expected a whole number",
+                "bad_value model: has 300 bytes; at most 256 are taken",
+                "missing_version version: is missing",
+                "bad_value status: expected 0 to 999",
+            ]
+        );
+        assert_eq!(
+            reasons(label(&json!({"values": {"a": null}}))),
+            [
+                "missing_id prediction_id: is missing; nothing could be joined to it",
+                "no_truth values: there is no truth in it; send values, classes, truth, reward, label or score",
+            ]
+        );
+        for latency in [1e300, 1e9 + 1.0] {
+            let read = predict(&json!({"prediction_id": "a", "model": "m", "version": "1", "latency_ms": latency}));
+            assert!(reasons(read)[0].starts_with("bad_value latency_ms: "));
+        }
+    }
+
+    #[test]
+    fn a_time_in_another_unit_is_refused_by_its_name() {
+        let seconds = NOW.0 / 1_000_000;
+        let of = |time: Value| {
+            let event =
+                reasons(predict(&json!({"prediction_id": "a", "model": "m", "version": "1", "completed_at": time})));
+            let truth = reasons(label(&json!({"prediction_id": "a", "label": 1, "observed_at": time})));
+            assert_eq!(event.len(), truth.len(), "{time}");
+            assert!(event.iter().all(|reason| reason.contains(" completed_at: ")), "{event:?}");
+            assert!(truth.iter().all(|reason| reason.contains(" observed_at: ")), "{truth:?}");
+            event.concat()
+        };
+        assert_eq!(of(json!(NOW.0)), "");
+        assert_eq!(
+            of(json!(seconds * 1000)),
+            "bad_time completed_at: 1764480000000 is 1970-01-21T10:08:00Z when read as microseconds, so it looks like \
+             milliseconds; send microseconds since 1970, or an RFC 3339 time"
+        );
+        assert!(of(json!(seconds)).contains("looks like seconds"));
+        assert!(of(json!(NOW.0 * 1000)).contains("looks like nanoseconds"));
+        for time in [json!(0), json!(-5), json!(i64::MAX), json!(i64::MIN), json!("1970-01-21T10:08:00Z"), json!(7)] {
+            assert!(of(time.clone()).starts_with("bad_time "), "{time}");
+        }
+        for time in [json!(1_764_480_000.5), json!("1764480000"), json!(true), json!(u64::MAX)] {
+            assert!(of(time.clone()).starts_with("bad_value completed_at: expected"), "{time}");
+        }
+        assert_eq!(of(json!(NOW.0 + MINUTES.0)), "");
+        assert!(
+            of(json!(NOW.0 + MINUTES.0 + 1))
+                .starts_with("far_future completed_at: 2025-11-30T05:30:00.000001Z is more")
+        );
+        // A backfill of years ago is in microseconds all right.
+        assert_eq!(of(json!("2013-01-01T00:00:00Z")), "");
+    }
+
+    #[test]
+    fn a_simulated_clock_may_stand_in_1970() {
+        let bounds = Bounds::new(Some(EventTime(5_000_000)), EventTime(5_000_000), MINUTES);
+        let body = json!({"prediction_id": "a", "label": 1, "observed_at": 7, "revision": 3});
+        assert!(feedback(&body, &Attributes::default(), &bounds).is_ok());
+    }
+
+    #[test]
+    fn no_revision_locks_a_label() {
+        let of =
+            |revision: Value| reasons(label(&json!({"prediction_id": "a", "label": 1, "revision": revision}))).concat();
+        for revision in [0, 1, 1_764_480_000, 1_764_480_000_000, NOW.0] {
+            assert_eq!(of(json!(revision)), "", "{revision}");
+        }
+        for revision in [-1, i64::MIN, i64::MAX, NOW.0 * 1000, 1 << 53] {
+            assert!(of(json!(revision)).starts_with("bad_revision revision: "), "{revision}");
+        }
+        for revision in [json!(0.5), json!("1"), json!(u64::MAX), json!(1e30)] {
+            assert_eq!(of(revision), "bad_value revision: expected a whole number");
+        }
+    }
+
+    #[test]
+    fn one_feedback_carries_what_the_aggregator_takes() {
+        let of = |values: usize, classes: usize| {
+            let values: Map<String, Value> = (0..values).map(|n| (format!("v{n}"), json!(n))).collect();
+            let classes: Map<String, Value> = (0..classes).map(|n| (format!("c{n}"), json!("x"))).collect();
+            reasons(label(&json!({"prediction_id": "a", "values": values, "classes": classes}))).concat()
+        };
+        assert_eq!((of(64, 0), of(32, 32)), (String::new(), String::new()));
+        for (values, classes) in [(65, 0), (64, 1), (64, 64), (1, 64)] {
+            assert!(of(values, classes).starts_with("too_many_values values: "), "{values} {classes}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_fills_in_what_the_body_leaves_out() {
+        let about = Attributes {
+            id: Some("e".to_owned()),
+            subject: Some("m".to_owned()),
+            time: Some(EventTime(NOW.0 - 1_000_000)),
+            correlation: Some("p".to_owned()),
+        };
+        let read = prediction(&json!({"version": "1", "latency_ms": 2}), &about, &bounds()).unwrap();
+        assert_eq!((read.request_id.as_str(), read.model.as_str()), ("e", "m"));
+        assert_eq!(read.completed_at, EventTime(NOW.0 - 998_000));
+        let read = feedback(&json!({"label": 1}), &about, &bounds()).unwrap();
+        assert_eq!((read.request_id.as_str(), read.observed_at.0), ("p", NOW.0 - 1_000_000));
+    }
+}

@@ -1,0 +1,170 @@
+//! What each outcome of a call counts for, and that rollouts which began under older rules are counted as they were.
+
+use serde_json::json;
+use serin_rollout::RolloutSpec;
+use serin_schemas::{
+    event::EventRecord::{Control, Feedback, Prediction as P},
+    ids::Span,
+    records::{Arm, ArmCounts, Assignment, Origin, Outcome, Phase, Prediction, Segment, WindowClosed},
+};
+use serin_sketches::Summary;
+
+use crate::common::*;
+
+fn spec() -> RolloutSpec {
+    let margin = json!({"absolute": 0.01});
+    let more = [
+        json!({"name": "refused", "kind": "rate", "source": "refused", "margin": margin}),
+        json!({"name": "cancelled", "kind": "rate", "source": "cancelled", "margin": margin, "role": "watch"}),
+        json!({"name": "outcomes", "kind": "classes", "source": "outcome", "margin": margin, "role": "watch"}),
+        json!({"name": "refusals", "kind": "classes", "source": "refused", "margin": margin, "role": "watch"}),
+        click_metric(),
+    ];
+    spec_with(&more, |_| {})
+}
+
+/// One answer of each outcome, as a router states it.
+fn one_of_each() -> Vec<Prediction> {
+    let answer = |seq, outcome| Prediction { outcome: Some(outcome), ..prediction(seq, Arm::Canary, 1.0) };
+    let error = |text: &str| Some(text.to_owned());
+    vec![
+        answer(1, Outcome::Ok),
+        Prediction { status: Some(422), ..answer(2, Outcome::Refused) },
+        Prediction { status: Some(302), ..answer(3, Outcome::Redirected) },
+        Prediction { error: error("error_message"), ..answer(4, Outcome::Failed) },
+        Prediction { invalid_output: error("nan"), ..answer(5, Outcome::Unusable) },
+        Prediction { unread: error("too_large"), ..answer(6, Outcome::Unread) },
+        Prediction { error: error("client_closed"), ..answer(7, Outcome::Cancelled) },
+    ]
+}
+
+/// The same without a statement, where the outcome can be told: from a router of the version before.
+fn as_version_1(answers: Vec<Prediction>) -> Vec<Prediction> {
+    let told = |one: &Prediction| one.outcome != Some(Outcome::Unread);
+    answers.into_iter().filter(told).map(|one| Prediction { outcome: None, ..one }).collect()
+}
+
+fn windows(rules: i32, answers: &[Prediction]) -> Vec<WindowClosed> {
+    let mut bench = Bench::new();
+    bench.feed([Control(serin_schemas::records::Control { rules, ..control(2, Phase::Baking, 0, &spec()) })]);
+    bench.feed(answers.iter().cloned().map(P));
+    bench.feed((1..8).map(|call| Feedback(feedback(call, 100 + call, 0, "click", 1.0))));
+    bench.feed([beat(20, 31.0)]);
+    bench.windows()
+}
+
+/// `k` of `n` of the canary over all traffic.
+fn of(window: &WindowClosed, metric: &str) -> (u64, u64) {
+    cell(window, Arm::Canary, metric, &Segment::all())
+}
+
+fn classes(window: &WindowClosed, metric: &str) -> Vec<(String, u64)> {
+    let found = window.cells.iter().find(|cell| cell.metric == metric).unwrap();
+    let Summary::Classes(counts) = Summary::decode(&found.summary).unwrap() else { panic!("classes") };
+    counts.iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+#[test]
+fn every_call_has_one_outcome_and_counts_once() {
+    let windows = windows(2, &one_of_each());
+    let counts = arm(&windows[0], Arm::Canary);
+    let expected = ArmCounts {
+        predictions: 6,
+        errors: 1,
+        invalid: 1,
+        refused: 1,
+        redirected: 1,
+        unread: 1,
+        cancelled: 1,
+        ..ArmCounts::none(Arm::Canary)
+    };
+    assert_eq!(counts, expected);
+    let window = &windows[0];
+    assert_eq!([of(window, "error_rate"), of(window, "refused")], [(1, 6), (2, 6)]);
+    assert_eq!(of(window, "invalid_output"), (1, 5), "an answer that was not looked into is neither");
+    assert_eq!([of(window, "cancelled").0, of(window, "cancelled").1], [1, 7]);
+    assert_eq!(of(window, "latency_p99"), (0, 6), "how long a caller waited before he left is no latency");
+    assert_eq!(of(window, "score"), (0, 2), "values are taken from answers that are not known to be bad");
+    let all: u64 = classes(window, "outcomes").iter().map(|(_, count)| count).sum();
+    assert_eq!((classes(window, "outcomes").len(), all), (7, 7));
+    let refusals = classes(window, "refusals");
+    assert_eq!(refusals, [("ok".to_owned(), 4), ("status_302".to_owned(), 1), ("status_422".to_owned(), 1)]);
+    // Who left has no label.
+    let labels = windows.iter().find(|window| window.maturity == Span::from_secs(20)).unwrap();
+    let counts = arm(labels, Arm::Canary);
+    assert_eq!((counts.predictions, counts.labelled, of(labels, "click")), (6, 6, (6, 6)));
+}
+
+#[test]
+fn what_a_router_does_not_state_is_derived() {
+    let stated: Vec<Prediction> =
+        one_of_each().into_iter().filter(|one| one.outcome != Some(Outcome::Unread)).collect();
+    assert_eq!(windows(2, &as_version_1(one_of_each())), windows(2, &stated));
+    let alone = |change: fn(Prediction) -> Prediction| {
+        arm(&windows(2, &[change(prediction(1, Arm::Canary, 1.0))])[0], Arm::Canary)
+    };
+    let none = ArmCounts::none(Arm::Canary);
+    let one = ArmCounts { predictions: 1, ..none.clone() };
+    let silent = alone(|one| Prediction { status: None, ..one });
+    assert_eq!(silent, ArmCounts { errors: 1, ..one.clone() }, "a router that has no status has no answer");
+    let slow = alone(|one| Prediction { status: Some(504), invalid_output: Some("empty".into()), ..one });
+    assert_eq!(slow, ArmCounts { errors: 1, ..one.clone() });
+    let wrong = alone(|one| Prediction { status: Some(404), error: Some("status_404".into()), ..one });
+    assert_eq!(wrong, ArmCounts { refused: 1, ..one });
+    // What is pinned is not compared, whatever came of it.
+    let pinned = alone(|one| Prediction { assignment: Assignment::Pinned, error: Some("client_closed".into()), ..one });
+    assert_eq!(pinned, ArmCounts { excluded: 1, ..none });
+}
+
+#[test]
+fn a_foreign_writer_need_not_know_a_status() {
+    let mut bench = Bench::new();
+    let external = spec_with(&[], |spec| spec["traffic"] = json!("external"));
+    bench.feed([baking(&external)]);
+    let foreign =
+        |seq| Prediction { status: None, origin: Origin::Intake, rollout: None, ..prediction(seq, Arm::Canary, 1.0) };
+    bench.feed([
+        P(foreign(1)),
+        P(Prediction { error: Some("oom".into()), ..foreign(2) }),
+        P(Prediction { invalid_output: Some("nan".into()), ..foreign(3) }),
+        P(Prediction { status: Some(400), ..foreign(4) }),
+    ]);
+    bench.feed([beat(10, 10.0)]);
+    let counts = arm(&bench.windows()[0], Arm::Canary);
+    assert_eq!((counts.predictions, counts.errors, counts.invalid, counts.refused), (4, 1, 1, 1));
+}
+
+#[test]
+fn a_rollout_of_the_first_rules_counts_as_it_did() {
+    let windows = windows(1, &one_of_each());
+    let counts = arm(&windows[0], Arm::Canary);
+    let expected = ArmCounts { predictions: 7, errors: 2, invalid: 1, ..ArmCounts::none(Arm::Canary) };
+    assert_eq!(counts, expected, "who left counts as an error, and refusals count for nothing");
+    let window = &windows[0];
+    assert_eq!([of(window, "error_rate"), of(window, "invalid_output")], [(2, 7), (1, 7)]);
+    assert_eq!([of(window, "latency_p99"), of(window, "score")], [(0, 7), (0, 7)]);
+    let labels = windows.iter().find(|window| window.maturity == Span::from_secs(20)).unwrap();
+    assert_eq!(arm(labels, Arm::Canary).predictions, 7);
+}
+
+#[test]
+fn a_model_server_reports_what_its_router_could_not_read() {
+    let mut bench = Bench::new();
+    bench.feed([baking(&spec())]);
+    let bare = |one: Prediction| Prediction { outputs: [].into(), ..one };
+    let answers = one_of_each().into_iter().map(bare);
+    bench.feed(answers.map(P));
+    let report = |call: i64| Prediction {
+        request_id: format!("request-{call}").into(),
+        status: None,
+        latency_us: None,
+        origin: Origin::Intake,
+        rollout: None,
+        ..prediction(20 + call, Arm::Stable, 1.0)
+    };
+    bench.feed((1..8).map(|call| P(report(call))));
+    bench.feed([beat(40, 10.0)]);
+    let windows = bench.windows();
+    // What was refused, failed, unusable or left has no answer for the comparison, whatever its server says of it.
+    assert_eq!(of(&windows[0], "score"), (0, 2));
+}

@@ -1,0 +1,213 @@
+//! How much of the answers the comparison sees: which were not looked into, which carry a metric's value, and which calls their
+//! callers left before the answer was there.
+//!
+//! Where the arms differ in one of these shares, a comparison of what is left is not fair. And a metric that sees a part of the
+//! answers only says so, whether the arms differ or not. Since rules 2.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::{MetricKind, MetricSource, Policy};
+use serin_schemas::{
+    ids::{EventTime, Span},
+    records::{Arm, ArmCounts, HealthIssue, NoDataReason, Role, Segment},
+};
+
+use crate::{
+    health::{ALPHA, Compared, SHARE_MARGIN, issue, percent},
+    plan::Plan,
+    share::{Counted, ShareTest},
+};
+
+/// A metric that sees a smaller share of an arm's answers than this says so.
+const NEARLY_ALL: f64 = 0.9;
+
+/// Where a metric sees less than this of both arms, no step waits for it: it may never see enough.
+const HARDLY_ANY: f64 = 0.1;
+
+/// What one metric sees of both arms' answers, canary's first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    answers: [u64; 2],
+    values: [u64; 2],
+    /// Of outputs: whether the share of answers that carry the value differs.
+    share: Option<ShareTest>,
+}
+
+impl Seen {
+    /// Share of each arm's answers.
+    fn shares(&self) -> [Option<f64>; 2] {
+        let share =
+            |place: usize| (self.answers[place] > 0).then(|| self.values[place] as f64 / self.answers[place] as f64);
+        [share(0), share(1)]
+    }
+}
+
+/// Of one rollout, in the present step of each stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Coverage {
+    unread: Option<ShareTest>,
+    cancelled: Option<ShareTest>,
+    /// By index of the metric.
+    metrics: BTreeMap<usize, Seen>,
+}
+
+impl Coverage {
+    /// Takes a window of a stream in which the arms are compared. `per_unit`: how many answers one unit brings, where units are
+    /// assigned; the shares are then tested as if all answers of a unit were alike.
+    pub(crate) fn observe(
+        &mut self,
+        plan: &Plan,
+        stream: Span,
+        end: EventTime,
+        strata: &[Compared<'_>],
+        per_unit: Option<f64>,
+    ) {
+        let settled: Vec<&Compared<'_>> = strata.iter().filter(|stratum| !stratum.settling).collect();
+        if settled.is_empty() {
+            return;
+        }
+        // The first windows of a step say nothing yet of its units.
+        let testable = per_unit.is_some() || !plan.is_sticky();
+        let test = |share: &mut Option<ShareTest>, alpha: f64, count: &dyn Fn(&Compared<'_>, Arm) -> Counted| {
+            if !testable {
+                return;
+            }
+            let pair = |stratum: &&Compared<'_>| (count(stratum, stratum.trial), count(stratum, Arm::Control));
+            let share = share.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
+            share.temper(per_unit);
+            share.observe(end, alpha, &settled.iter().map(pair).collect::<Vec<_>>());
+        };
+        if stream.0 == 0 {
+            test(&mut self.unread, ALPHA, &|stratum, arm| count(stratum, arm, answered, |counts| counts.unread));
+            test(&mut self.cancelled, ALPHA, &|stratum, arm| count(stratum, arm, all, |counts| counts.cancelled));
+        }
+        // All of them together have the level of one.
+        let carried = plan.spec.metrics.iter().filter(|metric| is_carried(&metric.source)).count();
+        let alpha = ALPHA / carried.max(1) as f64;
+        for (index, metric) in plan.spec.metrics.iter().enumerate() {
+            if plan.metrics[index].maturity != stream || !sees_answers(&metric.kind, &metric.source) {
+                continue;
+            }
+            let seen = self.metrics.entry(index).or_default();
+            let values = |stratum: &Compared<'_>, arm| {
+                stratum.window.cells.get(&(arm, index, Segment::all())).map_or(0, serin_sketches::Summary::n)
+            };
+            for stratum in &settled {
+                for (place, arm) in [stratum.trial, Arm::Control].into_iter().enumerate() {
+                    let answers = stratum.window.predictions(arm);
+                    seen.answers[place] = seen.answers[place].saturating_add(answers);
+                    seen.values[place] = seen.values[place].saturating_add(values(stratum, arm).min(answers));
+                }
+            }
+            if is_carried(&metric.source) {
+                test(&mut seen.share, alpha, &|stratum, arm| {
+                    (count(stratum, arm, not_bad, |_| 0).0, values(stratum, arm))
+                });
+            }
+        }
+    }
+
+    /// Shares are compared anew: in each step of a stream.
+    pub(crate) fn begin(&mut self, plan: &Plan, stream: Span) {
+        if stream.0 == 0 {
+            (self.unread, self.cancelled) = (None, None);
+        }
+        self.metrics.retain(|&metric, _| plan.metrics.get(metric).is_some_and(|metric| metric.maturity != stream));
+    }
+
+    /// The rollout goes on after it was held or paused: whoever resumed it has seen which shares differed.
+    pub(crate) fn resume(&mut self) {
+        (self.unread, self.cancelled) = (None, None);
+        self.metrics.values_mut().for_each(|seen| seen.share = None);
+    }
+
+    /// Whether the arms differ in how many of their answers carry a metric's value.
+    pub(crate) fn differs(&self, metric: usize) -> bool {
+        self.metrics.get(&metric).and_then(|seen| seen.share.as_ref()?.differ()).is_some()
+    }
+
+    /// What a metric sees of the answers, where that is not nearly all of them: `51 % of canary's answers and 100 % of control's`.
+    pub(crate) fn part_of(&self, plan: &Plan, metric: usize) -> Option<String> {
+        let [canary, control] = self.metrics.get(&metric)?.shares();
+        let shares = [canary, control.filter(|_| !plan.metrics[metric].one_arm)];
+        if shares.iter().flatten().all(|share| *share >= NEARLY_ALL) {
+            return None;
+        }
+        let of = |(share, arm): (Option<f64>, &str)| Some(format!("{:.0} % of {arm}", 100.0 * share?));
+        let parts: Vec<String> = shares.into_iter().zip(["canary's answers", "control's"]).filter_map(of).collect();
+        Some(parts.join(" and "))
+    }
+
+    /// Whether it is about answers that were looked into, and hardly any were, of either arm: the router does not read what this
+    /// model sends. The gate is there without being named, so a step does not wait for it; that it was not judged is told.
+    pub(crate) fn is_out_of_sight(&self, plan: &Plan, metric: usize) -> bool {
+        let shares = self.metrics.get(&metric).map(Seen::shares).unwrap_or_default();
+        let hardly = |share: &Option<f64>| share.is_some_and(|share| share < HARDLY_ANY);
+        plan.spec.metrics[metric].source == MetricSource::Unusable && shares.iter().all(hardly)
+    }
+
+    /// What differs, in a fixed order.
+    pub(crate) fn issues(&self, plan: &Plan) -> Vec<HealthIssue> {
+        let policies = &plan.spec.no_data;
+        let mut issues = Vec::new();
+        if let Some((canary, control)) = self.unread.as_ref().and_then(ShareTest::differ) {
+            let text = format!(
+                "{} of canary's answers were not looked into, {} of control's: nobody knows what is in them",
+                percent(canary),
+                percent(control)
+            );
+            issues.push(issue(NoDataReason::UnreadShareDiffers, policies.unread_share, text));
+        }
+        if let Some((canary, control)) = self.cancelled.as_ref().and_then(ShareTest::differ) {
+            let text = format!(
+                "callers left {} of canary's calls before the answer was complete, {} of control's: see whether they wait for it longer",
+                percent(canary),
+                percent(control)
+            );
+            issues.push(issue(NoDataReason::CancelledShareDiffers, policies.cancelled_share, text));
+        }
+        for (&index, seen) in &self.metrics {
+            let Some((canary, control)) = seen.share.as_ref().and_then(ShareTest::differ) else { continue };
+            let metric = &plan.spec.metrics[index];
+            let text = format!(
+                "{} of canary's answers carry the value of {}, {} of control's",
+                percent(canary),
+                metric.name,
+                percent(control)
+            );
+            let policy = if metric.role == Role::Watch { Policy::Warn } else { policies.value_share };
+            issues.push(issue(NoDataReason::ValueShareDiffers, policy, text));
+        }
+        issues
+    }
+}
+
+/// Whether a metric has at most one value per answer, and an answer without one is worth a word.
+fn sees_answers(kind: &MetricKind, source: &MetricSource) -> bool {
+    *kind != MetricKind::Disagreement && !matches!(source, MetricSource::Outcome | MetricSource::Cancelled)
+}
+
+/// Whether the value is in the answer itself. Labels have a check of their own.
+fn is_carried(source: &MetricSource) -> bool {
+    matches!(source, MetricSource::Output(_) | MetricSource::Class { .. })
+}
+
+/// Calls of all outcomes.
+fn all(counts: &ArmCounts) -> i64 {
+    counts.predictions.saturating_add(counts.cancelled)
+}
+
+/// Calls that got an answer with a good status.
+fn answered(counts: &ArmCounts) -> i64 {
+    counts.predictions - counts.errors - counts.refused - counts.redirected
+}
+
+/// Answers that values are taken from: those that are known to be bad are judged by gates of their own.
+fn not_bad(counts: &ArmCounts) -> i64 {
+    answered(counts) - counts.invalid
+}
+
+fn count(stratum: &Compared<'_>, arm: Arm, of: fn(&ArmCounts) -> i64, events: fn(&ArmCounts) -> i64) -> Counted {
+    stratum.window.arms.get(&arm).map_or((0, 0), |counts| (of(counts).max(0) as u64, events(counts) as u64))
+}

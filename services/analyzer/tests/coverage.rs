@@ -1,0 +1,151 @@
+//! Shares of answers that the comparison does not see: unread, without a metric's value, and calls that their callers left.
+
+mod support;
+
+use serin_schemas::records::{Arm, Decision, MetricResult, NoDataReason, Phase, Segment};
+use support::{SPEC, World};
+
+/// What differs between the arms, and the policy.
+fn issues(world: &World) -> Vec<(NoDataReason, &str)> {
+    world.last().health.iter().map(|issue| (issue.reason, issue.policy.as_str())).collect()
+}
+
+fn held(change: fn(&mut World)) -> World {
+    let mut world = World::new(21);
+    world.bake();
+    change(&mut world);
+    assert!(world.until(Decision::Hold, 30).is_some(), "{:#?}", world.last());
+    world
+}
+
+#[test]
+fn callers_that_leave_one_arm_hold_and_are_no_errors() {
+    let world = held(|world| world.cancelled = [0.2, 0.0]);
+    assert_eq!(issues(&world), [(NoDataReason::CancelledShareDiffers, "hold")]);
+    let sentence = &world.last().sentence;
+    assert!(sentence.starts_with("hold: callers left ") && sentence.contains(" 0.00 % of control's"), "{sentence}");
+    let canary = world.last().arms.iter().find(|arm| arm.arm == Arm::Canary).unwrap();
+    assert!(canary.cancelled > 0 && canary.errors < canary.predictions / 20, "{canary:?}");
+    // The other way round too: nothing is better for it.
+    let world = held(|world| world.cancelled = [0.0, 0.2]);
+    assert_eq!(issues(&world), [(NoDataReason::CancelledShareDiffers, "hold")]);
+}
+
+#[test]
+fn answers_of_one_arm_that_go_unread_hold() {
+    let world = held(|world| world.unread = [0.2, 0.0]);
+    assert_eq!(issues(&world)[0], (NoDataReason::UnreadShareDiffers, "hold"));
+    let metric = world.metric("score", &Segment::all());
+    assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::UnreadShareDiffers)));
+}
+
+#[test]
+fn a_value_that_one_arm_leaves_out_more_often_holds_and_only_its_metric_is_not_judged() {
+    let world = held(|world| world.scoreless = [0.2, 0.0]);
+    assert_eq!(issues(&world), [(NoDataReason::ValueShareDiffers, "hold")]);
+    let sentence = &world.last().health[0].sentence;
+    assert!(sentence.contains("of canary's answers carry the value of score, 100.00 % of control's"), "{sentence}");
+    let metric = world.metric("score", &Segment::all());
+    assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::ValueShareDiffers)));
+    assert!(metric.sentence.contains("one arm's answers carry the value less often"), "{}", metric.sentence);
+    assert_ne!(world.metric("error_rate", &Segment::all()).result, MetricResult::NoData);
+}
+
+#[test]
+fn the_same_share_of_both_arms_is_no_difference() {
+    for seed in 0..5 {
+        let mut world = World::new(300 + seed);
+        world.bake();
+        (world.cancelled, world.unread, world.scoreless) = ([0.1; 2], [0.1; 2], [0.3; 2]);
+        assert_eq!(world.until(Decision::Hold, 40), None, "{:#?}", world.last().health);
+        let part = "; seen in ";
+        let sentence = &world.metric("score", &Segment::all()).sentence;
+        assert!(sentence.contains(part) && sentence.contains(" % of canary's answers and 6"), "{sentence}");
+        assert!(!world.metric("latency_p99", &Segment::all()).sentence.contains(part), "it sees all of them");
+    }
+}
+
+#[test]
+fn a_step_that_is_over_says_what_its_metrics_did_not_see() {
+    let mut world = World::new(22);
+    world.scoreless = [1.0; 2];
+    world.bake();
+    assert!(world.until(Decision::Promote, 20).is_some(), "{:#?}", world.last());
+    let sentence = &world.last().sentence;
+    assert!(
+        sentence.contains("this step asks for no more; score saw only 0 % of canary's answers and 0 % of"),
+        "{sentence}"
+    );
+    assert!(!sentence.contains("slow_watch"), "what is only watched decides nothing");
+}
+
+#[test]
+fn each_share_has_a_policy_of_its_own() {
+    let spec = SPEC.replacen(
+        "\"window\"",
+        r#""noData": {"cancelledShare": "warn", "unreadShare": "warn", "valueShare": "rollback"}, "window""#,
+        1,
+    );
+    let mut world = World::with_spec(23, &spec);
+    world.bake();
+    world.cancelled = [0.2, 0.0];
+    assert_eq!(world.until(Decision::Hold, 20), None);
+    assert_eq!(issues(&world), [(NoDataReason::CancelledShareDiffers, "warn")]);
+    world.scoreless = [0.5, 0.0];
+    assert!(world.until(Decision::Rollback, 20).is_some(), "{:#?}", world.last());
+    assert!(world.last().reasons.is_empty(), "it is no finding against the version");
+    // Of a metric that is only watched it is told.
+    let watched = SPEC.replacen("\"role\": \"score\"", "\"role\": \"watch\"", 1);
+    let mut world = World::with_spec(24, &watched);
+    world.bake();
+    world.scoreless = [0.5, 0.0];
+    assert_eq!(world.until(Decision::Hold, 20), None);
+    assert_eq!(issues(&world), [(NoDataReason::ValueShareDiffers, "warn")]);
+}
+
+#[test]
+fn shares_are_compared_anew_in_each_step_and_when_resumed() {
+    let mut world = held(|world| world.cancelled = [0.2, 0.0]);
+    world.cancelled = [0.0; 2];
+    world.window();
+    assert_eq!(world.last().decision, Decision::Hold, "it stays while nobody has looked at it");
+    world.turn(Phase::Held, 0, 500, 5000);
+    world.turn(Phase::Baking, 0, 500, 5000);
+    assert_eq!(world.until(Decision::Hold, 10), None);
+    world.cancelled = [0.2, 0.0];
+    assert!(world.until(Decision::Hold, 30).is_some(), "the next episode is found");
+    world.cancelled = [0.0; 2];
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    assert_eq!(world.until(Decision::Hold, 10), None);
+}
+
+#[test]
+fn users_who_always_leave_are_not_many_findings() {
+    let sticky = SPEC.replacen("\"window\"", r#""assignment": {"sticky": {"header": "x-user"}}, "window""#, 1);
+    for seed in 0..10 {
+        let mut world = World::with_spec(400 + seed, &sticky);
+        world.users = Some(400);
+        world.bake();
+        (world.cancelled, world.scoreless) = ([0.2; 2], [0.2; 2]);
+        let held = world.until(Decision::Hold, 40);
+        assert_eq!(held, None, "seed {seed}: {:#?}", world.last().health);
+    }
+    // An arm that leaves out the value altogether is found all the same.
+    let mut world = World::with_spec(410, &sticky);
+    world.users = Some(400);
+    world.bake();
+    world.scoreless = [1.0, 0.0];
+    assert!(world.until(Decision::Hold, 40).is_some(), "{:#?}", world.last().health);
+}
+
+#[test]
+fn a_rollout_of_the_first_rules_goes_on_as_it_began() {
+    let mut world = World::new(25);
+    world.control.rules = 1;
+    world.bake();
+    (world.unread, world.scoreless) = ([0.5, 0.0], [0.5, 0.0]);
+    assert_eq!(world.until(Decision::Hold, 20), None);
+    assert!(world.last().health.is_empty());
+    assert!(!world.last().sentence.contains("saw only"));
+    assert_eq!(world.last().rules, 1);
+}

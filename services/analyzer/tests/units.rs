@@ -1,0 +1,138 @@
+//! Where a key assigns the arm, no verdict rests on a handful of users, or on answers that name none.
+
+mod support;
+
+use serin_schemas::records::{Decision, MetricResult, NoDataReason, Segment};
+use support::{SPEC, World};
+
+fn sticky(more: &str) -> String {
+    let with = format!("{more} \"assignment\": {{\"sticky\": {{\"header\": \"x-user\"}}}}, \"window\"");
+    SPEC.replacen("\"window\"", &with, 1)
+}
+
+/// A world of sticky users that bakes.
+fn world(seed: u64, users: u64, more: &str) -> World {
+    let mut world = World::with_spec(seed, &sticky(more));
+    (world.users, world.traffic) = (Some(users), 1500);
+    world.bake();
+    world
+}
+
+#[test]
+fn three_users_who_fail_on_purpose_decide_nothing() {
+    for seed in 0..5 {
+        let mut world = world(seed, 2000, "");
+        world.attack = (3, 20);
+        for _ in 0..6 {
+            world.window();
+            assert_ne!(world.last().decision, Decision::Rollback, "{}", world.last().sentence);
+            world.attack = (0, 0);
+        }
+        let found = world.metric("error_rate", &Segment::all());
+        assert!(found.p_fail < 0.01, "the e-process alone has decided: {found:#?}");
+        assert_eq!((found.result, found.no_data), (MetricResult::NoData, Some(NoDataReason::FewUnits)));
+        assert!(found.sentence.contains("the difference rests on "), "{}", found.sentence);
+        assert!(world.last().sentence.contains("users of about "), "{}", world.last().sentence);
+        assert_eq!(world.last().decision, Decision::Continue, "no step is taken past it");
+        // In its segments, and by their slowness, they decide as little.
+        assert!(world.last().metrics.iter().all(|metric| metric.result != MetricResult::Fail));
+    }
+}
+
+#[test]
+fn what_all_users_see_is_rolled_back_as_fast_as_ever() {
+    let mut windows = Vec::new();
+    for seed in 0..5 {
+        let mut world = world(10 + seed, 2000, "");
+        world.canary.error = 0.2;
+        windows.push(world.until(Decision::Rollback, 20).unwrap());
+        let found = world.metric("error_rate", &Segment::all());
+        assert_eq!(found.result, MetricResult::Fail);
+        assert!(found.units.is_some_and(|units| (20.0..400.0).contains(&units)), "{:?}", found.units);
+    }
+    assert!(windows.iter().all(|windows| *windows <= 3), "{windows:?}");
+}
+
+#[test]
+fn slow_answers_of_all_users_fail_and_those_of_three_do_not() {
+    let mut all = world(20, 2000, "");
+    all.canary.latency_ms = 60.0;
+    assert!(all.until(Decision::Rollback, 20).is_some());
+    assert_eq!(all.metric("latency_p99", &Segment::all()).result, MetricResult::Fail);
+    let mut few = world(21, 2000, "");
+    few.attack = (3, 5);
+    assert_eq!(few.until(Decision::Rollback, 12), None);
+    assert_ne!(few.metric("latency_p99", &Segment::all()).result, MetricResult::Fail);
+}
+
+#[test]
+fn a_rollout_of_older_rules_goes_on_as_it_began() {
+    let mut world = World::with_spec(30, &sticky(""));
+    (world.users, world.traffic, world.control.rules) = (Some(2000), 1500, 1);
+    world.bake();
+    world.attack = (3, 20);
+    assert!(world.until(Decision::Rollback, 12).is_some());
+}
+
+#[test]
+fn a_few_users_are_not_enough_for_a_pass() {
+    let mut world = world(40, 100, "");
+    world.turn(serin_schemas::records::Phase::Baking, 1, 1000, 9000);
+    for _ in 0..40 {
+        world.window();
+        let found = world.metric("error_rate", &Segment::all());
+        assert_ne!(found.result, MetricResult::Pass, "{:?} users", found.units);
+    }
+    let found = world.metric("error_rate", &Segment::all());
+    assert_eq!(found.no_data, Some(NoDataReason::FewUnits), "{found:#?}");
+    assert!(found.sentence.contains("and a pass needs 30"), "{}", found.sentence);
+}
+
+const EXTERNAL: &str = r#""traffic": "external", "mode": "observe","#;
+
+#[test]
+fn events_that_name_no_unit_are_not_judged() {
+    let mut world = World::with_spec(50, &sticky(EXTERNAL));
+    (world.users, world.traffic, world.nameless) = (Some(2000), 1500, u64::MAX);
+    world.bake();
+    world.canary.error = 0.3;
+    for _ in 0..6 {
+        world.window();
+        assert_eq!(world.last().decision, Decision::Hold, "{}", world.last().sentence);
+        let found = world.metric("error_rate", &Segment::all());
+        assert_eq!((found.result, found.no_data), (MetricResult::NoData, Some(NoDataReason::FewUnits)));
+        assert_eq!(found.design_effect, None);
+    }
+    let issue = &world.last().health[0];
+    assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::FewUnits, "hold"));
+    assert!(issue.sentence.contains("100.0 % of canary's answers"), "{}", issue.sentence);
+}
+
+#[test]
+fn a_small_share_without_unit_is_shown_and_counts_as_one_user() {
+    let mut world = World::with_spec(51, &sticky(EXTERNAL));
+    (world.users, world.traffic, world.nameless) = (Some(2000), 1500, 60);
+    world.bake();
+    for _ in 0..4 {
+        world.window();
+        assert_ne!(world.last().decision, Decision::Hold, "{}", world.last().sentence);
+    }
+    let issue = &world.last().health[0];
+    assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::FewUnits, "warn"));
+    assert!(issue.sentence.ends_with("together they count as one"), "{}", issue.sentence);
+    world.nameless = 1000;
+    assert!(world.until(Decision::Hold, 6).is_some());
+}
+
+#[test]
+fn what_units_have_added_survives_a_restart() {
+    let mut world = world(60, 2000, "");
+    world.attack = (3, 20);
+    for _ in 0..4 {
+        world.window();
+        world.commit();
+        world.harness.crash().unwrap();
+        assert_ne!(world.last().decision, Decision::Rollback, "{}", world.last().sentence);
+    }
+    assert_eq!(world.metric("error_rate", &Segment::all()).no_data, Some(NoDataReason::FewUnits));
+}

@@ -1,0 +1,127 @@
+//! Who may put evidence on the log.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, Response, StatusCode, header, request};
+use serin_access::{Door, Refused, Writer, Writers, bearer, check_local};
+
+use crate::{answer, body::AnswerBody};
+
+/// Headers by which a proxy says that a request is somebody else's.
+const PROXIES: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+
+/// Leave to send.
+pub(super) struct Granted {
+    /// The writer; `None`: whoever runs on this machine, where no writers are configured.
+    pub(super) writer: Option<Arc<Writer>>,
+}
+
+/// Asks a request that came to the address `at` for its leave.
+pub(super) fn ask(writers: &Writers, head: &request::Parts, at: SocketAddr, door: Door) -> Result<Granted, Refused> {
+    let refused = |status, error: String| Err(Refused { status, error });
+    if writers.is_empty() {
+        let way_out = "the configuration names nobody who may send this (writers: see docs/trust.md)";
+        if !at.ip().to_canonical().is_loopback() {
+            let error = format!("{way_out}, and {} can be reached from elsewhere", at.ip());
+            return refused(StatusCode::UNAUTHORIZED, error);
+        }
+        if let Some(name) = forwarded(&head.headers) {
+            let error = format!("{way_out}, and the request came through a proxy ({name})");
+            return refused(StatusCode::UNAUTHORIZED, error);
+        }
+        check_local(&head.method, &head.uri, &head.headers, "writers")?;
+        return Ok(Granted { writer: None });
+    }
+    let Some(token) = bearer(&head.headers) else {
+        let error = "a writer's token is needed: `Authorization: Bearer <token>` (writers in the configuration)";
+        return refused(StatusCode::UNAUTHORIZED, error.to_owned());
+    };
+    let Some(writer) = writers.find(token) else {
+        return refused(StatusCode::UNAUTHORIZED, "no writer of the configuration has this token".to_owned());
+    };
+    if !writer.may(door) {
+        let error = format!("writer {} may not send {} (`may` in the configuration)", writer.name(), door.as_str());
+        return refused(StatusCode::FORBIDDEN, error);
+    }
+    Ok(Granted { writer: Some(Arc::clone(writer)) })
+}
+
+/// The header by which a proxy gives itself away.
+fn forwarded(headers: &HeaderMap) -> Option<&'static str> {
+    PROXIES.into_iter().find(|name| headers.contains_key(*name))
+}
+
+/// The answer to a request that may not send.
+pub(super) fn answer(refused: &Refused) -> Response<AnswerBody> {
+    let mut response = answer::error(refused.status, &refused.error);
+    if refused.status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+    }
+    // The body is not read.
+    response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_access::WriterList;
+
+    use super::*;
+
+    const LOOPBACK: &str = "127.0.0.1:8000";
+
+    fn writers() -> Writers {
+        let list: WriterList = serde_json::from_value(serde_json::json!([
+            {"name": "labels", "models": ["*"], "token": "token-of-labels-1"},
+            {"name": "logs", "models": ["m"], "may": ["events"], "token": "token-of-the-logs"},
+        ]))
+        .unwrap();
+        Writers::load(&list).unwrap()
+    }
+
+    fn status(writers: &Writers, at: &str, door: Door, headers: &[(&str, &str)]) -> u16 {
+        let mut request = http::Request::post("/v1/feedback");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        ask(writers, &head, at.parse().unwrap(), door).map_or_else(|refused| refused.status.as_u16(), |_| 202)
+    }
+
+    #[test]
+    fn without_writers_only_this_machine_is_believed() {
+        let open = |at: &str, headers: &[(&str, &str)]| status(&Writers::default(), at, Door::Feedback, headers);
+        for at in [LOOPBACK, "[::1]:8000", "127.1.2.3:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(open(at, &[("host", "localhost:8000")]), 202, "{at}");
+        }
+        for at in ["0.0.0.0:8000", "[::]:8000", "10.0.0.7:8000", "[::ffff:10.0.0.7]:1"] {
+            assert_eq!(open(at, &[]), 401, "{at}");
+            assert_eq!(open(at, &[("authorization", "Bearer anything-at-all-here")]), 401, "{at}");
+        }
+        for header in ["x-forwarded-for", "forwarded", "X-Real-IP", "via", "x-forwarded-host"] {
+            assert_eq!(open(LOOPBACK, &[(header, "10.0.0.7")]), 401, "{header}");
+        }
+        assert_eq!(open(LOOPBACK, &[("host", "serin.example")]), 403);
+        assert_eq!(open(LOOPBACK, &[("host", "localhost:8000"), ("origin", "http://localhost:3000")]), 403);
+        assert_eq!(open(LOOPBACK, &[("content-type", "text/plain")]), 415);
+    }
+
+    #[test]
+    fn with_writers_a_token_is_asked_for_on_loopback_too_and_it_is_enough_anywhere() {
+        let (labels, logs) = ("Bearer token-of-labels-1", "Bearer token-of-the-logs");
+        let ask = |at: &str, door, token: &str| status(&writers(), at, door, &[("authorization", token)]);
+        for at in [LOOPBACK, "0.0.0.0:8000"] {
+            assert_eq!(ask(at, Door::Feedback, labels), 202);
+            assert_eq!(ask(at, Door::Feedback, logs), 403);
+            assert_eq!(ask(at, Door::Events, labels), 403);
+            assert_eq!(ask(at, Door::Events, logs), 202);
+            for wrong in ["", "Bearer ", "Bearer x", "Basic token-of-labels-1", "token-of-labels-1"] {
+                assert_eq!(ask(at, Door::Feedback, wrong), 401, "{wrong}");
+            }
+            assert_eq!(status(&writers(), at, Door::Feedback, &[]), 401);
+        }
+        let through = [("authorization", labels), ("x-forwarded-for", "10.0.0.7"), ("host", "serin.example")];
+        assert_eq!(status(&writers(), LOOPBACK, Door::Feedback, &through), 202);
+    }
+}

@@ -1,0 +1,66 @@
+//! Names of routers: chosen where none is given, and lost loudly.
+
+use http::{Method, StatusCode};
+use serin_router::Config;
+use serin_schemas::records::Heartbeat;
+
+use crate::harness::{Bench, Events, config, eventually, log};
+
+fn beats(bench: &Bench) -> Vec<Heartbeat> {
+    Events::read(&bench.log).heartbeats()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_routers_without_a_name_are_two_writers() {
+    let unnamed = || Config { name: String::new(), ..config() };
+    let first = Bench::start(unnamed()).await;
+    let second = Bench::on(first.log.clone(), unnamed()).await;
+    eventually("both write", async || {
+        let names: std::collections::BTreeSet<String> =
+            beats(&first).into_iter().map(|beat| beat.writer.name).collect();
+        (names.len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!((first.router.ready(), second.router.ready()), (Ok(()), Ok(())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_without_a_name_has_the_same_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let unnamed = Config { name: String::new(), data_dir: folder.path().to_owned(), ..config() };
+    let log = log();
+    for _ in 0..2 {
+        let bench = Bench::on(log.clone(), unnamed.clone()).await;
+        bench.router.reload(unnamed.clone()).unwrap();
+    }
+    let last = Bench::on(log, unnamed).await;
+    eventually("three processes wrote", async || {
+        let beats = beats(&last);
+        let processes: std::collections::BTreeSet<i64> = beats.iter().map(|beat| beat.writer.incarnation).collect();
+        let names: std::collections::BTreeSet<&str> = beats.iter().map(|beat| beat.writer.name.as_str()).collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        (processes.len() == 3).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_lost_its_name_is_not_ready_says_why_and_no_longer_reports() {
+    let older = Bench::start(config()).await;
+    let newer = Bench::on(older.log.clone(), config()).await;
+    let why = eventually("the older one notices", async || older.router.ready().err()).await;
+    assert!(why.contains("another process writes under its name, \"router-0\""), "{why}");
+    assert!(why.contains("`router.name`"), "{why}");
+    assert_eq!(newer.router.ready(), Ok(()));
+    let readyz = older.admin(Method::GET, "/readyz", "").await;
+    assert_eq!(readyz.status, StatusCode::SERVICE_UNAVAILABLE);
+    // Callers are served while somebody takes it out; nothing that would be refused is written any more.
+    let own = |beat: &Heartbeat, newest: i64| beat.writer.incarnation < newest;
+    let count = |newest| beats(&newer).iter().filter(|beat| own(beat, newest)).count();
+    let newest = beats(&newer).iter().map(|beat| beat.writer.incarnation).max().unwrap();
+    let before = count(newest);
+    let all = beats(&newer).len();
+    eventually("the newer one goes on", async || (beats(&newer).len() > all + 30).then_some(())).await;
+    // One round of heartbeats may have been under way.
+    assert!(count(newest) <= before + crate::harness::PARTITIONS as usize);
+}

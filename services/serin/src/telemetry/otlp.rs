@@ -1,0 +1,91 @@
+//! How metrics come to an OTLP collector: over HTTP or HTTPS, and what is logged when they do not.
+//!
+//! The exporter calls from a thread of its own, and once more when the process ends, so requests have a runtime of their own. A
+//! collector that is away is logged when it fails, when it fails in another way, and when it is back: once each, not at every try.
+
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::{Request, Response};
+use opentelemetry_http::{HttpClient, HttpError};
+use reqwest::Url;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::http::Http;
+
+/// How long a collector may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A collector, and how the last try went.
+#[derive(Debug)]
+pub(super) struct Collector {
+    http: Http,
+    /// Its address for the log: without user and password.
+    name: String,
+    /// Taken when it is dropped.
+    runtime: Option<Runtime>,
+    /// Why it fails now.
+    failing: Mutex<Option<String>>,
+}
+
+impl Collector {
+    /// The collector at `endpoint`.
+    pub(super) fn new(endpoint: &str, authorities: Option<&Path>) -> anyhow::Result<Self> {
+        let mut url =
+            Url::parse(endpoint).context("telemetry.otlp: write a URL, such as https://collector:4318/v1/metrics")?;
+        if !matches!(url.scheme(), "http" | "https") {
+            bail!("telemetry.otlp: {}: write a URL that begins with http:// or https://", url.scheme());
+        }
+        let (_, _) = (url.set_username(""), url.set_password(None));
+        url.set_query(None);
+        let http = Http::new(authorities, PATIENCE).context("telemetry.otlp_ca_file")?;
+        let runtime = Builder::new_current_thread().enable_all().build().context("telemetry.otlp: a runtime")?;
+        Ok(Self { http, name: url.into(), runtime: Some(runtime), failing: Mutex::default() })
+    }
+
+    /// Logs what changed.
+    fn note(&self, failure: Option<String>) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failing == failure {
+            return;
+        }
+        match &failure {
+            Some(cause) => {
+                tracing::warn!(collector = %self.name, "metrics do not reach the OTLP collector (telemetry.otlp): {cause}");
+            }
+            None => tracing::info!(collector = %self.name, "metrics reach the OTLP collector again"),
+        }
+        *failing = failure;
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Collector {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let Some(runtime) = &self.runtime else { return Err("the collector is closed".into()) };
+        match runtime.block_on(self.http.send(request)) {
+            Ok(answer) => {
+                self.note((!answer.status().is_success()).then(|| format!("it answers {}", answer.status())));
+                Ok(answer)
+            }
+            Err(error) => {
+                self.note(Some(error.to_string()));
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        // A runtime that waits for its tasks may not be dropped on a thread of another one.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
