@@ -11,7 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A targets=(
-    [system]="chaos cli compare demo embedded_kill exact kill log_away metrics publish webhook conformance_kafka security_kafka"
+    [system]="attacks chaos cli compare demo embedded_kill exact kill log_away metrics publish restart sticky stored tls webhook
+        conformance_kafka security_kafka"
     [peers]="compose peers python"
 )
 order=(core system peers)

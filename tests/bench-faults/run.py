@@ -42,7 +42,7 @@ window: 2s
 grace: 1s
 warmup: {{minEvents: 100}}
 steps:
-  - {{weight: 50%, bake: {{min: 5m, max: 1h}}}}
+  - {{weight: 50%, bake: {{min: 5m, max: 1h}}, require: pass}}
 metrics:
   - {{name: error_rate, kind: rate, source: error, margin: {{absolute: 0.05}}}}
 """
@@ -54,7 +54,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait(what, until, seconds=90):
+def wait(what, until, seconds=180):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = until()
@@ -86,7 +86,11 @@ class Model:
             def log_message(self, *_):
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_):
+                """A router that is killed resets its connections."""
+
+        server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{server.server_address[1]}"
 
@@ -176,7 +180,7 @@ class Bench:
         def serves():
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
-        wait("Kafka", serves)
+        wait("Kafka", serves, 240)
         self.brokers, self.brokers_of_b = f"127.0.0.1:{port}", f"127.0.0.1:{outer}"
 
     def settings(self, prefix, name, **own):
@@ -221,7 +225,7 @@ class Bench:
         wait("both routers", lambda: len(ask("/v1/routers") or []) == 2)
         file = self.folder / f"{prefix}rollout.yaml"
         file.write_text(ROLLOUT.format(stable=stable.url, canary=canary.url))
-        subprocess.run([self.serin, "apply", "-f", file, "--server", server], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([self.serin, "apply", "-f", file, "--api", server], check=True, stdout=subprocess.DEVNULL)
         callers = [Caller(port, canary) for port in ports]
         wait("the canary", lambda: (ask("/v1/rollouts/flights") or {}).get("phase") == "baking")
         wait("verdicts on it", lambda: ((ask("/v1/rollouts/flights/verdict") or {}).get("step") or -1) >= 0

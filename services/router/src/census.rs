@@ -67,7 +67,8 @@ impl Census {
             }
             Promise::Predictions => {
                 let Object(Predictions { predictions, error: () }) = serde_json::from_str(body).ok()?;
-                let tally = predictions.filter(|tally| tally.values > 0)?;
+                // A single text may be an empty one.
+                let tally = predictions.filter(|tally| tally.values > tally.texts.min(1))?;
                 Some(Self::of_list(tally, false))
             }
             Promise::Json | Promise::Nothing | Promise::Service => {
