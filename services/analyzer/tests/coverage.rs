@@ -132,7 +132,7 @@ fn users_who_always_leave_are_not_many_findings() {
     }
     // An arm that leaves out the value altogether is found all the same.
     let mut world = World::with_spec(410, &sticky);
-    world.users = Some(400);
+    world.users = Some(3000);
     world.bake();
     world.scoreless = [1.0, 0.0];
     assert!(world.until(Decision::Hold, 40).is_some(), "{:#?}", world.last().health);

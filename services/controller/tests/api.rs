@@ -111,7 +111,7 @@ async fn a_rollout_is_started_looked_at_and_acted_on() {
     let (_, list) = world.get("/v1/rollouts").await;
     assert_eq!((list.as_array().unwrap().len(), &list[0]["phase"]), (1, &json!("warming")));
     let (_, state) = world.get("/v1/rollouts/flights").await;
-    assert_eq!((&state["id"], &state["spec"]["metrics"][1]["name"]), (&json!(id), &json!("error_rate")));
+    assert_eq!((&state["id"], &state["spec"]["metrics"][1]["name"]), (&json!(id), &json!("failed")));
     assert_eq!(world.get(&format!("/v1/rollouts/{id}/verdict")).await.0, StatusCode::NOT_FOUND);
 
     let mut warm = verdict(&id, 1, 10, Decision::Promote);

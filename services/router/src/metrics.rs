@@ -52,6 +52,8 @@ pub const OUTPUT_TOKENS: &str = "serin_router_output_tokens";
 /// Looks at a changed certificate of the TLS port: label `outcome` (`loaded`, `unusable`).
 pub const CERTIFICATES: &str = "serin_router_certificates_total";
 
+/// This machine's clock less the log's, in seconds, while it is off by more than is tolerated; else 0.
+pub const CLOCK_OFFSET: &str = "serin_router_clock_offset_seconds";
 /// Times that this process lost its name to a newer one with the same `router.name`.
 pub const NAME_LOST: &str = "serin_router_name_lost_total";
 
@@ -98,6 +100,7 @@ pub(crate) struct Metrics {
     shed: Gauge<u64>,
     rollback: Histogram<f64>,
     name_lost: Counter<u64>,
+    clock_offset: Gauge<f64>,
 }
 
 impl Metrics {
@@ -131,6 +134,11 @@ impl Metrics {
             cut: counter(CUT, "Calls cut as their version was rolled back"),
             shed: meter.u64_gauge(SHED).with_description("Whether a version is not called, because it failed").build(),
             rollback: histogram(ROLLBACK, "How long each part of a rollback took", &ROLLING_BACK),
+            clock_offset: meter
+                .f64_gauge(CLOCK_OFFSET)
+                .with_description("This machine's clock less the log's, while it is off")
+                .with_unit("s")
+                .build(),
             name_lost: counter(NAME_LOST, "Times that a newer process took this one's name"),
         }
     }
@@ -228,6 +236,11 @@ impl Metrics {
     /// A part of a rollback took so long.
     pub(crate) fn rolled_back(&self, phase: &'static str, took: Duration) {
         self.rollback.record(took.as_secs_f64(), &[KeyValue::new("phase", phase)]);
+    }
+
+    /// This machine's clock is so far off the log's.
+    pub(crate) fn clock_off(&self, off_ms: i64) {
+        self.clock_offset.record(off_ms as f64 / 1e3, &[]);
     }
 
     /// A newer process writes under this router's name.

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) examples: Mutex<HashMap<String, Budget>>,
     /// Partitions of `router-status`; 0 before the log is connected.
     pub(crate) status_partitions: AtomicI32,
+    /// How far this machine's clock is ahead of the log's, in milliseconds; 0: no further than is tolerated.
+    pub(crate) clock_off_ms: AtomicI64,
     /// Where tasks of other threads run.
     pub(crate) runtime: tokio::runtime::Handle,
     /// Steady time of the start.
@@ -94,6 +96,7 @@ impl Parts {
             log_away: Mutex::default(),
             examples: Mutex::default(),
             status_partitions: AtomicI32::new(0),
+            clock_off_ms: AtomicI64::new(0),
             runtime: tokio::runtime::Handle::current(),
             started: clock.source().steady(),
             clock,
@@ -159,7 +162,7 @@ impl Shared {
             return Err("it is shutting down".to_owned());
         }
         if self.events.has_lost_name() {
-            return Err(format!("another process writes under its name, {:?}; {NAME_LOST}", self.config().name));
+            return Err(format!("another process writes under its name, {:?}; {NAME_LOST}", self.events.name()));
         }
         if self.caught_up.load(Ordering::Relaxed) {
             return Ok(());
@@ -190,6 +193,14 @@ impl Shared {
             None if self.caught_up.load(Ordering::Relaxed) => (true, "routing log: read to its end".to_owned()),
             None => (false, "routing log: not read to its end yet".to_owned()),
         });
+        let off_ms = self.clock_off_ms.load(Ordering::Relaxed);
+        if off_ms != 0 {
+            let (seconds, way) = (off_ms.abs() / 1000, if off_ms < 0 { "behind" } else { "ahead of" });
+            details.push((
+                false,
+                format!("clock: {seconds} s {way} the log's; its events may be late, and promotion waits: set this clock right"),
+            ));
+        }
         if self.switch.is_on() {
             details.push((false, "the switch `all stable` is on".to_owned()));
         }

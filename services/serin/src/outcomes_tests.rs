@@ -152,7 +152,7 @@ fn play(text: &str, canary: (f64, Answer), control: (f64, Answer)) -> Played {
                 rollout: table.rollout.clone(),
                 generation: table.generation,
                 completed_at: now,
-                latency_us: Some(dice.random_range(5_000..20_000)),
+                latency_us: Some((5_000.0 - 4_000.0 * (1.0 - dice.random::<f64>()).ln()) as i64),
                 status: Some(200),
                 error: None,
                 invalid_output: None,

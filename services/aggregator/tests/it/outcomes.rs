@@ -61,7 +61,9 @@ fn of(window: &WindowClosed, metric: &str) -> (u64, u64) {
 fn classes(window: &WindowClosed, metric: &str) -> Vec<(String, u64)> {
     let found = window.cells.iter().find(|cell| cell.metric == metric).unwrap();
     let Summary::Classes(counts) = Summary::decode(&found.summary).unwrap() else { panic!("classes") };
-    counts.iter().map(|(name, count)| (name.to_owned(), count)).collect()
+    let mut classes: Vec<_> = counts.iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    classes.sort();
+    classes
 }
 
 #[test]

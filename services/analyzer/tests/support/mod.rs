@@ -423,11 +423,15 @@ impl World {
             let share = shares[usize::from(arm != Arm::Canary)];
             share > 0.0 && user.map_or_else(|| dice.unit(), |user| unit_of(user ^ salt)) < share
         };
-        if falls(self.cancelled, 1) {
+        let (left, unread, scoreless) = (falls(self.cancelled, 1), falls(self.unread, 2), falls(self.scoreless, 3));
+        if left {
             fast[partition].counts(arm).cancelled += 1;
+            if self.control.frozen.is_some() && arm != Arm::Stable {
+                // Who was served does not depend on who waited for the answer.
+                *fast[partition].population.entry((arm, self.segment(origin))).or_default() += 1;
+            }
             return;
         }
-        let (unread, scoreless) = (falls(self.unread, 2), falls(self.scoreless, 3));
         fast[partition].counts(arm).unread += i64::from(unread);
         for parts in [&mut *fast, &mut *slow] {
             let counts = parts[partition].counts(arm);

@@ -1,8 +1,10 @@
-//! Names of routers: chosen where none is given, and lost loudly.
+//! Names of routers: chosen where none is given, and lost loudly; and clocks that are off.
+
+use std::time::Duration;
 
 use http::{Method, StatusCode};
-use serin_router::Config;
-use serin_schemas::records::Heartbeat;
+use serin_router::{Config, TimeSource};
+use serin_schemas::{ids::EventTime, records::Heartbeat};
 
 use crate::harness::{Bench, Events, config, eventually, log};
 
@@ -62,4 +64,28 @@ async fn a_router_that_lost_its_name_is_not_ready_says_why_and_no_longer_reports
     eventually("the newer one goes on", async || (beats(&newer).len() > all + 30).then_some(())).await;
     // One round of heartbeats may have been under way.
     assert!(count(newest) <= before + crate::harness::PARTITIONS as usize);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_whose_clock_is_off_says_so_and_stays_ready() {
+    let machine = TimeSource::system();
+    for (off_s, way) in [(-300, "behind"), (300, "ahead of")] {
+        let time = TimeSource::manual(EventTime(machine.wall().0 + off_s * 1_000_000));
+        let bench = Bench::with(log(), config(), time.clone()).await;
+        let line = eventually("its clock is named", async || {
+            // Its clock goes on, so that it reports.
+            time.advance(Duration::from_millis(20));
+            let ready = bench.admin(Method::GET, "/readyz", "").await;
+            assert_eq!(ready.status, StatusCode::OK);
+            let text = String::from_utf8_lossy(&ready.body).into_owned();
+            text.lines().find(|line| line.starts_with("- clock: ")).map(str::to_owned)
+        })
+        .await;
+        assert!(line.contains(way) && line.contains("the log's"), "{line}");
+    }
+    let right = Bench::start(config()).await;
+    eventually("it has reported some times", async || (crate::harness::statuses(&right.log).len() > 12).then_some(()))
+        .await;
+    let text = right.admin(Method::GET, "/readyz", "").await;
+    assert!(!String::from_utf8_lossy(&text.body).contains("clock: "));
 }

@@ -40,14 +40,11 @@ pub(super) struct Inherited {
 
 impl Inherited {
     /// Asks systemd, and with `replace` the running process.
-    pub(super) fn find(replace: bool, roles: &[Role], settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) fn find(replace: bool, settings: &Settings) -> anyhow::Result<Self> {
         let sockets = Sockets::from_systemd().context("the sockets that systemd hands over (LISTEN_FDS)")?;
         let alone = Self { sockets, writer: None, from: None };
         if !replace {
             return Ok(alone);
-        }
-        if roles != [Role::Router] {
-            bail!("--replace is for `serin router`: only a router can be replaced while it serves");
         }
         let path = path(settings);
         let asked = TakenOver::ask(&path);
@@ -102,8 +99,10 @@ fn path(settings: &Settings) -> PathBuf {
     router_config(settings).data_dir.join("replace.sock")
 }
 
-/// The name for the process after the one that writes under `before`.
+/// The name for the process after the one that writes under `before`. `name`: the configured one; empty: the router has chosen one.
 fn next_turn(name: &str, before: &str) -> String {
+    // A router without a name in its configuration goes on under the one that it was given.
+    let name = if name.is_empty() { before.split(TURN).next().unwrap_or(before) } else { name };
     let turn = before.strip_prefix(name).and_then(|turn| turn.strip_prefix(TURN)).and_then(|turn| turn.parse().ok());
     match (turn.unwrap_or(0u32) + 1) % TURNS {
         0 => name.to_owned(),
@@ -125,6 +124,9 @@ mod tests {
         assert_eq!(names[TURNS as usize], "eu-1");
         let different: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(different.len(), TURNS as usize);
+        // One without a name in its configuration keeps the one that it was given.
+        assert_eq!(next_turn("", "pod-7-beef"), "pod-7-beef~1");
+        assert_eq!(next_turn("", "pod-7-beef~7"), "pod-7-beef");
         // A router that was given another name takes the first.
         assert_eq!(next_turn("eu-2", "eu-1~3"), "eu-2~1");
     }

@@ -284,7 +284,8 @@ mod tests {
             let own = spec.segments.iter().filter(|segment| metric.segments.contains(&segment.name));
             own.map(|segment| segment.top + 1).sum::<usize>()
         };
-        assert_eq!(spec.metrics.iter().map(|metric| 1 + values(metric)).sum::<usize>(), 88);
+        // And the gate `refused`, which every rollout has.
+        assert_eq!(spec.metrics.iter().map(|metric| 1 + values(metric)).sum::<usize>(), 88 + 1);
     }
 
     #[test]
