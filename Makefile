@@ -10,6 +10,9 @@ DEMO_ARGS ?=
 GATES_ARGS ?=
 CHAOS_MINUTES ?= 30
 CHAOS_SEED ?= 1
+SOAK_MINUTES ?= 60
+SOAK_RATE ?= 500
+SOAK_ROLLOUT ?= with
 
 .PHONY: help
 help: ## this list
@@ -61,6 +64,10 @@ test-peers: test-deps ## other people's software: clients, model servers, docker
 chaos: test-deps ## faults on three real brokers for CHAOS_MINUTES (30), then everything recomputed; CHAOS_SEED repeats a run
 	scripts/build-next.sh
 	CHAOS_MINUTES=$(CHAOS_MINUTES) CHAOS_SEED=$(CHAOS_SEED) cargo test --release --locked --workspace --test chaos -- --nocapture
+
+.PHONY: soak
+soak: build ## memory and disk once a minute for SOAK_MINUTES (60) at SOAK_RATE (500) requests per second; SOAK_ROLLOUT=without runs no rollout
+	scripts/soak.sh $(SOAK_MINUTES) $(SOAK_RATE) $(SOAK_ROLLOUT)
 
 .PHONY: properties
 properties: deps ## all property tests with PROPTEST_CASES (2000) new cases; PROPTEST_RNG_SEED repeats a run

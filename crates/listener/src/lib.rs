@@ -5,6 +5,7 @@
 //!   request has [`REQUEST`], and a listener has [`CONNECTIONS`] places. Who comes when all are taken waits in the backlog.
 //! - Whoever stops is polite: requests in flight are answered, new ones are not taken.
 
+mod refusals;
 pub mod sockets;
 pub mod tls;
 
@@ -14,8 +15,11 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd as _, BorrowedFd},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -31,6 +35,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub use refusals::in_json;
 pub use sockets::{Offer, Sockets, TakenOver};
 pub use tls::{Certificate, CertificateError, Reload, TlsFiles};
 
@@ -38,8 +43,18 @@ pub use tls::{Certificate, CertificateError, Reload, TlsFiles};
 pub const HEAD: Duration = Duration::from_secs(10);
 /// Time for one request, with its body and its answer. The API's longest wait for news is a minute.
 pub const REQUEST: Duration = Duration::from_mins(2);
-/// Connections of one listener at a time.
+/// Connections of one listener at a time, unless [`set_places`] has lowered it.
 pub const CONNECTIONS: usize = 512;
+/// Between two warnings that connections cannot be accepted.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+static PLACES: AtomicUsize = AtomicUsize::new(CONNECTIONS);
+
+/// Sets how many connections at a time each listener has that starts to serve after this: a process that may open few files
+/// keeps some aside for each of its ports.
+pub fn set_places(places: usize) {
+    PLACES.store(places.clamp(1, CONNECTIONS), Ordering::Relaxed);
+}
 /// What these ports speak (ALPN).
 pub const PROTOCOLS: &[&str] = &["http/1.1"];
 
@@ -68,10 +83,11 @@ impl Listener {
 
     /// Serves `routes` until `stop` is ready, then answers what is in flight.
     pub async fn serve(self, routes: Router, stop: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Arc::new(Semaphore::new(PLACES.load(Ordering::Relaxed)));
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
+        let (mut refused, mut warned) = (0_u64, None);
         loop {
             let accept = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -92,7 +108,11 @@ impl Listener {
                 }
                 Err(error) => {
                     // Out of descriptors: taking a breath is all that helps.
-                    tracing::warn!(address = %self.address, %error, "a connection could not be accepted");
+                    refused += 1;
+                    if warned.is_none_or(|warned: Instant| warned.elapsed() >= WARN_EVERY) {
+                        tracing::warn!(address = %self.address, %error, count = refused, "connections could not be accepted");
+                        (refused, warned) = (0_u64, Some(Instant::now()));
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

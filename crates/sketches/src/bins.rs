@@ -24,6 +24,11 @@ impl Bins {
         self.total
     }
 
+    /// Bytes behind this value.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(self.counts.as_slice())
+    }
+
     /// Smallest and largest key with a count.
     pub(crate) fn span(&self) -> Option<(i32, i32)> {
         let len = i32::try_from(self.counts.len()).ok().filter(|&len| len > 0)?;

@@ -35,6 +35,11 @@ impl Buckets {
         Self::default()
     }
 
+    /// Bytes of memory behind this value.
+    pub fn heap_bytes(&self) -> usize {
+        size_of_val(self.cells.as_slice())
+    }
+
     /// Adds `n` observations (requests, exposures) of one unit whose values sum to `x`: a 0/1 outcome, a mean's value
     /// scaled into [0, 1] as for [`crate::LinHist`], or a number of events. `x` is rounded to a millionth.
     ///

@@ -29,6 +29,11 @@ impl CappedHist {
         Some(Self { cap_key, zeros: 0, bins: Bins::default() })
     }
 
+    /// Bytes of memory behind this value.
+    pub fn heap_bytes(&self) -> usize {
+        self.bins.heap_bytes()
+    }
+
     /// The effective cap, in the unit of the values.
     pub fn cap(&self) -> f64 {
         upper_edge(self.cap_key)

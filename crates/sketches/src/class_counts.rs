@@ -50,6 +50,12 @@ impl ClassCounts {
         Ok(())
     }
 
+    /// Bytes of memory behind this value, by estimate.
+    pub fn heap_bytes(&self) -> usize {
+        // A key, a count and a share of a node that is at least half full.
+        self.classes.keys().map(|(_, class)| class.len() + 64).sum()
+    }
+
     /// Number of observations.
     pub fn total(&self) -> u64 {
         self.total

@@ -31,6 +31,11 @@ impl LinHist {
         Self::default()
     }
 
+    /// Bytes of memory behind this value.
+    pub fn heap_bytes(&self) -> usize {
+        self.bins.heap_bytes()
+    }
+
     /// Adds a value already scaled into [0, 1]. `hash` must be a hash of the request that is independent of the value
     /// and of the traffic split (its own salt, see [`crate::hash`]).
     #[inline]

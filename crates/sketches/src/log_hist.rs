@@ -61,6 +61,11 @@ impl LogHist {
         Self::default()
     }
 
+    /// Bytes of memory behind this value.
+    pub fn heap_bytes(&self) -> usize {
+        self.bins.heap_bytes()
+    }
+
     /// Adds one value. Allocates only when the span of bins grows.
     #[inline]
     pub fn insert(&mut self, value: f64) -> Result<(), InsertError> {

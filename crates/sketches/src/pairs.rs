@@ -59,6 +59,11 @@ impl Pairs {
         Self::default()
     }
 
+    /// Bytes of memory behind this value.
+    pub fn heap_bytes(&self) -> usize {
+        self.histogram.heap_bytes()
+    }
+
     /// Adds one pair. Errors: a difference that is not a number in [-1, 1], or 2^53 pairs.
     pub fn insert(&mut self, pair: Pair) -> Result<(), InsertError> {
         if self.n >= MAX_COUNT {

@@ -111,6 +111,19 @@ impl Summary {
         }
     }
 
+    /// Bytes of memory behind this value, by estimate.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Rate(_) | Self::Moments(_) | Self::Events(_) => 0,
+            Self::Log(hist) => hist.heap_bytes(),
+            Self::Lin(hist) => hist.heap_bytes(),
+            Self::Capped(hist) => hist.heap_bytes(),
+            Self::Classes(counts) => counts.heap_bytes(),
+            Self::Buckets(buckets) => buckets.heap_bytes(),
+            Self::Pairs(pairs) => pairs.heap_bytes(),
+        }
+    }
+
     /// Adds the observations of `other`; on an error `self` is unchanged.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
         let expected = self.kind();

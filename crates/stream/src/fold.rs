@@ -30,6 +30,10 @@ pub enum FoldError {
     /// The store of the rows failed: the task opens again and restores them from the changelog.
     #[error("the state store failed while {0}")]
     Store(#[from] StoreError),
+    /// What comes of this record cannot be written, and never will be: it is put aside as a dead letter, and the task opens again
+    /// without it.
+    #[error("{0}")]
+    Unwritable(String),
     /// The log that it asked for something failed: the task opens again.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -40,8 +44,19 @@ pub trait Rows {
     /// The row at `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, FoldError>;
 
+    /// Hands over each row whose key starts with `prefix`, in key order, until `row` returns false. Only one row is held at a
+    /// time, so that a large table can be read within a bound.
+    fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), FoldError>;
+
     /// All rows whose key starts with `prefix`, in key order.
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, FoldError>;
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
+        let mut rows = Vec::new();
+        self.visit(prefix, &mut |key, value| {
+            rows.push((key, value));
+            true
+        })?;
+        Ok(rows)
+    }
 
     /// Sets a row. It goes to the changelog with the next commit.
     fn put(&mut self, key: &[u8], value: Bytes);
@@ -80,6 +95,17 @@ pub trait Fold: Send {
     fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
         let _ = context;
         Ok(())
+    }
+
+    /// About how many bytes of rows [`Self::before_commit`] will write. The task commits before rows and this pass
+    /// [`TaskOptions::max_dirty_bytes`](crate::task::TaskOptions::max_dirty_bytes).
+    fn unsaved_bytes(&self) -> usize {
+        0
+    }
+
+    /// Bytes of memory by what they are for, by estimate: shown as a metric every few seconds.
+    fn memory(&self) -> Vec<(&'static str, usize)> {
+        Vec::new()
     }
 
     /// The commit succeeded: what waits for it outside may go on.

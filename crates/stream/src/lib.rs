@@ -22,6 +22,7 @@ pub mod native;
 mod partition;
 pub mod record;
 pub mod rows;
+pub mod seldom;
 pub mod sim;
 #[cfg(feature = "conformance")]
 pub mod simulation;

@@ -63,6 +63,9 @@ pub enum CommitError {
     /// A newer owner exists.
     #[error("fenced by a newer owner")]
     Fenced,
+    /// A record is not taken, however often it is sent: it is larger than its topic allows. Nothing of it is on the log.
+    #[error("the log does not take what came of it: {0}")]
+    Unwritable(String),
 }
 
 /// A plain write could not be taken.

@@ -21,6 +21,24 @@ pub const RESTORED: &str = "serin_stream_restored_records_total";
 pub const LAG: &str = "serin_stream_lag_records";
 /// State of a task by `partition`: 1 opening, 2 restoring, 3 running, 4 draining, 5 closed, 6 waiting to re-open, 7 failed.
 pub const TASK_STATE: &str = "serin_stream_task_state";
+/// Memory of a task by `partition` and `map`, in bytes, by estimate: what the fold holds, and `uncommitted_rows` and
+/// `uncommitted_outputs`. The bounds are in `docs/limits.md`.
+pub const MEMORY: &str = "serin_stream_memory_bytes";
+/// Memory of all stores of a process by `part`, in bytes: `cache` (write buffers are charged to it) and `write_buffers` of it.
+pub const STORE_MEMORY: &str = "serin_store_memory_bytes";
+
+/// Shows how full the cache and the write buffers of the stores are.
+#[cfg(feature = "store")]
+pub(crate) fn observe_store(cache: rocksdb::Cache, buffers: rocksdb::WriteBufferManager) {
+    let meter = global::meter("serin");
+    let gauge = meter.u64_observable_gauge(STORE_MEMORY).with_description("Memory of the stores");
+    gauge
+        .with_callback(move |observer| {
+            observer.observe(cache.get_usage() as u64, &[KeyValue::new("part", "cache")]);
+            observer.observe(buffers.get_usage() as u64, &[KeyValue::new("part", "write_buffers")]);
+        })
+        .build();
+}
 
 /// Bounds of the commit histogram in seconds: a commit takes 1 ms on a fast disk and seconds on a sick one.
 const COMMIT_BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
@@ -38,6 +56,7 @@ pub(crate) struct TaskMetrics {
     restored: Counter<u64>,
     lag: Gauge<u64>,
     state: Gauge<u64>,
+    memory: Gauge<u64>,
 }
 
 impl TaskMetrics {
@@ -57,6 +76,7 @@ impl TaskMetrics {
             restored: counter(RESTORED, "Changelog records read to restore rows"),
             lag: gauge(LAG, "Records between a task and the end of its input"),
             state: gauge(TASK_STATE, "State of a task, 3 is running"),
+            memory: gauge(MEMORY, "Memory of a task by what it is for"),
         };
         // A counter that is not there yet cannot be told from one that nobody scrapes, and its first step is no increase.
         for counter in [&metrics.dead_letters, &metrics.reopens, &metrics.restored] {
@@ -90,6 +110,13 @@ impl TaskMetrics {
     pub(crate) fn lag(&self, topic: &'static str, records: i64) {
         let [stage, partition] = self.task.clone();
         self.lag.record(records.max(0) as u64, &[stage, partition, KeyValue::new("topic", topic)]);
+    }
+
+    pub(crate) fn memory(&self, maps: &[(&'static str, usize)]) {
+        for (map, bytes) in maps {
+            let [stage, partition] = self.task.clone();
+            self.memory.record(*bytes as u64, &[stage, partition, KeyValue::new("map", *map)]);
+        }
     }
 
     pub(crate) fn state(&self, code: u64) {

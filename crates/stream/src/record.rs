@@ -79,3 +79,10 @@ pub struct Outgoing {
     /// The log's timestamp, in milliseconds since the epoch; `None`: the time of writing.
     pub timestamp_ms: Option<i64>,
 }
+
+impl Outgoing {
+    /// Bytes of key and value: what a queue of records is bounded by.
+    pub fn size(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}

@@ -81,22 +81,27 @@ impl Rows for Overlay {
         }
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
-        let stored = self.store.scan(prefix)?;
+    fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), FoldError> {
         let dirty = self.dirty.range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
         let mut dirty = dirty.take_while(|(key, _)| key.starts_with(prefix)).peekable();
-        if dirty.peek().is_none() && !prefix.is_empty() {
-            return Ok(stored);
-        }
-        let mut merged: BTreeMap<Bytes, Bytes> = stored.into_iter().collect();
-        merged.retain(|key, _| key.first() != Some(&RESERVED));
-        for (key, value) in dirty {
-            match value {
-                Some(value) => merged.insert(key.clone(), value.clone()),
-                None => merged.remove(key),
+        let mut goes_on = true;
+        self.store.visit(prefix, &mut |key, value| {
+            // What changed and sorts before this row.
+            while goes_on && let Some((changed, value)) = dirty.next_if(|(changed, _)| **changed < key) {
+                goes_on = value.as_ref().is_none_or(|value| row(changed.clone(), value.clone()));
+            }
+            let value = match dirty.next_if(|(changed, _)| **changed == key) {
+                Some((_, change)) => change.clone(),
+                None => Some(value).filter(|_| key.first() != Some(&RESERVED)),
             };
+            goes_on = goes_on && value.is_none_or(|value| row(key, value));
+            goes_on
+        })?;
+        let mut behind = dirty.filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        if goes_on {
+            behind.all(|(key, value)| row(key.clone(), value.clone()));
         }
-        Ok(merged.into_iter().collect())
+        Ok(())
     }
 
     fn put(&mut self, key: &[u8], value: Bytes) {

@@ -42,9 +42,7 @@ impl Rollout {
         work.tally.windows_ended += open.len() as u64;
         work.tally.windows_dropped += labels.len() as u64;
         let closed = open.into_iter().filter_map(|key| self.close(&key, partition, work)).collect();
-        for ((end, generation), waiting) in std::mem::take(&mut self.waiting) {
-            work.joins.close(Group { rollout: self.number, end, generation }, &waiting);
-        }
+        work.joins.end(self.number);
         closed
     }
 
@@ -55,8 +53,7 @@ impl Rollout {
             self.mature(key, &mut window, work);
         }
         if key.stream + 1 == self.plan.streams.len() {
-            let waiting = self.waiting.remove(&(key.end, key.generation)).unwrap_or_default();
-            work.joins.close(Group { rollout: self.number, end: key.end, generation: key.generation }, &waiting);
+            work.joins.close(Group { rollout: self.number, end: key.end, generation: key.generation });
         }
         let lens = self.lenses.of(key.generation);
         let (mut cells, mut arms, mut population) = (Vec::new(), Vec::new(), Vec::new());
@@ -94,6 +91,9 @@ impl Rollout {
             let stored = metrics.filter(|&metric| arm.has_cells(layout, metric));
             let keys: Vec<_> = stored.map(|metric| rows::cells(self.number, key, place, metric)).collect();
             self.removed.extend(keys);
+            for (&metric, &parts) in &arm.more_rows {
+                self.removed.extend((1..=parts).map(|part| rows::more_cells(self.number, key, place, metric, part)));
+            }
         }
     }
 
@@ -113,9 +113,18 @@ impl Rollout {
                 arm.dirty = false;
                 arm.stored = true;
                 to.put(&rows::counts(number, key, place), rows::encode(&(arm.counts, &arm.population))?);
-                for metric in (0..metrics).filter(|&metric| arm.has_cells(layout, metric)) {
+                for metric in 0..metrics {
+                    if !arm.has_cells(layout, metric) {
+                        continue;
+                    }
                     let cells = arm.encoded(layout, metric);
-                    to.put(&rows::cells(number, key, place, metric), rows::encode(&cells)?);
+                    let mut parts = in_rows(&cells).into_iter();
+                    let first = parts.next().unwrap_or_default();
+                    to.put(&rows::cells(number, key, place, metric), rows::encode(&first)?);
+                    for (part, cells) in (1..=u8::MAX).zip(parts) {
+                        to.put(&rows::more_cells(number, key, place, metric, part), rows::encode(&cells)?);
+                        arm.more_rows.insert(metric, part);
+                    }
                 }
             }
         }
@@ -123,14 +132,40 @@ impl Rollout {
     }
 }
 
+/// Bytes of cells in a row. A changelog takes 8 MiB.
+const ROW_BYTES: usize = 256 << 10;
+
+/// Splits cells so that each part fits into a row. Cells only grow, so a metric never needs fewer rows than before.
+fn in_rows(cells: &[(u32, Vec<u8>)]) -> Vec<&[(u32, Vec<u8>)]> {
+    let mut parts = Vec::new();
+    let (mut first, mut bytes) = (0, 0);
+    for (place, (_, cell)) in cells.iter().enumerate() {
+        bytes += cell.len();
+        if bytes > ROW_BYTES && place > first {
+            parts.push(&cells[first..place]);
+            (first, bytes) = (place, cell.len());
+        }
+    }
+    parts.push(&cells[first..]);
+    parts
+}
+
 /// A window as a record of `windows`. One too large for the log keeps its cells for all traffic only: a spec with that many
-/// segment values is judged without them rather than not at all.
+/// segment values is judged without them rather than not at all. If that is too large still, its counts are what is left.
 pub(crate) fn window_closed(mut window: WindowClosed) -> Result<Outgoing, FoldError> {
     let body = match codec::encode(&window) {
         Err(EncodeError::TooLarge { bytes, .. }) => {
             tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log: its segments are left out");
             window.cells.retain(|cell| cell.segment.is_all());
             window.population.clear();
+            codec::encode(&window)
+        }
+        other => other,
+    };
+    let body = match body {
+        Err(EncodeError::TooLarge { bytes, .. }) => {
+            tracing::error!(rollout = %window.rollout, bytes, "a window is too large for the log: only its counts are left");
+            window.cells.clear();
             codec::encode(&window)
         }
         other => other,
@@ -157,7 +192,8 @@ fn outgoing<R: Record>(
 ) -> Result<Outgoing, FoldError> {
     let source = format!("/aggregator/{partition}");
     let headers = envelope::headers::<R>(&Envelope { id, source: &source, subject: model, time });
-    let value = body.map_err(|error| FoldError::State(format!("a record for {WINDOWS} cannot be written: {error}")))?;
+    let value =
+        body.map_err(|error| FoldError::Unwritable(format!("a record for {WINDOWS} cannot be written: {error}")))?;
     Ok(Outgoing {
         topic: WINDOWS,
         target,

@@ -21,13 +21,18 @@ pub struct Config {
     pub max_skew: Duration,
     /// Most writers remembered per partition; beyond, the ones silent for longest are forgotten. Default 1024.
     pub max_writers: usize,
-    /// Most predictions that wait for labels or outputs, per partition, and as much feedback that waits for its prediction.
-    /// Beyond it, both arms are sampled alike by a hash of the request id, and the oldest unknown feedback is given up. Default
-    /// 250 000, about 100 MB.
-    pub max_join_rows: usize,
+    /// Most memory of what waits to be joined, in bytes per partition: three quarters of it for predictions that wait for labels
+    /// or outputs, a quarter for what came before its prediction. Beyond it, predictions of both arms are sampled alike by a hash
+    /// of the request id, and of what came before its prediction that gives way which would be given up next. At least 64 KiB.
+    /// Default 128 MiB.
+    pub join_memory: usize,
+    /// Most predictions that wait, per partition, and as much that came before its prediction, whatever memory they take. The
+    /// bound before `join_memory`; default none.
+    pub max_join_rows: Option<usize>,
     /// Most values of a dimension that warm-up keeps apart; the rest counts as `other`. Default 200.
     pub max_warmup_values: usize,
-    /// How long feedback waits for its prediction while no rollout has a label metric; else the longest maturity. Default 1 h.
+    /// How long feedback waits for its prediction while some rollout reads it and no rollout has a maturity; else it waits for the
+    /// longest maturity. Feedback that no rollout reads does not wait. Default 1 h.
     pub feedback_ttl: Duration,
     /// The intake relay.
     pub intake: IntakeConfig,
@@ -41,7 +46,8 @@ impl Default for Config {
             clock_tolerance: Duration::from_secs(2),
             max_skew: Duration::from_secs(600),
             max_writers: 1024,
-            max_join_rows: 250_000,
+            join_memory: 128 << 20,
+            max_join_rows: None,
             max_warmup_values: 200,
             feedback_ttl: Duration::from_secs(3600),
             intake: IntakeConfig::default(),

@@ -23,18 +23,25 @@ use crate::{
     alarms::Alarms,
     close::{closed_through, window_closed},
     config::Config,
-    join::{Joins, Met, Pending},
+    early::{Asked, Pending, set},
+    join::{Joins, Met},
     metrics::{self, Tally},
     plan::{Plan, time_of},
     rollout::{Frontier, Rollout, Scratch, Work},
     rows::{self, Table},
     state::Model,
-    truths::{MAX_WAITING_BYTES, Truths, keep, place, too_many},
+    truths::{MAX_WAITING_BYTES, Truths, place},
     writers::{Patience, Seen, Writers},
 };
 
 /// Most values one feedback may carry.
 const MAX_FEEDBACK_VALUES: usize = 64;
+
+/// Longest request id. The router takes 128 bytes, the intake 256.
+const MAX_ID_BYTES: usize = 256;
+
+/// Least memory of what waits to be joined: some dozen rows of the largest rollout.
+const MIN_JOIN_MEMORY: usize = 64 << 10;
 
 /// The aggregator's fold over one partition.
 pub struct AggregatorFold {
@@ -57,7 +64,7 @@ pub struct AggregatorFold {
     timed: Arc<BTreeMap<String, String>>,
     /// The state row as it was last written.
     pub(crate) stored_state: Option<bytes::Bytes>,
-    tally: Tally,
+    pub(crate) tally: Tally,
     alarms: Alarms,
     scratch: Scratch,
 }
@@ -105,7 +112,7 @@ impl AggregatorFold {
             lateness: config.intake.lateness.0,
         };
         let writers = Writers::new(patience, config.max_writers);
-        let joins = Joins::new(config.max_join_rows);
+        let joins = Joins::new(config.join_memory.max(MIN_JOIN_MEMORY), config.max_join_rows.unwrap_or(usize::MAX));
         Self {
             partition,
             partitions,
@@ -134,6 +141,13 @@ impl AggregatorFold {
     fn check(&self, writer: WriterView<'_>, id: &str, at: EventTime) -> Result<Seen, Poison> {
         if id.is_empty() {
             return poison("missing_id", "the record has no request id; nothing could be joined to it".into());
+        }
+        if id.len() > MAX_ID_BYTES {
+            let bytes = id.len();
+            return poison(
+                "id_too_long",
+                format!("the request id has {bytes} bytes; at most {MAX_ID_BYTES} are taken"),
+            );
         }
         match self.writers.look(writer) {
             Seen::Malformed => {
@@ -187,9 +201,9 @@ impl AggregatorFold {
             return Ok(());
         };
         rollout.prediction(prediction, place, &mut work!(self));
-        if self.joins.has_pending() {
+        if !self.joins.early.is_empty() {
             let shadow = place.is_shadow();
-            if shadow && let Some(pending) = self.joins.pending(id) {
+            if shadow && let Some(pending) = self.joins.early.get(id) {
                 // The labels go on waiting for the live answer.
                 let (labels, truths) = (pending.labels.clone(), pending.truths.clone());
                 for truths in Truths::waiting(&labels, &truths) {
@@ -197,7 +211,7 @@ impl AggregatorFold {
                 }
             }
             let waits = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
-            if let Some(pending) = self.joins.take_pending(&waits) {
+            if let Some(pending) = self.joins.early.take(&waits) {
                 self.meet_pending(prediction, pending, shadow);
             }
         }
@@ -222,13 +236,22 @@ impl AggregatorFold {
                 return Ok(());
             }
             let waits_for = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
-            let pending = self.joins.pending_mut(&waits_for, expires, &mut self.tally);
-            let outputs = report.outputs.sorted().into_iter();
-            let outputs = outputs.filter(|(name, value)| !keep(&mut pending.outputs, name, *value)).count();
-            let classes = report.classes.sorted().into_iter().filter(|(name, class)| {
-                class.len() > MAX_WAITING_BYTES || !keep(&mut pending.classes, name, (*class).to_owned())
+            let plan = &rollout.plan;
+            let outputs = report.outputs.sorted().into_iter().filter(|(name, _)| plan.reads_output(name));
+            let classes = report.classes.sorted().into_iter().filter(|(name, _)| plan.reads_class(name));
+            let (outputs, classes): (Vec<_>, Vec<_>) = (outputs.collect(), classes.collect());
+            if outputs.is_empty() && classes.is_empty() {
+                self.tally.untracked += 1;
+                return Ok(());
+            }
+            if let Some((name, class)) = classes.iter().find(|(_, class)| class.len() > MAX_WAITING_BYTES) {
+                let bytes = class.len();
+                return poison("class_too_long", format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"));
+            }
+            self.joins.early.wait(&waits_for, expires, &mut self.tally, |pending| {
+                outputs.iter().for_each(|(name, value)| set(&mut pending.outputs, name, *value));
+                classes.iter().for_each(|(name, class)| set(&mut pending.classes, name, (*class).to_owned()));
             });
-            return too_many(outputs + classes.count());
         } else {
             self.tally.sampled_out += 1;
         }
@@ -246,11 +269,13 @@ impl AggregatorFold {
         for truths in Truths::waiting(&pending.labels, &pending.truths) {
             self.join_labels(id, &truths);
         }
-        if pending.outputs.is_empty() && pending.classes.is_empty() {
+        if !pending.has_outputs() {
             return;
         }
         if let Some(rollout) = self.rollouts.get_mut(&number) {
-            let report = Prediction { outputs: pending.outputs, classes: pending.classes, ..prediction.to_record() };
+            let outputs = pending.outputs.into_iter().map(|(name, value)| (name.into(), value)).collect();
+            let classes = pending.classes.into_iter().map(|(name, class)| (name.into(), class)).collect();
+            let report = Prediction { outputs, classes, ..prediction.to_record() };
             let body = codec::encode(&report).unwrap_or_default();
             if PredictionView::read(&body).is_some_and(|report| rollout.fill(&report, shadow, &mut work!(self))) {
                 self.tally.filled += 1;
@@ -277,6 +302,11 @@ impl AggregatorFold {
         if self.join_labels(id, &truths) {
             return Ok(());
         }
+        let truths = truths.asked(&Rollouts(&self.rollouts));
+        if truths.is_empty() {
+            self.tally.not_needed += 1;
+            return Ok(());
+        }
         if !self.joins.admits(id) {
             self.tally.sampled_out += 1;
             return Ok(());
@@ -288,8 +318,8 @@ impl AggregatorFold {
         }
         self.tally.early += 1;
         let expires = self.give_up_at(feedback.observed_at);
-        let pending = self.joins.pending_mut(id, expires, &mut self.tally);
-        too_many(truths.wait(pending))
+        self.joins.early.wait(id, expires, &mut self.tally, |pending| truths.wait(pending));
+        Ok(())
     }
 
     /// How long feedback that comes now may wait for its prediction.
@@ -339,7 +369,7 @@ impl AggregatorFold {
             return Ok(());
         }
         if let Some(now) = self.writers.watermark {
-            let (labels, reports) = self.joins.expire(now);
+            let (labels, reports) = self.joins.early.expire(now);
             self.tally.unknown += labels;
             self.tally.untracked += reports;
         }
@@ -500,7 +530,29 @@ impl AggregatorFold {
         for table in [Table::Control, Table::Values, Table::Counts, Table::Cells] {
             rows::delete_all(context.rows, rows::of_rollout(table, number))?;
         }
+        self.joins.early.keep_asked(&Rollouts(&self.rollouts), &mut self.tally);
         Ok(())
+    }
+}
+
+/// What the active rollouts read.
+struct Rollouts<'a>(&'a BTreeMap<u32, Rollout>);
+
+impl Asked for Rollouts<'_> {
+    fn label(&self, name: &str) -> bool {
+        self.0.values().any(|rollout| rollout.plan.labels.iter().any(|known| known == name))
+    }
+
+    fn truth(&self, name: &str) -> bool {
+        self.0.values().any(|rollout| rollout.plan.truths.iter().any(|known| known == name))
+    }
+
+    fn output(&self, name: &str) -> bool {
+        self.0.values().any(|rollout| rollout.plan.reads_output(name))
+    }
+
+    fn class(&self, name: &str) -> bool {
+        self.0.values().any(|rollout| rollout.plan.reads_class(name))
     }
 }
 
@@ -527,6 +579,15 @@ impl Fold for AggregatorFold {
 
     fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
         self.store(context.rows)
+    }
+
+    fn unsaved_bytes(&self) -> usize {
+        self.joins.unsaved()
+    }
+
+    fn memory(&self) -> Vec<(&'static str, usize)> {
+        let windows = self.rollouts.values().map(Rollout::windows_bytes).sum();
+        vec![("predictions", self.joins.bytes()), ("early", self.joins.early.bytes()), ("windows", windows)]
     }
 
     fn committed(&mut self) {

@@ -1,17 +1,12 @@
-//! What waits for something that has not come yet: predictions for labels or outputs, feedback for its prediction.
+//! Predictions that wait for labels, outputs, or the other answer to a mirrored call, bounded in bytes.
 //!
-//! Bounded, each by `limit`:
-//! - Beyond it, the share of request ids whose predictions are kept is halved, by a hash of the request id. That is blind to arm
-//!   and outcome, so both arms are sampled alike; the share doubles again when there is room.
-//! - Of what waits for its prediction, that which has waited longest gives way: most of it belongs to calls that no rollout
-//!   tracks.
+//! Beyond the bound, the share of request ids whose predictions are kept is halved, by a hash of the request id. That is blind
+//! to arm and outcome, so both arms are sampled alike; the share doubles again when there is room. The bound decides by what
+//! waits alone, so a restart changes nothing. What came before its prediction has a bound of its own (`early.rs`): unknown
+//! labels cost no prediction.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt as _};
 use serde::{Deserialize, Serialize};
 use serin_schemas::ids::{EventTime, Generation};
@@ -19,7 +14,9 @@ use serin_sketches::hash::Salt;
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
+    early::Early,
     journal::{Group, Journal},
+    memory::{self, Room},
     metrics::Tally,
     pairing::Half,
     rows::{self, Key, Table},
@@ -43,9 +40,9 @@ pub(crate) struct Label<T = f64> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowState {
     /// Changed since it was last written.
-    dirty: bool,
+    pub(crate) dirty: bool,
     /// Has a row.
-    stored: bool,
+    pub(crate) stored: bool,
 }
 
 /// A prediction that waits. Its stored form is that in the rows of its window (see `journal.rs`).
@@ -81,9 +78,9 @@ pub(crate) struct Join {
     pub(crate) truths: Box<[Option<Label<u64>>]>,
     /// What it says about `Plan::paired`.
     pub(crate) halves: Box<[Option<Half>]>,
-    /// The last stream that has counted it: each counts it once.
+    /// Its place among those of its window.
     #[serde(skip)]
-    pub(crate) counted: usize,
+    pub(crate) place: usize,
     #[serde(skip)]
     pub(crate) row: RowState,
 }
@@ -93,31 +90,27 @@ impl Join {
     fn group(&self) -> Group {
         Group { rollout: self.rollout, end: self.end, generation: self.generation }
     }
-}
 
-/// What came before its prediction. Its stored form is that of the pending row.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Pending {
-    /// When it is given up.
-    pub(crate) expires: EventTime,
-    /// Labels by name.
-    pub(crate) labels: BTreeMap<String, Label>,
-    /// Labels that name classes, by name.
-    pub(crate) truths: BTreeMap<String, Label<u64>>,
-    /// Outputs of a model server's own event.
-    pub(crate) outputs: BTreeMap<String, f64>,
-    /// Classes of it.
-    pub(crate) classes: BTreeMap<String, String>,
-    #[serde(skip)]
-    pub(crate) row: RowState,
-}
-
-impl Pending {
-    /// Whether any label waits.
-    pub(crate) fn has_labels(&self) -> bool {
-        !self.labels.is_empty() || !self.truths.is_empty()
+    /// Bytes of memory that it takes, with its share of the tables.
+    fn cost(&self) -> usize {
+        size_of::<Self>()
+            + memory::shared_text(&self.id)
+            + memory::TABLE_ENTRY
+            + LISTED
+            + size_of_val(&*self.numbers)
+            + size_of_val(&*self.outputs)
+            + size_of_val(&*self.classes)
+            + size_of_val(&*self.labels)
+            + size_of_val(&*self.truths)
+            + size_of_val(&*self.halves)
     }
 }
+
+/// The share of one key in the list of its window, which grows by doubling.
+const LISTED: usize = size_of::<JoinKey>() * 3 / 2;
+
+/// What a window in which something waits takes, here and in the journal.
+const WINDOW: usize = 256;
 
 /// How a label met what was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,47 +133,65 @@ pub(crate) fn meet<T>(there: &mut Option<Label<T>>, label: Label<T>) -> Met {
     met
 }
 
+/// The part of the bound that is for predictions; the rest is for what came before its prediction.
+const SHARE: (usize, usize) = (3, 4);
+
 /// All that waits on a partition.
 #[derive(Debug)]
 pub(crate) struct Joins {
     /// Live answers, and mirrors.
-    rows: [HashMap<Arc<str>, Join>; 2],
-    pending: HashMap<Arc<str>, Pending>,
-    expiry: BTreeSet<(EventTime, Arc<str>)>,
+    rows: [HashMap<Arc<str>, Box<Join>>; 2],
+    /// What waits, by window.
+    windows: BTreeMap<Group, Vec<JoinKey>>,
+    bytes: usize,
+    room: Room,
+    /// What came before its prediction.
+    pub(crate) early: Early,
     /// Ids with a hash up to this are kept.
     pub(crate) keep: u64,
-    limit: usize,
     salt: Salt,
     /// Predictions that changed.
     dirty: Vec<JoinKey>,
     /// Predictions that wait no longer, and the windows whose rows they are in.
     gone: Vec<(Group, JoinKey)>,
     journal: Journal,
-    dirty_pending: Vec<Arc<str>>,
-    /// Keys of rows to remove.
-    removed: Vec<Vec<u8>>,
+    /// About the bytes of the rows that the next commit writes.
+    unsaved: usize,
 }
 
 impl Joins {
-    pub(crate) fn new(limit: usize) -> Self {
+    /// Within `bytes` of memory, and with at most `entries` of each kind.
+    pub(crate) fn new(bytes: usize, entries: usize) -> Self {
+        let predictions = bytes / SHARE.1 * SHARE.0;
+        let entries = entries.max(1);
         Self {
             rows: [HashMap::new(), HashMap::new()],
-            pending: HashMap::new(),
-            expiry: BTreeSet::new(),
+            windows: BTreeMap::new(),
+            bytes: 0,
+            room: Room { bytes: predictions, entries },
+            early: Early::new(Room { bytes: bytes - predictions, entries }),
             keep: u64::MAX,
-            limit: limit.max(1),
             salt: Salt::new(b"serin.join"),
             dirty: Vec::new(),
             gone: Vec::new(),
             journal: Journal::default(),
-            dirty_pending: Vec::new(),
-            removed: Vec::new(),
+            unsaved: 0,
         }
     }
 
     /// Number of predictions that wait.
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows[0].len() + self.rows[1].len()
+    }
+
+    /// Bytes of memory of the predictions that wait, accounted.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// About the bytes of the rows that the next commit writes.
+    pub(crate) fn unsaved(&self) -> usize {
+        self.unsaved + self.early.unsaved()
     }
 
     /// Whether this id is in the sample that is kept.
@@ -189,113 +200,100 @@ impl Joins {
     }
 
     pub(crate) fn get(&self, id: &str, shadow: bool) -> Option<&Join> {
-        self.rows[usize::from(shadow)].get(id)
+        self.rows[usize::from(shadow)].get(id).map(Box::as_ref)
     }
 
-    /// A row to change.
+    /// A row to change. What is changed must take as many bytes as before.
     pub(crate) fn get_mut(&mut self, id: &str, shadow: bool) -> Option<&mut Join> {
         let join = self.rows[usize::from(shadow)].get_mut(id)?;
         if !join.row.dirty {
             join.row.dirty = true;
+            self.unsaved += join.cost();
             self.dirty.push(JoinKey { id: Arc::clone(&join.id), shadow });
         }
         Some(join)
     }
 
-    /// Notes that a stream counts a prediction of a window. False: it is none, or the stream has counted it before.
-    pub(crate) fn count(&mut self, key: &JoinKey, group: Group, stream: usize) -> bool {
-        let join = self.rows[usize::from(key.shadow)].get_mut(&key.id);
-        join.filter(|join| join.group() == group && join.counted != stream).map(|join| join.counted = stream).is_some()
+    /// What waits in a window.
+    pub(crate) fn waiting(&self, group: Group) -> &[JoinKey] {
+        self.windows.get(&group).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Adds a row; there is none with this key.
     pub(crate) fn insert(&mut self, key: JoinKey, mut join: Join, tally: &mut Tally) {
         join.row.dirty = true;
-        self.journal.joined(join.group());
+        self.unsaved += join.cost();
         self.dirty.push(key.clone());
-        self.rows[usize::from(key.shadow)].insert(key.id, join);
+        self.journal.joined(join.group());
+        self.hold(key, join);
         self.make_room(tally);
     }
 
+    /// Puts a row into its tables.
+    fn hold(&mut self, key: JoinKey, mut join: Join) {
+        let window = self.windows.entry(join.group()).or_insert_with(|| {
+            self.bytes += WINDOW;
+            Vec::new()
+        });
+        join.place = window.len();
+        window.push(key.clone());
+        self.bytes += join.cost();
+        self.rows[usize::from(key.shadow)].insert(key.id, Box::new(join));
+    }
+
+    /// Takes a row out of its tables.
+    fn release(&mut self, key: &JoinKey) -> Option<Box<Join>> {
+        let join = self.rows[usize::from(key.shadow)].remove(&key.id)?;
+        self.bytes -= join.cost();
+        let group = join.group();
+        if let Some(window) = self.windows.get_mut(&group) {
+            window.swap_remove(join.place);
+            if let Some(moved) = window.get(join.place) {
+                let table = &mut self.rows[usize::from(moved.shadow)];
+                table.entry(Arc::clone(&moved.id)).and_modify(|moved| moved.place = join.place);
+            }
+            if window.is_empty() {
+                self.windows.remove(&group);
+                self.bytes -= WINDOW;
+            }
+        }
+        Some(join)
+    }
+
     pub(crate) fn remove(&mut self, key: &JoinKey) {
-        let Some(join) = self.rows[usize::from(key.shadow)].remove(&key.id) else { return };
+        let Some(join) = self.release(key) else { return };
         self.journal.left(join.group());
         if join.row.stored {
+            self.unsaved += key.id.len();
             self.gone.push((join.group(), key.clone()));
         }
     }
 
     /// Removes what waits in a window that has closed, and its rows.
-    pub(crate) fn close(&mut self, group: Group, waiting: &[JoinKey]) {
-        for key in waiting {
-            let table = &mut self.rows[usize::from(key.shadow)];
-            if let Some((id, join)) = table.remove_entry(&key.id)
-                && join.group() != group
-            {
-                table.insert(id, join);
+    pub(crate) fn close(&mut self, group: Group) {
+        if let Some(waiting) = self.windows.remove(&group) {
+            self.bytes -= WINDOW;
+            for key in waiting {
+                let join = self.rows[usize::from(key.shadow)].remove(&key.id);
+                self.bytes -= join.map_or(0, |join| join.cost());
             }
         }
         self.journal.close(group);
     }
 
-    pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// What waits for this prediction.
-    pub(crate) fn pending(&self, id: &str) -> Option<&Pending> {
-        self.pending.get(id)
-    }
-
-    /// What waits for this prediction; it waits no longer.
-    pub(crate) fn take_pending(&mut self, id: &str) -> Option<Pending> {
-        let (id, pending) = self.pending.remove_entry(id)?;
-        if pending.row.stored {
-            self.removed.push(rows::pending(&id));
+    /// Removes all that waits in the windows of a rollout, and its rows.
+    pub(crate) fn end(&mut self, rollout: u32) {
+        let of_rollout = |group: &&Group| group.rollout == rollout;
+        let mut groups: Vec<Group> = self.windows.keys().filter(of_rollout).copied().collect();
+        groups.extend(self.journal.windows().filter(of_rollout));
+        for group in groups {
+            self.close(group);
         }
-        self.expiry.remove(&(pending.expires, id));
-        Some(pending)
-    }
-
-    /// What waits under this id, to be changed; it is given up at `expires` at the earliest.
-    pub(crate) fn pending_mut(&mut self, id: &str, expires: EventTime, tally: &mut Tally) -> &mut Pending {
-        let id: Arc<str> = self.pending.get_key_value(id).map_or_else(|| id.into(), |(id, _)| Arc::clone(id));
-        if !self.pending.contains_key(&id) && self.pending.len() >= self.limit {
-            let oldest = self.expiry.first().map(|(_, id)| Arc::clone(id));
-            let given_up = oldest.and_then(|id| self.take_pending(&id));
-            tally.unknown += u64::from(given_up.is_some_and(|pending| pending.has_labels()));
-        }
-        let pending = self.pending.entry(Arc::clone(&id)).or_default();
-        if !pending.row.dirty {
-            self.dirty_pending.push(Arc::clone(&id));
-        }
-        pending.row.dirty = true;
-        if expires > pending.expires || pending.expires == EventTime::default() {
-            self.expiry.remove(&(pending.expires, Arc::clone(&id)));
-            pending.expires = expires;
-            self.expiry.insert((expires, id));
-        }
-        pending
-    }
-
-    /// Gives up what has waited until `now`; returns how many labels and how many outputs.
-    pub(crate) fn expire(&mut self, now: EventTime) -> (u64, u64) {
-        let (mut labels, mut outputs) = (0, 0);
-        while let Some((expires, id)) = self.expiry.first()
-            && *expires <= now
-        {
-            let id = Arc::clone(id);
-            if let Some(pending) = self.take_pending(&id) {
-                labels += u64::from(pending.has_labels());
-                outputs += u64::from(!pending.outputs.is_empty() || !pending.classes.is_empty());
-            }
-        }
-        (labels, outputs)
     }
 
     /// Halves the sample until the bound holds.
     fn make_room(&mut self, tally: &mut Tally) {
-        while self.len() > self.limit && self.keep > 0 {
+        while self.room.is_short(self.bytes, self.len()) && self.keep > 0 {
             self.keep /= 2;
             let (salt, keep) = (self.salt, self.keep);
             let out = |id: &Arc<str>| salt.hash(id.as_bytes()) > keep;
@@ -306,91 +304,86 @@ impl Joins {
                     self.remove(&JoinKey { id, shadow });
                 }
             }
+            // What was given up gives its memory back.
+            self.rows.iter_mut().for_each(|table| table.shrink_to_fit());
+            self.windows.values_mut().for_each(Vec::shrink_to_fit);
         }
     }
 
     /// Doubles the sample when there is plenty of room. Called when windows close.
     pub(crate) fn relax(&mut self) {
-        if self.keep < u64::MAX && self.len() < self.limit / 4 {
+        if self.keep < u64::MAX && self.room.is_ample(self.bytes, self.len()) {
             self.keep = self.keep.saturating_mul(2).saturating_add(1);
         }
+        self.rows.iter_mut().for_each(memory::shrink);
     }
 
     /// Writes what changed since the last call.
     pub(crate) fn store(&mut self, to: &mut dyn Rows) -> Result<(), FoldError> {
-        for key in self.removed.drain(..) {
-            to.delete(&key);
-        }
-        self.store_predictions(to)?;
-        for id in self.dirty_pending.drain(..) {
-            let Some(pending) = self.pending.get_mut(&id) else { continue };
-            if std::mem::take(&mut pending.row.dirty) {
-                pending.row.stored = true;
-                to.put(&rows::pending(&id), rows::encode(pending)?);
-            }
-        }
-        Ok(())
+        self.unsaved = 0;
+        self.early.store(to)?;
+        self.store_predictions(to)
     }
 
     /// Writes the predictions that changed into the rows of their windows.
     fn store_predictions(&mut self, to: &mut dyn Rows) -> Result<(), FoldError> {
-        let Self { rows, journal, dirty, gone, .. } = self;
+        let Self { rows, windows, journal, dirty, gone, .. } = self;
         journal.forget(to);
-        for (group, JoinKey { id, shadow }) in gone.drain(..) {
+        for (group, JoinKey { id, shadow }) in std::mem::take(gone) {
             journal.append(group, &id, shadow, None, to)?;
         }
-        for JoinKey { id, shadow } in dirty.drain(..) {
+        for JoinKey { id, shadow } in std::mem::take(dirty) {
             let Some(join) = rows[usize::from(shadow)].get_mut(&id) else { continue };
             if std::mem::take(&mut join.row.dirty) {
                 join.row.stored = true;
-                journal.append(join.group(), &id, shadow, Some(join), to)?;
+                journal.append(join.group(), &id, shadow, Some(&**join), to)?;
             }
         }
         for group in journal.finish(to) {
             journal.clear(group, to);
-            for (table, shadow) in rows.iter().zip([false, true]) {
-                for join in table.values().filter(|join| join.group() == group) {
-                    journal.append(group, &join.id, shadow, Some(join), to)?;
-                }
+            for JoinKey { id, shadow } in windows.get(&group).into_iter().flatten() {
+                let join = rows[usize::from(*shadow)].get(id);
+                journal.append(group, id, *shadow, join.map(Box::as_ref), to)?;
             }
         }
         journal.finish(to);
         Ok(())
     }
 
-    /// Puts stored predictions back and returns their keys.
-    pub(crate) fn restore(&mut self, from: &mut dyn Rows) -> Result<Vec<JoinKey>, FoldError> {
-        let mut keys = Vec::new();
-        for (key, mut join) in self.journal.restore(from)? {
+    /// Puts stored rows back, as many as there is room for, and returns the windows in which predictions wait.
+    pub(crate) fn restore(&mut self, from: &mut dyn Rows, tally: &mut Tally) -> Result<Vec<Group>, FoldError> {
+        self.early.restore(from, tally)?;
+        let mut journal = std::mem::take(&mut self.journal);
+        let restored = journal.restore(from, &mut |journal, key, mut join| {
             join.id = Arc::clone(&key.id);
             join.row.stored = true;
-            self.rows[usize::from(key.shadow)].insert(Arc::clone(&key.id), join);
-            keys.push(key);
-        }
-        // Format 2 had a row for each: they are written into chunks with the next commit.
-        for (row, value) in rows::scan(from, Key::new(Table::Join))? {
+            // The journal is needed to remove what there is no room for.
+            std::mem::swap(&mut self.journal, journal);
+            self.hold(key, join);
+            self.make_room(tally);
+            std::mem::swap(&mut self.journal, journal);
+        });
+        self.journal = journal;
+        restored?;
+        self.restore_format_2(from, tally)?;
+        Ok(self.windows.keys().copied().collect())
+    }
+
+    /// Format 2 had a row for each prediction: they are written into chunks with the next commit.
+    fn restore_format_2(&mut self, from: &mut dyn Rows, tally: &mut Tally) -> Result<(), FoldError> {
+        let mut read = Vec::new();
+        rows::each(from, Key::new(Table::Join), |row, value| {
             let mut parts = rows::Parts::of(&row);
             let shadow = parts.byte()? != 0;
             let key = JoinKey { id: parts.text()?.into(), shadow };
-            let mut join: Join = rows::decode(&value)?;
-            join.id = Arc::clone(&key.id);
-            join.row.dirty = true;
-            self.journal.joined(join.group());
-            self.dirty.push(key.clone());
-            self.rows[usize::from(shadow)].insert(Arc::clone(&key.id), join);
-            from.delete(&row);
-            keys.push(key);
-        }
-        Ok(keys)
-    }
-
-    /// Puts a stored pending row back.
-    pub(crate) fn restore_pending(&mut self, key: &[u8], value: &Bytes) -> Result<(), FoldError> {
-        let id: Arc<str> = rows::Parts::of(key).text()?.into();
-        let mut pending: Pending = rows::decode(value)?;
-        pending.row.stored = true;
-        self.expiry.insert((pending.expires, Arc::clone(&id)));
-        self.pending.insert(id, pending);
+            let join = Join { id: Arc::clone(&key.id), ..rows::decode(&value)? };
+            read.push(row);
+            if self.admits(&key.id) {
+                self.insert(key, join, tally);
+            }
+            Ok(())
+        })?;
+        read.iter().for_each(|row| from.delete(row));
         Ok(())
     }
 }

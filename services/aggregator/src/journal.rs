@@ -141,20 +141,41 @@ impl Journal {
         chunks.entries = 0;
     }
 
-    /// Reads all rows; returns what waits, window by window.
-    pub(crate) fn restore(&mut self, from: &dyn Rows) -> Result<Vec<(JoinKey, Join)>, FoldError> {
-        let mut windows: BTreeMap<Group, BTreeMap<JoinKey, Join>> = BTreeMap::new();
-        for (key, value) in rows::scan(from, Key::new(Table::Waiting))? {
+    /// The windows that have rows, or will.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = &Group> {
+        self.windows.keys()
+    }
+
+    /// Reads all rows, and hands over what waits, one window after the other.
+    pub(crate) fn restore(
+        &mut self,
+        from: &dyn Rows,
+        waits: &mut dyn FnMut(&mut Self, JoinKey, Join),
+    ) -> Result<(), FoldError> {
+        let mut window: Option<Group> = None;
+        let mut waiting: BTreeMap<JoinKey, Join> = BTreeMap::new();
+        let mut finished = |journal: &mut Self, group: Option<Group>, waiting: &mut BTreeMap<JoinKey, Join>| {
+            if let Some(group) = group {
+                journal.windows.entry(group).or_default().waiting = waiting.len();
+            }
+            for (key, join) in std::mem::take(waiting) {
+                waits(journal, key, join);
+            }
+        };
+        rows::each(from, Key::new(Table::Waiting), |key, value| {
             let mut parts = Parts::of(&key);
             let rollout = parts.u32()?;
             let group = Group { rollout, end: EventTime(parts.i64()?), generation: Generation(parts.i64()?) };
             let number = parts.u32()?;
+            if window != Some(group) {
+                finished(self, window, &mut waiting);
+                window = Some(group);
+            }
             let chunks = self.windows.entry(group).or_default();
             if chunks.rows.is_empty() {
                 chunks.rows.start = number;
             }
             chunks.rows.end = number + 1;
-            let waiting = windows.entry(group).or_default();
             let mut rest = rows::body(&value)?;
             while !rest.is_empty() {
                 let ((shadow, id, join), after): ((bool, &str, Option<Join>), _) = rows::take(rest)?;
@@ -166,10 +187,9 @@ impl Journal {
                     None => waiting.remove(&key),
                 };
             }
-        }
-        for (group, waiting) in &windows {
-            self.windows.entry(*group).or_default().waiting = waiting.len();
-        }
-        Ok(windows.into_values().flatten().collect())
+            Ok(())
+        })?;
+        finished(self, window, &mut waiting);
+        Ok(())
     }
 }

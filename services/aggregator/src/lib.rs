@@ -9,11 +9,13 @@
 mod alarms;
 mod close;
 mod config;
+mod early;
 mod fold;
 pub mod intake;
 mod join;
 mod journal;
 mod mature;
+mod memory;
 pub mod metrics;
 mod pairing;
 mod plan;

@@ -13,19 +13,14 @@ use crate::{
 impl Rollout {
     /// Computes a stream's metrics of what waits in a window.
     pub(crate) fn mature(&mut self, key: &WindowKey, window: &mut Window, work: &mut Work<'_>) {
-        let Some(mut waiting) = self.waiting.remove(&(key.end, key.generation)) else { return };
         let lens = self.lenses.of(key.generation);
         let group = Group { rollout: self.number, end: key.end, generation: key.generation };
         let buffer = &mut work.scratch.buffer;
         let own = || self.plan.metrics.iter().filter(|metric| metric.stream == key.stream);
         let (pairs, labels) =
             (own().any(|metric| metric.pairing.is_some()), own().any(|metric| metric.pairing.is_none()));
-        for wait in &waiting {
-            // One that was given up and came again stands there twice.
-            if !work.joins.count(wait, group, key.stream) {
-                continue;
-            }
-            let joins = &*work.joins;
+        let joins = &*work.joins;
+        for wait in joins.waiting(group) {
             let Some(join) = joins.get(&wait.id, wait.shadow) else { continue };
             if pairs {
                 self.pair(join, wait, window, joins, buffer);
@@ -60,17 +55,11 @@ impl Rollout {
         }
         if pairs {
             // What waited for the other answer only waits no longer.
-            let joins = &mut *work.joins;
-            waiting.retain(|wait| {
-                let waits = joins.get(&wait.id, wait.shadow).is_some_and(|join| join.sketched);
-                if !waits {
-                    joins.remove(wait);
-                }
-                waits
-            });
-        }
-        if !waiting.is_empty() {
-            self.waiting.insert((key.end, key.generation), waiting);
+            let only = |wait: &&JoinKey| joins.get(&wait.id, wait.shadow).is_some_and(|join| !join.sketched);
+            let only: Vec<JoinKey> = joins.waiting(group).iter().filter(only).cloned().collect();
+            for wait in only {
+                work.joins.remove(&wait);
+            }
         }
     }
 

@@ -20,8 +20,8 @@ pub const DUPLICATE_EVENTS: &str = "serin_duplicate_events_total";
 /// Events known to be lost, by cause: `gap` (missing sequence numbers), `dropped` (as a writer says).
 pub const LOST_EVENTS: &str = "serin_lost_events_total";
 /// Feedback, by outcome: `joined`, `early` (before its prediction), `revised`, `repeated`, `older_revision`, `unknown` (its
-/// prediction never came, or its maturity was over), `not_needed`, `sampled_out`, `not_allowed` (its writer may not judge the
-/// model).
+/// prediction never came, or its maturity was over), `not_needed` (no rollout reads it), `sampled_out`, `not_allowed` (its writer may
+/// not judge the model), `no_room` (given up early: what waits for its prediction has reached its bound).
 pub const LABEL_JOIN: &str = "serin_label_join_total";
 /// Segment values that counted as `other`.
 pub const SEGMENT_OVERFLOW: &str = "serin_segment_overflow_total";
@@ -61,6 +61,7 @@ pub(crate) struct Tally {
     pub(crate) older_revision: u64,
     pub(crate) unknown: u64,
     pub(crate) not_needed: u64,
+    pub(crate) no_room: u64,
     pub(crate) sampled_out: u64,
     pub(crate) not_allowed: u64,
     pub(crate) segment_overflow: u64,
@@ -149,6 +150,7 @@ impl Tally {
             ("unknown", tally.unknown),
             ("not_needed", tally.not_needed),
             ("sampled_out", tally.sampled_out),
+            ("no_room", tally.no_room),
             ("not_allowed", tally.not_allowed),
         ];
         each(&instruments.labels, "outcome", &labels);

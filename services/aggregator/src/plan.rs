@@ -238,6 +238,18 @@ impl Plan {
         }
     }
 
+    /// Whether a numeric output of a model server's own event is read.
+    pub(crate) fn reads_output(&self, name: &str) -> bool {
+        let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Output(output) if output == name);
+        self.outputs.iter().any(|known| known == name) || self.metrics.iter().any(of_metric)
+    }
+
+    /// Whether a categorical output of a model server's own event is read.
+    pub(crate) fn reads_class(&self, name: &str) -> bool {
+        let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Class { output, .. } if output == name);
+        self.classes.iter().any(|known| known == name) || self.metrics.iter().any(of_metric)
+    }
+
     /// The longest maturity.
     pub(crate) fn longest(&self) -> Span {
         self.streams.last().copied().unwrap_or_default()

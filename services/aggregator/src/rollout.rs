@@ -142,8 +142,6 @@ pub(crate) struct Rollout {
     pub(crate) plan: Plan,
     pub(crate) lenses: Lenses,
     pub(crate) windows: BTreeMap<WindowKey, Window>,
-    /// Predictions that wait, by end of window and generation.
-    pub(crate) waiting: BTreeMap<(EventTime, Generation), Vec<JoinKey>>,
     /// Keys of rows to remove.
     pub(crate) removed: Vec<Vec<u8>>,
 }
@@ -162,7 +160,6 @@ impl Rollout {
             plan,
             lenses: Lenses { generations: BTreeMap::new(), warming, frozen: None },
             windows: BTreeMap::new(),
-            waiting: BTreeMap::new(),
             removed: Vec::new(),
         }
     }
@@ -293,7 +290,7 @@ impl Rollout {
                 labels: vec![None; self.plan.labels.len()].into(),
                 truths: vec![None; self.plan.truths.len()].into(),
                 halves: vec![None; if place.paired { self.plan.paired.len() } else { 0 }].into(),
-                counted: 0,
+                place: 0,
                 row: RowState::default(),
             };
             self.learn(&mut join, prediction);
@@ -302,7 +299,6 @@ impl Rollout {
                 join.labels.clone_from(&other.labels);
                 join.truths.clone_from(&other.truths);
             }
-            self.waiting.entry((end, place.generation)).or_default().push(key.clone());
             work.joins.insert(key, join, work.tally);
         }
     }
@@ -439,6 +435,11 @@ impl Rollout {
             }
         }
         true
+    }
+
+    /// Bytes of memory of the open windows, by estimate.
+    pub(crate) fn windows_bytes(&self) -> usize {
+        self.windows.values().map(Window::bytes).sum()
     }
 
     /// Hash of the unit that was assigned: another one than the split's, so that buckets do not follow the arms. A request that has

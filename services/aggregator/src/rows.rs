@@ -36,7 +36,7 @@ pub(crate) enum Table {
     Values = 5,
     /// Rollout, window, arm → counts.
     Counts = 6,
-    /// Rollout, window, arm, metric → cells.
+    /// Rollout, window, arm, metric → cells; and with a part from 1 behind it what does not fit into one row.
     Cells = 7,
     /// Request → what its label metrics wait for. Read only: format 2 wrote it.
     Join = 8,
@@ -108,6 +108,11 @@ pub(crate) fn cells(rollout: u32, key: &WindowKey, arm: usize, metric: usize) ->
     window(Table::Cells, rollout, key, arm).u32(metric as u32).done()
 }
 
+/// The further rows of a metric whose cells do not fit into one.
+pub(crate) fn more_cells(rollout: u32, key: &WindowKey, arm: usize, metric: usize, part: u8) -> Vec<u8> {
+    window(Table::Cells, rollout, key, arm).u32(metric as u32).byte(part).done()
+}
+
 pub(crate) fn pending(id: &str) -> Vec<u8> {
     Key::new(Table::Pending).text(id)
 }
@@ -138,6 +143,11 @@ impl<'a> Parts<'a> {
 
     pub(crate) fn byte(&mut self) -> Result<u8, FoldError> {
         self.take().map(|[byte]| byte)
+    }
+
+    /// The last byte, if one is left.
+    pub(crate) fn last(&self) -> Option<u8> {
+        self.0.first().copied()
     }
 
     pub(crate) fn text(self) -> Result<&'a str, FoldError> {
@@ -237,6 +247,20 @@ pub(crate) fn is_known(row: &[u8]) -> bool {
 /// Every row of a table, or of a rollout in it.
 pub(crate) fn scan(rows: &dyn Rows, prefix: Key) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
     rows.scan(&prefix.done())
+}
+
+/// Visits every row of a table, one at a time.
+pub(crate) fn each(
+    rows: &dyn Rows,
+    prefix: Key,
+    mut visit: impl FnMut(Bytes, Bytes) -> Result<(), FoldError>,
+) -> Result<(), FoldError> {
+    let mut outcome = Ok(());
+    rows.visit(&prefix.done(), &mut |key, value| {
+        outcome = visit(key, value);
+        outcome.is_ok()
+    })?;
+    outcome
 }
 
 /// Removes every row that begins with this.

@@ -4,14 +4,11 @@
 
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
-use serin_rollout::Frozen;
+use serin_rollout::{Frozen, lint::MAX_SEGMENT_VALUE_BYTES};
 use serin_schemas::{records::Segment, view::MapView};
 
 /// The value that stands for all others.
 pub(crate) const OTHER: &str = "other";
-
-/// Longest segment value kept; a longer one counts as `other`.
-const MAX_VALUE_BYTES: usize = 128;
 
 /// Values of one dimension.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -76,7 +73,7 @@ impl Dictionary {
             return number;
         }
         let room = self.open && values.names.len() < self.limit;
-        if !room || value.len() > MAX_VALUE_BYTES || value == OTHER {
+        if !room || value.len() > MAX_SEGMENT_VALUE_BYTES || value == OTHER {
             return 0;
         }
         self.dirty = true;

@@ -12,6 +12,7 @@ use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
     fold::AggregatorFold,
+    journal::Group,
     rollout::Rollout,
     rows::{self, Key, Parts, Table},
     window::WindowKey,
@@ -131,6 +132,10 @@ impl AggregatorFold {
             let Rollout { lenses, windows, .. } = rollout;
             let layout = &lenses.of(window.generation).layout;
             let restored = &mut windows.entry(window).or_default().arms[arm];
+            if let Some(part) = parts.last() {
+                let most = restored.more_rows.entry(metric as usize).or_default();
+                *most = part.max(*most);
+            }
             restored.restore(layout, metric as usize, stored).map_err(|error| unreadable("window row", error))?;
         }
         Ok(())
@@ -138,20 +143,18 @@ impl AggregatorFold {
 
     fn load_joins(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
         let frontier = self.frontier();
-        for key in self.joins.restore(rows)? {
-            let Some(join) = self.joins.get(&key.id, key.shadow) else { continue };
-            let (number, end, generation) = (join.rollout, join.end, join.generation);
-            let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
-            rollout.waiting.entry((end, generation)).or_default().push(key);
+        for group in self.joins.restore(rows, &mut self.tally)? {
+            let Group { rollout, end, generation } = group;
+            let Some(rollout) = self.rollouts.get_mut(&rollout) else {
+                self.joins.close(group);
+                continue;
+            };
             let closed_to = frontier.closed_to(&rollout.plan);
             for (stream, maturity) in rollout.plan.streams.iter().enumerate() {
                 if closed_to.is_none_or(|to| end.plus(*maturity) > to) {
                     rollout.windows.entry(WindowKey { stream, end, generation }).or_default();
                 }
             }
-        }
-        for (key, value) in rows::scan(rows, Key::new(Table::Pending))? {
-            self.joins.restore_pending(&key, &value)?;
         }
         Ok(())
     }

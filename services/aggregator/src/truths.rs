@@ -3,17 +3,14 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serin_schemas::{ids::EventTime, pattern, view::CredentialView};
-use serin_stream::fold::Poison;
 
 use crate::{
-    fold::poison,
-    join::{Label, Met, Pending, meet},
+    early::{Asked, Named, Pending, find, set},
+    join::{Label, Met, meet},
     plan::class_hash,
 };
 
-/// Most names of each kind that wait under one request id for its prediction.
-const MAX_WAITING_NAMES: usize = 64;
-/// Longest name or class that waits.
+/// Longest name or class that waits for a prediction. What rollouts read is shorter.
 pub(crate) const MAX_WAITING_BYTES: usize = 256;
 
 /// Stands between the name of a label that waits and the models that its writer may judge: which model the prediction is of
@@ -22,23 +19,13 @@ const BY: &str = "\0by\0";
 /// Stands between two of these models.
 const AND: char = '\0';
 
-/// Keeps a value that waits, unless its name is too long or one too many.
-pub(crate) fn keep<T>(values: &mut BTreeMap<String, T>, name: &str, value: T) -> bool {
-    let (bare, _) = rights(name);
-    let fits = bare.len() <= MAX_WAITING_BYTES && (values.len() < MAX_WAITING_NAMES || values.contains_key(name));
-    if fits {
-        values.insert(name.to_owned(), value);
-    }
-    fits
-}
-
 /// Names with a zero byte are the aggregator's own.
 fn is_name(name: &str) -> bool {
     !name.contains('\0')
 }
 
 /// The name of a label that waits, and the models that its writer may judge; `None`: every model.
-fn rights(name: &str) -> (&str, Option<&str>) {
+pub(crate) fn rights(name: &str) -> (&str, Option<&str>) {
     name.split_once(BY).map_or((name, None), |(bare, models)| (bare, Some(models)))
 }
 
@@ -84,7 +71,7 @@ impl<'a> Truths<'a> {
     }
 
     /// What waits for a prediction, by the rights of its writers.
-    pub(crate) fn waiting(labels: &'a BTreeMap<String, Label>, truths: &'a BTreeMap<String, Label<u64>>) -> Vec<Self> {
+    pub(crate) fn waiting(labels: &'a Named<Label>, truths: &'a Named<Label<u64>>) -> Vec<Self> {
         let mut found: BTreeMap<Option<&'a str>, Self> = BTreeMap::new();
         let of = |models: Option<&'a str>| Self {
             labels: Vec::new(),
@@ -102,41 +89,40 @@ impl<'a> Truths<'a> {
         found.into_values().collect()
     }
 
-    /// Keeps them until their prediction comes; returns how many were one too many.
-    pub(crate) fn wait(self, pending: &mut Pending) -> usize {
+    /// Keeps them until their prediction comes.
+    pub(crate) fn wait(self, pending: &mut Pending) {
         let models = self.models.as_deref();
-        wait(&mut pending.labels, self.labels, models) + wait(&mut pending.truths, self.classes, models)
+        wait(&mut pending.labels, self.labels, models);
+        wait(&mut pending.truths, self.classes, models);
+    }
+
+    /// Without what no rollout reads.
+    pub(crate) fn asked(mut self, asked: &dyn Asked) -> Self {
+        let fits = |name: &str| name.len() <= MAX_WAITING_BYTES;
+        self.labels.retain(|(name, _)| asked.label(name) && fits(name));
+        self.classes.retain(|(name, _)| asked.truth(name) && fits(name));
+        self
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.classes.is_empty()
     }
 }
 
-/// Keeps labels until their prediction comes; returns how many were one too many.
-fn wait<T: Copy>(there: &mut BTreeMap<String, Label<T>>, labels: Vec<(&str, Label<T>)>, models: Option<&str>) -> usize {
-    let mut refused = 0;
+/// Keeps labels until their prediction comes.
+fn wait<T: Copy>(there: &mut Named<Label<T>>, labels: Vec<(&str, Label<T>)>, models: Option<&str>) {
     for (name, label) in labels {
         let name = models.map_or(Cow::Borrowed(name), |models| Cow::Owned(format!("{name}{BY}{models}")));
-        let mut known = there.get(&*name).copied();
+        let mut known = find(there, &name).copied();
         meet(&mut known, label);
-        refused += usize::from(known.is_some_and(|label| !keep(there, &name, label)));
+        if let Some(label) = known {
+            set(there, &name, label);
+        }
     }
-    refused
 }
 
 /// Puts labels where they are waited for.
 pub(crate) fn place<T: Copy>(names: &[String], into: &mut [Option<Label<T>>], labels: &[(&str, Label<T>)]) -> Vec<Met> {
     let known = labels.iter().filter_map(|(name, label)| Some((names.iter().position(|known| known == name)?, label)));
     known.map(|(index, label)| meet(&mut into[index], *label)).collect()
-}
-
-/// An error for values that were not kept.
-pub(crate) fn too_many(refused: usize) -> Result<(), Poison> {
-    if refused == 0 {
-        return Ok(());
-    }
-    poison(
-        "too_many_values",
-        format!(
-            "{refused} values were not kept: up to {MAX_WAITING_NAMES} of a kind, of {MAX_WAITING_BYTES} bytes each, wait \
-             for a prediction"
-        ),
-    )
 }

@@ -1,5 +1,7 @@
 //! One open window: per arm the counts and a cell per metric and segment value.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serin_rollout::MetricKind;
 use serin_schemas::{
@@ -177,6 +179,8 @@ pub(crate) struct ArmWindow {
     pub(crate) dirty: bool,
     /// Has rows.
     pub(crate) stored: bool,
+    /// Metrics whose cells do not fit into one row, and how many further rows they have.
+    pub(crate) more_rows: BTreeMap<usize, u8>,
 }
 
 /// One open window.
@@ -203,6 +207,17 @@ pub(crate) struct Subject<'a> {
     pub(crate) numbers: &'a [u16],
     /// Hash of its unit, where units are assigned.
     pub(crate) unit: Option<u64>,
+}
+
+impl Window {
+    /// Bytes of memory that it takes, by estimate.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |arm: &ArmWindow| {
+            let summaries: usize = arm.cells.iter().flatten().map(Summary::heap_bytes).sum();
+            size_of_val(arm.population.as_slice()) + size_of_val(arm.cells.as_slice()) + summaries
+        };
+        size_of::<(WindowKey, Self)>() * 3 / 2 + self.arms.iter().map(of).sum::<usize>()
+    }
 }
 
 impl ArmWindow {

@@ -372,6 +372,9 @@ fn delete_partials(id: &RolloutId, window: &WindowKey, parts: impl Iterator<Item
     }
 }
 
+/// Reasons of a verdict that is too large, worst first.
+const REASONS_KEPT: usize = 20;
+
 /// A verdict as a record. One too large for the log keeps what decides: all traffic, and the segments that failed.
 fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
     let body = match encode(&verdict) {
@@ -382,7 +385,16 @@ fn outgoing(mut verdict: Verdict, source: &str) -> Result<Outgoing, FoldError> {
         }
         other => other,
     };
-    let body = body.map_err(|error| FoldError::State(format!("a verdict cannot be written: {error}")))?;
+    let body = match body {
+        Err(EncodeError::TooLarge { bytes, .. }) => {
+            tracing::error!(rollout = %verdict.rollout, bytes, "a verdict is too large for the log: only what decides is left");
+            verdict.metrics.clear();
+            verdict.reasons.truncate(REASONS_KEPT);
+            encode(&verdict)
+        }
+        other => other,
+    };
+    let body = body.map_err(|error| FoldError::Unwritable(format!("a verdict cannot be written: {error}")))?;
     let head = Envelope { id: &verdict.id, source, subject: verdict.model.as_str(), time: verdict.as_of };
     Ok(Outgoing {
         topic: serin_topology::VERDICTS,

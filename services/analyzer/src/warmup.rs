@@ -64,7 +64,7 @@ impl WarmUp {
     }
 
     /// The most frequent values of each dimension that a metric names: by count, then by name. A dimension is counted by the
-    /// metric that saw most of it.
+    /// metric that saw most of it. A value with control characters stays in `other`: as JSON it would be six times as long.
     pub(crate) fn freeze(&self, plan: &Plan, warmup_events: u64) -> Frozen {
         let mut segments = BTreeMap::new();
         for dimension in &plan.spec.segments {
@@ -85,7 +85,8 @@ impl WarmUp {
 
     fn counts(&self, metric: usize, dimension: &str) -> Vec<(u64, &str)> {
         let cells = self.cells.range((metric, Segment::all())..(metric + 1, Segment::all()));
-        let own = cells.filter(|((_, segment), _)| segment.dimension == dimension && segment.value != OTHER);
+        let alone = |value: &str| value != OTHER && !value.contains(char::is_control);
+        let own = cells.filter(|((_, segment), _)| segment.dimension == dimension && alone(&segment.value));
         own.map(|((_, segment), summary)| (summary.n(), segment.value.as_str())).filter(|(n, _)| *n > 0).collect()
     }
 

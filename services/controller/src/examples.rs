@@ -1,6 +1,6 @@
 //! Examples of what two versions answered to the same call, read from the log when somebody asks for them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serin_schemas::{
     codec,
@@ -35,21 +35,23 @@ impl Examples {
         let (first, next) = self.0.bounds(&place)?;
         let from = NextOffset(first.0.max(next.0 - NEWEST));
         let mut reader = self.0.reader(&[(place.clone(), Start::At(from))])?;
-        let (mut found, mut records) = (Vec::new(), Vec::new());
+        // Of each kind no more than asked for is kept: a caller of the API must not hold the whole topic in memory.
+        let (mut differing, mut drawn, mut records) = (VecDeque::new(), VecDeque::new(), Vec::new());
         loop {
             reader.poll(BATCH, WAIT, &mut records)?;
             let quiet = records.is_empty();
             // What cannot be read is no example.
             let read =
                 records.drain(..).filter_map(|record| codec::read::<Capture>(&record.headers, &record.value?).ok());
-            found.extend(read.filter(|capture| capture.rollout.as_ref() == Some(rollout)));
+            for capture in read.filter(|capture| capture.rollout.as_ref() == Some(rollout)) {
+                let kept = if capture.differences.is_empty() { &mut drawn } else { &mut differing };
+                kept.push_front(capture);
+                kept.truncate(most);
+            }
             if quiet || reader.at_end(&place) {
                 break;
             }
         }
-        found.reverse();
-        found.sort_by_key(|capture| capture.differences.is_empty());
-        found.truncate(most);
-        Ok(found)
+        Ok(differing.into_iter().chain(drawn).take(most).collect())
     }
 }

@@ -30,6 +30,10 @@ use crate::{
 
 /// Row prefix of the models.
 const MODEL_ROW: &str = "model/";
+/// Longest id of a command or a rollout.
+const MAX_ID_BYTES: usize = 128;
+/// Longest name of a model or of who acts.
+const MAX_NAME_BYTES: usize = 256;
 /// Row of the routers.
 const ROUTERS_ROW: &[u8] = b"routers";
 /// `ce_source` of what the controller writes.
@@ -232,13 +236,33 @@ fn read(record: &Record) -> Result<Input, Poison> {
     if name == Verdict::NAME {
         codec::decode(version, body).map(|verdict| Input::Verdict(Box::new(verdict))).map_err(poison)
     } else if name == Command::NAME {
-        codec::decode(version, body).map(|command| Input::Command(Box::new(command))).map_err(poison)
+        let command: Command = codec::decode(version, body).map_err(poison)?;
+        check(&command)?;
+        Ok(Input::Command(Box::new(command)))
     } else if name == RouterStatus::NAME {
         codec::decode(version, body).map(|status| Input::RouterStatus(Box::new(status))).map_err(poison)
     } else {
         let message = format!("a {name:?} is neither a verdict nor a command nor a router's status");
         Err(Poison { code: "unknown_type", message })
     }
+}
+
+/// Ids of a model's commands are kept in its row, and reason and actor stand in every event: they have a bound. The API has
+/// checked its own; others may write to the topic too.
+fn check(command: &Command) -> Result<(), Poison> {
+    let texts = [
+        ("id", command.id.len(), MAX_ID_BYTES),
+        ("rollout", command.rollout.as_ref().map_or(0, |rollout| rollout.as_str().len()), MAX_ID_BYTES),
+        ("model", command.model.as_str().len(), MAX_NAME_BYTES),
+        ("actor", command.actor.len(), MAX_NAME_BYTES),
+        ("reason", command.reason.len(), crate::REASON_MAX),
+    ];
+    texts.into_iter().find(|(_, bytes, most)| bytes > most).map_or(Ok(()), |(what, bytes, most)| {
+        Err(Poison {
+            code: "too_long",
+            message: format!("the command's {what} has {bytes} bytes; at most {most} are taken"),
+        })
+    })
 }
 
 fn write(effects: &Effects, out: &mut Vec<Outgoing>) -> Result<(), FoldError> {
@@ -267,7 +291,7 @@ fn outgoing<R: codec::Record>(
     time: EventTime,
     record: &R,
 ) -> Result<Outgoing, FoldError> {
-    let body = codec::encode(record).map_err(|error| FoldError::State(error.to_string()))?;
+    let body = codec::encode(record).map_err(|error| FoldError::Unwritable(error.to_string()))?;
     Ok(Outgoing {
         topic,
         target,

@@ -14,6 +14,9 @@ pub mod progress;
 mod server;
 pub mod view;
 
+/// Longest reason of a command, in bytes; it stands in every event.
+pub(crate) const REASON_MAX: usize = 1000;
+
 pub use config::{Config, ConfigError};
 pub use fold::{ControllerFactory, NewestTables, NoTables, RoutingTopic};
 pub use serin_access::Secret;

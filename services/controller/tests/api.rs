@@ -421,3 +421,33 @@ async fn our_own_trouble_is_a_503_so_that_the_sender_tries_again() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(body["error"].as_str().unwrap().contains("no broker"), "{body}");
 }
+
+#[tokio::test]
+async fn every_failure_is_json() {
+    let world = World::new(Config { max_body_bytes: 100, ..Config::default() });
+    let request = |method: &str, path: &str, body: &str| {
+        Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap()
+    };
+    let large = "x".repeat(1000);
+    let (mib, wrong) = ("y".repeat(1 << 20), "{");
+    for (method, path, body, status) in [
+        ("GET", "/v1/rollouts?nonsense=1", "", 400),
+        ("GET", "/v1/rollouts?limit=many", "", 400),
+        ("POST", "/v1/rollouts?wait_ms=-1", "", 400),
+        ("POST", "/v1/rollouts", large.as_str(), 413),
+        ("POST", "/v1/stop-all", mib.as_str(), 413),
+        ("POST", "/v1/stop-all", wrong, 400),
+        ("DELETE", "/v1/rollouts", "", 405),
+        ("PUT", "/hooks/mlflow", "", 405),
+        ("GET", "/v1/rollouts/%ff/verdict", "", 400),
+        ("GET", "/nowhere", "", 404),
+    ] {
+        let response = world.routes.clone().oneshot(request(method, path, body)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::from_u16(status).unwrap(), "{method} {path}");
+        let content = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        assert_eq!(content, "application/json", "{method} {path}");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}: {body}");
+    }
+}

@@ -12,7 +12,7 @@ use serin_rollout::planner::Settings;
 use serin_schemas::{
     codec,
     ids::Generation,
-    records::{Arm, Control, Decision, EventKind, RolloutEvent, RouterStatus, RoutingTable},
+    records::{Arm, Command, Control, Decision, EventKind, Reason, RolloutEvent, RouterStatus, RoutingTable, Segment},
 };
 use serin_stream::{
     fold::FoldFactory,
@@ -188,4 +188,91 @@ fn a_lost_state_goes_back_to_stable_above_the_newest_table_on_the_log() {
     // Known now: another start adds nothing.
     fresh.crash().unwrap();
     assert!(!fresh.tick(2).unwrap());
+}
+
+/// A spec as large as lint takes it, in the worst shapes: long lists in the table, long pointers, many values to freeze.
+fn largest_spec() -> serin_rollout::RolloutSpec {
+    let mut spec = serin_rollout::parse_yaml(support::SPEC).unwrap();
+    let dimension = |n: usize| serin_rollout::SegmentSpec {
+        name: format!("d{n}"),
+        source: serin_rollout::SegmentSource::Header("x".to_owned()),
+        top: 100,
+    };
+    spec.segments = (0..28).map(dimension).collect();
+    spec.metrics[0].segments = spec.segments.iter().map(|segment| segment.name.clone()).collect();
+    let rule = spec.outputs[0].clone();
+    let mut n = 0;
+    while serin_rollout::lint(&spec, None).iter().all(|problem| problem.severity != serin_rollout::Severity::Error) {
+        let source = serin_rollout::OutputSource::Json(format!("/{}", "p".repeat(1000)));
+        spec.outputs.push(serin_rollout::OutputRule { name: format!("output-{n}"), source, ..rule.clone() });
+        n += 1;
+    }
+    spec.outputs.pop();
+    spec
+}
+
+#[test]
+fn every_record_of_the_largest_rollout_fits_into_its_topic() {
+    let spec = largest_spec();
+    let text = serde_json::to_string(&spec).unwrap();
+    assert!(text.len() > 200_000, "{} bytes", text.len());
+    let mut harness = harness();
+    let apply = Command { spec: Some(text), ..apply("r1") };
+    let mut out = feed(&mut harness, "commands", &apply);
+    // Behind it as many as may wait.
+    for n in 0..9 {
+        let mut spec = spec.clone();
+        spec.concurrency = serin_rollout::Concurrency::Queue;
+        let spec = Some(serde_json::to_string(&spec).unwrap());
+        let queued = Command {
+            id: format!("queued-{n}"),
+            rollout: Some(format!("q{n}").as_str().into()),
+            spec,
+            ..apply.clone()
+        };
+        out.extend(feed(&mut harness, "commands", &queued));
+    }
+    // What warm-up may freeze at most.
+    let value = |n: usize| format!("{n:03}{}", "\"".repeat(125));
+    let values: Vec<String> = (0..100).map(value).collect();
+    let segments = (0..28).map(|n| (format!("d{n}"), values.clone())).collect();
+    let frozen = serin_rollout::Frozen { segments, warmup_events: u64::MAX };
+    let mut warm = verdict("r1", 1, 10, Decision::Promote);
+    warm.frozen = Some(serde_json::to_string(&frozen).unwrap());
+    out.extend(feed(&mut harness, "verdicts", &warm));
+    let mut rollback = verdict("r1", 2, 20, Decision::Rollback);
+    let reason = Reason { metric: "wrong".into(), segment: Segment::all(), sentence: "s".repeat(10_000) };
+    rollback.reasons = vec![reason; 500];
+    out.extend(feed(&mut harness, "verdicts", &rollback));
+    let kinds: Vec<EventKind> = read::<RolloutEvent>(&out, "audit").iter().map(|event| event.kind).collect();
+    assert!(kinds.contains(&EventKind::Advanced) && kinds.contains(&EventKind::RolledBack), "{kinds:?}");
+    let topics = serin_topology::Topology::default().topics();
+    for record in &out {
+        let topic = topics.iter().find(|topic| topic.name == record.topic).unwrap();
+        let limit = topic.settings.iter().find(|(name, _)| name == "max.message.bytes");
+        // What a broker takes by default.
+        let limit = limit.map_or(1_048_588, |(_, value)| value.parse().unwrap());
+        assert!(record.size() + 2_000 < limit, "{} bytes on {}", record.size(), record.topic);
+    }
+    let rows = harness.rows();
+    let largest = rows.values().map(Bytes::len).max().unwrap();
+    assert!(largest > 2_000_000 && largest < 8 << 20, "the largest row has {largest} bytes");
+}
+
+#[test]
+fn commands_with_endless_texts_are_dead_letters() {
+    let mut harness = harness();
+    let long = || "x".repeat(100_000);
+    let good = apply("r1");
+    for command in [
+        Command { id: long(), ..good.clone() },
+        Command { rollout: Some(long().as_str().into()), ..good.clone() },
+        Command { actor: long(), ..good.clone() },
+        Command { reason: long(), ..good.clone() },
+        Command { model: long().as_str().into(), ..good.clone() },
+    ] {
+        let record = harness.record("commands", 0, 0, "flights", headers::<Command>("id"), Some(body(&command)));
+        assert_eq!(harness.apply(&record).unwrap().poison.unwrap().code, "too_long");
+    }
+    feed(&mut harness, "commands", &good);
 }

@@ -42,7 +42,8 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
     let told = Router::new()
         .route("/readyz", get(readyz))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), local_only));
-    Router::new().route("/healthz", get(|| async { "ok\n" })).merge(told).merge(guarded).with_state(admin)
+    let routes = Router::new().route("/healthz", get(|| async { "ok\n" })).merge(told).merge(guarded).with_state(admin);
+    routes.layer(middleware::map_response(serin_listener::in_json))
 }
 
 /// Asks for the bearer token, if one is set; else answers this machine only, and no other site's page.

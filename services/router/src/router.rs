@@ -13,7 +13,7 @@ use std::{
 use foldhash::HashMap;
 use serin_access::Writers;
 use serin_listener::{Certificate, CertificateError, Listener, PROTOCOLS, Reload, Sockets};
-use serin_stream::log::Log;
+use serin_stream::{log::Log, seldom::Seldom};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -277,10 +277,13 @@ fn first_tables(config: &Config) -> Tables {
 async fn heartbeats(shared: Arc<Shared>) {
     let mut beat = tokio::time::interval(span(shared.config().heartbeat_every));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let lost = Seldom::default();
     loop {
         beat.tick().await;
-        if let Err(error) = shared.events.heartbeat(None, false) {
-            tracing::warn!(%error, "a heartbeat could not be queued");
+        if let Err(error) = shared.events.heartbeat(None, false)
+            && let Some(count) = lost.happened(1)
+        {
+            tracing::warn!(%error, count, "heartbeats could not be queued");
         }
     }
 }

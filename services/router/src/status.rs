@@ -6,13 +6,15 @@ use serin_schemas::{
     ids::Generation,
     records::{self, RouterStatus, TableApplied},
 };
-use serin_stream::partition_of;
+use serin_stream::{partition_of, seldom::Seldom};
 
 use crate::{
     servers::Standing,
     state::Shared,
     table::{Lease, Table, Tables},
 };
+
+static LOST: Seldom = Seldom::new();
 
 /// Reports to some of `of` partitions of `router-status`.
 pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: bool) {
@@ -27,8 +29,10 @@ pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: 
             undecided: undecided(&tables, partition, of),
             leaving,
         };
-        if let Err(error) = shared.events.status(partition, &status) {
-            tracing::warn!(%error, partition, "a status could not be written");
+        if let Err(error) = shared.events.status(partition, &status)
+            && let Some(count) = LOST.happened(1)
+        {
+            tracing::warn!(%error, partition, count, "statuses could not be written");
         }
     }
 }

@@ -201,8 +201,8 @@ impl Rows for NoRows {
         Ok(None)
     }
 
-    fn scan(&self, _: &[u8]) -> Result<Vec<(Bytes, Bytes)>, FoldError> {
-        Ok(Vec::new())
+    fn visit(&self, _: &[u8], _: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), FoldError> {
+        Ok(())
     }
 
     fn put(&mut self, _: &[u8], _: Bytes) {}

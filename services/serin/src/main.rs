@@ -14,6 +14,7 @@ mod outcomes_tests;
 mod output;
 mod parallel;
 mod plan;
+mod process;
 mod replay;
 mod serve;
 mod settings;

@@ -171,12 +171,14 @@ pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
     builder = builder.add_source(config::Environment::with_prefix("SERIN").prefix_separator("__").separator("__"));
     for setting in &serve.settings {
         let Some((key, value)) = setting.split_once('=') else {
-            problems.push(format!("--set {setting}: write KEY=VALUE, such as router.listen=0.0.0.0:8000"));
+            // What follows the key may be a secret.
+            let key: String = setting.chars().take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+            problems.push(format!("--set {key}: write KEY=VALUE, such as router.listen=0.0.0.0:8000"));
             continue;
         };
         match builder.clone().set_override(key.trim(), value) {
             Ok(changed) => builder = changed,
-            Err(error) => problems.push(format!("--set {setting}: {error}")),
+            Err(error) => problems.push(format!("--set {}: {}", key.trim(), without(&error.to_string(), value))),
         }
     }
     let place = serve.config.as_ref().map_or_else(|| "environment".to_owned(), |file| file.display().to_string());
@@ -262,10 +264,16 @@ fn in_plain_words<T: DeserializeOwned>(value: &config::Value, error: &config::Co
     json.and_then(|json| serde_json::from_value::<T>(json).err()).map_or(text, |error| error.to_string())
 }
 
+/// A text that does not quote a value.
+fn without(text: &str, value: &str) -> String {
+    if value.is_empty() { text.to_owned() } else { text.replace(value, "(hidden)") }
+}
+
 /// An error may quote what it could not read: takes out what stands where secrets belong.
 fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
     const PARTS: [&str; 4] = ["secret", "token", "password", "mlflow"];
-    let is_secret = |name: &str| PARTS.iter().any(|part| name.contains(part)) || name == "security";
+    const SECTIONS: [&str; 4] = ["security", "pin", "pinning", "writers"];
+    let is_secret = |name: &str| PARTS.iter().any(|part| name.contains(part)) || SECTIONS.contains(&name);
     match &value.kind {
         config::ValueKind::Table(table) => table.iter().fold(text.to_owned(), |text, (inner, value)| {
             hide_secrets(&text, if is_secret(name) { name } else { inner }, value)
@@ -354,6 +362,29 @@ mod tests {
         let text = error.to_string();
         for expected in ["--set what", "log:", "telemetry:", "lisen", "unknown section \"nonsense\""] {
             assert!(text.contains(expected), "{expected} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_problem_quotes_a_secret() {
+        for setting in [
+            "router.pin=hunter2",
+            "router.pin.allow=hunter2",
+            "router.pinning=hunter2",
+            "router.pinning.token.x=hunter2",
+            "router.admin_token.x=hunter2",
+            "controller.tokens=hunter2",
+            "controller.tokens.ann=hunter2",
+            "controller.mlflow=hunter2",
+            "log.kafka.security=hunter2",
+            "router.pin..x=hunter2",
+            "router.admin_token hunter2",
+            "router.admin_token:hunter2",
+            "telemetry.otlp.token=hunter2",
+        ] {
+            let Err(error) = with(&[setting]) else { continue };
+            let text = error.to_string();
+            assert!(!text.contains("hunter2"), "{setting}: {text}");
         }
     }
 

@@ -83,6 +83,7 @@ pub(crate) fn start_metrics(settings: &TelemetrySettings, role: &str) -> anyhow:
     }
     let provider = provider.build();
     opentelemetry::global::set_meter_provider(provider.clone());
+    crate::process::observe();
     Ok(Metrics { provider, registry })
 }
 

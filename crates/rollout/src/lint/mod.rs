@@ -9,6 +9,7 @@ mod measure;
 mod metrics;
 mod power;
 mod ramp;
+mod size;
 mod sources;
 mod traffic;
 
@@ -18,6 +19,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 pub use power::Traffic;
+pub use size::{MAX_CONTROL_BYTES, MAX_SEGMENT_VALUE_BYTES, MAX_SPEC_BYTES};
 
 use crate::{Mode, Problem, RolloutSpec, Severity, TrafficSource};
 
@@ -43,6 +45,7 @@ pub(crate) fn findings(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Fin
     metrics::lint(spec, &mut found);
     groups::lint(spec, &mut found);
     decision::lint(spec, &mut found);
+    size::lint(spec, &mut found);
     if let Some(traffic) = traffic {
         power::lint(spec, traffic, &mut found);
     }

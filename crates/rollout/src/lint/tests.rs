@@ -436,3 +436,51 @@ fn mirrors_targets_features_and_examples() {
     warned("capture", "nothing is mirrored", |spec| spec.capture = Some(serde_json::from_str("{}").unwrap()));
     refused("drain", "not rolled back", |spec| spec.drain = Duration::from_secs(100_000));
 }
+
+#[test]
+fn a_spec_of_which_a_record_could_be_too_large_is_refused() {
+    let latency = |n: usize| crate::MetricSpec { name: format!("latency_{n}"), ..spec().metrics[1].clone() };
+    let many = |count: usize| move |spec: &mut RolloutSpec| spec.metrics.extend((0..count).map(latency));
+    let errors = |change: &dyn Fn(&mut RolloutSpec)| -> Vec<String> {
+        told(change).into_iter().filter(|line| line.starts_with("error")).collect()
+    };
+    assert_eq!(errors(&many(100)), [""; 0]);
+    only("error", "metrics", "there are 6802 metrics; a rollout may have 200", &errors(&many(6800)));
+    // Long texts in few entries.
+    let pointer = |spec: &mut RolloutSpec| {
+        spec.segments[0].source = SegmentSource::Json(format!("/{}", "p".repeat(MAX_SPEC_BYTES)));
+    };
+    only("error", "segments", "bytes; at most 262144 are taken", &errors(&pointer));
+    let pointer = |spec: &mut RolloutSpec| spec.canary.url = Some(format!("http://{}", "u".repeat(MAX_SPEC_BYTES)));
+    only("error", "model", "as JSON the spec has", &errors(&pointer));
+    // Ten dimensions are few enough, forty are not.
+    let dimensions = |count: usize| {
+        move |spec: &mut RolloutSpec| {
+            let segment = |n| crate::SegmentSpec { name: format!("d{n}"), top: 100, ..spec.segments[0].clone() };
+            let more: Vec<_> = (0..count).map(segment).collect();
+            spec.segments.extend(more);
+        }
+    };
+    assert_eq!(errors(&dimensions(10)), [""; 0]);
+    only("error", "segments", "with the 4010 values that warm-up may freeze", &errors(&dimensions(40)));
+}
+
+#[test]
+fn names_that_are_too_long_are_refused() {
+    let long = || "n".repeat(257);
+    let errors = |change: &dyn Fn(&mut RolloutSpec)| -> Vec<String> {
+        told(change).into_iter().filter(|line| line.starts_with("error")).collect()
+    };
+    only("error", "model", "the name has 257 bytes", &errors(&|spec| spec.model = long().into()));
+    only("error", "canary.version", "257 bytes", &errors(&|spec| spec.canary.version = long().into()));
+    only("error", "metrics[1].name", "257 bytes", &errors(&|spec| spec.metrics[1].name = long()));
+    only(
+        "error",
+        "metrics[1].source",
+        "257 bytes",
+        &errors(&|spec| {
+            spec.metrics[1] = rate("click", MetricSource::Feedback(long()));
+            spec.metrics[1].maturity = Some(Duration::from_secs(60));
+        }),
+    );
+}

@@ -122,6 +122,9 @@ pub struct RolloutState {
     pub verdict_ms: i64,
     /// Whether missing verdicts were told.
     pub stale_told: bool,
+    /// Whether it was told that warm-up waits for labels that do not come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub labels_told: bool,
     /// What an observed rollout was last told.
     pub told: Option<Decision>,
     /// Why it stands where it stands, for people.
@@ -320,6 +323,7 @@ impl RolloutState {
             verdict: None,
             verdict_ms: now_ms,
             stale_told: false,
+            labels_told: false,
             told: None,
             sentence: String::new(),
             ending: None,

@@ -462,3 +462,22 @@ fn a_version_that_a_router_does_not_call_is_told_at_once() {
     assert_eq!(told(&[]), ["router router-0 calls v2 again"]);
     assert_eq!(told(&[9]), [away]);
 }
+
+#[test]
+fn labels_that_do_not_come_are_told_once() {
+    let mut world = World::new();
+    let seen = |world: &mut World, secs: i64, events: i64| {
+        let mut verdict = world.verdict(secs, Decision::Continue);
+        verdict.warmup_events = Some(events);
+        let effects = world.send(verdict);
+        effects.events.into_iter().map(|event| event.sentence).collect::<Vec<_>>()
+    };
+    world.apply_spec("r1", &spec());
+    let twelve_hours = 12 * 3600;
+    assert_eq!(seen(&mut world, 60, 5000), [""; 0], "labels need their time");
+    assert_eq!(seen(&mut world, twelve_hours + 60, 5000), [""; 0]);
+    assert_eq!(seen(&mut world, twelve_hours + 700, 10), [""; 0], "too few answers are another matter");
+    let told = seen(&mut world, twelve_hours + 760, 5000);
+    assert!(told.len() == 1 && told[0].contains("waits for the first labels of wrong"), "{told:?}");
+    assert_eq!(seen(&mut world, twelve_hours + 820, 5000), [""; 0], "once");
+}

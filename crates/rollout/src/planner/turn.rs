@@ -12,6 +12,8 @@ use crate::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
 
 /// Endings of a model that are kept.
 const ENDED_KEPT: usize = 32;
+/// Reasons of an ending that are kept, worst first: a row of the controller has a bound. The verdict has them all.
+const REASONS_KEPT: usize = 20;
 
 impl ModelState {
     /// Event time for what no verdict caused: the last verdict's, else the routers' clock, else `asked_at`.
@@ -108,11 +110,12 @@ impl ModelState {
         rollout: &mut RolloutState,
         phase: Phase,
         outcome: Outcome,
-        reasons: Vec<Reason>,
+        mut reasons: Vec<Reason>,
         sentence: String,
         now: EventTime,
         turn: &mut Turn<'_>,
     ) {
+        reasons.truncate(REASONS_KEPT);
         let kind = match phase {
             Phase::Completed => EventKind::Completed,
             Phase::Aborted => EventKind::Aborted,

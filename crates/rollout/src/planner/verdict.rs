@@ -1,12 +1,15 @@
 //! What a verdict does.
 
 use serin_schemas::{
-    ids::EventTime,
+    ids::{EventTime, Span},
     records::{Arm, Decision, EventKind, Phase, Verdict},
 };
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn};
 use crate::{Frozen, Rules, WayOut, units::Duration};
+
+/// How long after the first labels were due it is said that none has come.
+const LABELS_LATE: Span = Span(10 * 60 * 1_000_000);
 
 impl ModelState {
     pub(super) fn on_verdict(&mut self, verdict: &Verdict, turn: &mut Turn<'_>) {
@@ -46,7 +49,10 @@ impl ModelState {
     }
 
     fn warm(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
-        let Some(text) = &verdict.frozen else { return };
+        let Some(text) = &verdict.frozen else {
+            self.warn_about_labels(rollout, verdict, turn);
+            return;
+        };
         match serde_json::from_str::<Frozen>(text) {
             Ok(frozen) => {
                 let why = format!(" after {} answers of {}", frozen.warmup_events, rollout.spec.stable.version);
@@ -58,6 +64,30 @@ impl ModelState {
                 self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
             }
         }
+    }
+
+    /// Warm-up waits for the first labels. When none has come long after they were due, that is said once: they may never come.
+    fn warn_about_labels(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let spec = &rollout.spec;
+        let labels: Vec<_> = spec.metrics.iter().filter(|metric| metric.source.needs_label()).collect();
+        let Some(maturity) = labels.iter().map(|metric| metric.maturity).min_by_key(|maturity| maturity.0) else {
+            return;
+        };
+        let enough = verdict.warmup_events.is_some_and(|seen| seen >= spec.warmup.min_events as i64);
+        let due = rollout.started_at.plus(maturity.0).plus(LABELS_LATE);
+        if rollout.labels_told || !enough || verdict.as_of < due {
+            return;
+        }
+        rollout.labels_told = true;
+        let metrics: Vec<&str> = labels.iter().map(|metric| metric.name.as_str()).take(5).collect();
+        let sentence = format!(
+            "warm-up has seen {} answers of {} and waits for the first labels of {}: none has come, and the first were due \
+             {maturity} after their answers. Send labels with the prediction ids, or abort and leave these metrics out",
+            verdict.warmup_events.unwrap_or_default(),
+            spec.stable.version,
+            metrics.join(", "),
+        );
+        self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
     }
 
     /// An observed rollout moves no weight: it warms up, then only tells.

@@ -30,11 +30,18 @@ impl FoldFactory for Counting {
 }
 
 /// Counts records per key in rows, and all records in memory until a commit; says both in `out`.
-/// The value `!` is unusable; `now` asks for a commit; `forget` removes the key.
+/// The value `!` is unusable; `now` asks for a commit; `forget` removes the key. Of `huge` comes a record that no topic takes, of
+/// `huge row` such a row, at `panic` it panics.
 struct Count {
     partition: i32,
     total: u64,
 }
+
+/// Bytes that no topic takes.
+const HUGE: usize = 10 << 20;
+
+/// Values that end in `dead-letters`.
+pub const UNUSABLE: [&str; 4] = ["!", "huge", "huge row", "panic"];
 
 fn number(row: Option<Bytes>) -> u64 {
     row.and_then(|row| row.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
@@ -51,6 +58,11 @@ impl Fold for Count {
         if value == b"!" {
             return Ok(Err(Poison { code: "garbage", message: "a bang".into() }));
         }
+        assert!(value != b"panic", "it was told to");
+        if value == b"huge row" {
+            context.rows.put(b"huge", vec![0; HUGE].into());
+            return Ok(Ok(()));
+        }
         let row = [b"k/", record.key.as_ref()].concat();
         let count = number(context.rows.get(&row)?) + 1;
         self.total += 1;
@@ -60,7 +72,10 @@ impl Fold for Count {
             context.rows.put(&row, Bytes::copy_from_slice(&count.to_be_bytes()));
         }
         context.commit_now = value == b"now";
-        let said = said(&record.key, count, self.total);
+        let mut said = said(&record.key, count, self.total);
+        if value == b"huge" {
+            said = said.repeat(HUGE / said.len());
+        }
         context.out.push(Outgoing {
             topic: "out",
             target: Target::Partition(self.partition),
@@ -87,7 +102,7 @@ pub fn expected(inputs: &[(String, String)]) -> Vec<String> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut total = 0;
     let mut outputs = Vec::new();
-    for (key, value) in inputs.iter().filter(|(_, value)| value != "!") {
+    for (key, value) in inputs.iter().filter(|(_, value)| !UNUSABLE.contains(&value.as_str())) {
         let count = counts.entry(key).or_default();
         *count += 1;
         total += 1;

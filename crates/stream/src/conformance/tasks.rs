@@ -18,7 +18,9 @@ use crate::{
     record::Target,
     stage::{Stage, StageOptions, StartError},
     store::{MemoryStores, Stores},
-    task::{OpenTask, Pace, State, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch, changelog_of},
+    task::{
+        Care, OpenTask, Pace, State, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch, changelog_of,
+    },
     testing::{Fault, Faults, FaultyLog, FaultyStores},
 };
 
@@ -60,7 +62,8 @@ impl Driver {
 
     fn task(&mut self) -> Result<&mut OpenTask, TaskError> {
         if self.task.is_none() {
-            self.task = Some(OpenTask::open(&self.parts, &self.metrics, &Unwatched, State::Kept)?);
+            let care = Care::default();
+            self.task = Some(OpenTask::open(&self.parts, &self.metrics, &Unwatched, State::Kept, &care)?);
         }
         Ok(self.task.as_mut().expect("it was opened above"))
     }
@@ -211,6 +214,34 @@ pub fn poison_becomes_a_dead_letter(bench: &mut impl Bench) -> Outcome {
     feed(log.as_ref(), &inputs[10..])?;
     assert_eq!(driver.finish(log.as_ref(), 12)?, expected(&inputs));
     assert_eq!(read_all(log.as_ref(), "dead-letters", 0)?.len(), 601);
+    Ok(())
+}
+
+/// A record of which comes what the log does not take, or at which the fold panics, goes aside alone: those beside it are worked
+/// off, the task goes on, and no transaction stays open.
+pub fn what_cannot_be_written_goes_aside(bench: &mut impl Bench) -> Outcome {
+    let log = bench.log();
+    create_topics(log.as_ref(), 1)?;
+    let mut inputs = pairs(12);
+    for (place, value) in [(3, "huge"), (4, "panic"), (8, "huge row")] {
+        value.clone_into(&mut inputs[place].1);
+    }
+    feed(log.as_ref(), &inputs)?;
+    let driver = Driver::new(Arc::clone(&log), Arc::new(MemoryStores::default()), Arc::new(ONE_INPUT));
+    let options = TaskOptions { commit_every: Duration::from_millis(20), ..TaskOptions::default() };
+    let task = TaskHandle::start(TaskParts { options, ..driver.parts.clone() })?;
+    let wanted = expected(&inputs);
+    until("all outputs", || read_all(log.as_ref(), "out", 0).is_ok_and(|records| records.len() >= wanted.len()))?;
+    assert_eq!(values(&read_all(log.as_ref(), "out", 0)?), wanted);
+    let mut letters = Vec::new();
+    for record in read_all(log.as_ref(), "dead-letters", 0)? {
+        let letter: DeadLetter = codec::read(&record.headers, record.value.as_deref().unwrap_or_default())?;
+        letters.push((letter.offset, letter.code, letter.value));
+    }
+    let letter = |offset, code: &str, value: &str| (offset, code.to_owned(), value.as_bytes().to_vec());
+    let aside = [letter(3, "unwritable", "huge"), letter(4, "panicked", "panic"), letter(8, "unwritable", "huge row")];
+    assert_eq!(letters, aside);
+    until("the task is well", || task.status().state == TaskState::Running && task.status().stands_at.is_none())?;
     Ok(())
 }
 

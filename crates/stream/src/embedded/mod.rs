@@ -35,6 +35,8 @@ pub struct EmbeddedOptions {
     pub linger: Duration,
     /// Size of the records on disk, in bytes, from which the oldest are dropped early.
     pub max_bytes: u64,
+    /// Files that are kept open.
+    pub max_open_files: i32,
     /// How long a tombstone stays in a compacted topic.
     pub tombstones_kept: Duration,
     /// How often old records are looked for.
@@ -49,6 +51,7 @@ impl Default for EmbeddedOptions {
             prefix: String::new(),
             linger: Duration::from_millis(1),
             max_bytes: 10 << 30,
+            max_open_files: 512,
             // As Kafka's `delete.retention.ms`.
             tombstones_kept: Duration::from_hours(24),
             tidy_every: Duration::from_secs(5),
@@ -61,7 +64,7 @@ impl EmbeddedLog {
     /// Opens the log in `folder`, which is created if need be.
     pub fn open(folder: &Path, options: EmbeddedOptions) -> Result<Self, LogError> {
         let (alive, gone) = bounded(0);
-        let storage = RocksStorage::open(folder, alive)?;
+        let storage = RocksStorage::open(folder, options.max_open_files, alive)?;
         let local = LocalOptions { prefix: options.prefix.clone(), linger: options.linger };
         let log = Self::over(storage, local, Arc::clone(&options.clock))?;
         keeper::start(log.inner(), options, gone).map_err(|error| failed("starting the log's keeper", &error))?;

@@ -39,11 +39,13 @@ pub struct RocksStorage {
 }
 
 impl RocksStorage {
-    pub(super) fn open(folder: &Path, alive: Sender<()>) -> Result<Self, LogError> {
+    pub(super) fn open(folder: &Path, max_open_files: i32, alive: Sender<()>) -> Result<Self, LogError> {
         let doing = "opening the log directory";
         std::fs::create_dir_all(folder).map_err(|error| failed(doing, &format!("{}: {error}", folder.display())))?;
         let families = [RECORDS, META].map(|name| ColumnFamilyDescriptor::new(name, options()));
-        let db = DB::open_cf_descriptors(&options(), folder, families).map_err(|error| {
+        let mut whole = options();
+        whole.set_max_open_files(max_open_files);
+        let db = DB::open_cf_descriptors(&whole, folder, families).map_err(|error| {
             let error = in_use_or(folder, doing, &error);
             failed(doing, &error.cause)
         })?;

@@ -31,7 +31,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
-    local::{failed, tail::Wake},
+    local::{MAX_POLL_BYTES, failed, tail::Wake},
     log::{LogError, Polled, Reader, Start},
     record::{Packing, Record, TopicPartition},
 };
@@ -96,9 +96,10 @@ impl KafkaReader {
 
     fn read(&mut self, max: usize, into: &mut Vec<Record>) -> Result<(), LogError> {
         let until = into.len() + max;
+        let mut bytes = 0;
         let count = self.parts.len();
         for turn in 0..count {
-            self.parts[(self.first + turn) % count].read(until, into, &self.topics)?;
+            self.parts[(self.first + turn) % count].read(until, &mut bytes, into, &self.topics)?;
         }
         self.first = (self.first + 1) % count.max(1);
         Ok(())
@@ -143,14 +144,21 @@ impl Part {
         Ok(Self { consumer, sources, chunk: BytesMut::new() })
     }
 
-    fn read(&mut self, until: usize, into: &mut Vec<Record>, topics: &Topics) -> Result<(), LogError> {
-        while into.len() < until {
+    fn read(
+        &mut self,
+        until: usize,
+        bytes: &mut usize,
+        into: &mut Vec<Record>,
+        topics: &Topics,
+    ) -> Result<(), LogError> {
+        while into.len() < until && *bytes < MAX_POLL_BYTES {
             match self.consumer.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
                     if let Some(source) = self.sources.get_mut(&message.partition()) {
                         source.next = message.offset() + 1;
                         source.at_end = false;
+                        *bytes += message.key_len() + message.payload_len();
                         into.push(record(&source.at, &message, &mut self.chunk));
                     }
                 }

@@ -170,6 +170,7 @@ impl KafkaTransaction {
         if codes.into_iter().flatten().any(is_fenced) {
             return CommitError::Fenced;
         }
+        let unwritable = codes.into_iter().flatten().any(is_unwritable);
         let text = fatal.map_or_else(|| error.to_string(), |(_, reason)| format!("{error}: {reason}"));
         let requires_abort = matches!(error, KafkaError::Transaction(error) if error.txn_requires_abort());
         if committing && !requires_abort {
@@ -178,8 +179,14 @@ impl KafkaTransaction {
         if let Err(error) = self.producer().abort_transaction(ABORT) {
             tracing::debug!(%error, "the abort was not confirmed; the broker does it");
         }
-        CommitError::Aborted(text)
+        if unwritable { CommitError::Unwritable(text) } else { CommitError::Aborted(text) }
     }
+}
+
+/// Whether the broker, or the client for it, takes such a record never.
+fn is_unwritable(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord)
 }
 
 fn is_fenced(code: RDKafkaErrorCode) -> bool {

@@ -13,7 +13,7 @@ mod reader;
 pub mod storage;
 pub(crate) mod tail;
 pub(crate) mod topics;
-mod transaction;
+pub(crate) mod transaction;
 mod writer;
 
 use std::{
@@ -40,6 +40,10 @@ use crate::{
 };
 
 pub use self::group::LocalMembership;
+
+/// Largest sum of record sizes that one poll returns (one record more at most), whatever the log: bounds the memory of a
+/// reader that catches up.
+pub(crate) const MAX_POLL_BYTES: usize = 8 << 20;
 
 /// How a log in this process behaves.
 #[derive(Clone, Debug)]

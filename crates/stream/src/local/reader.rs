@@ -8,7 +8,7 @@ use std::{
 use crossbeam_channel::Receiver;
 
 use super::{
-    Local, failed,
+    Local, MAX_POLL_BYTES, failed,
     storage::{Place, Stored},
     tail::{Tail, Wake},
 };
@@ -16,10 +16,6 @@ use crate::{
     log::{LogError, Polled, Reader, Start},
     record::{Record, TopicPartition},
 };
-
-/// Largest sum of record sizes that one poll returns (one record more at most): bounds the memory of a reader that
-/// catches up.
-const MAX_POLL_BYTES: usize = 8 << 20;
 
 pub(crate) struct LocalReader<L> {
     log: Arc<L>,

@@ -8,6 +8,7 @@ use super::{
     Inner, LocalMembership,
     ledger::{Submission, SubmitError},
     storage::Storage,
+    topics::PlaceError,
 };
 use crate::{
     log::{CommitError, Membership, Transactional, Written},
@@ -35,7 +36,7 @@ impl<S: Storage> LocalTransaction<S> {
         let mut resolved = Vec::with_capacity(records.len());
         for record in records {
             let resolved = self.log.topics.resolve(record, now_ms, &mut resolved);
-            resolved.map_err(|error| CommitError::Aborted(error.to_string()))?;
+            resolved.map_err(unplaced)?;
         }
         let mut moved = Vec::new();
         if let Some(member) = group.and_then(|group| group.as_any().downcast_ref::<LocalMembership>()) {
@@ -45,6 +46,14 @@ impl<S: Storage> LocalTransaction<S> {
             }
         }
         Ok(Submission { owner: Some((self.id.clone(), self.epoch)), records: resolved, positions: moved })
+    }
+}
+
+/// Why a record of a transaction has no place.
+pub(crate) fn unplaced(error: PlaceError) -> CommitError {
+    match error {
+        PlaceError::TooLarge { .. } => CommitError::Unwritable(error.to_string()),
+        PlaceError::Unknown(error) => CommitError::Aborted(error.to_string()),
     }
 }
 

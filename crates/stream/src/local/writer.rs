@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -19,7 +19,11 @@ use super::{
 use crate::{
     log::{LogError, WriteError, Writer},
     record::{Outgoing, Target},
+    seldom::Seldom,
 };
+
+/// Most bytes of records that wait, as the Kafka writer has it: the number of records is the caller's.
+const MAX_QUEUE_BYTES: usize = 64 << 20;
 
 /// Most records in one write: keeps the latency of a full queue in the milliseconds.
 const MAX_BATCH: usize = 4096;
@@ -43,6 +47,8 @@ impl Message {
 pub(crate) struct LocalWriter<L> {
     log: Arc<L>,
     queue: Sender<Message>,
+    /// Of the records that wait.
+    bytes: Arc<AtomicUsize>,
     failed: Arc<AtomicU64>,
     /// Failures that a flush has reported.
     reported: AtomicU64,
@@ -52,12 +58,19 @@ impl<L: Local> LocalWriter<L> {
     pub(crate) fn start(log: Arc<L>, queue: usize) -> Result<Self, LogError> {
         let (sender, receiver) = bounded(queue.max(1));
         let lost = Arc::new(AtomicU64::new(0));
-        let worker = Worker { log: Arc::clone(&log), queue: receiver, failed: Arc::clone(&lost) };
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let worker = Worker {
+            log: Arc::clone(&log),
+            queue: receiver,
+            bytes: Arc::clone(&bytes),
+            failed: Arc::clone(&lost),
+            lost: Seldom::default(),
+        };
         thread::Builder::new()
             .name("serin-writer".into())
             .spawn(move || worker.run())
             .map_err(|error| failed("starting a writer", &error))?;
-        Ok(Self { log, queue: sender, failed: lost, reported: AtomicU64::new(0) })
+        Ok(Self { log, queue: sender, bytes, failed: lost, reported: AtomicU64::new(0) })
     }
 }
 
@@ -70,9 +83,17 @@ impl<L: Local> Writer for LocalWriter<L> {
             PlaceError::Unknown(_) => WriteError::Closed,
             PlaceError::TooLarge { .. } => WriteError::TooLarge,
         })?;
-        self.queue.try_send(Message::Write(resolved)).map_err(|error| match error {
-            TrySendError::Full(_) => WriteError::QueueFull,
-            TrySendError::Disconnected(_) => WriteError::Closed,
+        let size = resolved.iter().map(|(_, record)| record.size()).sum();
+        if self.bytes.fetch_add(size, Ordering::AcqRel) + size > MAX_QUEUE_BYTES {
+            self.bytes.fetch_sub(size, Ordering::AcqRel);
+            return Err(WriteError::QueueFull);
+        }
+        self.queue.try_send(Message::Write(resolved)).map_err(|error| {
+            self.bytes.fetch_sub(size, Ordering::AcqRel);
+            match error {
+                TrySendError::Full(_) => WriteError::QueueFull,
+                TrySendError::Disconnected(_) => WriteError::Closed,
+            }
         })
     }
 
@@ -97,7 +118,9 @@ impl<L: Local> Writer for LocalWriter<L> {
 struct Worker<L> {
     log: Arc<L>,
     queue: Receiver<Message>,
+    bytes: Arc<AtomicUsize>,
     failed: Arc<AtomicU64>,
+    lost: Seldom,
 }
 
 impl<L: Local> Worker<L> {
@@ -131,9 +154,13 @@ impl<L: Local> Worker<L> {
             return;
         }
         let count = records.len() as u64;
+        let size = records.iter().map(|(_, record)| record.size()).sum();
         if let Err(error) = self.log.append(records) {
-            tracing::error!(%error, count, "records of a plain writer were lost");
             self.failed.fetch_add(count, Ordering::AcqRel);
+            if let Some(count) = self.lost.happened(count) {
+                tracing::error!(%error, count, "records of a plain writer were lost");
+            }
         }
+        self.bytes.fetch_sub(size, Ordering::AcqRel);
     }
 }

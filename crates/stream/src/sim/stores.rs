@@ -154,8 +154,12 @@ impl Store for SimStore {
         })
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.with("reading rows", |kept| kept.rows().into_iter().filter(|(key, _)| key.starts_with(prefix)).collect())
+    fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
+        let rows: Vec<(Bytes, Bytes)> = self.with("reading rows", |kept| {
+            kept.rows().into_iter().filter(|(key, _)| key.starts_with(prefix)).collect()
+        })?;
+        rows.into_iter().all(|(key, value)| row(key, value));
+        Ok(())
     }
 
     fn write(&mut self, changes: Changes) -> Result<(), StoreError> {

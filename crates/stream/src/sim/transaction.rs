@@ -13,6 +13,7 @@ use crate::{
     local::{
         Local as _, LocalMembership,
         storage::{Place, Stored},
+        transaction::unplaced,
     },
     log::{CommitError, Membership, Transactional, Written},
     record::{Outgoing, TopicPartition},
@@ -40,7 +41,7 @@ impl SimTransaction {
         let mut placed = Vec::with_capacity(records.len());
         for record in records {
             let resolved = self.cluster.topics.resolve(record, self.cluster.now_ms(), &mut placed);
-            resolved.map_err(|error| CommitError::Aborted(error.to_string()))?;
+            resolved.map_err(unplaced)?;
         }
         let mut batches: Batches = Vec::new();
         for (place, record) in placed {

@@ -217,7 +217,7 @@ impl Slot {
     }
 
     fn open(&mut self) -> Result<(), TaskError> {
-        let task = OpenTask::open(&self.parts, &self.metrics, &Unwatched, self.state)?;
+        let task = OpenTask::open(&self.parts, &self.metrics, &Unwatched, self.state, self.retry.care())?;
         self.committed = task.commit_seq();
         self.task = Some(task);
         Ok(())

@@ -83,13 +83,23 @@ pub struct StageHealth {
 impl StageHealth {
     /// Whether every task of this stage works.
     pub fn is_ready(&self) -> bool {
-        self.assigned && self.error.is_none() && self.tasks.values().all(|task| task.state == TaskState::Running)
+        let works = |task: &TaskStatus| task.state == TaskState::Running && task.stands_at.is_none();
+        self.assigned && self.error.is_none() && self.tasks.values().all(works)
     }
 
     /// The first error that a person must look at: a failed task's, as `partition: error`.
     pub fn failure(&self) -> Option<String> {
         let failed = self.tasks.values().find(|task| task.state == TaskState::Failed)?;
-        Some(format!("partition {}: {}", failed.partition, failed.error.as_deref().unwrap_or("no reason given")))
+        let at = failed.stands_at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
+        Some(format!("partition {}{at}: {}", failed.partition, failed.error.as_deref().unwrap_or("no reason given")))
+    }
+
+    /// The first task that has an error: where it stands, and why.
+    pub fn trouble(&self) -> Option<String> {
+        let works = |task: &&TaskStatus| task.state == TaskState::Running && task.stands_at.is_none();
+        let task = self.tasks.values().find(|task| !works(task) && task.error.is_some())?;
+        let at = task.stands_at.as_ref().map_or_else(String::new, |at| format!(" makes no progress at {at}"));
+        Some(format!("partition {}{at}: {}", task.partition, task.error.as_deref().unwrap_or_default()))
     }
 }
 

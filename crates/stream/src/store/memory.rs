@@ -26,11 +26,12 @@ impl Store for MemoryStore {
         Ok(lock(&self.0).get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
         let rows = lock(&self.0);
         let from = rows.range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
-        let within = from.take_while(|(key, _)| key.starts_with(prefix));
-        Ok(within.map(|(key, value)| (key.clone(), value.clone())).collect())
+        let mut within = from.take_while(|(key, _)| key.starts_with(prefix));
+        within.all(|(key, value)| row(key.clone(), value.clone()));
+        Ok(())
     }
 
     fn write(&mut self, changes: Changes) -> Result<(), StoreError> {

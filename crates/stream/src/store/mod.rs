@@ -38,8 +38,18 @@ pub trait Store: Send {
     /// The row at `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
+    /// Hands over each row whose key starts with `prefix`, in key order, until `row` returns false.
+    fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError>;
+
     /// All rows whose key starts with `prefix`, in key order.
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let mut rows = Vec::new();
+        self.visit(prefix, &mut |key, value| {
+            rows.push((key, value));
+            true
+        })?;
+        Ok(rows)
+    }
 
     /// Makes all changes, or none. They may be lost when the process dies: then all later ones are lost too.
     fn write(&mut self, changes: Changes) -> Result<(), StoreError>;

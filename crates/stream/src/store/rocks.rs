@@ -36,12 +36,14 @@ pub struct RocksLimits {
     pub cache_bytes: usize,
     /// Write buffers of all tasks, in bytes.
     pub write_buffer_bytes: usize,
+    /// Files that are kept open.
+    pub max_open_files: i32,
 }
 
 impl Default for RocksLimits {
     /// A stage's state is megabytes; this holds it whole on a laptop and is no burden there.
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, write_buffer_bytes: 32 << 20 }
+        Self { cache_bytes: 64 << 20, write_buffer_bytes: 32 << 20, max_open_files: 512 }
     }
 }
 
@@ -61,7 +63,11 @@ impl RocksStores {
     }
 
     fn open_within(folder: &Path, limits: RocksLimits, patience: Duration) -> Result<Self, StoreError> {
-        let options = options(limits);
+        let cache = Cache::new_lru_cache(limits.cache_bytes);
+        let buffers =
+            WriteBufferManager::new_write_buffer_manager_with_cache(limits.write_buffer_bytes, false, cache.clone());
+        crate::metrics::observe_store(cache.clone(), buffers.clone());
+        let options = options(limits, &cache, &buffers);
         let deadline = Instant::now() + patience;
         let mut emptied = false;
         let db = loop {
@@ -87,10 +93,9 @@ fn open(options: &Options, folder: &Path) -> Result<Db, rocksdb::Error> {
     Db::open_cf_with_opts(options, folder, names.into_iter().map(|name| (name, options.clone())))
 }
 
-fn options(limits: RocksLimits) -> Options {
-    let cache = Cache::new_lru_cache(limits.cache_bytes);
+fn options(limits: RocksLimits, cache: &Cache, buffers: &WriteBufferManager) -> Options {
     let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(&cache);
+    blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_bloom_filter(10.0, false);
@@ -98,12 +103,9 @@ fn options(limits: RocksLimits) -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_block_based_table_factory(&blocks);
-    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
-        limits.write_buffer_bytes,
-        false,
-        cache,
-    ));
+    options.set_write_buffer_manager(buffers);
     options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+    options.set_max_open_files(limits.max_open_files);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     // Scans of a prefix stay cheap where windows were deleted: files with many tombstones are compacted.
@@ -172,15 +174,19 @@ impl Store for RocksStore {
         Ok(row.map(Bytes::from))
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
         let mut options = ReadOptions::default();
         if let Some(end) = after_prefix(prefix) {
             options.set_iterate_upper_bound(end);
         }
         let rows = self.db.iterator_cf_opt(&self.family(), options, IteratorMode::From(prefix, Direction::Forward));
-        rows.map(|row| row.map(|(key, value)| (Bytes::from(key), Bytes::from(value))))
-            .collect::<Result<_, _>>()
-            .map_err(failed("reading rows"))
+        for found in rows {
+            let (key, value) = found.map_err(failed("reading rows"))?;
+            if !row(Bytes::from(key), Bytes::from(value)) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, changes: Changes) -> Result<(), StoreError> {
@@ -333,7 +339,7 @@ mod tests {
     #[test]
     fn write_buffers_of_all_tasks_have_one_bound() {
         let folder = tempfile::tempdir().unwrap();
-        let limits = RocksLimits { cache_bytes: 8 << 20, write_buffer_bytes: 4 << 20 };
+        let limits = RocksLimits { cache_bytes: 8 << 20, write_buffer_bytes: 4 << 20, ..RocksLimits::default() };
         let stores = RocksStores::open(folder.path(), limits).unwrap();
         let mut tasks: Vec<_> = (0..8).map(|partition| Stores::open(&stores, "s", partition).unwrap()).collect();
         for round in 0_u32..64 {

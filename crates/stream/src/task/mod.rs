@@ -8,6 +8,7 @@
 //! Invariant: rows, outputs and positions change together, in one transaction of the log. The store gets the rows only
 //! after it, so it never knows more than the log.
 
+mod care;
 mod open;
 mod poison;
 mod retry;
@@ -22,7 +23,7 @@ use std::{
 use crate::{
     checkpoint::FormatError,
     clock::Clock,
-    fold::{FoldError, FoldFactory},
+    fold::{FoldError, FoldFactory, Poison},
     log::{CommitError, Log, LogError, Membership},
     record::TopicPartition,
     store::{StoreError, Stores},
@@ -31,12 +32,14 @@ use crate::{
 #[cfg(feature = "conformance")]
 pub(crate) use self::open::Watch;
 pub(crate) use self::{
+    care::Care,
     open::State,
     poison::DEAD_LETTERS,
     retry::{Next, Retry},
     run::{OpenTask, Pace},
 };
 pub use self::{
+    care::Place,
     poison::PoisonLimit,
     thread::{TaskHandle, TaskState, TaskStatus},
 };
@@ -46,8 +49,10 @@ pub use self::{
 pub struct TaskOptions {
     /// Longest time between a change and its commit, but for a tenth of a second in which other tasks commit.
     pub commit_every: Duration,
-    /// Commit when the changed rows reach this many bytes.
+    /// Commit when the changed rows reach this many bytes, those that the fold has not written yet included.
     pub max_dirty_bytes: usize,
+    /// Commit when the output records that wait reach this many bytes.
+    pub max_output_bytes: usize,
     /// Commit when this many output records wait.
     pub max_outputs: usize,
     /// Most records taken from the log at once.
@@ -74,6 +79,7 @@ impl Default for TaskOptions {
         Self {
             commit_every: Duration::from_secs(1),
             max_dirty_bytes: 8 << 20,
+            max_output_bytes: 8 << 20,
             max_outputs: 10_000,
             batch: 1000,
             poison: PoisonLimit::default(),
@@ -225,6 +231,18 @@ pub enum TaskError {
         /// What is wrong with the newest.
         message: String,
     },
+    /// What came of some records cannot be committed, for the records' own sake.
+    #[error("{}: {}{}", where_it_stands(next.as_ref()), .poison.message, if alone.is_some() { "; it is put aside" } else { "" })]
+    Unfit {
+        /// The record whose fault it is, if that is known.
+        alone: Option<Place>,
+        /// How many records there were.
+        records: usize,
+        /// The first record that is not committed.
+        next: Option<Place>,
+        /// Why.
+        poison: Poison,
+    },
     /// The fold panicked: a bug.
     #[error("a bug: the task panicked: {0}")]
     Panicked(String),
@@ -233,20 +251,25 @@ pub enum TaskError {
     Stopped,
 }
 
+fn where_it_stands(next: Option<&Place>) -> String {
+    next.map_or_else(|| "between two records".to_owned(), Place::to_string)
+}
+
 impl TaskError {
     /// Why a fold stopped: a log or a store that it needs may be back the next time.
     fn of_fold(stage: &'static str, cause: FoldError) -> Self {
         match cause {
             FoldError::Store(error) => Self::Store(error),
             FoldError::Log(error) => Self::Log(error),
-            FoldError::State(_) => Self::Fold { stage, cause },
+            // While a record is applied, this is handled there.
+            FoldError::State(_) | FoldError::Unwritable(_) => Self::Fold { stage, cause },
         }
     }
 
     /// Whether opening again cannot help.
     fn is_final(&self) -> bool {
         match self {
-            Self::Log(_) | Self::Commit(_) | Self::Store(_) => false,
+            Self::Log(_) | Self::Commit(_) | Self::Store(_) | Self::Unfit { .. } => false,
             Self::Fold { .. }
             | Self::Format { .. }
             | Self::Hole { .. }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serin_schemas::ids::NextOffset;
 
-use super::{OpenTask, TaskError, TaskParts, TaskState};
+use super::{Care, OpenTask, TaskError, TaskParts, TaskState};
 use crate::{
     checkpoint::{self, Checkpoint, FormatError, StoredCheckpoint},
     log::{LogError, Polled, Reader, Start},
@@ -54,6 +54,7 @@ impl OpenTask {
         metrics: &TaskMetrics,
         watch: &dyn Watch,
         state: State,
+        care: &Care,
     ) -> Result<Self, TaskError> {
         let mut store = parts.stores.open(parts.factory.stage(), parts.partition)?;
         if state == State::Distrusted {
@@ -72,7 +73,7 @@ impl OpenTask {
         let mut rows = Overlay::new(store);
         let mut fold = parts.factory.fold(parts.partition);
         fold.open(&mut rows).map_err(|cause| TaskError::of_fold(parts.factory.stage(), cause))?;
-        Ok(Self::new(parts, fold, rows, transaction, reader, &checkpoint))
+        Ok(Self::new(parts, fold, rows, transaction, reader, &checkpoint, care))
     }
 }
 

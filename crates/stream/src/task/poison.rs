@@ -22,6 +22,8 @@ pub(crate) const DEAD_LETTERS: &str = "dead-letters";
 const MAX_VALUE: usize = 1 << 20;
 /// Longest original key that is kept. Keys of ours have some dozen bytes.
 const MAX_KEY: usize = 4 << 10;
+/// Longest message that is kept.
+const MAX_MESSAGE: usize = 4 << 10;
 
 /// How many unusable records are too many: more than `most` among the `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,16 +66,23 @@ impl Breaker {
     }
 }
 
-/// The dead letter of `record`.
-pub(super) fn dead_letter(stage: &str, record: &Record, poison: &Poison) -> Result<Outgoing, codec::EncodeError> {
-    let cut = |bytes: &[u8], limit: usize| bytes[..bytes.len().min(limit)].to_vec();
+/// The dead letter of `record`; `bare`: without its bytes.
+pub(super) fn dead_letter(
+    stage: &str,
+    record: &Record,
+    poison: &Poison,
+    bare: bool,
+) -> Result<Outgoing, codec::EncodeError> {
+    let cut = |bytes: &[u8], limit: usize| bytes[..bytes.len().min(if bare { 0 } else { limit })].to_vec();
+    let mut message = poison.message.clone();
+    message.truncate((0..=MAX_MESSAGE).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0));
     let letter = DeadLetter {
         stage: stage.to_owned(),
         topic: record.at.topic.to_string(),
         partition: record.at.partition,
         offset: record.offset,
         code: poison.code.to_owned(),
-        message: poison.message.clone(),
+        message,
         key: cut(&record.key, MAX_KEY),
         value: cut(record.value.as_deref().unwrap_or_default(), MAX_VALUE),
     };
@@ -122,7 +131,7 @@ mod tests {
             headers: Headers::default(),
         };
         let poison = Poison { code: "garbage", message: "not Avro".into() };
-        let outgoing = dead_letter("aggregator", &record, &poison).unwrap();
+        let outgoing = dead_letter("aggregator", &record, &poison, false).unwrap();
         let letter: DeadLetter = codec::read(&outgoing.headers, outgoing.value.as_deref().unwrap()).unwrap();
         assert_eq!((letter.topic.as_str(), letter.partition, letter.offset), ("x.events", 3, 41));
         assert_eq!((letter.code.as_str(), letter.message.as_str()), ("garbage", "not Avro"));

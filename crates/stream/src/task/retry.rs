@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{State, TaskError, TaskOptions};
+use super::{
+    State, TaskError, TaskOptions,
+    care::{Care, Handled},
+};
 use crate::log::{CommitError, LogError};
 
 /// What to do after an error.
@@ -20,23 +23,45 @@ pub(crate) struct Retry {
     options: TaskOptions,
     pause: Duration,
     missing_since: Option<Duration>,
+    care: Care,
+    /// Errors since all was well.
+    in_a_row: u32,
 }
 
 impl Retry {
     pub(crate) fn new(options: &TaskOptions) -> Self {
-        Self { pause: options.min_backoff, options: options.clone(), missing_since: None }
+        let care = Care::default();
+        Self { pause: options.min_backoff, options: options.clone(), missing_since: None, care, in_a_row: 0 }
+    }
+
+    /// What is known of records that cannot be worked off.
+    pub(crate) fn care(&self) -> &Care {
+        &self.care
+    }
+
+    /// Errors since all was well.
+    pub(crate) fn in_a_row(&self) -> u32 {
+        self.in_a_row
     }
 
     /// All is well again.
     pub(crate) fn reset(&mut self) {
         self.pause = self.options.min_backoff;
         self.missing_since = None;
+        self.in_a_row = 0;
     }
 
     /// An error at `now`.
     pub(crate) fn after(&mut self, error: TaskError, now: Duration) -> Next {
+        self.in_a_row = self.in_a_row.saturating_add(1);
         if error.is_final() {
             return Next::Fail(error);
+        }
+        if let TaskError::Unfit { alone, records, poison, .. } = &error {
+            return match self.care.failed(alone.as_ref(), *records, poison) {
+                Handled::OpenAgain => Next::Open(self.options.min_backoff, State::Kept),
+                Handled::GiveUp => Next::Fail(error),
+            };
         }
         match error {
             TaskError::Log(cause @ LogError::UnknownTopic { .. }) => {

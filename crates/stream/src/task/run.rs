@@ -1,20 +1,27 @@
 //! A running task: apply records, commit.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, TryLockError},
     time::Duration,
 };
 
 use serin_schemas::ids::NextOffset;
 
-use super::{TaskError, TaskParts, poison};
+use super::{
+    TaskError, TaskParts,
+    care::{Aside, Care, Place},
+    poison,
+};
 use crate::{
     checkpoint::{self, Checkpoint, StoredCheckpoint},
-    fold::{Context, Fold, FoldError},
-    log::{LogError, Reader, Transactional},
+    fold::{Context, Fold, FoldError, Poison},
+    log::{CommitError, LogError, Reader, Transactional},
     metrics::TaskMetrics,
     record::{Headers, Outgoing, Record, Target, TopicPartition},
     rows::Overlay,
+    seldom::Seldom,
+    task::thread::panic_text,
 };
 
 /// Longest wait for records when nothing else is due: how stale the lag may get on a silent input.
@@ -42,7 +49,14 @@ struct Input {
     name: &'static str,
     at: TopicPartition,
     next: Option<NextOffset>,
+    /// Position of the last commit.
+    committed: Option<NextOffset>,
 }
+
+/// Code of a record of which comes what the log does not take.
+const UNWRITABLE: &str = "unwritable";
+/// Code of a record at which the fold panics.
+const PANICKED: &str = "panicked";
 
 /// A task that is open: it owns the transactional id and its rows are at the end of the changelog.
 pub(crate) struct OpenTask {
@@ -51,6 +65,8 @@ pub(crate) struct OpenTask {
     fold: Box<dyn Fold>,
     rows: Overlay,
     out: Vec<Outgoing>,
+    /// Of the outputs that wait.
+    out_bytes: usize,
     transaction: Box<dyn Transactional>,
     reader: Box<dyn Reader>,
     inputs: Vec<Input>,
@@ -65,6 +81,11 @@ pub(crate) struct OpenTask {
     next_lag: Duration,
     breaker: poison::Breaker,
     batch: Vec<Record>,
+    care: Care,
+    put_aside: Seldom,
+    /// Records since the last commit: how many, and how many of them were put aside for their own sake.
+    applied: (usize, usize),
+    last: Option<Place>,
 }
 
 impl OpenTask {
@@ -75,9 +96,13 @@ impl OpenTask {
         transaction: Box<dyn Transactional>,
         reader: Box<dyn Reader>,
         checkpoint: &Checkpoint,
+        care: &Care,
     ) -> Self {
         let inputs = parts.factory.inputs().iter();
-        let inputs = inputs.map(|name| Input { name, at: parts.on(name), next: checkpoint.next(name) });
+        let inputs = inputs.map(|name| {
+            let next = checkpoint.next(name);
+            Input { name, at: parts.on(name), next, committed: next }
+        });
         let now = parts.clock.elapsed();
         Self {
             changelog: parts.on(parts.changelog()),
@@ -86,6 +111,7 @@ impl OpenTask {
             waits_since: None,
             rows,
             out: Vec::new(),
+            out_bytes: 0,
             transaction,
             reader,
             inputs: inputs.collect(),
@@ -95,6 +121,10 @@ impl OpenTask {
             next_lag: now,
             breaker: poison::Breaker::new(parts.options.poison),
             batch: Vec::new(),
+            care: care.clone(),
+            put_aside: Seldom::default(),
+            applied: (0, 0),
+            last: None,
             parts: parts.clone(),
         }
     }
@@ -124,7 +154,7 @@ impl OpenTask {
         metrics.consumed(batch.len());
         for record in &batch {
             let asked = self.apply(record, metrics)?;
-            if self.is_full() {
+            if self.is_full() || self.care.is_one_by_one() {
                 self.commit(metrics)?;
             } else if asked || self.waits_since.is_some() {
                 self.commit_in_turn(metrics)?;
@@ -155,23 +185,37 @@ impl OpenTask {
 
     fn is_full(&self) -> bool {
         let options = &self.parts.options;
-        self.rows.dirty_bytes() >= options.max_dirty_bytes || self.out.len() >= options.max_outputs
+        self.rows.dirty_bytes() + self.fold.unsaved_bytes() >= options.max_dirty_bytes
+            || self.out.len() >= options.max_outputs
+            || self.out_bytes >= options.max_output_bytes
+    }
+
+    /// Counts the bytes of the outputs from `first` on.
+    fn count_outputs(&mut self, first: usize) {
+        self.out_bytes += self.out[first..].iter().map(Outgoing::size).sum::<usize>();
     }
 
     /// Applies one record; says whether the fold wants a commit now.
     fn apply(&mut self, record: &Record, metrics: &TaskMetrics) -> Result<bool, TaskError> {
         let stage = self.parts.factory.stage();
-        let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
-        let applied = self.fold.apply(record, &mut context).map_err(|cause| TaskError::of_fold(stage, cause))?;
-        let commit_now = context.commit_now;
+        let first = self.out.len();
+        let place = Place { at: record.at.clone(), offset: record.offset };
+        let aside = self.care.aside(&place);
+        let (applied, commit_now) = self.apply_to_fold(record, &place, aside.as_ref())?;
+        self.applied = (self.applied.0 + 1, self.applied.1 + usize::from(aside.is_some()));
+        self.last = Some(place);
         let is_bad_deploy = applied.as_ref().is_err_and(|poison| self.parts.factory.is_bad_deploy(poison.code));
         let too_many = self.breaker.note(is_bad_deploy);
         let mut failure = None;
         if let Err(poison) = applied {
             metrics.dead_letter(poison.code);
             let place = format!("{}[{}]", record.at.topic, record.at.partition);
-            tracing::warn!(stage, %place, offset = record.offset, code = poison.code, "record put aside");
-            let letter = poison::dead_letter(stage, record, &poison);
+            if let Some(count) = self.put_aside.happened(1) {
+                let (offset, code) = (record.offset, poison.code);
+                tracing::warn!(stage, %place, offset, code, why = poison.message, count, "records put aside");
+            }
+            let bare = aside.is_some_and(|aside| aside.bare);
+            let letter = poison::dead_letter(stage, record, &poison, bare);
             let letter =
                 letter.map_err(|error| TaskError::Fold { stage, cause: FoldError::State(error.to_string()) })?;
             self.out.push(letter);
@@ -181,6 +225,7 @@ impl OpenTask {
                 TaskError::TooMuchPoison { bad, last, place, code, message }
             });
         }
+        self.count_outputs(first);
         if let Some(input) = self.inputs.iter_mut().find(|input| input.at.topic == record.at.topic) {
             input.next = Some(record.next());
         }
@@ -191,6 +236,45 @@ impl OpenTask {
             return Err(failure);
         }
         Ok(commit_now)
+    }
+
+    /// What the fold makes of a record, and whether it wants a commit now. One that is put aside does not get to the fold.
+    fn apply_to_fold(
+        &mut self,
+        record: &Record,
+        place: &Place,
+        aside: Option<&Aside>,
+    ) -> Result<(Result<(), Poison>, bool), TaskError> {
+        if let Some(aside) = aside {
+            return Ok((Err(aside.poison.clone()), false));
+        }
+        let mut context = Context { rows: &mut self.rows, out: &mut self.out, commit_now: false };
+        let applied = catch_unwind(AssertUnwindSafe(|| self.fold.apply(record, &mut context)));
+        let poison = match applied {
+            Ok(Ok(applied)) => return Ok((applied, context.commit_now)),
+            Ok(Err(FoldError::Unwritable(message))) => Poison { code: UNWRITABLE, message },
+            Ok(Err(cause)) => return Err(TaskError::of_fold(self.parts.factory.stage(), cause)),
+            Err(panic) => {
+                let message = format!("a bug: the fold panicked: {}", panic_text(panic.as_ref()));
+                Poison { code: PANICKED, message }
+            }
+        };
+        // The fold may be half changed: the task opens again, without this record.
+        Err(TaskError::Unfit { alone: Some(place.clone()), records: 1, next: Some(place.clone()), poison })
+    }
+
+    /// What comes next in each input, for people.
+    pub(crate) fn stands_at(&self) -> String {
+        let inputs = self.inputs.iter().filter_map(|input| {
+            let committed = input.committed?;
+            Some(Place { at: input.at.clone(), offset: committed.0 }.to_string())
+        });
+        inputs.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether there is nothing to do and nothing to commit.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.dirty_since.is_none() && self.inputs.iter().all(|input| self.reader.at_end(&input.at))
     }
 
     fn tick(&mut self, now: Duration) -> Result<bool, TaskError> {
@@ -242,10 +326,12 @@ impl OpenTask {
         let mut changes = self.rows.changes().map_err(fold_error)?;
         let checkpoint = self.checkpoint();
         let mut records = std::mem::take(&mut self.out);
+        self.out_bytes = 0;
         let changelog = changes.iter().map(|(key, value)| self.to_changelog(key.clone(), value.clone()));
         records.extend(changelog);
         records.push(self.to_changelog(checkpoint::KEY.into(), Some(checkpoint.encode())));
-        let written = self.transaction.commit(&records, &self.positions(), self.parts.membership.as_deref())?;
+        let written = self.transaction.commit(&records, &self.positions(), self.parts.membership.as_deref());
+        let written = written.map_err(|error| self.refused(error))?;
         let changelog_next = written.after(&self.changelog).expect("the checkpoint was written to the changelog");
         let stored = StoredCheckpoint { changelog_next, checkpoint: Some(checkpoint) };
         changes.push((checkpoint::KEY.into(), Some(stored.encode())));
@@ -253,9 +339,22 @@ impl OpenTask {
         self.rows.committed();
         self.commit_seq += 1;
         self.dirty_since = None;
+        let (records, aside) = std::mem::take(&mut self.applied);
+        self.care.committed(records, self.last.as_ref(), aside == 0);
+        self.inputs.iter_mut().for_each(|input| input.committed = input.next);
         self.fold.committed();
         metrics.committed(self.parts.clock.elapsed().saturating_sub(begun));
         Ok(())
+    }
+
+    /// What a failed commit means. Only in a commit of its own a record is known to be at fault.
+    fn refused(&self, error: CommitError) -> TaskError {
+        let CommitError::Unwritable(_) = &error else { return error.into() };
+        let (records, _) = self.applied;
+        let alone = self.last.clone().filter(|_| records == 1 && self.care.is_one_by_one());
+        let committed = |input: &Input| Some(Place { at: input.at.clone(), offset: input.committed?.0 });
+        let next = alone.clone().or_else(|| self.inputs.iter().find_map(committed));
+        TaskError::Unfit { alone, records, next, poison: Poison { code: UNWRITABLE, message: error.to_string() } }
     }
 
     /// Commits what is left and makes the store survive: the next owner on this machine restores nothing.
@@ -295,6 +394,9 @@ impl OpenTask {
             return Ok(());
         }
         self.next_lag = now + self.parts.options.lag_every;
+        let (rows, outputs) = (self.rows.dirty_bytes() + self.fold.unsaved_bytes(), self.out_bytes);
+        metrics.memory(&[("uncommitted_rows", rows), ("uncommitted_outputs", outputs)]);
+        metrics.memory(&self.fold.memory());
         for input in &self.inputs {
             // A log that cannot answer is noticed by the reader.
             let Ok((start, end)) = self.parts.log.bounds(&input.at) else { continue };

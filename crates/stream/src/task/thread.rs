@@ -1,6 +1,7 @@
 //! The thread of a task: opens, runs, re-opens, stops.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
@@ -14,6 +15,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{Next, OpenTask, Pace, Retry, State, TaskError, TaskParts, open::Watch};
 use crate::{local::lock, metrics::TaskMetrics};
+
+/// A task that has failed so often without any progress stands still: it is not ready, even while it tries again.
+const STANDS_AFTER: u32 = 3;
 
 /// Where a task is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,8 +65,10 @@ pub struct TaskStatus {
     pub reopened: u64,
     /// Number of its last commit.
     pub commit_seq: u64,
-    /// What went wrong last; stays until the next successful commit.
+    /// What went wrong last; stays until all is well again.
     pub error: Option<String>,
+    /// It goes wrong again and again: where it stands, `topic[partition]@offset` of what comes next in each input.
+    pub stands_at: Option<String>,
 }
 
 /// How a task is asked to end.
@@ -185,6 +191,12 @@ impl Watch for Shared {
     }
 }
 
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
 struct Runner {
     parts: TaskParts,
     shared: Arc<Shared>,
@@ -214,6 +226,9 @@ impl Runner {
                     pause
                 }
             };
+            if retry.in_a_row() < STANDS_AFTER {
+                self.shared.update(|status| status.stands_at = None);
+            }
             if self.shared.stopping() {
                 tracing::warn!(stage, partition, error = text, "task ended without its last commit");
                 return self.shared.entered(TaskState::Closed);
@@ -232,17 +247,14 @@ impl Runner {
         if self.shared.stopping() {
             return Ok(());
         }
-        catch_unwind(AssertUnwindSafe(|| self.open_and_run(retry, state))).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(TaskError::Panicked(text.unwrap_or("no message").to_owned()))
-        })
+        catch_unwind(AssertUnwindSafe(|| self.open_and_run(retry, state)))
+            .unwrap_or_else(|panic| Err(TaskError::Panicked(panic_text(panic.as_ref()).to_owned())))
     }
 
     fn open_and_run(&self, retry: &mut Retry, state: State) -> Result<(), TaskError> {
         self.shared.entered(TaskState::Opening);
         let metrics = &self.shared.metrics;
-        let mut task = OpenTask::open(&self.parts, metrics, self.shared.as_ref(), state)?;
+        let mut task = OpenTask::open(&self.parts, metrics, self.shared.as_ref(), state, retry.care())?;
         let opened_at = task.commit_seq();
         *lock(&self.shared.waker) = Some(task.waker());
         self.shared.update(|status| status.commit_seq = opened_at);
@@ -256,11 +268,17 @@ impl Runner {
                     return task.close(metrics);
                 }
             }
-            task.step(Pace::Due, metrics)?;
-            if task.commit_seq() > opened_at {
+            if let Err(error) = task.step(Pace::Due, metrics) {
+                self.shared.update(|status| status.stands_at = Some(task.stands_at()));
+                return Err(error);
+            }
+            if task.commit_seq() > opened_at || task.is_idle() {
                 retry.reset();
                 let commit_seq = task.commit_seq();
-                self.shared.update(|status| (status.commit_seq, status.error) = (commit_seq, None));
+                self.shared.update(|status| {
+                    status.commit_seq = commit_seq;
+                    (status.error, status.stands_at) = (None, None);
+                });
             }
         }
     }

@@ -177,8 +177,8 @@ impl Store for FaultyStore {
         self.inner.get(key)
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.inner.scan(prefix)
+    fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
+        self.inner.visit(prefix, row)
     }
 
     fn write(&mut self, changes: Changes) -> Result<(), StoreError> {

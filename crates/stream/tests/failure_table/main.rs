@@ -10,7 +10,7 @@ use std::time::Duration;
 use serin_schemas::ids::NextOffset;
 use serin_stream::{
     checkpoint::{self, Checkpoint},
-    conformance::{at, counting::expected, outgoing, write},
+    conformance::{at, counting::expected, outgoing, read_all, write},
     log::Log as _,
     record::{Outgoing, Target},
     sim::{Fate, Step},
@@ -257,6 +257,28 @@ fn poison_goes_aside_in_the_same_transaction() {
     rig.simulation.at_next(0, Step::Commit, Fate::ReplyLost);
     rig.until_it_happened();
     rig.ends_well();
+}
+
+#[test]
+fn what_the_log_does_not_take_goes_aside() {
+    // Beside good ones, with faults in between; two of them in a row.
+    let mut rig = Rig::busy();
+    rig.feed_values(["v", "huge", "v", "huge row", "panic", "v"]);
+    rig.simulation.at_next(0, Step::Commit, Fate::ReplyLost);
+    rig.until_it_happened();
+    rig.feed_values(["v", "huge", "v"]);
+    rig.ends_well();
+}
+
+#[test]
+fn when_nothing_can_be_written_the_task_stops_and_says_where() {
+    let mut rig = Rig::busy();
+    rig.feed_values(vec!["huge"; 40]);
+    rig.simulation.settle("a failure", |simulation| !simulation.failures().is_empty()).unwrap();
+    let failures = rig.simulation.failures();
+    let parts = ["counter-0: in[0]@40: ", "the log does not take what came of it", "max.message.bytes"];
+    assert!(parts.iter().all(|part| failures[0].contains(part)), "{failures:?}");
+    assert_eq!(read_all(rig.log(), "dead-letters", 0).unwrap().len(), 20);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serin_stream::{
     conformance::{
         DELETE, at,
-        counting::{Counting, expected},
+        counting::{Counting, UNUSABLE, expected},
         outgoing, read_all, topic, values, write,
     },
     fold::FoldFactory,
@@ -102,7 +102,7 @@ impl Rig {
         self.feed(5);
         self.settle();
         assert_eq!(self.outputs(), expected(&self.fed));
-        let bad = self.fed.iter().filter(|(_, value)| value == "!").count();
+        let bad = self.fed.iter().filter(|(_, value)| UNUSABLE.contains(&value.as_str())).count();
         assert_eq!(read_all(self.log(), "dead-letters", 0).unwrap().len(), bad);
     }
 

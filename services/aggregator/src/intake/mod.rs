@@ -25,6 +25,9 @@ use serde::{Deserialize, Serialize};
 use serin_rollout::units::Duration;
 use serin_stream::fold::{Fold, FoldFactory};
 
+/// Largest body of which an event can be made.
+const MAX_BODY: usize = 1_000_000;
+
 /// Settings of the intake relay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,7 +41,8 @@ pub struct IntakeConfig {
     pub idle_after: Duration,
     /// A record whose event time is further ahead of its log timestamp than this is a dead letter. Default 10 m.
     pub max_skew: Duration,
-    /// Largest body taken, in bytes. Default 1 MiB.
+    /// Largest body taken, in bytes. Default and most 1,000,000: what comes of it must fit into a record of `events`, for which a
+    /// broker takes 1 MiB by default.
     pub max_body: usize,
     /// Topics of others that may speak for some models only, beside `predictions` and `feedback`. Default none.
     pub topics: Vec<IntakeTopic>,
@@ -62,7 +66,7 @@ impl Default for IntakeConfig {
             lateness: Duration::from_secs(3),
             idle_after: Duration::from_secs(10),
             max_skew: Duration::from_secs(600),
-            max_body: 1 << 20,
+            max_body: MAX_BODY,
             topics: Vec::new(),
         }
     }

@@ -16,7 +16,7 @@ use serin_stream::{
 };
 
 use super::{
-    IntakeClock, IntakeConfig,
+    IntakeClock, IntakeConfig, MAX_BODY,
     incoming::{self, Incoming},
     topics::Sources,
 };
@@ -100,7 +100,7 @@ impl IntakeFold {
         let logged = self.logged(record);
         let bounds = Bounds::new(Some(logged).filter(|logged| logged.0 > 0), logged, self.config.max_skew.0);
         let topic = self.sources.of(&record.at.topic);
-        let read = incoming::read(record, topic.kind, self.config.max_body, &bounds)?;
+        let read = incoming::read(record, topic.kind, self.config.max_body.min(MAX_BODY), &bounds)?;
         if let Incoming::Prediction(prediction) = &read
             && !topic.covers(prediction.model.as_str())
         {
@@ -164,7 +164,7 @@ impl IntakeFold {
     ) -> Result<Outgoing, FoldError> {
         let source = format!("/intake/{}", self.name);
         let value =
-            codec::encode(record).map_err(|error| FoldError::State(format!("relaying to `events`: {error}")))?;
+            codec::encode(record).map_err(|error| FoldError::Unwritable(format!("relaying to `events`: {error}")))?;
         Ok(Outgoing {
             topic: "events",
             target: Target::Partition(partition as i32),

@@ -121,34 +121,54 @@ fn a_row_of_a_newer_format_stops_the_task_with_a_clear_error() {
 }
 
 #[test]
-fn what_waits_under_one_id_is_bounded() {
+fn what_waits_under_one_id_is_what_a_rollout_reads() {
+    let class = serde_json::json!({"name": "class", "kind": "rate", "source": {"wrong_class": {"output": "kind", "label": "truth"}},
+        "margin": {"absolute": 0.05}, "maturity": "60s"});
     let mut bench = Bench::new();
-    bench.feed([baking(&spec()), beat(0, 0.0)]);
+    bench.feed([baking(&spec_with(&[class], |_| {})), beat(0, 0.0)]);
     let report = |seq, outputs: Vec<String>, class: &str| {
         P(Prediction {
             origin: Origin::Intake,
             outputs: outputs.into_iter().map(|name| (name, 1.0)).collect(),
-            classes: [("kind".to_owned(), class.to_owned())].into(),
+            classes: [(if class.is_empty() { "other" } else { "kind" }.to_owned(), class.to_owned())].into(),
             writer: writer("intake-0", seq),
             ..prediction(1, Arm::Canary, 1.0)
         })
     };
+    let waiting = |bench: &mut Bench| -> usize {
+        bench.harness.commit().unwrap();
+        bench.harness.rows().iter().filter(|(key, _)| key[0] == 9).map(|(_, value)| value.len()).sum()
+    };
     let names = |from: i32, to: i32| (from..to).map(|n| format!("name-{n}")).collect::<Vec<_>>();
-    assert_eq!(bench.code(&report(1, names(0, 63), "good")), None);
+    assert_eq!(bench.code(&report(1, names(0, 64), "")), None);
+    assert_eq!(waiting(&mut bench), 0, "no rollout reads any of it");
     assert_eq!(bench.code(&report(2, vec!["score".into()], "good")), None);
-    assert_eq!(bench.code(&report(3, names(0, 63), "better")), None, "known names take no more room");
-    assert_eq!(bench.code(&report(4, names(63, 64), "good")), Some("too_many_values"));
-    assert_eq!(bench.code(&report(5, vec![], &"x".repeat(257))), Some("too_many_values"));
+    let one = waiting(&mut bench);
+    assert!(one > 0);
+    assert_eq!(bench.code(&report(3, names(0, 64), "good")), None);
+    assert_eq!(bench.code(&report(4, vec![], &"x".repeat(257))), Some("class_too_long"));
     let label = |seq, name: &str| F(Feedback { writer: writer("intake-0", seq), ..feedback(1, 1, 0, name, 1.0) });
-    for n in 0..64 {
-        assert_eq!(bench.code(&label(6 + n, &format!("label-{n}"))), None);
+    for n in 0..100 {
+        assert_eq!(bench.code(&label(5 + n, &format!("label-{n}{}", "x".repeat(n as usize * 5)))), None);
     }
-    assert_eq!(bench.code(&label(70, "label-64")), Some("too_many_values"));
-    assert_eq!(bench.code(&label(71, &"x".repeat(257))), Some("too_many_values"));
+    assert_eq!(waiting(&mut bench), one, "what is not read takes no room");
     let bare = Prediction { outputs: [].into(), ..prediction(1, Arm::Canary, 1.0) };
     let Heartbeat(other) = beat(1, 10.0) else { unreachable!() };
-    let other = serin_schemas::records::Heartbeat { writer: writer("intake-0", 71), ..other };
+    let other = serin_schemas::records::Heartbeat { writer: writer("intake-0", 104), ..other };
     bench.feed([P(bare), Heartbeat(other), beat(1, 10.0)]);
     let score = cell(&bench.windows()[0], Arm::Canary, "score", &serin_schemas::records::Segment::all());
-    assert_eq!(score, (0, 1), "what was kept before it was too much is used");
+    assert_eq!(score, (0, 1), "what was kept is used");
+}
+
+#[test]
+fn endless_ids_are_dead_letters() {
+    let mut bench = Bench::new();
+    bench.feed([baking(&spec())]);
+    let id = |bytes: usize| "i".repeat(bytes);
+    for (bytes, code) in [(256, None), (257, Some("id_too_long")), (1 << 20, Some("id_too_long"))] {
+        let prediction = Prediction { request_id: id(bytes).into(), ..prediction(bytes as i64, Arm::Canary, 1.0) };
+        assert_eq!(bench.code(&P(prediction)), code);
+        let feedback = Feedback { request_id: id(bytes).into(), ..feedback(1, bytes as i64, 0, "late", 1.0) };
+        assert_eq!(bench.code(&F(feedback)), code);
+    }
 }

@@ -190,7 +190,7 @@ fn outputs_of_a_model_server_reach_label_metrics() {
 #[test]
 fn beyond_the_bound_both_arms_are_sampled_alike() {
     let spec = spec_with(&[wrong_metric()], |_| {});
-    let mut bench = Bench::with(Config { max_join_rows: 1000, ..Config::default() }, 0, 1);
+    let mut bench = Bench::with(Config { max_join_rows: Some(1000), ..Config::default() }, 0, 1);
     bench.feed([baking(&spec)]);
     for n in 1..=8000 {
         let arm = if n % 2 == 0 { Arm::Canary } else { Arm::Control };
@@ -238,7 +238,7 @@ fn labels_that_are_not_numbers_are_not_taken() {
 #[test]
 fn feedback_for_unknown_calls_is_bounded_and_costs_no_label() {
     let spec = spec_with(&[wrong_metric()], |_| {});
-    let mut bench = Bench::with(Config { max_join_rows: 100, ..Config::default() }, 0, 1);
+    let mut bench = Bench::with(Config { max_join_rows: Some(100), ..Config::default() }, 0, 1);
     bench.feed([baking(&spec)]);
     bench.feed((1..=90).map(|n| P(prediction(n, Arm::Canary, 1.0))));
     bench.feed((1..=5000).map(|n| F(feedback(100_000 + n, n, 0, "late", 1.0))));

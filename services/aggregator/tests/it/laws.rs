@@ -139,7 +139,7 @@ fn play(steps: &[Step], external: bool) -> Vec<EventRecord> {
 }
 
 fn config() -> Config {
-    Config { max_join_rows: 12, max_warmup_values: 3, ..Config::default() }
+    Config { max_join_rows: Some(12), max_warmup_values: 3, ..Config::default() }
 }
 
 proptest! {

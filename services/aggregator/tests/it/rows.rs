@@ -214,3 +214,39 @@ fn a_chunk_that_is_cut_off_stops_the_task_with_a_clear_error() {
         }
     }
 }
+
+/// The summaries of one metric can be larger than a record of the changelog: they are split, come back after a restart, and go
+/// with their window.
+#[test]
+fn cells_that_do_not_fit_into_a_row_are_split() {
+    let spec = spec_with(&[], |spec| {
+        spec["segments"] =
+            (0..40).map(|n| serde_json::json!({"name": format!("d{n}"), "source": {"header": "x"}})).collect();
+        spec["metrics"] = serde_json::json!([{"name": "size", "kind": {"quantile": {"level": 0.5}}, "source": {"output": "size"},
+            "margin": {"relative": 0.2}, "segments": (0..40).map(|n| format!("d{n}")).collect::<Vec<_>>()}]);
+    });
+    let fill = |bench: &mut Bench| {
+        bench.feed([Control(control(1, Phase::Warming, -1, &spec))]);
+        for n in 0..6000 {
+            let outputs = [("size".to_owned(), 1.03_f64.powi((n % 1500) as i32))].into();
+            let segments = (0..40).map(|d| (format!("d{d}"), format!("value-{}", n / 1500))).collect();
+            let generation = Generation(1);
+            bench.feed([P(Prediction { outputs, segments, generation, ..prediction(n + 1, Arm::Stable, 1.0) })]);
+        }
+    };
+    let mut whole = Bench::new();
+    fill(&mut whole);
+    whole.feed([beat(6000, 100.0)]);
+    let expected = whole.windows();
+    let mut cut = Bench::new();
+    fill(&mut cut);
+    cut.harness.commit().unwrap();
+    let rows = cut.harness.rows();
+    let cells = rows.iter().filter(|(key, _)| key[0] == 7);
+    assert!(cells.clone().count() > 1, "they fit into one row");
+    assert!(cells.clone().all(|(_, value)| value.len() < 300 << 10));
+    cut.harness.crash().unwrap();
+    cut.feed([beat(6000, 100.0)]);
+    assert_eq!(cut.windows(), expected);
+    assert!(cut.harness.rows().keys().all(|key| key[0] != 7), "the rows go with the window");
+}

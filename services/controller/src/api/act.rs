@@ -26,15 +26,12 @@ use serin_topology::COMMANDS;
 use uuid::Uuid;
 
 use super::{ApiState, Failure, auth::Caller};
-use crate::view::View;
+use crate::{REASON_MAX, view::View};
 
 /// Longest wait for an answer.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long writing a command may take.
 const FLUSH: Duration = Duration::from_secs(10);
-/// Longest reason; it stands in every event.
-const REASON_MAX: usize = 1000;
-
 /// What became of a command.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Answer {

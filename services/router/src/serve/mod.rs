@@ -17,6 +17,7 @@ use http::{HeaderValue, Request, Response, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::ServerConfig;
+use serin_stream::seldom::Seldom;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, watch},
@@ -111,6 +112,7 @@ async fn accept(
     mut no_more: watch::Receiver<bool>,
 ) {
     let mut turns = workers.iter().cycle();
+    let refused = Seldom::default();
     loop {
         let accept = async {
             // A caller beyond the limit waits in the listener's backlog.
@@ -135,7 +137,9 @@ async fn accept(
             }
             Err(error) => {
                 // Out of descriptors: taking a breath is all that helps.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if let Some(count) = refused.happened(1) {
+                    tracing::warn!(%error, count, "connections could not be accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }

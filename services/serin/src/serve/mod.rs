@@ -2,6 +2,7 @@
 //!
 //! Everything that can be wrong with the configuration, the log or the topics is told before anything starts.
 
+mod files;
 mod replace;
 mod running;
 
@@ -68,6 +69,7 @@ pub(crate) fn open_log(settings: &Settings) -> anyhow::Result<Arc<dyn Log>> {
             let options = EmbeddedOptions {
                 prefix: settings.topology.prefix.clone(),
                 max_bytes: settings.log.embedded.max_bytes,
+                max_open_files: files::share()?.database,
                 ..EmbeddedOptions::default()
             };
             let log =
@@ -134,7 +136,7 @@ fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>
 /// Runs `roles` until the process is asked to stop.
 /// With `replace` a router takes over from the one that runs.
 pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::Result<ExitCode> {
-    let settings = settings::load(args)?;
+    let mut settings = settings::load(args)?;
     if args.dump_config {
         output::json(&settings)?;
         return Ok(ExitCode::SUCCESS);
@@ -149,6 +151,11 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
     let name = if roles == Role::ALL { "up" } else { roles.first().map_or("none", |role| role.name()) };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), role = name, log = ?settings.log.kind, "serin starts");
 
+    let share = files::share()?;
+    serin_listener::set_places(share.port);
+    if let Some(lowered) = share.fit(&mut settings, roles) {
+        tracing::warn!("{lowered}");
+    }
     let metrics = telemetry::start_metrics(&settings.telemetry, name)?;
     let mut inherited = Inherited::find(replace, &settings)?;
     let started = start(roles, &settings, &mut inherited.sockets, inherited.writer.as_deref()).await;
@@ -209,7 +216,10 @@ async fn reloading(running: &Running, args: &Serve) {
         }
     };
     while asked.recv().await.is_some() {
-        let read = settings::load(args).map_err(anyhow::Error::from).and_then(|settings| running.reload(&settings));
+        let read = settings::load(args).map_err(anyhow::Error::from).and_then(|mut settings| {
+            files::share()?.fit(&mut settings, &[]);
+            running.reload(&settings)
+        });
         match read {
             Ok(()) => tracing::info!("the configuration was read again"),
             Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),

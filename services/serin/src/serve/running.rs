@@ -52,7 +52,8 @@ pub(crate) async fn start(
         // A router has no state of stages; the process that replaces it must not find its folder locked.
         Arc::new(MemoryStores::default())
     } else {
-        let stores = RocksStores::open(&settings.data_dir.0.join("state"), RocksLimits::default());
+        let limits = RocksLimits { max_open_files: super::files::share()?.database, ..RocksLimits::default() };
+        let stores = RocksStores::open(&settings.data_dir.0.join("state"), limits);
         Arc::new(stores.context("the folder of local state (data_dir)")?)
     };
     let mut running =
@@ -213,5 +214,6 @@ fn ready(health: &StageHealth) -> Result<(), String> {
     Err(health
         .failure()
         .or_else(|| health.error.clone())
+        .or_else(|| health.trouble())
         .unwrap_or_else(|| "not all of its partitions are running yet".to_owned()))
 }
