@@ -46,6 +46,12 @@ impl ByUnit {
         }
     }
 
+    /// Bytes of memory behind this value, by estimate: the nodes of a tree map are at least half full.
+    pub fn heap_bytes(&self) -> usize {
+        let entry = size_of::<(u8, Summary)>();
+        self.groups.values().map(|summary| entry * 3 / 2 + summary.heap_bytes()).sum()
+    }
+
     /// Number of observations.
     pub fn n(&self) -> u64 {
         self.groups.values().map(Summary::n).fold(0, u64::saturating_add)

@@ -121,6 +121,7 @@ impl Summary {
             Self::Classes(counts) => counts.heap_bytes(),
             Self::Buckets(buckets) => buckets.heap_bytes(),
             Self::Pairs(pairs) => pairs.heap_bytes(),
+            Self::ByUnit(by_unit) => by_unit.heap_bytes(),
         }
     }
 

@@ -102,13 +102,8 @@ pub fn api(state: ApiState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), auth::check));
     // A webhook proves itself by its signature.
     let hooks = Router::new().route("/hooks/mlflow", post(mlflow::receive));
-<<<<<<< HEAD
     let api = guarded.merge(hooks).fallback(nothing_here).method_not_allowed_fallback(wrong_method);
-    api.layer(limit).with_state(state)
-=======
-    let routes = guarded.merge(hooks).fallback(nothing_here).layer(limit).with_state(state);
-    routes.layer(middleware::map_response(serin_listener::in_json))
->>>>>>> h/bounds2
+    api.layer(limit).with_state(state).layer(middleware::map_response(serin_listener::in_json))
 }
 
 /// What is often wrong with a path.
