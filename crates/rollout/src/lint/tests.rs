@@ -480,7 +480,7 @@ fn names_that_are_too_long_are_refused() {
         "257 bytes",
         &errors(&|spec| {
             spec.metrics[1] = rate("click", MetricSource::Feedback(long()));
-            spec.metrics[1].maturity = Some(Duration::from_secs(60));
+            spec.metrics[1].maturity = Duration::from_secs(60);
         }),
     );
 }
