@@ -69,6 +69,7 @@ pub(crate) struct Called {
 }
 
 /// Reports one call of one version, once.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts of a call, not states of one machine")]
 pub(crate) struct Guard {
     shared: Arc<Shared>,
     table: Arc<Table>,
@@ -280,7 +281,7 @@ impl Guard {
             }
             None => self.judge(headers, said),
         };
-        self.report(ended, outputs, body.as_deref());
+        self.report(&ended, outputs, body.as_deref());
     }
 
     /// How the call ended, if its status alone says so.
@@ -416,7 +417,7 @@ impl Guard {
                 if let Some(error) = error {
                     ended = error.into();
                 }
-                self.report(ended, outputs, body.as_deref());
+                self.report(&ended, outputs, body.as_deref());
             }
             return;
         }
@@ -448,7 +449,7 @@ impl Guard {
             self.server_did(Some(cause.as_str().to_owned()));
         }
         let outcome = if cause.is_cancelled() { Outcome::Cancelled } else { Outcome::Failed };
-        self.report(Ended::new(outcome, cause.as_str()), outputs, None);
+        self.report(&Ended::new(outcome, cause.as_str()), outputs, None);
     }
 
     /// The call was not made after all, through no fault of the version: nothing is reported.
@@ -456,7 +457,7 @@ impl Guard {
         self.open = false;
     }
 
-    fn report(&self, ended: Ended, outputs: Outputs, body: Option<&[u8]>) {
+    fn report(&self, ended: &Ended, outputs: Outputs, body: Option<&[u8]>) {
         let took = self.elapsed();
         self.shared.metrics.answered(&self.route, self.assignment, ended.outcome, self.status, took);
         if let Some(cause) = &ended.cause {
@@ -468,7 +469,7 @@ impl Guard {
         if !self.is_told() {
             return;
         }
-        let prediction = self.prediction(&ended, outputs, took);
+        let prediction = self.prediction(ended, outputs, took);
         for pair in &self.pairs {
             let body = body.map(<[u8]>::to_vec);
             pair.put(Answered { prediction: prediction.clone(), body, bytes: self.bytes });

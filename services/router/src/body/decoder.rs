@@ -229,29 +229,25 @@ impl Zstd {
                 break;
             }
             let part = &self.waiting[..length];
-            match &mut self.frame {
-                Some(frame) => {
-                    let ended = frame
-                        .decode_blocks(part, BlockDecodingStrategy::UptoBlocks(1))
-                        .map_err(|_| DecodeError::Broken)?;
-                    loop {
-                        let read = std::io::Read::read(frame, &mut out).map_err(|_| DecodeError::Broken)?;
-                        if read == 0 {
-                            break;
-                        }
-                        give(&out[..read])?;
+            if let Some(frame) = &mut self.frame {
+                let ended =
+                    frame.decode_blocks(part, BlockDecodingStrategy::UptoBlocks(1)).map_err(|_| DecodeError::Broken)?;
+                loop {
+                    let read = std::io::Read::read(frame, &mut out).map_err(|_| DecodeError::Broken)?;
+                    if read == 0 {
+                        break;
                     }
-                    if ended {
-                        self.frame = None;
-                    }
+                    give(&out[..read])?;
                 }
-                None => {
-                    let mut frame = FrameDecoder::new();
-                    frame.set_max_window_size(ZSTD_WINDOW);
-                    frame.init(part).map_err(|_| DecodeError::Broken)?;
-                    self.checksum = part[4] & 4 != 0;
-                    self.frame = Some(frame);
+                if ended {
+                    self.frame = None;
                 }
+            } else {
+                let mut frame = FrameDecoder::new();
+                frame.set_max_window_size(ZSTD_WINDOW);
+                frame.init(part).map_err(|_| DecodeError::Broken)?;
+                self.checksum = part[4] & 4 != 0;
+                self.frame = Some(frame);
             }
             self.waiting.drain(..length);
         }

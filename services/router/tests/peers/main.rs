@@ -11,7 +11,7 @@ mod outcomes;
 mod requests;
 mod servers;
 #[path = "../router/upstreams.rs"]
-#[expect(dead_code, unused_imports, reason = "the other suite uses the rest")]
+#[expect(dead_code, reason = "the other suite uses the rest")]
 mod upstreams;
 
 use http::StatusCode;
