@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "seconds that are whole are exact")]
+
 use super::*;
 
 const SECOND: i64 = 1_000_000;

@@ -31,9 +31,9 @@ pub(crate) enum Verb {
     Up(Serve),
     /// Run one router, on Kafka: splits the traffic, reports every call
     #[command(
-        after_help = "Example:\n  serin router --config serin.yaml\n  serin router --set log.kind=kafka --set log.kafka.brokers=broker:9092 --set router.name=router-1"
+        after_help = "Example:\n  serin router --config serin.yaml\n  serin router --set log.kind=kafka --set log.kafka.brokers=broker:9092 --set router.name=router-1\n  serin router --config serin.yaml --replace"
     )]
-    Router(Serve),
+    Router(RouterArgs),
     /// Run one aggregator, on Kafka: folds events into windows, relays foreign events
     #[command(after_help = "Example:\n  serin aggregator --config serin.yaml")]
     Aggregator(Serve),
@@ -159,9 +159,16 @@ pub(crate) struct Serve {
     /// Print the whole configuration with its defaults, and stop
     #[arg(long)]
     pub(crate) dump_config: bool,
-    /// Take over the ports of the router that runs with the same data_dir; it ends when this one is ready
+}
+
+/// Options of `serin router`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RouterArgs {
+    /// Take over the ports of the router that runs with the same `data_dir`; it ends when this one is ready
     #[arg(long)]
     pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
 }
 
 /// Where the controller's API is.

@@ -66,11 +66,11 @@ fn main() -> ExitCode {
 
 async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Up(args) => Box::pin(serve::run(serve::Role::ALL, &args)).await,
-        Verb::Router(args) => Box::pin(serve::run(&[serve::Role::Router], &args)).await,
-        Verb::Aggregator(args) => Box::pin(serve::run(&[serve::Role::Aggregator], &args)).await,
-        Verb::Analyzer(args) => Box::pin(serve::run(&[serve::Role::Analyzer], &args)).await,
-        Verb::Controller(args) => Box::pin(serve::run(&[serve::Role::Controller], &args)).await,
+        Verb::Up(args) => Box::pin(serve::run(serve::Role::ALL, &args, false)).await,
+        Verb::Router(args) => Box::pin(serve::run(&[serve::Role::Router], &args.serve, args.replace)).await,
+        Verb::Aggregator(args) => Box::pin(serve::run(&[serve::Role::Aggregator], &args, false)).await,
+        Verb::Analyzer(args) => Box::pin(serve::run(&[serve::Role::Analyzer], &args, false)).await,
+        Verb::Controller(args) => Box::pin(serve::run(&[serve::Role::Controller], &args, false)).await,
         Verb::Demo(args) => Box::pin(demo::run(&args)).await,
         Verb::Apply(args) => verbs::apply(&args).await,
         Verb::Lint(args) => verbs::lint(&args),

@@ -132,7 +132,8 @@ fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>
 }
 
 /// Runs `roles` until the process is asked to stop.
-pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode> {
+/// With `replace` a router takes over from the one that runs.
+pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::Result<ExitCode> {
     let settings = settings::load(args)?;
     if args.dump_config {
         output::json(&settings)?;
@@ -149,7 +150,7 @@ pub(crate) async fn run(roles: &[Role], args: &Serve) -> anyhow::Result<ExitCode
     tracing::info!(version = env!("CARGO_PKG_VERSION"), role = name, log = ?settings.log.kind, "serin starts");
 
     let metrics = telemetry::start_metrics(&settings.telemetry, name)?;
-    let mut inherited = Inherited::find(args.replace, roles, &settings)?;
+    let mut inherited = Inherited::find(replace, &settings)?;
     let started = start(roles, &settings, &mut inherited.sockets, inherited.writer.as_deref()).await;
     let mut running = started.map_err(|error| replace::advise(roles, error))?;
     let telemetry::Served { address: telemetry, socket, task: metrics_port } =

@@ -40,14 +40,11 @@ pub(super) struct Inherited {
 
 impl Inherited {
     /// Asks systemd, and with `replace` the running process.
-    pub(super) fn find(replace: bool, roles: &[Role], settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) fn find(replace: bool, settings: &Settings) -> anyhow::Result<Self> {
         let sockets = Sockets::from_systemd().context("the sockets that systemd hands over (LISTEN_FDS)")?;
         let alone = Self { sockets, writer: None, from: None };
         if !replace {
             return Ok(alone);
-        }
-        if roles != [Role::Router] {
-            bail!("--replace is for `serin router`: only a router can be replaced while it serves");
         }
         let path = path(settings);
         let asked = TakenOver::ask(&path);
@@ -102,7 +99,7 @@ fn path(settings: &Settings) -> PathBuf {
     router_config(settings).data_dir.join("replace.sock")
 }
 
-/// The name for the process after the one that writes under `before`.
+/// The name for the process after the one that writes under `before`. `name`: the configured one; empty: the router has chosen one.
 fn next_turn(name: &str, before: &str) -> String {
     // A router without a name in its configuration goes on under the one that it was given.
     let name = if name.is_empty() { before.split(TURN).next().unwrap_or(before) } else { name };

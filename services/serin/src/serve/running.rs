@@ -9,7 +9,7 @@ use serin_stream::{
     fold::FoldFactory,
     log::Log,
     stage::{Stage, StageHandle, StageHealth, StageOptions},
-    store::{RocksLimits, RocksStores, Stores},
+    store::{MemoryStores, RocksLimits, RocksStores, Stores},
 };
 
 use super::Role;
@@ -48,11 +48,15 @@ pub(crate) async fn start(
         log.create(&settings.topics())?;
     }
     super::check_topics(log.as_ref(), settings, roles)?;
-    let stores = RocksStores::open(&settings.data_dir.0.join("state"), RocksLimits::default())
-        .context("the folder of local state (data_dir)")?;
+    let stores: Arc<dyn Stores> = if roles == [Role::Router] {
+        // A router has no state of stages; the process that replaces it must not find its folder locked.
+        Arc::new(MemoryStores::default())
+    } else {
+        let stores = RocksStores::open(&settings.data_dir.0.join("state"), RocksLimits::default());
+        Arc::new(stores.context("the folder of local state (data_dir)")?)
+    };
     let mut running =
         Running { router: None, controller: None, stages: Vec::new(), watches: Vec::new(), readiness: Vec::new() };
-    let stores: Arc<dyn Stores> = Arc::new(stores);
     for role in roles {
         let started = running.role(*role, settings, (&log, &stores), sockets, writer).await;
         started.with_context(|| format!("starting the {}", role.name()))?;

@@ -1,6 +1,7 @@
 //! What a pipeline under test meets: model servers, good and bad, callers, rollout files, a person at the command line.
 
 #![allow(dead_code, reason = "each test file uses its part of this module")]
+#![expect(clippy::unwrap_used, reason = "a test may stop here")]
 
 use std::{
     collections::BTreeMap,
