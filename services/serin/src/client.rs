@@ -204,6 +204,11 @@ fn way_out(base: &str, cause: &NoAnswer) -> String {
             "see the certificate that controller.tls names, and docs/tls.md".to_owned()
         }
         NoAnswer::NotTls => "use http://, or give the controller a certificate (controller.tls)".to_owned(),
+        // What a port over TLS answers to a request without.
+        NoAnswer::Failed(cause) if !secure && cause.contains("HTTP version") => {
+            "something else than plain HTTP is spoken there: use https:// if the controller has a certificate"
+                .to_owned()
+        }
         _ if !secure && here => "start one with `serin up`, or name another with --api".to_owned(),
         _ => {
             let other = if secure { "" } else { " (https:// if it has a certificate)" };
