@@ -24,7 +24,9 @@ impl Rollout {
             // What is only watched has no share of the budget and is held against its own e-value.
             let watched = self.plan.hypotheses[index].weight <= 0.0;
             let failed = failed || (watched && rejects(evidence.test.max_ln_e_fail(), alpha));
-            if failed && evidence.failed_at.is_none() && !self.rests_on_few(index) {
+            // What once crossed and rested on few units has passed: the evidence must be there now, too.
+            let present = !self.plan.guarded || rejects(evidence.test.ln_e_fail(), alpha);
+            if failed && present && evidence.failed_at.is_none() && !self.rests_on_few(index) {
                 self.evidence[index].failed_at = Some(end);
                 self.dirty.insert(index);
             }

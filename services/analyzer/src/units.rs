@@ -83,7 +83,7 @@ enum Finding {
 /// The units behind a metric's evidence. `fails` and `passes`: whether it is enough for either.
 pub(crate) fn claim(evidence: &Evidence, fails: bool, passes: bool) -> Claim {
     let fail: Standing = evidence.test.fail_standing(&evidence.units.sums);
-    let rests = if fails {
+    let rests = if fails && evidence.test.ln_e_fail() > 0.0 {
         fail.rests_on.map(|rests| (Finding::Fail, rests))
     } else if passes {
         evidence.test.pass_standing(&evidence.units.sums).rests_on.map(|rests| (Finding::Pass, rests))
