@@ -21,6 +21,14 @@ use crate::{
     upstreams::{Says, Server, streaming},
 };
 
+/// All calls to a canary at this address. No rule looks into requests: the router passes an upload on as it comes.
+async fn route(bench: &Bench, to: SocketAddr) {
+    let mut split = table(1, &format!("http://{to}"), &format!("http://{to}"), (10_000, 0));
+    split.outputs = "[]".into();
+    split.segments = "[]".into();
+    bench.route(&split).await;
+}
+
 /// A router in front of one server, patient with both sides.
 async fn router(to: SocketAddr) -> Bench {
     let mut config = config();
@@ -28,9 +36,7 @@ async fn router(to: SocketAddr) -> Bench {
         *timeout = serin_rollout::units::Duration::from_secs(600);
     }
     let bench = Bench::start(config).await;
-    let mut split = table(1, &format!("http://{to}"), &format!("http://{to}"), (10_000, 0));
-    split.outputs = "[]".into();
-    bench.route(&split).await;
+    route(&bench, to).await;
     bench
 }
 
@@ -161,8 +167,7 @@ async fn by_not_sending_a_request_to_its_end() {
     config.timeouts.request = serin_rollout::units::Duration::parse("200ms").unwrap();
     let address = server(HALF, hang).await;
     let bench = Bench::start(config).await;
-    let url = format!("http://{address}");
-    bench.route(&table(1, &url, &url, (10_000, 0))).await;
+    route(&bench, address).await;
     let upload = "POST /v2/models/flights/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n";
     let mut caller = caller(&bench, upload).await;
     caller.write_all(&vec![b' '; 100_000]).await.unwrap();
