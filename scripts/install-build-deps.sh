@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing to build and test Serin: a C++ compiler, cmake, libclang and OpenSSL's headers for the native
 # libraries (RocksDB, librdkafka); with --test also Python's venv, for the foreign clients and model servers of the
-# tests, nginx, a plain server behind the router, libfaketime, for a router whose clock is off, and docker-compose, to check the compose file; with --bench the
-# proxies that the router is measured beside, and libfaketime, for a router whose clock is off.
+# tests, nginx, a plain server behind the router, and docker-compose, to check the compose file; with --bench the
+# proxies that the router is measured beside.
 # (Java and Maven for the tests' Kafka: tests/kafka/install.sh.)
 # As root or with sudo it installs; otherwise it prints the exact command and fails.
 set -euo pipefail
@@ -29,13 +29,11 @@ if [ "${1:-}" = --test ]; then
     need python3-yaml '/usr/bin/python3 -c "import yaml"'
     need nginx-light 'command -v nginx || test -x /usr/sbin/nginx'
     need python3-venv 'python3 -m venv --help && python3 -c "import ensurepip"'
-    need libfaketime 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 fi
 if [ "${1:-}" = --bench ]; then
     need haproxy 'command -v haproxy || test -x /usr/sbin/haproxy'
     need nginx-light 'command -v nginx || test -x /usr/sbin/nginx'
     need python3-venv 'python3 -m venv --help && python3 -c "import ensurepip"'
-    need libfaketime 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 fi
 
 [${#packages[@]} -eq 0 ] && exit 0

@@ -152,7 +152,7 @@ impl Offer {
             match self.hand_over(asked).await {
                 Ok(true) => return,
                 Ok(false) => {
-                    tracing::warn!("a process took the listeners over and did not become ready: this one goes on")
+                    tracing::warn!("a process took the listeners over and did not become ready: this one goes on");
                 }
                 Err(error) => tracing::warn!(%error, "the listeners could not be handed over: this process goes on"),
             }

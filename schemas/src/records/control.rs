@@ -157,6 +157,22 @@ pub struct Shed {
     pub cause: String,
 }
 
+/// Calls of a model that a router could not decide as its rollout asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undecided {
+    /// The model.
+    pub model: ModelName,
+    /// What the decision needed: `sticky`, `target` or `segment`.
+    pub needed: String,
+    /// Why it could not be read, such as `too_large`: these calls went to stable and enter no comparison. `absent`: the request has no
+    /// sticky key, and was split by chance.
+    pub reason: String,
+    /// How many calls.
+    pub calls: i64,
+    /// Of how many calls of the model since its rollout began at this router.
+    pub of: i64,
+}
+
 /// A router's report of what it applied (topic `router-status`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouterStatus {
@@ -171,6 +187,9 @@ pub struct RouterStatus {
     /// Versions that get no calls now.
     #[serde(default)]
     pub shed: Vec<Shed>,
+    /// Calls that were not decided as their rollout asks.
+    #[serde(default)]
+    pub undecided: Vec<Undecided>,
     /// True on a clean shutdown.
     pub leaving: bool,
 }

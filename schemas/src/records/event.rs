@@ -41,6 +41,8 @@ pub enum Assignment {
     SwitchedOff,
     /// Somebody else's router chose (`mode: observe`).
     External,
+    /// Something that decides was there and could not be read: stable answered.
+    Unreadable,
 }
 
 impl Assignment {

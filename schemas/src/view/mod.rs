@@ -239,7 +239,7 @@ fn symbol<T: Copy>(symbols: &[T], from: &mut Cursor<'_>) -> Read<T> {
 
 /// Symbols in the order of the schema.
 const ARMS: [Arm; 4] = [Arm::Stable, Arm::Control, Arm::Canary, Arm::Shadow];
-const ASSIGNMENTS: [Assignment; 8] = [
+const ASSIGNMENTS: [Assignment; 9] = [
     Assignment::Random,
     Assignment::Sticky,
     Assignment::Pinned,
@@ -248,6 +248,7 @@ const ASSIGNMENTS: [Assignment; 8] = [
     Assignment::LeaseExpired,
     Assignment::SwitchedOff,
     Assignment::External,
+    Assignment::Unreadable,
 ];
 const ORIGINS: [Origin; 2] = [Origin::Router, Origin::Intake];
 

@@ -135,7 +135,7 @@ draw_newtypes! { EventTime Generation ModelName RequestId RolloutId Span Version
 draw_enums! {
     Action { Apply, Promote, PromoteFull, Pause, Resume, Abort, StopAll }
     Arm { Stable, Control, Canary, Shadow }
-    Assignment { Random, Sticky, Pinned, Targeted, Fallback, LeaseExpired, SwitchedOff, External }
+    Assignment { Random, Sticky, Pinned, Targeted, Fallback, LeaseExpired, SwitchedOff, External, Unreadable }
     Correction { WeightedHolm, None }
     Decision { Promote, Rollback, Continue, Hold }
     EventKind {
@@ -197,7 +197,7 @@ draw_structs! {
         id, model, rollout, kind, phase, step, canary_share, generation, at, recorded_at, actor, sentence, cause, state,
     }
     Route { version, arm, share, url }
-    RouterStatus { router, incarnation, at, applied, shed, leaving }
+    RouterStatus { router, incarnation, at, applied, shed, undecided, leaving }
     RoutingTable {
         model, generation, lease_seq, lease_ms, rollout, salt, sticky, routes, segments, outputs, fallback, policy,
         reason, decided_at,
@@ -205,6 +205,7 @@ draw_structs! {
     Segment { dimension, value }
     Shed { model, version, since, cause }
     TableApplied { model, generation, lease_seq, apply_us }
+    Undecided { model, needed, reason, calls, of }
     Verdict {
         id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,
         stable_is_out_of_date, arms, health, warmup_events, frozen, sentence, build, rules,

@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "seconds that are whole are exact")]
+
 use super::*;
 
 const SECOND: i64 = 1_000_000;
@@ -407,6 +409,21 @@ fn one_that_says_when_it_sends_and_one_that_does_not_are_waited_for_by_their_own
     assert_eq!(fleet.mark(), 20.0, "an older version may be a replay: its silence means nothing");
     fleet.healthy(&["new"], 46, 53);
     assert!(fleet.mark() > 50.0);
+}
+
+#[test]
+fn one_from_the_future_that_does_not_say_when_it_sends_takes_nothing_over() {
+    let mut fleet = Fleet::new();
+    fleet.healthy(&["router"], 0, 20);
+    fleet.writers.heartbeat(&beat("ghost", 1, 0, 86_400));
+    // The router is silent for a moment.
+    for second in 21..=25 {
+        fleet.at(f64::from(second));
+        fleet.writers.heartbeat(&beat("ghost", 1, 0, 86_400 + i64::from(second)));
+    }
+    assert!(fleet.mark() < 25.0, "{}", fleet.mark());
+    fleet.healthy(&["router"], 26, 30);
+    assert!((fleet.mark() - 30.0).abs() < 0.2, "{}", fleet.mark());
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
             let units =
                 rollout.plan.guarded.then(|| units::claim(evidence, p_fail <= spec.decision.false_rollback, passes));
-            let few = units.as_ref().and_then(|units| units.few());
+            let few = units.as_ref().and_then(units::Claim::few);
             let (result, no_data) = result(rollout, index, (passes, few.is_some()), health);
             let effect = evidence.test.effect();
             let (limit_pass, limit_fail) = match evidence.test.spec().against {

@@ -160,6 +160,9 @@ impl View {
             let others =
                 known.applied.iter().filter(|table| !merged.applied.iter().any(|new| new.model == table.model));
             let others: Vec<_> = others.cloned().collect();
+            let of_others = |model| others.iter().any(|table| table.model == *model);
+            let undecided: Vec<_> = known.undecided.iter().filter(|told| of_others(&told.model)).cloned().collect();
+            merged.undecided.extend(undecided);
             merged.applied.extend(others);
         }
         self.routers.insert(name, Arc::new(merged));

@@ -145,6 +145,7 @@ fn a_router_status_is_kept_without_a_word() {
         at: serin_schemas::ids::EventTime::from_secs(5),
         applied: Vec::new(),
         shed: Vec::new(),
+        undecided: Vec::new(),
         leaving: false,
     };
     assert!(feed(&mut harness, "router-status", &status).is_empty());

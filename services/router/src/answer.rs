@@ -9,7 +9,7 @@ use crate::{
     body::{AnswerBody, BodyError},
     call::{ARM, Failed, LONGEST_ID, PREDICTION_ID, VERSION},
     config::Answers,
-    protocol::{Wire, grpc},
+    protocol::{Unread, Wire, grpc},
     table::{Route, Table},
     upstream::Cause,
 };
@@ -36,12 +36,26 @@ pub(crate) enum Refusal {
     BadTime,
     #[error("the replay clock was never set; PUT /replay/clock on the admin port, or send x-serin-event-time")]
     NoClock,
+    #[error("this path takes POST")]
+    Method,
+    #[error("a request of HTTP/1.1 has one Host header, and this one has {0}")]
+    Host(usize),
+    #[error(
+        "a line of the request's head ends with a line feed alone; lines end with a carriage return and a line feed"
+    )]
+    BareLine,
     #[error("the request's body is larger than the limit (limits.body of the router's configuration)")]
     TooLarge,
     #[error("the request's body did not come in time")]
     Slow,
     #[error("the request's body broke off")]
     Broken,
+    #[error("the model's name cannot be read: the request's body {}", why_unread(*.0))]
+    Unread(Unread),
+    #[error(
+        "too many request bodies wait in memory (limits.held of the router's configuration); try again in a second"
+    )]
+    NoRoom,
     #[error("too many calls are in flight; try again")]
     Overloaded,
 }
@@ -50,11 +64,15 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoModel(_) | Self::UnknownModel(_) | Self::UnknownVersion { .. } => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::MayNotPin(_) => StatusCode::FORBIDDEN,
-            Self::BadId | Self::BadTime | Self::Broken => StatusCode::BAD_REQUEST,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unread(Unread::Encoding) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge | Self::Unread(Unread::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BadId | Self::BadTime | Self::Broken | Self::Unread(_) | Self::Host(_) | Self::BareLine => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::NoClock | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoClock | Self::Overloaded | Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -68,9 +86,14 @@ impl Refusal {
             Self::BadId => "bad_id",
             Self::BadTime => "bad_time",
             Self::NoClock => "no_clock",
+            Self::Method => "method",
+            Self::Host(_) => "host",
+            Self::BareLine => "bare_line",
             Self::TooLarge => "too_large",
             Self::Slow => "slow",
             Self::Broken => "broken",
+            Self::Unread(_) => "unread_model",
+            Self::NoRoom => "no_room",
             Self::Overloaded => "overloaded",
         }
     }
@@ -78,7 +101,13 @@ impl Refusal {
     /// The answer in a protocol.
     pub(crate) fn answer(&self, wire: Wire) -> Response<AnswerBody> {
         let mut response = refused(wire, self.status(), self.reason(), &self.to_string(), Map::new());
-        if matches!(self, Self::TooLarge | Self::Slow | Self::Broken) {
+        if matches!(self, Self::Method) {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+        }
+        if matches!(self, Self::NoRoom | Self::Overloaded) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(self, Self::TooLarge | Self::Slow | Self::Broken | Self::NoRoom | Self::Host(_) | Self::BareLine) {
             // The rest of the body is not read.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -86,10 +115,26 @@ impl Refusal {
     }
 }
 
+/// Why the model's name could not be read from a body.
+fn why_unread(why: Unread) -> &'static str {
+    match why {
+        Unread::TooLarge => {
+            "is too large, or too large when decoded (limits.held and limits.body of the router's configuration); send the header x-serin-model"
+        }
+        Unread::Encoding => {
+            "is not encoded as gzip, deflate, br or zstd, or is not what its content-encoding says; send it plain, or with the header x-serin-model"
+        }
+        Unread::NotJson => "is neither valid JSON nor a whole form",
+        Unread::TooDeep => "is nested too deep",
+        Unread::TooLong | Unread::UnknownResponse => "has a name for it that is too long",
+        Unread::NotScalar => "has no text under `model`",
+    }
+}
+
 /// How a protocol names the model.
 fn way_to_name(wire: Wire) -> &'static str {
     match wire {
-        Wire::OpenAi => "put `model` near the beginning of the JSON body, or send the header x-serin-model",
+        Wire::OpenAi => "put `model` into the JSON body, or send the header x-serin-model",
         Wire::Grpc => {
             "send an uncompressed message of inference.GRPCInferenceService with its model_name, or the metadata x-serin-model"
         }
@@ -106,6 +151,7 @@ impl From<BodyError> for Refusal {
             BodyError::TooLarge => Self::TooLarge,
             BodyError::Slow => Self::Slow,
             BodyError::Broken => Self::Broken,
+            BodyError::NoRoom => Self::NoRoom,
         }
     }
 }
@@ -116,6 +162,11 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> Response<AnswerBody> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// A model as `OpenAI`'s protocol has it.
+pub(crate) fn model(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": 0, "owned_by": "serin"})
 }
 
 /// A JSON error.
@@ -187,7 +238,7 @@ pub(crate) fn upstream_failed(
     let mut text = format!("model {model}: {sentence}");
     if answers.arm_header {
         tell("version", json!(version));
-        tell("arm", json!(route.arm.as_str()));
+        tell("arm", json!(route.part));
         text = format!("version {version} of {text}");
     }
     let mut response = refused(wire, status, &cause, &text, details);
@@ -201,7 +252,7 @@ pub(crate) fn mark(headers: &mut HeaderMap, route: &Route, id: Option<HeaderValu
         if let Some(version) = &route.header {
             headers.insert(VERSION, version.clone());
         }
-        headers.insert(ARM, HeaderValue::from_static(route.arm.as_str()));
+        headers.insert(ARM, HeaderValue::from_static(route.part));
     } else {
         headers.remove(VERSION);
         headers.remove(ARM);

@@ -1,31 +1,37 @@
 //! One call: from a request to the answer of a version.
 
-use std::{mem, pin::pin, sync::Arc};
+use std::{borrow::Cow, mem, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
 use hyper::body::Incoming;
 use serde_json::Value;
+use serin_rollout::StickyKey;
 use serin_schemas::{
-    ids::{EventTime, RequestId},
+    ids::{EventTime, RequestId, Version},
     records::Assignment,
 };
 use subtle::ConstantTimeEq as _;
 
 use crate::{
     answer::{self, Refusal},
-    body::{AnswerBody, Arriving, BodyError, Listening, RequestBody, Taken, Taking},
+    body::{AnswerBody, Arriving, BodyError, Hold, Listening, RequestBody, Taken, Taking},
     config::{Config, MayPin, Pinning, span},
     exchange::Cutter,
     guard::{Called, Guard, Said, is_last_resort},
     mirror::{self, Pair},
-    outcome::Unread,
-    protocol::{Target, Wire, asks_first, decode::Encoding, grpc, openai},
+    outcome,
+    protocol::{
+        Scan, Target, Unread, Wire, asks_first, grpc, openai,
+        reader::{self, Reader},
+        scan::Asks,
+    },
     request::Seen,
-    serve::{Peer, Worker},
+    serve::{Cors, Peer, Worker},
     split::{self, Choice, Wanted},
     state::Shared,
     table::{Route, Shadow, Table},
+    undecided::{self, Needed},
     upstream::Cause,
 };
 
@@ -85,23 +91,48 @@ pub(crate) async fn call(
     let shared = &worker.shared;
     let (config, paths) = (shared.config(), shared.paths.load_full());
     let target = Target::parse(uri.path(), &headers, &paths);
-    let mut body = Arriving::new(body);
+    let mut body = Arriving::new(body, shared.held.clone());
     // What few calls need is in boxes: a call is moved about while it is made, and should be small.
-    let (body_model, named) =
-        if target.model_in_body { Box::pin(in_body(&config, &target, &mut body)).await? } else { (None, None) };
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let model = match target.wire {
-        Wire::V1 | Wire::V2 => target.model,
-        Wire::OpenAi | Wire::Grpc | Wire::Plain => text(&MODEL).or(body_model.as_deref()).or(target.model),
+    let in_header = target.wire != Wire::Grpc && headers.contains_key(&MODEL);
+    let kept = if in_header { None } else { openai::response(uri.path()) }.and_then(|id| shared.responses.find(id));
+    let asks_body = target.wire == Wire::Grpc || method == Method::POST && !in_header && kept.is_none();
+    let (body_model, named) = if target.model_in_body && asks_body {
+        Box::pin(in_body(worker, &config, &headers, target.wire, &mut body)).await?
+    } else {
+        (None, None)
     };
-    let model = model.ok_or(Refusal::NoModel(target.wire))?;
-    let table = shared.table(model).ok_or_else(|| Refusal::UnknownModel(model.to_owned()))?;
-    let infers = method == Method::POST && target.infers;
-    let in_message = named.as_ref().and_then(|named| named.version.as_deref());
-    let pin = target.version.or_else(|| text(&VERSION)).or(in_message).map(str::to_owned);
+    // Not only ASCII: a name that is there and is not known is refused, not passed over.
+    let text = |name: &HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let in_path = |target: &Target<'_>| matches!(target.wire, Wire::V1 | Wire::V2) && target.model.is_some();
+    let mut target = target;
+    let mut model = if in_path(&target) { target.model.clone() } else { None };
+    if let Some(name) = model.as_deref()
+        && shared.table(name).is_none()
+        && let Some(found) = target.with_known(uri.path(), |name| shared.table(name).is_some())
+    {
+        target = found;
+        model = target.model.clone();
+    }
+    let model = model.or_else(|| text(&MODEL)).or(body_model.map(Cow::Owned)).or_else(|| target.model.clone());
+    if model.is_none() && target.model_in_body && Cors::is_preflight(&method, &headers) {
+        return Ok(Cors::preflight(&config.cors, &headers));
+    }
+    let model = model.or_else(|| kept.as_ref().map(|kept| Cow::Borrowed(&*kept.model)));
+    let model = model.ok_or_else(|| match method {
+        Method::POST => Refusal::NoModel(target.wire),
+        _ if target.predicts_only() => Refusal::Method,
+        _ => Refusal::NoModel(target.wire),
+    })?;
+    let table = shared.table(&model).ok_or_else(|| Refusal::UnknownModel(model.clone().into_owned()))?;
+    let infers = method == Method::POST && target.infers && kept.is_none();
+    let in_message = named.as_ref().and_then(|named| named.version.as_deref().map(Cow::Borrowed));
+    let pin = target.version.clone().or_else(|| text(&VERSION)).or(in_message).map(Cow::into_owned);
     if pin.is_some() {
         may_pin(&config.pin, &headers)?;
     }
+    // What a version keeps, it alone can give, as long as it is there.
+    let keeper = kept.map(|kept| kept.version.0).filter(|version| table.find(version).is_some());
+    let pin = pin.or(keeper);
     let id = prediction_id(shared, &headers)?;
     let stated = stated_time(shared, &headers)?;
     if let Some(authority) = uri.authority()
@@ -134,18 +165,95 @@ pub(crate) async fn call(
     }
 }
 
-/// What the beginning of a body says about its model, if that is where its protocol has it.
+/// What a body says about its model, if that is where its protocol has it.
 async fn in_body(
+    worker: &Worker,
     config: &Config,
-    target: &Target<'_>,
+    headers: &HeaderMap,
+    wire: Wire,
     body: &mut Arriving,
 ) -> Result<(Option<String>, Option<grpc::Named>), Refusal> {
-    let (most, patience) = (config.limits.keep_body.max(MODEL_WITHIN), span(config.timeouts.request));
-    if target.wire == Wire::Grpc {
-        let named = body.look(most, patience, grpc::named).await?;
+    if wire == Wire::Grpc {
+        let (most, patience) = (config.limits.keep_body.max(MODEL_WITHIN), span(config.timeouts.request));
+        let mut named = body.look(most, patience, grpc::named).await?;
+        if named.is_none() && body.head().first() == Some(&1) {
+            named = match in_compressed(config, headers, body).await? {
+                Err(why) if !headers.contains_key(&MODEL) => return Err(Refusal::Unread(why)),
+                found => found.unwrap_or_default(),
+            };
+        }
         return Ok((named.as_ref().map(|named| named.model.clone()), named));
     }
-    Ok((body.look(most, patience, openai::model).await?, None))
+    // All of it: of two names the servers take the last one.
+    let how = hold(config, headers);
+    if !body.hold(how, u64::MAX).await? {
+        body.throw_away(how).await;
+        return Err(Refusal::Unread(Unread::TooLarge));
+    }
+    let found = scan(worker, headers, body, &openai::MODEL, config.limits.body).await.map_err(Refusal::Unread)?;
+    match found.as_ref().and_then(|body| body.get("model")) {
+        Some(Value::String(model)) => Ok((Some(model.clone()), None)),
+        None | Some(Value::Null) => Ok((None, None)),
+        Some(_) => Err(Refusal::Unread(Unread::NotScalar)),
+    }
+}
+
+/// What a first message of gRPC says about its model that is compressed.
+async fn in_compressed(
+    config: &Config,
+    headers: &HeaderMap,
+    body: &mut Arriving,
+) -> Result<Result<Option<grpc::Named>, Unread>, Refusal> {
+    let Some(length) = grpc::first_message(body.head()) else { return Ok(Ok(None)) };
+    if !body.hold(hold(config, headers), length as u64).await? {
+        return Ok(Err(Unread::TooLarge));
+    }
+    Ok(reader::decompress(headers, body.head()).map(|plain| match grpc::named(&plain) {
+        Scan::Found(named) => Some(named.in_compressed(plain.into())),
+        Scan::More | Scan::Missing => None,
+    }))
+}
+
+/// How a body is held until something is decided from it.
+fn hold(config: &Config, headers: &HeaderMap) -> Hold {
+    let timeouts = &config.timeouts;
+    Hold {
+        limit: config.limits.body,
+        pause: span(timeouts.request),
+        all: span(timeouts.upload),
+        asks_first: asks_first(headers),
+    }
+}
+
+/// Bodies from here on are read one at a time, and in parts.
+const LARGE: usize = 256 << 10;
+
+/// Reads of a held body what is asked for.
+async fn scan(
+    worker: &Worker,
+    headers: &HeaderMap,
+    body: &mut Arriving,
+    asks: &Asks,
+    most: u64,
+) -> Result<Option<Value>, Unread> {
+    let mut reader = Reader::new(headers, asks, most);
+    let alone = reader.is_costly() || body.len() > LARGE;
+    let _alone = if alone { Some(worker.reading.lock().await) } else { None };
+    let mut read = 0;
+    for piece in body.pieces() {
+        for part in piece.chunks(LARGE) {
+            if !reader.push(part) {
+                return reader.end();
+            }
+            read += part.len();
+            if alone && read >= LARGE {
+                // Other calls of this thread go on meanwhile.
+                read = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    reader.end()
 }
 
 /// Whether the caller may ask for a version.
@@ -184,22 +292,22 @@ impl Call<'_> {
         stated: Option<EventTime>,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let arrival = self.shared.arrive(arrived);
-        let wanted = self.table.reads_request || self.table.record.fallback || !self.table.shadows.is_empty();
+        let wanted = self.table.record.fallback || !self.table.shadows.is_empty();
         let mut body = body;
-        let reads_ahead = self.table.reads_request && self.target.wire == Wire::Grpc;
-        let json = if reads_ahead { Box::pin(self.read(&mut body)).await? } else { None };
+        let read = if self.table.asks.is_empty() { Ok(None) } else { Box::pin(self.read(&mut body)).await? };
         let taken = self.take(body, wanted).await?;
         // Only now: a caller who is slow to send must not take the place of one who is not.
         let slot = Arc::new(arrival.enter().ok_or(Refusal::Overloaded)?);
-        let json = json.or_else(|| self.read_kept(taken.kept.as_ref()?));
-        let seen = Seen { headers: &self.headers, body: json.as_ref() };
-        let choice = self.choose(seen)?;
+        let seen = Seen { headers: &self.headers, body: read.as_ref().map(Option::as_ref).map_err(|why| *why) };
+        let (segments, unread) = seen.segments(&self.table.segments);
+        let (choice, chain) = self.choose(seen, unread)?;
         let called = Arc::new(Called {
             request_id: self.id.clone(),
             arrived,
             stated,
-            segments: seen.segments(&self.table.segments),
+            segments,
             features: seen.features(&self.table.policy.features, arrived),
+            chain,
             wire: self.target.wire,
             promise: self.target.promise(),
             streams: self.target.both_stream,
@@ -252,7 +360,13 @@ impl Call<'_> {
             }
             Err(cause) => Err(*cause),
         };
+        let is_model =
+            self.target.is_model() && self.pin.is_none() && matches!(self.method, Method::GET | Method::HEAD);
         match answered {
+            // Servers need not know the model under the name that callers have for it, or this path at all.
+            Ok(response) if is_model && matches!(response.status().as_u16(), 404 | 405 | 501) => {
+                Ok(answer::json(StatusCode::OK, &answer::model(self.table.record.model.as_str())))
+            }
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
                 let body =
@@ -266,19 +380,23 @@ impl Call<'_> {
         }
     }
 
-    /// Reads what can only be read before the body is taken: the first message of a gRPC stream, for segments and keys.
-    async fn read(&self, body: &mut Arriving) -> Result<Option<Value>, Refusal> {
-        let (most, patience) = (self.config.limits.keep_body, span(self.config.timeouts.request));
-        let whole = body.look(most, patience, grpc::whole_message).await?;
-        Ok(whole.and_then(|()| Encoding::Grpc.read(body.head())))
-    }
-
-    /// Reads a body that was kept.
-    fn read_kept(&self, kept: &Bytes) -> Option<Value> {
-        if !self.table.reads_request || self.target.wire == Wire::Grpc {
-            return None;
+    /// Reads what rules ask for of the body, which is held meanwhile.
+    async fn read(&self, body: &mut Arriving) -> Result<Result<Option<Value>, Unread>, Refusal> {
+        let hold = hold(&self.config, &self.headers);
+        if self.target.wire != Wire::Grpc {
+            if !body.hold(hold, u64::MAX).await? {
+                return Ok(Err(Unread::TooLarge));
+            }
+            return Ok(scan(self.worker, &self.headers, body, &self.table.asks, self.config.limits.body).await);
         }
-        Encoding::of(&self.headers)?.read(kept)
+        // Of a gRPC stream, the first message decides.
+        let length = |head: &[u8]| grpc::first_message(head).map_or(Scan::More, Scan::Found);
+        let Some(length) = body.look(grpc::PREFIX, hold.pause, length).await? else { return Ok(Ok(None)) };
+        if !body.hold(hold, length as u64).await? {
+            return Ok(Err(Unread::TooLarge));
+        }
+        let _alone = if length > LARGE { Some(self.worker.reading.lock().await) } else { None };
+        Ok(reader::message(&self.headers, body.head()))
     }
 
     async fn take(&self, body: Arriving, wanted: bool) -> Result<Taken, Refusal> {
@@ -301,17 +419,63 @@ impl Call<'_> {
         answer::upstream_failed(self.target.wire, &self.table, route, &self.id, failed, &self.config.answers)
     }
 
-    fn choose(&self, seen: Seen<'_>) -> Result<Choice, Refusal> {
-        let key = self.table.sticky.as_ref().and_then(|key| seen.sticky_key(key));
+    /// Chooses the version; with it comes the key of the chain of responses that the call belongs to. `segment` says why the value of a
+    /// segment could not be read.
+    fn choose(&self, seen: Seen<'_>, segment: Option<Unread>) -> Result<(Choice, Option<Arc<str>>), Refusal> {
+        let table = &self.table;
+        let chance = self.chance();
+        let key = || match &table.sticky {
+            Some(StickyKey::Session) if self.target.is_response() => self.chain(seen, chance),
+            Some(key) => Ok(Key { text: seen.sticky_key(key)?.map(Arc::from), ..Key::default() }),
+            None => Ok(Key::default()),
+        };
+        let (target, key, undecided) = match seen.target(&table.policy.targets) {
+            Err(why) => (None, Key::default(), Some((Needed::Target, why))),
+            Ok(Some(target)) => (Some(target.arm), key().unwrap_or_default(), None),
+            Ok(None) => match (key(), segment) {
+                (Err(why), _) => (None, Key::default(), Some((Needed::Sticky, why))),
+                (Ok(key), Some(why)) => (None, key, Some((Needed::Segment, why))),
+                (Ok(key), None) => (None, key, None),
+            },
+        };
         let wanted = Wanted {
             pin: self.pin.as_deref(),
-            target: seen.target(&self.table.policy.targets).map(|target| target.arm),
-            key: key.as_deref(),
-            chance: self.chance(),
+            unreadable: undecided.is_some(),
+            target,
+            key: key.text.as_deref(),
+            keeper: key.keeper.as_ref().map(Version::as_str),
+            chance,
             all_stable: self.shared.switch.is_on(),
-            expired: self.table.lease.expired(self.shared.clock.source().steady()),
+            expired: table.lease.expired(self.shared.clock.source().steady()),
         };
-        split::choose(&self.table, &wanted).map_err(|version| self.unknown(&version.0))
+        let choice = split::choose(table, &wanted).map_err(|version| self.unknown(&version.0))?;
+        let undecided = undecided.filter(|_| choice.assignment == Assignment::Unreadable);
+        let absent = table.sticky.is_some() && choice.assignment == Assignment::Random;
+        table.undecided.count(undecided, absent);
+        let model = table.record.model.as_str();
+        if let Some((needed, why)) = undecided {
+            self.shared.metrics.undecided(model, needed.as_str(), why.as_str());
+        } else if absent {
+            self.shared.metrics.undecided(model, Needed::Sticky.as_str(), undecided::ABSENT);
+        }
+        let chain = key.text.filter(|_| key.is_chain);
+        Ok((choice, chain))
+    }
+
+    /// The key of a call of `/v1/responses`: that of its session, else that of its chain. A chain begins with a key of its own.
+    fn chain(&self, seen: Seen<'_>, chance: u64) -> Result<Key, Unread> {
+        let session = seen.sticky_key(&StickyKey::Session)?;
+        let previous = seen.previous()?;
+        let model = self.table.record.model.as_str();
+        let kept = previous.as_deref().and_then(|id| self.shared.responses.find(id));
+        let kept = kept.filter(|kept| &*kept.model == model);
+        let text: Arc<str> = match (session, &kept, previous) {
+            (Some(session), _, _) => session.into(),
+            (None, Some(kept), _) => Arc::clone(&kept.chain),
+            (None, None, Some(_)) => return Err(Unread::UnknownResponse),
+            (None, None, None) => format!("{chance:016x}").into(),
+        };
+        Ok(Key { text: Some(text), keeper: kept.map(|kept| kept.version), is_chain: true })
     }
 
     fn chance(&self) -> u64 {
@@ -368,7 +532,7 @@ impl Call<'_> {
                     match fault {
                         // The router turned the call away: it is not one of the version.
                         BodyError::TooLarge => guard.abandon(),
-                        BodyError::Slow | BodyError::Broken => guard.fail(cause),
+                        BodyError::Slow | BodyError::Broken | BodyError::NoRoom => guard.fail(cause),
                     }
                     return Err(fault.into());
                 }
@@ -378,11 +542,21 @@ impl Call<'_> {
         };
         guard.head(response.status(), response.headers());
         if spare && response.status().is_server_error() {
-            guard.complete(response.headers(), Said::Unread(Unread::NotAsked));
+            guard.complete(response.headers(), Said::Unread(outcome::Unread::NotAsked));
             return Ok(Attempt::Failed(Failed::Status(response.status())));
         }
         self.receive(response, guard, route, cutter).await
     }
+}
+
+/// What a call is split by.
+#[derive(Default)]
+struct Key {
+    text: Option<Arc<str>>,
+    /// The version that keeps what the call goes on from.
+    keeper: Option<Version>,
+    /// Whether its answer is one of a chain.
+    is_chain: bool,
 }
 
 /// The event of a call: what makes its id unique behind that of the call, and the pairs that its answer is a half of.

@@ -140,7 +140,7 @@ impl Call<'_> {
             return Ok(Attempt::Failed(Failed::Cause(cause)));
         }
         let whole = whole.join();
-        guard.passed(whole.len());
+        guard.passed(&whole);
         guard.complete(&head.headers, listening.end(Some(&whole)));
         Ok(Attempt::Answered(self.finish(head, route, AnswerBody::whole(whole))))
     }

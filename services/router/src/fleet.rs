@@ -57,6 +57,19 @@ impl Fleet {
             KeyValue::new("arm", arm.as_str()),
         ];
         let (flights, measured, drain) = (Arc::default(), Arc::default(), self.drain);
-        Ok(Arc::new(Route { version, arm, servers, grpc, path_version, flights, drain, header, labels, measured }))
+        let part = arm.as_str();
+        Ok(Arc::new(Route {
+            version,
+            arm,
+            servers,
+            grpc,
+            path_version,
+            flights,
+            drain,
+            part,
+            header,
+            labels,
+            measured,
+        }))
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serin_schemas::{
     ids::{EventTime, RequestId, RolloutId},
-    records::{Assignment, Origin, Outcome, Prediction, Writer},
+    records::{Arm, Assignment, Origin, Outcome, Prediction, Writer},
 };
 
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
         written::Written,
     },
     request::Features,
+    responses,
     servers::{Place, Server, Standing, is_way},
     split::Choice,
     state::{Shared, Slot},
@@ -53,6 +54,8 @@ pub(crate) struct Called {
     pub(crate) request: Option<Bytes>,
     /// What was read from the request besides.
     pub(crate) features: Features,
+    /// The key of the chain of responses that the call belongs to.
+    pub(crate) chain: Option<Arc<str>>,
     /// The protocol that the caller speaks.
     pub(crate) wire: Wire,
     /// What it promises of an answer.
@@ -66,6 +69,7 @@ pub(crate) struct Called {
 }
 
 /// Reports one call of one version, once.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts of a call, not states of one machine")]
 pub(crate) struct Guard {
     shared: Arc<Shared>,
     table: Arc<Table>,
@@ -89,6 +93,8 @@ pub(crate) struct Guard {
     upload: Option<Arc<Upload>>,
     /// Length of the answer so far.
     bytes: u64,
+    /// Listens for the id of a response.
+    chain: Option<Box<responses::Listener>>,
     place: Option<Place>,
     /// Whether this version's servers are called whatever happens.
     last_resort: bool,
@@ -168,6 +174,7 @@ impl Guard {
             started: Instant::now(),
             upload: None,
             bytes: 0,
+            chain: None,
             place: None,
             last_resort: is_last_resort(table, &choice.route),
             pairs: Vec::new(),
@@ -202,9 +209,12 @@ impl Guard {
         self.place.insert(place).server()
     }
 
-    /// So many bytes of the answer have come.
-    pub(crate) fn passed(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
+    /// A piece of the answer has come.
+    pub(crate) fn passed(&mut self, piece: &[u8]) {
+        self.bytes += piece.len() as u64;
+        if let Some(chain) = &mut self.chain {
+            chain.push(piece);
+        }
     }
 
     /// The request's body is streamed: its end is where the latency begins.
@@ -216,6 +226,12 @@ impl Guard {
     pub(crate) fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(i32::from(status.as_u16()));
         self.server_did(is_way(status).then(|| format!("status_{}", status.as_u16())));
+        if let Some(chain) = self.called.chain.as_ref().filter(|_| status.is_success() && self.route.arm != Arm::Shadow)
+        {
+            let (model, version) = (self.table.record.model.as_str().into(), self.route.version.clone());
+            let kept = responses::Kept { model, version, chain: Arc::clone(chain) };
+            self.chain = responses::Listener::new(&self.shared.responses, kept, headers).map(Box::new);
+        }
         // An answer that is nothing but a status has it here, not behind its body.
         if grpc::is(headers)
             && let Some(code) = grpc::status(headers)
@@ -255,6 +271,9 @@ impl Guard {
         if !std::mem::take(&mut self.open) {
             return;
         }
+        if let Some(mut chain) = self.chain.take() {
+            chain.end();
+        }
         let (ended, outputs, body) = match self.by_status() {
             Some(ended) => {
                 let body = if let Said::Whole(body) = said { self.plain(headers, body).ok() } else { None };
@@ -262,7 +281,7 @@ impl Guard {
             }
             None => self.judge(headers, said),
         };
-        self.report(ended, outputs, body.as_deref());
+        self.report(&ended, outputs, body.as_deref());
     }
 
     /// How the call ended, if its status alone says so.
@@ -398,7 +417,7 @@ impl Guard {
                 if let Some(error) = error {
                     ended = error.into();
                 }
-                self.report(ended, outputs, body.as_deref());
+                self.report(&ended, outputs, body.as_deref());
             }
             return;
         }
@@ -430,7 +449,7 @@ impl Guard {
             self.server_did(Some(cause.as_str().to_owned()));
         }
         let outcome = if cause.is_cancelled() { Outcome::Cancelled } else { Outcome::Failed };
-        self.report(Ended::new(outcome, cause.as_str()), outputs, None);
+        self.report(&Ended::new(outcome, cause.as_str()), outputs, None);
     }
 
     /// The call was not made after all, through no fault of the version: nothing is reported.
@@ -438,7 +457,7 @@ impl Guard {
         self.open = false;
     }
 
-    fn report(&self, ended: Ended, outputs: Outputs, body: Option<&[u8]>) {
+    fn report(&self, ended: &Ended, outputs: Outputs, body: Option<&[u8]>) {
         let took = self.elapsed();
         self.shared.metrics.answered(&self.route, self.assignment, ended.outcome, self.status, took);
         if let Some(cause) = &ended.cause {
@@ -450,7 +469,7 @@ impl Guard {
         if !self.is_told() {
             return;
         }
-        let prediction = self.prediction(&ended, outputs, took);
+        let prediction = self.prediction(ended, outputs, took);
         for pair in &self.pairs {
             let body = body.map(<[u8]>::to_vec);
             pair.put(Answered { prediction: prediction.clone(), body, bytes: self.bytes });
@@ -523,7 +542,7 @@ pub(crate) fn is_last_resort(table: &Table, route: &Route) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use serin_schemas::{ids::Generation, records::Arm};
+    use serin_schemas::ids::Generation;
 
     /// An answer that says nothing yet.
     pub(crate) fn prediction() -> Prediction {

@@ -4,10 +4,10 @@
 //! and writes one event per call and version to the log, off the hot path. When the log, the controller or an upstream
 //! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
 //!
-//! The parts: [`Config`]; tables and the split, pure (`table`, `split`); what requests and answers say, pure (`protocol`, `llm`,
+//! The parts: [`Config`]; tables and the split, pure (`table`, `split`, `undecided`); what requests and answers say, pure (`protocol`, `llm`,
 //! `request`, `outcome`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
-//! `upstream`); how servers stand and what is in flight (`servers`, `flights`); what goes to the log (`events`, `intake`, `status`);
-//! what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
+//! `upstream`); how servers stand, what is in flight and which version keeps a response (`servers`, `flights`, `responses`); what goes to
+//! the log (`events`, `intake`, `status`); what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
 //!
 //! Invariants:
 //! - a request takes one snapshot of its table and uses it to its end;
@@ -40,6 +40,7 @@ mod outcome;
 mod outputs;
 mod protocol;
 mod request;
+mod responses;
 mod router;
 mod serve;
 mod servers;
@@ -48,14 +49,15 @@ mod state;
 mod status;
 mod switch;
 mod table;
+mod undecided;
 pub mod untrusted;
 mod upstream;
 mod values;
 
 pub use clock::TimeSource;
 pub use config::{
-    Answers, ClockKind, Config, ConfigError, Ejection, Limits, MayPin, ModelConfig, Pinning, Report, ServersConfig,
-    Timeouts, TlsConfig, VersionServers,
+    Answers, ClockKind, Config, ConfigError, CorsConfig, Ejection, Limits, MayPin, ModelConfig, Pinning, Report,
+    ServersConfig, Timeouts, TlsConfig, VersionServers,
 };
 pub use router::{Router, RouterHandle, Seams, StartError};
 pub use serin_listener::{CertificateError, TlsFiles};

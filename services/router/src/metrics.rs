@@ -17,6 +17,10 @@ pub const REQUESTS: &str = "serin_router_requests_total";
 pub const DURATION: &str = "serin_router_request_duration_seconds";
 /// Answers that enter no comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
 pub const UNCOMPARED: &str = "serin_router_uncompared_total";
+/// Calls that went to stable because something that decides could not be read: labels `model`, `needed` (`sticky`, `target`,
+/// `segment`), `reason` (`too_large`, `encoding`, `not_json` ...); and calls that were split by chance because they have no sticky key:
+/// `needed` is `sticky`, `reason` is `absent`.
+pub const UNDECIDED: &str = "serin_router_undecided_total";
 /// Calls whose outcome has a cause: labels `model`, `version`, `outcome` (`failed`, `unusable`, `unread`, `cancelled`), `cause`.
 pub const FAILURES: &str = "serin_router_failures_total";
 /// Requests that the router itself turned away: label `reason`.
@@ -83,6 +87,7 @@ pub(crate) struct Metrics {
     requests: Counter<u64>,
     duration: Histogram<f64>,
     uncompared: Counter<u64>,
+    undecided: Counter<u64>,
     failures: Counter<u64>,
     refused: Counter<u64>,
     pub(crate) in_flight: UpDownCounter<i64>,
@@ -113,6 +118,7 @@ impl Metrics {
         Self {
             requests: counter(REQUESTS, "Calls of versions"),
             duration: histogram(DURATION, "From the end of a request to the end of its answer", &LATENCY),
+            undecided: counter(UNDECIDED, "Calls that could not be decided as the rollout asks"),
             uncompared: counter(UNCOMPARED, "Answers that enter no comparison"),
             failures: counter(FAILURES, "Calls whose outcome has a cause"),
             refused: counter(REFUSED, "Requests that the router itself turned away"),
@@ -170,6 +176,12 @@ impl Metrics {
             self.requests.bind(&[model.clone(), version.clone(), arm.clone(), class, outcome])
         });
         answers.add(1);
+    }
+
+    /// A call could not be decided as the rollout asks.
+    pub(crate) fn undecided(&self, model: &str, needed: &'static str, reason: &'static str) {
+        let labels = [model_label(model), KeyValue::new("needed", needed), KeyValue::new("reason", reason)];
+        self.undecided.add(1, &labels);
     }
 
     /// A call did not end well, or it is not known how, for this cause.
@@ -274,6 +286,7 @@ fn assignment_name(assignment: Assignment) -> &'static str {
         A::LeaseExpired => "lease_expired",
         A::SwitchedOff => "switched_off",
         A::External => "external",
+        A::Unreadable => "unreadable",
     }
 }
 

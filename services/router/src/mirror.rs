@@ -207,7 +207,7 @@ async fn read(response: Response<Delivery>, guard: &mut Guard, keep: usize) -> R
         let Some(frame) = incoming.frame().await else { break };
         match frame.map_err(|_| Cause::Truncated)?.into_data() {
             Ok(data) => {
-                guard.passed(data.len());
+                guard.passed(&data);
                 listening.hear(&data, || guard.elapsed());
             }
             Err(frame) => {

@@ -22,10 +22,14 @@ pub(crate) struct Choice {
 pub(crate) struct Wanted<'a> {
     /// The version that the caller asks for.
     pub(crate) pin: Option<&'a str>,
+    /// Whether something that decides is there and could not be read.
+    pub(crate) unreadable: bool,
     /// The arm of the target that the request belongs to.
     pub(crate) target: Option<TargetArm>,
     /// The sticky key, if the table wants one and the request has it.
     pub(crate) key: Option<&'a str>,
+    /// The version that keeps what the request goes on from.
+    pub(crate) keeper: Option<&'a str>,
     /// 64 random bits.
     pub(crate) chance: u64,
     /// The local switch "all stable".
@@ -38,7 +42,9 @@ pub(crate) struct Wanted<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnknownVersion(pub(crate) String);
 
-/// Chooses the arm: the switch goes first, then a pin, then the lease, then a target, then the split.
+/// Chooses the arm: the switch goes first, then a pin, then the lease, then what could not be read, then a target, then the split.
+///
+/// What could not be read goes to stable: by chance, a user would meet both versions, and a tenant that is kept on stable the canary.
 ///
 /// Buckets below the canary's share go to canary, the next to control, the rest to stable: while the ramp grows, a sticky
 /// key never leaves the canary.
@@ -54,6 +60,9 @@ pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, Unkno
     if wanted.expired {
         return Ok(plain(&table.stable, Assignment::LeaseExpired));
     }
+    if wanted.unreadable {
+        return Ok(plain(&table.stable, Assignment::Unreadable));
+    }
     // Before the ramp has begun there is no canary to send anybody to, or to keep anybody from.
     if let (Some(target), Some(canary)) = (wanted.target, table.canary.as_ref().filter(|_| table.canary_end > 0)) {
         let route = if target == TargetArm::Canary { canary } else { &table.stable };
@@ -66,7 +75,14 @@ pub(crate) fn choose(table: &Table, wanted: &Wanted<'_>) -> Result<Choice, Unkno
         }
         None => (wanted.chance, Assignment::Random, None),
     };
-    Ok(Choice { route: Arc::clone(arm(table, bucket(hash))), assignment, unit })
+    let route = arm(table, bucket(hash));
+    // The ramp has grown since the first turn: only its version can go on, and it was not drawn for the new share.
+    if let Some(keeper) = wanted.keeper.filter(|keeper| *keeper != route.version.as_str())
+        && let Some(route) = table.find(keeper)
+    {
+        return Ok(plain(route, Assignment::Targeted));
+    }
+    Ok(Choice { route: Arc::clone(route), assignment, unit })
 }
 
 /// The route of a bucket.
@@ -130,16 +146,28 @@ mod tests {
     }
 
     #[test]
-    fn the_switch_goes_before_pin_before_lease_before_target_before_split() {
+    fn the_switch_goes_before_pin_before_lease_before_the_unreadable_before_target_before_split() {
         let table = table(10_000, 0);
         let target = Some(TargetArm::Stable);
-        let all = Wanted { pin: Some("v2"), target, key: Some("k"), chance: 0, all_stable: true, expired: true };
+        let unreadable = true;
+        let all = Wanted {
+            pin: Some("v2"),
+            unreadable,
+            target,
+            key: Some("k"),
+            keeper: None,
+            chance: 0,
+            all_stable: true,
+            expired: true,
+        };
         assert_eq!(arm_of(&table, &all), (Arm::Stable, Assignment::SwitchedOff));
         let pinned = Wanted { all_stable: false, ..all };
         assert_eq!(arm_of(&table, &pinned), (Arm::Canary, Assignment::Pinned));
         let expired = Wanted { pin: None, ..pinned };
         assert_eq!(arm_of(&table, &expired), (Arm::Stable, Assignment::LeaseExpired));
-        let targeted = Wanted { expired: false, ..expired };
+        let unread = Wanted { expired: false, ..expired };
+        assert_eq!(arm_of(&table, &unread), (Arm::Stable, Assignment::Unreadable));
+        let targeted = Wanted { unreadable: false, ..unread };
         assert_eq!(arm_of(&table, &targeted), (Arm::Stable, Assignment::Targeted));
         let inside = Wanted { target: Some(TargetArm::Canary), ..targeted };
         assert_eq!(arm_of(&table, &inside), (Arm::Canary, Assignment::Targeted));
@@ -150,6 +178,17 @@ mod tests {
         assert_eq!(arm_of(&table, &random), (Arm::Canary, Assignment::Random));
         let unknown = Wanted { pin: Some("v9"), ..random };
         assert_eq!(choose(&table, &unknown).unwrap_err(), UnknownVersion("v9".into()));
+    }
+
+    #[test]
+    fn a_chain_stays_with_the_version_that_keeps_it() {
+        let first = Wanted { key: Some("k"), ..Wanted::default() };
+        assert_eq!(arm_of(&table(0, 10_000), &first), (Arm::Control, Assignment::Sticky));
+        let next = Wanted { keeper: Some("v1"), ..first };
+        assert_eq!(arm_of(&table(0, 10_000), &next), (Arm::Control, Assignment::Sticky), "the same version");
+        assert_eq!(arm_of(&table(10_000, 0), &next), (Arm::Stable, Assignment::Targeted), "the ramp has grown");
+        let gone = Wanted { keeper: Some("v0"), ..first };
+        assert_eq!(arm_of(&table(10_000, 0), &gone), (Arm::Canary, Assignment::Sticky), "its version is gone");
     }
 
     /// A ramp of 1, 5, 25 and 100 %: nobody who had the canary loses it, nobody who was compared leaves the comparison, and each

@@ -15,12 +15,14 @@ use serin_schemas::ids::EventTime;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
+    body,
     clock::Clock,
     config::{Config, ConfigError, ModelConfig},
     events::Events,
     examples::Budget,
     metrics::Metrics,
     protocol::Paths,
+    responses::Responses,
     servers::Rules,
     switch::Switch,
     table::{Table, Tables},
@@ -45,6 +47,10 @@ pub(crate) struct Shared {
     pub(crate) paths: ArcSwap<Paths>,
     pub(crate) chance: Chance,
     pub(crate) calls: Arc<Semaphore>,
+    /// Memory for request bodies that wait.
+    pub(crate) held: body::Budget,
+    /// Which version keeps which response.
+    pub(crate) responses: Arc<Responses>,
     /// Connections of callers.
     pub(crate) connected: AtomicUsize,
     pub(crate) flying: Arc<Flying>,
@@ -89,6 +95,8 @@ impl Parts {
             paths: ArcSwap::from_pointee(Paths::of(&config)),
             chance,
             calls: Arc::new(Semaphore::new(config.limits.in_flight)),
+            responses: Arc::new(Responses::new(config.limits.responses)),
+            held: body::Budget::new(usize::try_from(config.limits.held).unwrap_or(usize::MAX)),
             connected: AtomicUsize::new(0),
             flying: Arc::new(Flying::default()),
             leaving: AtomicBool::new(false),

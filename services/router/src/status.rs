@@ -26,6 +26,7 @@ pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: 
             at: shared.clock.now().unwrap_or_default(),
             applied: applied(&tables, partition, of),
             shed: shed(&tables, partition, of),
+            undecided: undecided(&tables, partition, of),
             leaving,
         };
         if let Err(error) = shared.events.status(partition, &status)
@@ -78,6 +79,24 @@ fn applied(tables: &Tables, partition: i32, of: i32) -> Vec<TableApplied> {
         .collect();
     applied.sort_by(|a, b| a.model.cmp(&b.model));
     applied
+}
+
+/// The calls that were not decided as their rollouts ask.
+fn undecided(tables: &Tables, partition: i32, of: i32) -> Vec<records::Undecided> {
+    let here = tables.0.values().filter(|table| is_here(table, partition, of));
+    let undecided = here.flat_map(|table| {
+        let all = table.undecided.calls() as i64;
+        table.undecided.reasons().map(move |(needed, reason, calls)| records::Undecided {
+            model: table.record.model.clone(),
+            needed: needed.to_owned(),
+            reason: reason.to_owned(),
+            calls: calls as i64,
+            of: all,
+        })
+    });
+    let mut undecided: Vec<records::Undecided> = undecided.collect();
+    undecided.sort_by(|a, b| (&a.model, &a.needed, &a.reason).cmp(&(&b.model, &b.needed, &b.reason)));
+    undecided
 }
 
 /// The canaries that are not called for a while.

@@ -11,7 +11,7 @@ use std::{
 use http::HeaderValue;
 use opentelemetry::KeyValue;
 use serde::de::DeserializeOwned;
-use serin_rollout::{OutputRule, SegmentSource, SegmentSpec, StickyKey, TrafficPolicy};
+use serin_rollout::{OutputRule, SegmentSpec, StickyKey, TrafficPolicy};
 use serin_schemas::{
     ids::{Generation, Version},
     records::{Arm, RoutingTable},
@@ -23,7 +23,10 @@ use crate::{
     fleet::Fleet,
     flights::Flights,
     metrics::Measured,
+    protocol::scan::Asks,
+    request,
     servers::Servers,
+    undecided::Tally,
     upstream::Base,
 };
 
@@ -69,6 +72,8 @@ pub(crate) struct Route {
     pub(crate) flights: Arc<Flights>,
     /// How long they may go on when the route is gone.
     pub(crate) drain: Duration,
+    /// What answers say of its part. A version that gets nothing by itself has none: whoever has its answer asked for it.
+    pub(crate) part: &'static str,
     /// The version as answers and requests carry it.
     pub(crate) header: Option<HeaderValue>,
     /// Model, version and arm as metrics have them.
@@ -128,8 +133,10 @@ pub(crate) struct Table {
     pub(crate) policy: TrafficPolicy,
     /// The zone of each server, by its `host:port`.
     pub(crate) zones: BTreeMap<String, String>,
-    /// Whether anything that rules look for is in request bodies.
-    pub(crate) reads_request: bool,
+    /// What rules look for in request bodies.
+    pub(crate) asks: Asks,
+    /// How many calls could not be decided as asked, since its rollout began here.
+    pub(crate) undecided: Arc<Tally>,
     /// Microseconds from the log to its use.
     pub(crate) apply_us: i64,
 }
@@ -188,7 +195,8 @@ impl Table {
         let outputs: Vec<OutputRule> = json("outputs", or_empty_list(&record.outputs))?;
         Ok(Self {
             salt: Salt::new(record.salt.as_bytes()),
-            reads_request: reads_request(sticky.as_ref(), &segments, &policy),
+            asks: request::asks(sticky.as_ref(), &policy.targets, &segments, &policy.features),
+            undecided: Arc::default(),
             others: others(known, &mut fleet),
             canary_end: routes.canary_share,
             control_end: routes.canary_share + routes.control_share,
@@ -241,6 +249,9 @@ impl Table {
     /// Takes over how servers stand and what is in flight from the table before.
     #[must_use]
     pub(crate) fn after(mut self, before: &Self) -> Self {
+        if self.record.salt == before.record.salt && self.sticky == before.sticky {
+            self.undecided = Arc::clone(&before.undecided);
+        }
         let olds: Vec<&Arc<Route>> = before.all().collect();
         let take_over = |route: &mut Arc<Route>| {
             let mut new = Route::clone(route);
@@ -303,22 +314,11 @@ fn json<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, TableError> {
     serde_json::from_str(text).map_err(|error| TableError(format!("{field}: {error}")))
 }
 
-fn reads_request(sticky: Option<&StickyKey>, segments: &[SegmentSpec], policy: &TrafficPolicy) -> bool {
-    let feature = |feature: &serin_rollout::FeatureSpec| {
-        feature.source.in_body() || feature.computed_at.as_ref().is_some_and(serin_rollout::RequestSource::in_body)
-    };
-    matches!(sticky, Some(StickyKey::Json(_) | StickyKey::Parameter(_) | StickyKey::Session | StickyKey::Sequence))
-        || policy.targets.iter().any(|target| target.when.in_body())
-        || policy.features.iter().any(feature)
-        || segments.iter().any(|segment| {
-            matches!(segment.source, SegmentSource::Json(_) | SegmentSource::Input(_) | SegmentSource::Parameter(_))
-        })
-}
-
 fn others(known: Option<&ModelConfig>, fleet: &mut Fleet) -> Vec<Arc<Route>> {
     let versions = known.into_iter().flat_map(|known| &known.versions);
     versions
         .filter_map(|(version, servers)| fleet.route(version.as_str().into(), Arm::Stable, servers.url(), known).ok())
+        .map(|route| Arc::new(Route { part: "pinned", ..Route::clone(&route) }))
         .collect()
 }
 

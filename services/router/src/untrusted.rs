@@ -6,8 +6,13 @@ use serin_schemas::ids::EventTime;
 
 use crate::{
     examples, outputs,
-    protocol::{Promise, decode::Encoding, grpc, messages::Messages, written::Written},
-    request::Seen,
+    protocol::{
+        Promise, grpc,
+        messages::Messages,
+        reader::{self, Reader},
+        written::Written,
+    },
+    request::{self, Seen},
 };
 
 /// Rules to read with, as a routing table carries them.
@@ -74,11 +79,18 @@ impl Rules {
 /// # Panics
 /// When what was read breaks a promise: a number that is not finite, a text that is too long, an example that is larger than allowed.
 pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
-    let parsed = Encoding::Json.read(body);
-    let seen = Seen { headers, body: parsed.as_ref() };
-    let segments = seen.segments(&rules.segments);
+    let asks = request::asks(rules.sticky.as_ref(), &rules.targets, &rules.segments, &rules.features);
+    let mut reader = Reader::new(headers, &asks, 1 << 20);
+    for piece in body.chunks(7) {
+        reader.push(piece);
+    }
+    let parsed = reader.end();
+    // The first message of gRPC is read from the same bytes.
+    let _ = reader::message(headers, body);
+    let seen = Seen { headers, body: parsed.as_ref().map(Option::as_ref).map_err(|why| *why) };
+    let (segments, _) = seen.segments(&rules.segments);
     assert!(segments.values().all(|value| value.len() <= crate::values::LONGEST));
-    let _ = rules.sticky.as_ref().and_then(|key| seen.sticky_key(key));
+    let _ = rules.sticky.as_ref().map(|key| seen.sticky_key(key));
     let _ = seen.target(&rules.targets);
     let features = seen.features(&rules.features, EventTime(1_800_000_000_000_000));
     assert!(features.numbers.values().all(|number| number.is_finite()));

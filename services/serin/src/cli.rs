@@ -164,7 +164,7 @@ pub(crate) struct Serve {
 /// Options of `serin router`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RouterArgs {
-    /// Take over the ports of the router that runs with the same data_dir; it ends when this one is ready
+    /// Take over the ports of the router that runs with the same `data_dir`; it ends when this one is ready
     #[arg(long)]
     pub(crate) replace: bool,
     #[command(flatten)]

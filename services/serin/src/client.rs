@@ -5,13 +5,14 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serin_rollout::RolloutState;
 use serin_schemas::{
     ids::{EventTime, Generation},
-    records::{Capture, Verdict},
+    records::{Capture, RouterStatus, Verdict},
 };
 
 use crate::{
@@ -128,24 +129,24 @@ impl Api {
 
     /// The state of one rollout, by its id or its model.
     pub(crate) async fn state(&self, rollout: &str) -> Result<RolloutState, ApiError> {
-        self.typed(&format!("/v1/rollouts/{rollout}")).await
+        self.typed(&rollout_path(rollout, "")).await
     }
 
     /// How far a rollout's model is planned: event time, and the generation after it.
     pub(crate) async fn progress(&self, rollout: &str) -> Result<(Option<EventTime>, Generation), ApiError> {
-        let body = self.call(Method::GET, &format!("/v1/rollouts/{rollout}/progress"), None).await?;
+        let body = self.call(Method::GET, &rollout_path(rollout, "/progress"), None).await?;
         let generation = Generation(body["generation"].as_i64().unwrap_or_default());
         Ok((body["planned_through"].as_i64().map(EventTime), generation))
     }
 
     /// The newest verdict on a rollout, with all its evidence.
     pub(crate) async fn verdict(&self, rollout: &str) -> Result<Verdict, ApiError> {
-        self.typed(&format!("/v1/rollouts/{rollout}/verdict")).await
+        self.typed(&rollout_path(rollout, "/verdict")).await
     }
 
     /// Pairs of answers that routers kept.
     pub(crate) async fn examples(&self, rollout: &str, limit: usize) -> Result<Vec<Capture>, ApiError> {
-        self.typed(&format!("/v1/rollouts/{rollout}/examples?limit={limit}")).await
+        self.typed(&rollout_path(rollout, &format!("/examples?limit={limit}"))).await
     }
 
     async fn typed<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
@@ -156,22 +157,32 @@ impl Api {
         })
     }
 
+    /// What routers report.
+    pub(crate) async fn routers(&self) -> Result<Vec<RouterStatus>, ApiError> {
+        self.typed("/v1/routers").await
+    }
+
     /// What happened to a rollout after event number `after`; waits up to `wait` for something new.
     pub(crate) async fn events(&self, rollout: &str, after: u64, wait: Duration) -> Result<Value, ApiError> {
-        let path = format!("/v1/rollouts/{rollout}/events?after={after}&wait_ms={}", wait.as_millis());
+        let path = rollout_path(rollout, &format!("/events?after={after}&wait_ms={}", wait.as_millis()));
         self.call(Method::GET, &path, None).await
     }
 
     /// Acts on a rollout: `promote`, `pause`, `resume` or `abort`.
     pub(crate) async fn act(&self, rollout: &str, verb: &str, reason: &str, full: bool) -> Result<Value, ApiError> {
         let body = json!({"reason": reason, "full": full}).to_string();
-        self.call(Method::POST, &format!("/v1/rollouts/{rollout}/{verb}?wait_ms=10000"), Some(body)).await
+        self.call(Method::POST, &rollout_path(rollout, &format!("/{verb}?wait_ms=10000")), Some(body)).await
     }
 
     /// Every model to stable, now.
     pub(crate) async fn stop_all(&self, reason: &str) -> Result<Value, ApiError> {
         self.call(Method::POST, "/v1/stop-all?wait_ms=10000", Some(json!({"reason": reason}).to_string())).await
     }
+}
+
+/// The path of a rollout: its name is one part of it, whatever characters it has.
+fn rollout_path(rollout: &str, rest: &str) -> String {
+    format!("/v1/rollouts/{}{rest}", utf8_percent_encode(rollout, NON_ALPHANUMERIC))
 }
 
 /// What can be done about an API that does not answer.
@@ -193,6 +204,11 @@ fn way_out(base: &str, cause: &NoAnswer) -> String {
             "see the certificate that controller.tls names, and docs/tls.md".to_owned()
         }
         NoAnswer::NotTls => "use http://, or give the controller a certificate (controller.tls)".to_owned(),
+        // What a port over TLS answers to a request without.
+        NoAnswer::Failed(cause) if !secure && cause.contains("HTTP version") => {
+            "something else than plain HTTP is spoken there: use https:// if the controller has a certificate"
+                .to_owned()
+        }
         _ if !secure && here => "start one with `serin up`, or name another with --api".to_owned(),
         _ => {
             let other = if secure { "" } else { " (https:// if it has a certificate)" };

@@ -117,18 +117,21 @@ fn roots(authorities: Option<&Path>) -> Result<RootCertStore, AuthoritiesError> 
     if roots.is_empty() { Err(wrong("there is no certificate in it; it must be PEM".to_owned())) } else { Ok(roots) }
 }
 
-/// What the innermost causes say.
+/// What the innermost cause says.
 fn why(error: &(dyn std::error::Error + 'static)) -> NoAnswer {
     let mut cause = error;
     loop {
-        // What comes out of a TLS connection is wrapped as an error of input or output.
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(tls) = inner.or_else(|| cause.downcast_ref()) {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             return of_tls(tls);
         }
-        match cause.source() {
-            Some(source) => cause = source,
+        // What comes out of a TLS connection is wrapped as an error of input or output, whose source leaves out what it wraps.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let next: Option<&(dyn std::error::Error + 'static)> = match wrapped {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
+        match next {
+            Some(next) => cause = next,
             None => return NoAnswer::Failed(cause.to_string()),
         }
     }
@@ -147,5 +150,20 @@ fn of_tls(error: &rustls::Error) -> NoAnswer {
         }),
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => NoAnswer::NotTls,
         other => NoAnswer::Failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrapped_cause_is_found_however_deep() {
+        let wrong = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let once = io::Error::new(io::ErrorKind::InvalidData, wrong);
+        let twice = io::Error::other(io::Error::other(once));
+        assert!(matches!(why(&twice), NoAnswer::Certificate(CertificateProblem::UnknownAuthority)));
+        let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert_eq!(why(&refused).to_string(), "connection refused");
     }
 }

@@ -36,11 +36,11 @@ impl Load {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<BTreeMap<_, _>>>::default());
         let (asked, counts, router) = (Arc::clone(&stop), Arc::clone(&seen), router.to_owned());
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let client = |kept| {
                     let builder = reqwest::Client::builder().timeout(Duration::from_secs(30));
-                    builder.pool_max_idle_per_host(kept).build().unwrap()
+                    builder.pool_max_idle_per_host(kept).build().expect("a client")
                 };
                 let clients = [client(0), client(64)];
                 let mut pace = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
@@ -115,7 +115,7 @@ fn a_router_is_replaced_twice_under_load_and_no_call_fails() -> Result<()> {
     let broker = Broker::start(BrokerOptions::default())?;
     let good = model_server(Behaviour::Good);
     let settings = wall(&[("v1", &good), ("v2", &good)]);
-    let mut pipeline = Pipeline::kafka(&broker.bootstrap(), &unique_prefix("replace"), &borrowed(&settings))?;
+    let mut pipeline = Pipeline::kafka(broker.bootstrap(), &unique_prefix("replace"), &borrowed(&settings))?;
     let user = world::User(pipeline.api());
     user.apply(&world::rollout("v2", "2h"));
     let load = Load::start(&pipeline.router());
@@ -145,7 +145,7 @@ fn a_second_router_without_replace_is_refused_and_one_that_is_alone_starts() -> 
     let broker = Broker::start(BrokerOptions::default())?;
     let settings = wall(&[("v1", &model_server(Behaviour::Good))]);
     let prefix = unique_prefix("alone");
-    let mut pipeline = Pipeline::kafka_roles(&broker.bootstrap(), &prefix, &borrowed(&settings), &["router"])?;
+    let mut pipeline = Pipeline::kafka_roles(broker.bootstrap(), &prefix, &borrowed(&settings), &["router"])?;
     let second = Command::new(SERIN).arg("router").args(pipeline.arguments("router")).stdin(Stdio::null()).output()?;
     let told = String::from_utf8_lossy(&second.stderr).into_owned();
     ensure!(!second.status.success() && told.contains("cannot be bound") && told.contains("--replace"), "{told}");

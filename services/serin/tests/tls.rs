@@ -173,7 +173,7 @@ fn every_port_speaks_tls_and_a_wrong_authority_is_told_with_the_way_out() -> Res
     assert!(system.contains("--ca-file") && !system.contains("serin up"), "{system}");
     // Spoken to without TLS.
     let plain = list(&format!("http://127.0.0.1:{}", up.api), None).expect(2).err;
-    assert!(plain.contains("no controller answers"), "{plain}");
+    assert!(plain.contains("no controller answers") && plain.contains("https://"), "{plain}");
     // Files that are none.
     let missing = list(&here, Some("/nowhere/ca.pem")).expect(2).err;
     assert!(missing.contains("--ca-file") && missing.contains("/nowhere/ca.pem"), "{missing}");

@@ -142,6 +142,7 @@ impl Driver {
                     at: EventTime::from_secs(self.event_secs),
                     applied: vec![TableApplied { model: "flights".into(), generation, lease_seq: 0, apply_us: 0 }],
                     shed: Vec::new(),
+                    undecided: Vec::new(),
                     leaving,
                 }))
             }

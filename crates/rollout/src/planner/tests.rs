@@ -386,6 +386,7 @@ fn a_router_that_lags_holds_up_a_step_until_its_status_expires() {
             at: EventTime::from_secs(0),
             applied: vec![applied],
             shed: Vec::new(),
+            undecided: Vec::new(),
             leaving: false,
         };
         Input::RouterStatus(Box::new(status))
@@ -446,6 +447,7 @@ fn a_version_that_a_router_does_not_call_is_told_at_once() {
             at: EventTime::from_secs(0),
             applied: Vec::new(),
             shed: shed.collect(),
+            undecided: Vec::new(),
             leaving: false,
         }))
     };

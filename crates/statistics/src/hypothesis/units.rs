@@ -130,13 +130,12 @@ impl Hypothesis {
     /// Readings with their lines, of a measure with one value.
     fn lines(&self, pass: bool) -> Vec<(Reading, Line)> {
         let line = |part: Part| match part {
-            Part::Line(line) => line,
             Part::Exceedance { line, .. } => Line { v: 1.0, c: 0.0, ..line },
             Part::Ratio { ratio, sign } => Line { v: ratio, c: 0.0, sign },
             Part::Limit { fail: fails, pass: passes, sign } => {
                 Line { v: 1.0, c: if pass { passes.at } else { fails.at }, sign }
             }
-            Part::Level { line, .. } | Part::Share { line, .. } => line,
+            Part::Line(line) | Part::Level { line, .. } | Part::Share { line, .. } => line,
         };
         // FAIL and PASS of a quantile's limits count answers beyond different values.
         let second = |part: Part| matches!(part, Part::Limit { .. }) && pass;

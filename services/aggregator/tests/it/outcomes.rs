@@ -106,11 +106,11 @@ fn what_a_router_does_not_state_is_derived() {
         arm(&windows(2, &[change(prediction(1, Arm::Canary, 1.0))])[0], Arm::Canary)
     };
     let none = ArmCounts::none(Arm::Canary);
-    let one = ArmCounts { predictions: 1, ..none.clone() };
+    let one = ArmCounts { predictions: 1, ..none };
     let silent = alone(|one| Prediction { status: None, ..one });
-    assert_eq!(silent, ArmCounts { errors: 1, ..one.clone() }, "a router that has no status has no answer");
+    assert_eq!(silent, ArmCounts { errors: 1, ..one }, "a router that has no status has no answer");
     let slow = alone(|one| Prediction { status: Some(504), invalid_output: Some("empty".into()), ..one });
-    assert_eq!(slow, ArmCounts { errors: 1, ..one.clone() });
+    assert_eq!(slow, ArmCounts { errors: 1, ..one });
     let wrong = alone(|one| Prediction { status: Some(404), error: Some("status_404".into()), ..one });
     assert_eq!(wrong, ArmCounts { refused: 1, ..one });
     // What is pinned is not compared, whatever came of it.

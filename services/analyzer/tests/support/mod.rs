@@ -460,7 +460,7 @@ impl World {
         if let Some(user) = user {
             let unit = if number.is_some_and(|number| number < self.nameless) { 0 } else { user };
             let flag = |yes: bool| f64::from(u8::from(yes));
-            for segment in if warming { vec![Segment::all()] } else { vec![Segment::all(), segment.clone()] } {
+            for segment in if warming { vec![Segment::all()] } else { vec![Segment::all(), segment] } {
                 fast.sum((arm, segment.clone(), "error_rate"), unit, flag(error));
                 if labelled {
                     slow.sum((arm, segment, "wrong"), unit, flag(wrong));

@@ -102,12 +102,19 @@ pub fn api(state: ApiState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), auth::check));
     // A webhook proves itself by its signature.
     let hooks = Router::new().route("/hooks/mlflow", post(mlflow::receive));
-    let routes = guarded.merge(hooks).fallback(nothing_here).layer(limit).with_state(state);
-    routes.layer(middleware::map_response(serin_listener::in_json))
+    let api = guarded.merge(hooks).fallback(nothing_here).method_not_allowed_fallback(wrong_method);
+    api.layer(limit).with_state(state).layer(middleware::map_response(serin_listener::in_json))
 }
 
+/// What is often wrong with a path.
+const SLASHES: &str = "in a path the name of a model is one part: write `/` as %2F, as in org%2Fmodel";
+
 async fn nothing_here() -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "there is nothing here; see docs/api.md")
+    Failure::new(StatusCode::NOT_FOUND, format!("there is nothing here; see docs/api.md ({SLASHES})"))
+}
+
+async fn wrong_method() -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes another method; see docs/api.md ({SLASHES})"))
 }
 
 /// An answer that says what went wrong: `{"error": "..."}`.

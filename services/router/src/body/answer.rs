@@ -101,7 +101,7 @@ impl Passing {
     fn see(&mut self, frame: &Frame<Bytes>) {
         let Some(guard) = &mut self.guard else { return };
         if let Some(data) = frame.data_ref() {
-            guard.passed(data.len());
+            guard.passed(data);
             self.listening.hear(data, || guard.elapsed());
         } else if let Some(code) = frame.trailers_ref().and_then(grpc::status) {
             guard.grpc_status(code);

@@ -8,7 +8,7 @@
 use std::io::Write as _;
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
-use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::{Decompress, FlushDecompress, Status, write::MultiGzDecoder};
 use http::{HeaderMap, header};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -28,7 +28,7 @@ pub(crate) enum DecodeError {
 
 /// Input bytes between two looks at the bound. Deflate makes at most 1032 bytes of one.
 const STEP: usize = 512;
-/// Size of Brotli's output pieces.
+/// Size of output pieces.
 const PIECE: usize = 16 << 10;
 /// Largest window of Zstandard, as RFC 9659 has it for HTTP.
 const ZSTD_WINDOW: u64 = 8 << 20;
@@ -47,8 +47,8 @@ enum Codec {
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
     /// Whether zlib's header is there is told by the first byte: some senders leave it out.
     Deflate,
-    Zlib(Box<ZlibDecoder<Vec<u8>>>),
-    Raw(Box<DeflateDecoder<Vec<u8>>>),
+    /// What deflate turned out to be, and whether it has ended.
+    Inflate(Box<Decompress>, bool),
     Brotli(Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>, bool),
     Zstd(Box<Zstd>),
 }
@@ -100,11 +100,7 @@ impl Decoder {
     /// Takes a piece, and hands on what it says as far as that is known.
     pub(crate) fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), DecodeError> {
         if let (Codec::Deflate, Some(first)) = (&self.codec, bytes.first()) {
-            self.codec = if first & 0x0f == 8 {
-                Codec::Zlib(Box::new(ZlibDecoder::new(Vec::new())))
-            } else {
-                Codec::Raw(Box::new(DeflateDecoder::new(Vec::new())))
-            };
+            self.codec = Codec::Inflate(Box::new(Decompress::new(first & 0x0f == 8)), false);
         }
         let left = &mut self.left;
         let mut give = |out: &[u8]| {
@@ -114,63 +110,64 @@ impl Decoder {
             }
             Ok(())
         };
-        for step in bytes.chunks(STEP) {
-            let out = match &mut self.codec {
-                Codec::Gzip(decoder) => {
+        match &mut self.codec {
+            Codec::Gzip(decoder) => {
+                for step in bytes.chunks(STEP) {
                     decoder.write_all(step).and_then(|()| decoder.flush()).map_err(|_| DecodeError::Broken)?;
-                    decoder.get_mut()
+                    give(decoder.get_ref())?;
+                    decoder.get_mut().clear();
                 }
-                Codec::Zlib(decoder) => {
-                    decoder.write_all(step).and_then(|()| decoder.flush()).map_err(|_| DecodeError::Broken)?;
-                    decoder.get_mut()
-                }
-                Codec::Raw(decoder) => {
-                    decoder.write_all(step).and_then(|()| decoder.flush()).map_err(|_| DecodeError::Broken)?;
-                    decoder.get_mut()
-                }
-                Codec::Deflate => continue,
-                Codec::Brotli(state, ended) => {
-                    brotli(state, ended, step, &mut give)?;
-                    continue;
-                }
-                Codec::Zstd(zstd) => {
-                    zstd.push(step, &mut give)?;
-                    continue;
-                }
-            };
-            give(out)?;
-            out.clear();
+                Ok(())
+            }
+            Codec::Deflate => Ok(()),
+            Codec::Inflate(state, ended) => inflate(state, ended, bytes, &mut give),
+            Codec::Brotli(state, ended) => brotli(state, ended, bytes, &mut give),
+            Codec::Zstd(zstd) => bytes.chunks(STEP).try_for_each(|step| zstd.push(step, &mut give)),
         }
-        Ok(())
     }
 
     /// The end of the body.
     pub(crate) fn finish(mut self, mut sink: impl FnMut(&[u8])) -> Result<(), DecodeError> {
-        let broken = |_| DecodeError::Broken;
-        let out = match &mut self.codec {
+        let whole = match &mut self.codec {
             Codec::Gzip(decoder) => {
-                decoder.try_finish().map_err(broken)?;
-                decoder.get_mut()
+                decoder.try_finish().map_err(|_| DecodeError::Broken)?;
+                let out = decoder.get_ref();
+                if out.len() as u64 > self.left {
+                    return Err(DecodeError::TooLarge);
+                }
+                if !out.is_empty() {
+                    sink(out);
+                }
+                true
             }
-            Codec::Zlib(decoder) => {
-                decoder.try_finish().map_err(broken)?;
-                decoder.get_mut()
-            }
-            Codec::Raw(decoder) => {
-                decoder.try_finish().map_err(broken)?;
-                decoder.get_mut()
-            }
-            Codec::Deflate => return Ok(()),
-            Codec::Brotli(_, ended) => return if *ended { Ok(()) } else { Err(DecodeError::Broken) },
-            Codec::Zstd(zstd) => return if zstd.is_between_frames() { Ok(()) } else { Err(DecodeError::Broken) },
+            Codec::Deflate => true,
+            Codec::Inflate(_, ended) | Codec::Brotli(_, ended) => *ended,
+            Codec::Zstd(zstd) => zstd.is_between_frames(),
         };
-        if out.len() as u64 > self.left {
-            return Err(DecodeError::TooLarge);
+        if whole { Ok(()) } else { Err(DecodeError::Broken) }
+    }
+}
+
+fn inflate(
+    state: &mut Decompress,
+    ended: &mut bool,
+    mut input: &[u8],
+    give: &mut impl FnMut(&[u8]) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    let mut out = vec![0; PIECE];
+    loop {
+        if *ended {
+            return if input.is_empty() { Ok(()) } else { Err(DecodeError::Broken) };
         }
-        if !out.is_empty() {
-            sink(out);
+        let (read, written) = (state.total_in(), state.total_out());
+        let status = state.decompress(input, &mut out, FlushDecompress::None).map_err(|_| DecodeError::Broken)?;
+        let (read, written) = ((state.total_in() - read) as usize, (state.total_out() - written) as usize);
+        input = &input[read..];
+        give(&out[..written])?;
+        *ended = status == Status::StreamEnd;
+        if !*ended && (input.is_empty() && written < out.len() || read + written == 0) {
+            return Ok(());
         }
-        Ok(())
     }
 }
 
@@ -232,29 +229,25 @@ impl Zstd {
                 break;
             }
             let part = &self.waiting[..length];
-            match &mut self.frame {
-                Some(frame) => {
-                    let ended = frame
-                        .decode_blocks(part, BlockDecodingStrategy::UptoBlocks(1))
-                        .map_err(|_| DecodeError::Broken)?;
-                    loop {
-                        let read = std::io::Read::read(frame, &mut out).map_err(|_| DecodeError::Broken)?;
-                        if read == 0 {
-                            break;
-                        }
-                        give(&out[..read])?;
+            if let Some(frame) = &mut self.frame {
+                let ended =
+                    frame.decode_blocks(part, BlockDecodingStrategy::UptoBlocks(1)).map_err(|_| DecodeError::Broken)?;
+                loop {
+                    let read = std::io::Read::read(frame, &mut out).map_err(|_| DecodeError::Broken)?;
+                    if read == 0 {
+                        break;
                     }
-                    if ended {
-                        self.frame = None;
-                    }
+                    give(&out[..read])?;
                 }
-                None => {
-                    let mut frame = FrameDecoder::new();
-                    frame.set_max_window_size(ZSTD_WINDOW);
-                    frame.init(part).map_err(|_| DecodeError::Broken)?;
-                    self.checksum = part[4] & 4 != 0;
-                    self.frame = Some(frame);
+                if ended {
+                    self.frame = None;
                 }
+            } else {
+                let mut frame = FrameDecoder::new();
+                frame.set_max_window_size(ZSTD_WINDOW);
+                frame.init(part).map_err(|_| DecodeError::Broken)?;
+                self.checksum = part[4] & 4 != 0;
+                self.frame = Some(frame);
             }
             self.waiting.drain(..length);
         }

@@ -1,6 +1,10 @@
-//! A request's body: looked into, kept if it is small, else streamed within a limit.
+//! A request's body: looked into, held while something is decided from it, kept if it is small, else streamed within a limit.
+//!
+//! All bodies that somebody waits for in memory share one budget in bytes ([`Budget`]). When it is used up they are read no further,
+//! until another one has gone on its way.
 
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -8,13 +12,93 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Pause, Pieces, within};
+use super::{Pause, within};
 use crate::protocol::Scan;
+
+/// Bytes that bodies may hold in memory together.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    left: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let all = bytes.min(Semaphore::MAX_PERMITS);
+        Self { left: Arc::new(Semaphore::new(all)), all }
+    }
+}
+
+/// Smaller pieces are put together: each one by itself costs more than its bytes.
+const SMALL: usize = 4 << 10;
+/// Room for small pieces.
+const ROOM: usize = 16 << 10;
+
+/// What is in memory of a body.
+#[derive(Default)]
+struct Held {
+    pieces: VecDeque<Bytes>,
+    small: BytesMut,
+    length: usize,
+    paid: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    fn push(&mut self, piece: Bytes) {
+        self.length += piece.len();
+        if self.pieces.is_empty() && self.small.is_empty() || piece.len() >= SMALL {
+            self.close();
+            self.pieces.push_back(piece);
+            return;
+        }
+        if self.small.capacity() - self.small.len() < piece.len() {
+            self.close();
+            self.small.reserve(ROOM);
+        }
+        self.small.extend_from_slice(&piece);
+    }
+
+    fn close(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push_back(self.small.split().freeze());
+        }
+    }
+
+    /// All of it in one piece.
+    fn joined(&mut self) -> &Bytes {
+        self.close();
+        if self.pieces.len() != 1 {
+            let mut one = BytesMut::with_capacity(self.length);
+            self.pieces.drain(..).for_each(|piece| one.extend_from_slice(&piece));
+            self.pieces.push_back(one.freeze());
+        }
+        &self.pieces[0]
+    }
+
+    /// Takes the budget's bytes for what is not paid for yet, as soon as they are there. What can never be paid for is not.
+    async fn pay(&mut self, budget: &Budget) {
+        if self.length > budget.all {
+            return;
+        }
+        let paid = self.paid.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let due = u32::try_from(self.length.saturating_sub(paid)).unwrap_or(u32::MAX);
+        // It is never closed.
+        if due > 0
+            && let Ok(permit) = Arc::clone(&budget.left).acquire_many_owned(due).await
+        {
+            match &mut self.paid {
+                Some(paid) => paid.merge(permit),
+                None => self.paid = Some(permit),
+            }
+        }
+    }
+}
 
 /// How far the upload of a streamed request is.
 #[derive(Debug, Default)]
@@ -39,13 +123,17 @@ impl Upload {
 pub(crate) enum RequestBody {
     /// All of it, in memory.
     Kept(Option<Bytes>),
+    /// All of it, in pieces, with their part of the budget.
+    Held(Box<(VecDeque<Bytes>, Option<OwnedSemaphorePermit>)>),
     /// What was read already, then the rest as it comes.
     Streamed(Box<Streamed>),
 }
 
 /// A request body that passes through.
 pub(crate) struct Streamed {
-    head: Option<Bytes>,
+    head: VecDeque<Bytes>,
+    /// The head's part of the budget.
+    paid: Option<OwnedSemaphorePermit>,
     rest: Incoming,
     /// Bytes that may still come; beyond the limit, that are still thrown away.
     left: u64,
@@ -60,6 +148,8 @@ pub(crate) enum BodyError {
     TooLarge,
     Slow,
     Broken,
+    /// There was no room for it in memory for too long.
+    NoRoom,
 }
 
 /// A request body, taken.
@@ -92,9 +182,12 @@ pub(crate) struct Taking {
 
 /// A request's body, as far as it has come.
 pub(crate) struct Arriving {
-    head: Pieces,
+    head: Held,
     rest: Incoming,
     ended: bool,
+    budget: Budget,
+    /// Whether it waits for room in memory.
+    starved: bool,
 }
 
 /// Longest wait for a piece that is thrown away.
@@ -105,7 +198,7 @@ const DISCARD_AT_LEAST: u64 = 16 << 20;
 
 /// Throws away about `most` bytes of what a caller still sends. Closing a connection with unread bytes resets it, and the caller
 /// would never see why.
-async fn discard(mut rest: Incoming, most: u64) {
+async fn discard(rest: &mut Incoming, most: u64) {
     let mut left = most.max(DISCARD_AT_LEAST);
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_PAUSE, rest.frame()).await {
         match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
@@ -117,25 +210,37 @@ async fn discard(mut rest: Incoming, most: u64) {
 
 impl Arriving {
     /// A body of which nothing was read yet.
-    pub(crate) fn new(rest: Incoming) -> Self {
-        Self { head: Pieces::default(), ended: rest.is_end_stream(), rest }
+    pub(crate) fn new(rest: Incoming, budget: Budget) -> Self {
+        Self { head: Held::default(), ended: rest.is_end_stream(), rest, budget, starved: false }
     }
 
     /// Length of the whole body, if the caller told it.
     fn exact(&self) -> Option<u64> {
-        Some(self.rest.size_hint().exact()? + self.head.bytes().len() as u64)
+        Some(self.rest.size_hint().exact()? + self.head.length as u64)
     }
 
-    /// One piece more.
-    async fn read(&mut self) -> Result<(), BodyError> {
-        match self.rest.frame().await {
+    /// One piece more, within `patience`; what must wait for more is paid for.
+    async fn read(&mut self, patience: Duration) -> Result<(), BodyError> {
+        match within(patience, self.rest.frame()).await.ok_or(BodyError::Slow)? {
             // Trailers of a request are not passed on.
             Some(Ok(frame)) => drop(frame.into_data().map(|data| self.head.push(data))),
             Some(Err(_)) => return Err(BodyError::Broken),
             None => self.ended = true,
         }
         self.ended |= self.rest.is_end_stream();
+        if self.ended && self.head.paid.is_none() {
+            // It came at once and goes on at once.
+            return Ok(());
+        }
+        self.starved = true;
+        within(patience, self.head.pay(&self.budget)).await.ok_or(BodyError::NoRoom)?;
+        self.starved = false;
         Ok(())
+    }
+
+    /// Why it did not come in time.
+    fn late(&self) -> BodyError {
+        if self.starved { BodyError::NoRoom } else { BodyError::Slow }
     }
 
     /// Looks for something in the beginning of the body, within `most` bytes and as long as `patience` lets it.
@@ -147,19 +252,68 @@ impl Arriving {
     ) -> Result<Option<T>, BodyError> {
         let search = async {
             loop {
-                match find(self.head.bytes()) {
+                match find(self.head.joined()) {
                     Scan::Found(found) => return Ok(Some(found)),
-                    Scan::More if !self.ended && self.head.bytes().len() < most => self.read().await?,
+                    Scan::More if !self.ended && self.head.length < most => self.read(patience).await?,
                     _ => return Ok(None),
                 }
             }
         };
-        within(patience, search).await.ok_or(BodyError::Slow)?
+        let found = within(patience, search).await;
+        found.unwrap_or_else(|| Err(self.late()))
+    }
+
+    /// Holds the whole body, or the first `want` bytes of it. False if that is more than the budget can ever give.
+    pub(crate) async fn hold(&mut self, hold: Hold, want: u64) -> Result<bool, BodyError> {
+        let begun = Instant::now();
+        while !self.ended && (self.head.length as u64) < want {
+            let size = self.exact().unwrap_or(0).max(self.head.length as u64);
+            if size > hold.limit {
+                self.throw_away(hold).await;
+                return Err(BodyError::TooLarge);
+            }
+            if size.min(want) > self.budget.all as u64 {
+                return Ok(false);
+            }
+            if begun.elapsed() > hold.all {
+                return Err(BodyError::Slow);
+            }
+            match self.read(hold.pause).await {
+                Ok(()) => {}
+                Err(BodyError::NoRoom) => {
+                    self.throw_away(hold).await;
+                    return Err(BodyError::NoRoom);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Throws away what has come and what still comes, so that its sender sees the answer.
+    pub(crate) async fn throw_away(&mut self, hold: Hold) {
+        let untold = hold.asks_first && self.head.length == 0;
+        self.head = Held::default();
+        // Who waits to be told to send has sent nothing.
+        if !untold {
+            Box::pin(discard(&mut self.rest, hold.limit)).await;
+        }
+    }
+
+    /// Bytes that have come so far.
+    pub(crate) fn len(&self) -> usize {
+        self.head.length
+    }
+
+    /// What has come so far, in one piece.
+    pub(crate) fn head(&mut self) -> &Bytes {
+        self.head.joined()
     }
 
     /// What has come so far.
-    pub(crate) fn head(&self) -> &[u8] {
-        self.head.bytes()
+    pub(crate) fn pieces(&mut self) -> impl Iterator<Item = &Bytes> {
+        self.head.close();
+        self.head.pieces.iter()
     }
 
     /// Takes the body: whole if it is small, else as a stream.
@@ -167,39 +321,63 @@ impl Arriving {
         let exact = self.exact();
         if exact.is_some_and(|size| size > taking.limit) {
             if !taking.asks_first {
-                Box::pin(discard(self.rest, taking.limit)).await;
+                Box::pin(discard(&mut self.rest, taking.limit)).await;
             }
             return Err(BodyError::TooLarge);
         }
         if self.ended || exact.map_or(taking.wanted, |size| size <= taking.keep as u64) {
             let whole = async {
-                while !self.ended && self.head.bytes().len() <= taking.keep {
-                    self.read().await?;
+                while !self.ended && self.head.length <= taking.keep {
+                    self.read(taking.whole).await?;
                 }
                 Ok(())
             };
-            within(taking.whole, whole).await.ok_or(BodyError::Slow)??;
+            let held = within(taking.whole, whole).await;
+            held.unwrap_or_else(|| Err(self.late()))?;
         }
-        if self.ended && self.head.bytes().len() <= taking.keep {
-            let kept = self.head.join();
+        if self.ended && self.head.length <= taking.keep {
+            let kept = self.head.joined().clone();
             return Ok(Taken { body: RequestBody::Kept(Some(kept.clone())), kept: Some(kept), upload: None });
         }
-        let head = Some(self.head.join()).filter(|head| !head.is_empty());
-        let taken = head.as_ref().map_or(0, |head| head.len() as u64);
+        self.head.close();
+        let Held { pieces, paid, length, .. } = self.head;
+        let taken = length as u64;
+        if self.ended && taken <= taking.limit {
+            return Ok(Taken { body: RequestBody::Held(Box::new((pieces, paid))), kept: None, upload: None });
+        }
+        let head: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let Some(left) = taking.limit.checked_sub(taken) else {
-            Box::pin(discard(self.rest, taking.limit)).await;
+            Box::pin(discard(&mut self.rest, taking.limit)).await;
             return Err(BodyError::TooLarge);
         };
         let upload = Arc::new(Upload::default());
         let pause = Pause::new(taking.pause).within(taking.upload);
         let streamed =
-            Streamed { head, rest: self.rest, left, limit: taking.limit, upload: Arc::clone(&upload), pause };
+            Streamed { head, paid, rest: self.rest, left, limit: taking.limit, upload: Arc::clone(&upload), pause };
         Ok(Taken { body: RequestBody::Streamed(Box::new(streamed)), kept: None, upload: Some(upload) })
     }
 }
 
+/// How a body is held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hold {
+    /// Largest body.
+    pub(crate) limit: u64,
+    /// Longest wait for a piece, and for room for it,
+    pub(crate) pause: Duration,
+    /// and for all of it.
+    pub(crate) all: Duration,
+    /// Whether the caller waits for `100 Continue` before it sends.
+    pub(crate) asks_first: bool,
+}
+
 /// Reads a whole body of at most `limit` bytes.
-pub(crate) async fn collect(body: Incoming, limit: usize, patience: Duration) -> Result<Bytes, BodyError> {
+pub(crate) async fn collect(
+    body: Incoming,
+    budget: Budget,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, BodyError> {
     let taking = Taking {
         limit: limit as u64,
         keep: limit,
@@ -209,7 +387,7 @@ pub(crate) async fn collect(body: Incoming, limit: usize, patience: Duration) ->
         upload: None,
         asks_first: false,
     };
-    Arriving::new(body).take(taking).await?.kept.ok_or(BodyError::TooLarge)
+    Arriving::new(body, budget).take(taking).await?.kept.ok_or(BodyError::TooLarge)
 }
 
 impl RequestBody {
@@ -217,11 +395,21 @@ impl RequestBody {
     pub(crate) fn change(self, change: impl FnOnce(Bytes) -> Bytes) -> Self {
         match self {
             Self::Kept(kept) => Self::Kept(kept.map(change)),
+            Self::Held(mut held) => {
+                change_first(&mut held.0, change);
+                Self::Held(held)
+            }
             Self::Streamed(mut streamed) => {
-                streamed.head = streamed.head.take().map(change);
+                change_first(&mut streamed.head, change);
                 Self::Streamed(streamed)
             }
         }
+    }
+}
+
+fn change_first(pieces: &mut VecDeque<Bytes>, change: impl FnOnce(Bytes) -> Bytes) {
+    if let Some(first) = pieces.pop_front() {
+        pieces.push_front(change(first));
     }
 }
 
@@ -234,6 +422,7 @@ impl Body for RequestBody {
             Self::Kept(bytes) => {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))))
             }
+            Self::Held(held) => Poll::Ready(held.0.pop_front().map(|piece| Ok(Frame::data(piece)))),
             Self::Streamed(streamed) => streamed.poll(cx),
         }
     }
@@ -241,26 +430,35 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Kept(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Streamed(streamed) => streamed.head.is_none() && streamed.rest.is_end_stream(),
+            Self::Held(held) => held.0.is_empty(),
+            Self::Streamed(streamed) => streamed.head.is_empty() && streamed.rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Kept(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Held(held) => SizeHint::with_exact(length(&held.0)),
             Self::Streamed(streamed) => {
-                let read = streamed.head.as_ref().map_or(0, |head| head.len() as u64);
+                let read = length(&streamed.head);
                 streamed.rest.size_hint().exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + read))
             }
         }
     }
 }
 
+fn length(pieces: &VecDeque<Bytes>) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
 impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if let Some(head) = self.head.take() {
-            if self.rest.is_end_stream() {
-                self.end();
+        if let Some(head) = self.head.pop_front() {
+            if self.head.is_empty() {
+                self.paid = None;
+                if self.rest.is_end_stream() {
+                    self.end();
+                }
             }
             return Poll::Ready(Some(Ok(Frame::data(head))));
         }

@@ -12,6 +12,11 @@ pub struct Limits {
     /// Bodies up to this size are kept in memory for segments, sticky keys, output rules and fallback; larger ones only
     /// pass through.
     pub keep_body: usize,
+    /// Bytes of request bodies that wait in memory, together. When they are used up bodies are read no further; one that waits for
+    /// longer than `timeouts.request` is answered 503.
+    pub held: u64,
+    /// Bytes for the ids of responses (`/v1/responses`) and the versions that keep them; the oldest are forgotten first.
+    pub responses: usize,
     /// Largest head of a request; a larger one is answered 431.
     pub head: usize,
     /// Most headers of a request.
@@ -37,6 +42,8 @@ impl Default for Limits {
         Self {
             body: 64 << 20,
             keep_body: 64 << 10,
+            held: 256 << 20,
+            responses: 32 << 20,
             head: 64 << 10,
             headers: 100,
             connections: 10_000,
@@ -138,6 +145,9 @@ impl Limits {
             if value == 0 {
                 problems.push(format!("limits.{name}: must be at least 1"));
             }
+        }
+        if self.held < 1 << 20 {
+            problems.push("limits.held: must be at least 1048576 (1 MiB)".to_owned());
         }
         if self.head < 8192 {
             problems.push("limits.head: must be at least 8192".to_owned());

@@ -51,6 +51,8 @@ pub struct Config {
     pub report: Report,
     /// Who may ask for a version.
     pub pin: Pinning,
+    /// Which web pages may call where the router answers browsers itself.
+    pub cors: CorsConfig,
     /// What answers say about themselves.
     pub answers: Answers,
     /// Who may send feedback and events. Set under `writers` of the whole configuration. None: whoever runs on this machine,
@@ -90,6 +92,7 @@ impl Default for Config {
             workers: 0,
             report: Report::All,
             pin: Pinning::default(),
+            cors: CorsConfig::default(),
             answers: Answers::default(),
             writers: WriterList::default(),
             models: BTreeMap::new(),
@@ -149,6 +152,21 @@ pub struct Pinning {
     /// What `x-serin-pin-token` must say, for `allow: token`.
     #[serde(serialize_with = "hidden")]
     pub token: String,
+}
+
+/// What the router says to browsers that ask before a page calls: at its own paths, and at those where the body names the model. At
+/// the paths of a model its servers say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsConfig {
+    /// Origins of pages that may call, such as `https://app.example`; `*` for all. The servers' own headers on their answers stay.
+    pub origins: Vec<String>,
+}
+
+impl Default for CorsConfig {
+    fn default() -> Self {
+        Self { origins: vec!["*".to_owned()] }
+    }
 }
 
 /// Who may ask for a version.
@@ -334,6 +352,7 @@ impl Config {
             ejection: new.ejection,
             report: new.report,
             pin: new.pin.clone(),
+            cors: new.cors.clone(),
             answers: new.answers.clone(),
             writers: new.writers.clone(),
             status_every: new.status_every,

@@ -11,7 +11,8 @@ mod seldon;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{Response, StatusCode, request};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header, request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use serin_access::Door;
@@ -25,7 +26,7 @@ use access::Granted;
 
 use crate::{
     answer,
-    body::{self, AnswerBody, BodyError},
+    body::{self, AnswerBody, BodyError, DecodeError, Decoder},
     clock::Clock,
     config::span,
     events::{About, Events, SendError},
@@ -170,15 +171,36 @@ async fn door(
     let config = shared.config();
     let limits = &config.limits;
     let pause = span(config.timeouts.request);
-    let bytes = match body::collect(body, limits.intake_body, pause).await {
+    let bytes = match body::collect(body, shared.held.clone(), limits.intake_body, pause).await {
         Ok(bytes) => bytes,
         Err(BodyError::Slow) => {
             return refused(StatusCode::REQUEST_TIMEOUT, json!({"error": "the body did not come in time"}));
+        }
+        Err(BodyError::NoRoom) => {
+            let text = "too many bodies wait in memory (limits.held); send the same again in a second";
+            let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text }));
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return answer;
         }
         Err(BodyError::Broken) => return refused(StatusCode::BAD_REQUEST, json!({"error": "the body broke off"})),
         Err(BodyError::TooLarge) => {
             let text = format!("the body is larger than {} bytes; send smaller batches", limits.intake_body);
             return refused(StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": text }));
+        }
+    };
+    let bytes = match Decoder::of(&head.headers, limits.intake_body as u64).and_then(|decoder| match decoder {
+        Some(decoder) => decoder.whole(&bytes).map(Bytes::from),
+        None => Ok(bytes),
+    }) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let status = match error {
+                DecodeError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                DecodeError::Unknown => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                DecodeError::Broken => StatusCode::BAD_REQUEST,
+            };
+            let text = format!("the body cannot be read: {error}; send it plain, or as gzip, deflate, br or zstd");
+            return refused(status, json!({ "error": text }));
         }
     };
     let Sorted { taken, bad, problems } = match entries(&bytes, limits.intake_batch) {

@@ -51,6 +51,7 @@ enum Kind {
 }
 
 /// An answer as far as it has come.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts of an answer, not states of one machine")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reply {
     kind: Kind,
@@ -237,7 +238,7 @@ impl Reply {
     /// An event of `/v1/responses`.
     fn response_event(&mut self, kind: &str, value: &Value, at: Duration) {
         let delta = value.get("delta");
-        self.said |= kind.ends_with(".delta");
+        self.said |= kind.rsplit('.').next() == Some("delta");
         match kind {
             "error" | "response.failed" => self.error = true,
             "response.output_text.delta" => {

@@ -124,7 +124,7 @@ mod tests {
                                 Data::Beginning(data) => data.starts_with(b"{\"type\"x") && data.len() <= LONGEST,
                                 Data::Whole(_) => false,
                             },
-                        ))
+                        ));
                     });
                     assert!(events.line.len() + events.data.as_ref().map_or(0, Vec::len) <= LONGEST + LINE);
                 }

@@ -46,14 +46,6 @@ pub(crate) fn first_message(body: &[u8]) -> Option<usize> {
     Some(PREFIX + u32::from_be_bytes(length.try_into().ok()?) as usize)
 }
 
-/// Whether the first message is there, whole.
-pub(crate) fn whole_message(body: &[u8]) -> Scan<()> {
-    match first_message(body) {
-        Some(length) if body.len() >= length => Scan::Found(()),
-        _ => Scan::More,
-    }
-}
-
 /// What the first message says about its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
@@ -65,6 +57,15 @@ pub(crate) struct Named {
     field: Option<Range<usize>>,
     /// Where the look at the body ended, between two fields.
     end: usize,
+    /// The first message as it is without compression, if it is compressed.
+    plain: Option<Bytes>,
+}
+
+impl Named {
+    /// What was found in this first message, which the caller sends compressed.
+    pub(crate) fn in_compressed(self, plain: Bytes) -> Self {
+        Self { plain: Some(plain), ..self }
+    }
 }
 
 /// Finds the model in the beginning of a body.
@@ -97,7 +98,7 @@ pub(crate) fn named(body: &[u8]) -> Scan<Named> {
     match model {
         Some(model) if !more => {
             let version = version.filter(|version| !version.is_empty());
-            Scan::Found(Named { model, version, field: range, end: at })
+            Scan::Found(Named { model, version, field: range, end: at, plain: None })
         }
         _ if more && !whole => Scan::More,
         _ => Scan::Missing,
@@ -109,11 +110,17 @@ pub(crate) fn with_version(body: &Bytes, named: &Named, version: Option<&str>) -
     if named.field.is_none() && version.is_none() {
         return body.clone();
     }
+    if let Some(plain) = &named.plain {
+        // Messages may be compressed one by one: the rest stays as it is.
+        let rest = first_message(body).and_then(|length| body.get(length..)).unwrap_or_default();
+        let first = with_version(plain, &Named { plain: None, ..named.clone() }, version);
+        return Bytes::from([&first, rest].concat());
+    }
     let field = named.field.clone().unwrap_or(named.end..named.end);
     let mut put = Vec::new();
     if let Some(version) = version {
         put.push(2 << 3 | 2);
-        varint(version.len() as u64, &mut put);
+        put_varint(version.len() as u64, &mut put);
         put.extend_from_slice(version.as_bytes());
     }
     let length = first_message(body).unwrap_or(PREFIX) - PREFIX - field.len() + put.len();
@@ -175,7 +182,7 @@ pub(super) fn read_varint(message: &[u8], mut at: usize) -> Option<(u64, usize)>
     None
 }
 
-fn varint(mut value: u64, out: &mut Vec<u8>) {
+pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;
@@ -302,7 +309,7 @@ pub(super) mod tests {
 
     pub(crate) fn text(number: u8, text: &[u8], out: &mut Vec<u8>) {
         out.push(number << 3 | 2);
-        varint(text.len() as u64, out);
+        put_varint(text.len() as u64, out);
         out.extend_from_slice(text);
     }
 
@@ -355,6 +362,18 @@ pub(super) mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_version_of_a_compressed_message_is_changed_too() {
+        let plain = Bytes::from(request(Some("7")));
+        let named = found(&plain).in_compressed(plain);
+        let body = Bytes::from([[1, 0, 0, 0, 2, 9, 9].as_slice(), &[1, 0, 0, 0, 1, 9]].concat());
+        let changed = with_version(&body, &named, Some("12"));
+        assert_eq!(changed, Bytes::from([request(Some("12")).as_slice(), &[1, 0, 0, 0, 1, 9]].concat()));
+        let none = Bytes::from(request(None));
+        let named = found(&none).in_compressed(none);
+        assert_eq!(with_version(&body, &named, None), body, "it goes on as it came");
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //! OpenAI-compatible paths name it in the body; anything else is routed by header or by a path of the configuration.
 
 pub(crate) mod decode;
+mod form;
 pub(crate) mod grpc;
 pub(crate) mod json;
 pub(crate) mod messages;
 pub(crate) mod openai;
 mod path;
+pub(crate) mod reader;
+pub(crate) mod scan;
 mod tensors;
 pub(crate) mod written;
 
@@ -38,10 +41,10 @@ impl Wire {
             Self::Grpc
         } else if path.starts_with("/v2/") {
             Self::V2
-        } else if openai::infers(path) {
-            Self::OpenAi
         } else if path.starts_with("/v1/models/") {
             Self::V1
+        } else if openai::is(path) {
+            Self::OpenAi
         } else {
             Self::Plain
         }
@@ -91,4 +94,49 @@ pub(crate) enum Scan<T> {
     More,
     /// It is not there, or nobody can read the body.
     Missing,
+}
+
+/// Why something that decides could not be read from a request that may well have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Unread {
+    /// The body is larger than what may be held for a decision, or than what a decoder gives.
+    TooLarge,
+    /// Its content encoding, or a compressed gRPC message, cannot be decoded.
+    Encoding,
+    /// It says that it is JSON, or begins like it, and is not.
+    NotJson,
+    /// It is nested too deep.
+    TooDeep,
+    /// The value is too long, or there are too many that may be meant.
+    TooLong,
+    /// Where a scalar should be there is an object.
+    NotScalar,
+    /// It names a response of before that this router does not know.
+    UnknownResponse,
+}
+
+impl Unread {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::TooLarge,
+        Self::Encoding,
+        Self::NotJson,
+        Self::TooDeep,
+        Self::TooLong,
+        Self::NotScalar,
+        Self::UnknownResponse,
+    ];
+
+    /// The word for it in metrics and reports.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Encoding => "encoding",
+            Self::NotJson => "not_json",
+            Self::TooDeep => "too_deep",
+            Self::TooLong => "too_long",
+            Self::NotScalar => "not_a_scalar",
+            Self::UnknownResponse => "unknown_response",
+        }
+    }
 }

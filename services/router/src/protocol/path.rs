@@ -2,33 +2,73 @@
 //!
 //! A version in the path is taken out and decided by the router: `KServe`'s servers answer 501 to it. Servers that want one get
 //! the name they have for the version that was chosen.
+//!
+//! Names may have slashes and colons, as those of Hugging Face do, percent-encoded or not: `/v2/models/org/model/infer`. What is behind
+//! the name is therefore taken off from the end; where that gives no model that is known, the longest beginning is taken that is one.
+
+use std::borrow::Cow;
 
 use foldhash::HashMap;
 use http::{HeaderMap, Uri, header, uri::PathAndQuery};
+use percent_encoding::percent_decode_str;
 
 use super::{Promise, Wire, grpc, openai};
 use crate::config::Config;
 
-/// A request's path, taken apart. All parts borrow from the path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request's path, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
     /// The protocol.
     pub(crate) wire: Wire,
     /// The model, if the path names it.
-    pub(crate) model: Option<&'a str>,
+    pub(crate) model: Option<Cow<'a, str>>,
     /// The version that the path names.
-    pub(crate) version: Option<&'a str>,
+    pub(crate) version: Option<Cow<'a, str>>,
     /// Path up to the version, such as `/v2/models/flights`.
     before: &'a str,
+    /// What TensorFlow Serving calls a label, such as `/labels/canary`: the servers' own name for a version, which goes on to them.
+    label: &'a str,
     /// Path after the version, such as `/infer`.
     after: &'a str,
-    /// Whether the path asks for a prediction.
+    /// Whether a `POST` to the path asks for a prediction.
     pub(crate) infers: bool,
     /// Whether the body names the model.
     pub(crate) model_in_body: bool,
     /// Whether both sides may send messages for as long as they like.
     pub(crate) both_stream: bool,
+    /// Whether the answer is one of `OpenAI`'s language models, which say how they end.
+    pub(crate) chats: bool,
 }
+
+/// Where a protocol has the model's name, and what may be behind it.
+struct Shape {
+    wire: Wire,
+    root: &'static str,
+    /// What is before a verb.
+    mark: char,
+    /// Verbs that ask for a prediction,
+    predicts: &'static [&'static str],
+    /// and those that ask for something else about a model.
+    asks: &'static [&'static str],
+}
+
+const SHAPES: [Shape; 3] = [
+    Shape {
+        wire: Wire::V2,
+        root: "/v2/models/",
+        mark: '/',
+        predicts: &["infer", "generate", "generate_stream"],
+        asks: &["ready", "config", "stats", "metadata", "load", "unload", "trace/setting"],
+    },
+    Shape {
+        wire: Wire::V1,
+        root: "/v1/models/",
+        mark: ':',
+        predicts: &["predict", "explain", "classify", "regress"],
+        asks: &[],
+    },
+    Shape { wire: Wire::V1, root: "/openai/v1/models/", mark: ':', predicts: &[], asks: &[] },
+];
 
 impl<'a> Target<'a> {
     /// Takes a path apart. `configured` are the paths that the configuration gives to models.
@@ -36,15 +76,35 @@ impl<'a> Target<'a> {
         if grpc::is(headers) {
             return Self::grpc(path);
         }
-        Self::of(path, "/v2/models/", '/', &["infer", "generate", "generate_stream"], Wire::V2)
-            .or_else(|| Self::of(path, "/v1/models/", ':', &["predict", "explain"], Wire::V1))
-            .or_else(|| openai::infers(path).then(|| Self { model_in_body: true, ..Self::whole(path, Wire::OpenAi) }))
-            .unwrap_or_else(|| Self { model: configured.model(path), ..Self::whole(path, Wire::Plain) })
+        if let Some(found) = SHAPES.iter().find_map(|shape| Self::of(path, shape)) {
+            return found;
+        }
+        if openai::chats(path) {
+            return Self { model_in_body: true, chats: true, ..Self::whole(path, Wire::OpenAi) };
+        }
+        if let Some(deployment) = openai::deployment(path) {
+            let chats = openai::chats_at_deployment(path);
+            return Self { model: Some(decoded(deployment)), chats, ..Self::whole(path, Wire::OpenAi) };
+        }
+        match configured.model(path) {
+            Some(model) => Self { model: Some(model.into()), ..Self::whole(path, Wire::Plain) },
+            None => Self { model_in_body: true, ..Self::whole(path, Wire::of(path, headers)) },
+        }
     }
 
     fn whole(path: &'a str, wire: Wire) -> Self {
-        let (model, version) = (None, None);
-        Self { wire, model, version, before: path, after: "", infers: true, model_in_body: false, both_stream: false }
+        Self {
+            wire,
+            model: None,
+            version: None,
+            before: path,
+            label: "",
+            after: "",
+            infers: true,
+            model_in_body: false,
+            both_stream: false,
+            chats: false,
+        }
     }
 
     fn grpc(path: &'a str) -> Self {
@@ -57,30 +117,66 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// A path `<root><model>[/versions/<version>][<mark><verb>]`.
-    fn of(path: &'a str, root: &str, mark: char, verbs: &[&str], wire: Wire) -> Option<Self> {
-        let rest = path.strip_prefix(root)?;
-        let name = rest.find(['/', mark]).unwrap_or(rest.len());
-        if name == 0 {
+    /// A path `<root><model>[/versions/<version>][<mark><verb>]`, taken off from the end.
+    fn of(path: &'a str, shape: &Shape) -> Option<Self> {
+        let rest = path.strip_prefix(shape.root)?;
+        let bare = rest.trim_end_matches('/');
+        if bare.is_empty() {
             return None;
         }
-        let (before, tail) = path.split_at(root.len() + name);
-        let (version, after) = match tail.strip_prefix("/versions/") {
-            Some(tail) => {
-                let end = tail.find(['/', mark]).unwrap_or(tail.len());
-                (Some(&tail[..end]).filter(|version| !version.is_empty()), &tail[end..])
+        let verbs = shape.predicts.iter().chain(shape.asks);
+        let verb = verbs.filter_map(|verb| without_verb(bare, shape.mark, verb)).next();
+        Some(Self::behind(path, shape, shape.root.len() + verb.unwrap_or(bare.len())))
+    }
+
+    /// The same when the name is not known: the longest beginning that is a known model.
+    pub(crate) fn with_known(&self, path: &'a str, known: impl Fn(&str) -> bool) -> Option<Self> {
+        let shape = SHAPES.iter().find(|shape| path.starts_with(shape.root))?;
+        let rest = path.strip_prefix(shape.root)?;
+        let ends = rest.char_indices().rev().filter(|(_, character)| matches!(character, '/' | ':' | '%'));
+        let mut ends = ends.map(|(at, _)| at).filter(|&at| at > 0 && known(&decoded(&rest[..at])));
+        let name = ends.next()?;
+        let found = Self::behind(path, shape, shape.root.len() + name);
+        // What is behind the name is no verb that is known, or it would have been taken off.
+        (found.model.as_deref() != self.model.as_deref()).then_some(found)
+    }
+
+    /// The path whose verb begins at `end`.
+    fn behind(path: &'a str, shape: &Shape, end: usize) -> Self {
+        let root = shape.root.len();
+        let after = &path[end..];
+        let (mut name, mut version, mut label) = (&path[root..end], None, "");
+        if let Some(at) = name.rfind('/').filter(|&at| at + 1 < name.len() || name.ends_with("versions/")) {
+            let (head, last) = (&name[..at], &name[at + 1..]);
+            if let Some(model) = head.strip_suffix("/versions").filter(|model| !model.is_empty()) {
+                (name, version) = (model, Some(last).filter(|version| !version.is_empty()));
+            } else if let Some(model) = head.strip_suffix("/labels").filter(|model| !model.is_empty())
+                && shape.wire == Wire::V1
+            {
+                label = &name[model.len()..];
+                name = model;
             }
-            None => (None, tail),
-        };
-        let infers = after.strip_prefix(mark).is_some_and(|verb| verbs.contains(&verb));
-        Some(Self { model: Some(&rest[..name]), version, before, after, infers, ..Self::whole(path, wire) })
+        }
+        let verb = after.trim_start_matches("%3A").trim_start_matches("%3a").trim_start_matches([shape.mark, ':']);
+        let infers = !shape.asks.contains(&verb.trim_end_matches('/'));
+        Self {
+            model: Some(decoded(name)),
+            version: version.map(decoded),
+            before: &path[..root + name.len()],
+            label,
+            after,
+            infers,
+            ..Self::whole(path, shape.wire)
+        }
     }
 
     /// What the protocol promises of an answer.
     pub(crate) fn promise(&self) -> Promise {
-        match (self.wire, self.after) {
+        match (self.wire, self.after.trim_end_matches('/')) {
             (Wire::V2, "/infer") => Promise::Tensors,
-            (Wire::V1, ":predict") => Promise::Predictions,
+            (Wire::V1, ":predict" | "%3Apredict" | "%3apredict") => Promise::Predictions,
+            // Paths that are shaped like the protocols', such as `/v2/rerank`, promise nothing.
+            (Wire::V1 | Wire::V2, _) if self.model_in_body => Promise::Nothing,
             (Wire::V1 | Wire::V2, _) => Promise::Json,
             (Wire::OpenAi, _) => openai::promise(self.before),
             (Wire::Grpc, _) if self.model_in_body => Promise::Tensors,
@@ -89,17 +185,28 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Whether it asks for the model itself, as `OpenAI`'s clients do.
+    pub(crate) fn is_model(&self) -> bool {
+        self.wire == Wire::V1
+            && self.version.is_none()
+            && self.label.is_empty()
+            && self.after.trim_matches('/').is_empty()
+    }
+
     /// The path for an upstream: with the version's name there if its servers want one, else without any.
     /// `None` if that is no path.
     pub(crate) fn upstream(&self, version: Option<&str>, uri: &Uri) -> Option<PathAndQuery> {
         let version = version.filter(|_| matches!(self.wire, Wire::V1 | Wire::V2));
-        if let (None, None, Some(same)) = (version, self.version, uri.path_and_query()) {
+        if let (None, None, Some(same)) = (version, &self.version, uri.path_and_query()) {
             return Some(same.clone());
         }
         let mut path = self.before.to_owned();
-        if let Some(version) = version {
-            path.push_str("/versions/");
-            path.push_str(version);
+        match version {
+            Some(version) => {
+                path.push_str("/versions/");
+                path.push_str(version);
+            }
+            None => path.push_str(self.label),
         }
         path.push_str(self.after);
         if let Some(query) = uri.query() {
@@ -109,10 +216,33 @@ impl<'a> Target<'a> {
         path.try_into().ok()
     }
 
+    /// Whether servers answer nothing but predictions at this path.
+    pub(crate) fn predicts_only(&self) -> bool {
+        self.model_in_body && (self.chats || openai::predicts(self.before))
+    }
+
+    /// Whether it asks for a response that its server keeps.
+    pub(crate) fn is_response(&self) -> bool {
+        self.chats && self.before.trim_end_matches('/').ends_with("/responses")
+    }
+
     /// Whether the answer to this may be a stream of chunks of a language model.
     pub(crate) fn may_chat(&self) -> bool {
-        self.wire == Wire::OpenAi
+        self.chats
     }
+}
+
+/// A name in a path, decoded; as it is if that gives no text.
+fn decoded(name: &str) -> Cow<'_, str> {
+    percent_decode_str(name).decode_utf8().unwrap_or(Cow::Borrowed(name))
+}
+
+/// Where a verb begins, with its mark, if the path ends with it and something is before it.
+fn without_verb(path: &str, mark: char, verb: &str) -> Option<usize> {
+    let before = path.strip_suffix(verb)?;
+    let encoded = if mark == ':' { before.strip_suffix("%3A").or_else(|| before.strip_suffix("%3a")) } else { None };
+    let before = before.strip_suffix(mark).or(encoded)?;
+    (!before.trim_matches('/').is_empty()).then_some(before.len())
 }
 
 /// Plain HTTP paths and the models that answer them. A path holds for all below it; the longest one that fits wins.
@@ -162,7 +292,7 @@ mod tests {
     fn parts(path: &str) -> (Option<String>, Option<String>, bool) {
         let paths = Paths::default();
         let target = target(path, &paths);
-        (target.model.map(str::to_owned), target.version.map(str::to_owned), target.infers)
+        (target.model.map(Cow::into_owned), target.version.map(Cow::into_owned), target.infers)
     }
 
     fn named(model: &str, version: Option<&str>, infers: bool) -> (Option<String>, Option<String>, bool) {
@@ -174,37 +304,95 @@ mod tests {
         assert_eq!(parts("/v2/models/m/infer"), named("m", None, true));
         assert_eq!(parts("/v2/models/m/versions/v2/infer"), named("m", Some("v2"), true));
         assert_eq!(parts("/v2/models/m/versions/v2/ready"), named("m", Some("v2"), false));
-        assert_eq!(parts("/v2/models/m"), named("m", None, false));
+        assert_eq!(parts("/v2/models/m"), named("m", None, true));
         assert_eq!(parts("/v2/models/m/ready"), named("m", None, false));
         assert_eq!(parts("/v2/models/m/generate_stream"), named("m", None, true));
         assert_eq!(parts("/v1/models/m:predict"), named("m", None, true));
         assert_eq!(parts("/v1/models/m/versions/7:predict"), named("m", Some("7"), true));
-        assert_eq!(parts("/v1/models/m"), named("m", None, false));
+        assert_eq!(parts("/v1/models/m"), named("m", None, true));
         assert_eq!(parts("/v2/models/m/versions//infer"), named("m", None, true));
-        for path in ["/v2/models/", "/score", "/"] {
+        for path in ["/v2/models/", "/v2/models//", "/score", "/"] {
             assert_eq!(parts(path).0, None, "{path}");
         }
     }
 
     #[test]
+    fn names_with_slashes_and_colons() {
+        for path in ["/v2/models/org/model/infer", "/v2/models/org%2Fmodel/infer", "/v2/models/org%2fmodel/infer/"] {
+            assert_eq!(parts(path), named("org/model", None, true), "{path}");
+        }
+        assert_eq!(parts("/v2/models/org/model/versions/2/ready"), named("org/model", Some("2"), false));
+        assert_eq!(parts("/v2/models/org/model/versions/v%2F2"), named("org/model", Some("v/2"), true));
+        assert_eq!(parts("/v2/models/a%2Db/infer"), named("a-b", None, true));
+        assert_eq!(parts("/v2/models/mod%C3%A8le/infer"), named("modèle", None, true));
+        assert_eq!(parts("/v2/models/a%FFb/infer"), named("a%FFb", None, true), "no text");
+        for path in
+            ["/v1/models/llama3:8b:predict", "/v1/models/llama3%3A8b:predict", "/v1/models/llama3%3A8b%3Apredict"]
+        {
+            assert_eq!(parts(path), named("llama3:8b", None, true), "{path}");
+        }
+        assert_eq!(parts("/v1/models/org/model:predict"), named("org/model", None, true));
+        assert_eq!(parts("/v1/models/org/model/versions/7:classify"), named("org/model", Some("7"), true));
+        assert_eq!(parts("/v1/models/m/labels/stable:regress"), named("m", None, true));
+        assert_eq!(parts("/v1/models/org/model").0.as_deref(), Some("org/model"));
+        assert_eq!(parts("/openai/v1/models/org/model").0.as_deref(), Some("org/model"));
+        assert_eq!(parts("/v2/models/infer/infer"), named("infer", None, true));
+        assert_eq!(parts("/v2/models/m/trace/setting"), named("m", None, false));
+        assert_eq!(parts("/v2/models/m/load"), named("m", None, false));
+    }
+
+    #[test]
+    fn the_longest_known_name_is_the_model_of_an_unknown_verb() {
+        let known = |name: &str| ["m", "org", "org/model", "a:b"].contains(&name);
+        let paths = Paths::default();
+        let find = |path: &str| {
+            let found = target(path, &paths).with_known(path, known);
+            found.map(|found| (found.model.clone().unwrap().into_owned(), found.after.to_owned(), found.infers))
+        };
+        let told = |name: &str, after: &str| Some((name.to_owned(), after.to_owned(), true));
+        assert_eq!(find("/v2/models/m/embed"), told("m", "/embed"));
+        assert_eq!(find("/v2/models/org/model/a/b"), told("org/model", "/a/b"));
+        assert_eq!(find("/v2/models/org%2Fmodel/a"), told("org/model", "/a"));
+        assert_eq!(find("/v2/models/org/other/a"), told("org", "/other/a"));
+        assert_eq!(find("/v1/models/a:b:embed"), told("a:b", ":embed"));
+        assert_eq!(find("/v1/models/m%3Aembed"), told("m", "%3Aembed"));
+        assert_eq!((find("/v2/models/x/embed"), find("/v2/models/x")), (None, None));
+    }
+
+    #[test]
     fn paths_of_the_configuration() {
         let paths = Paths::new([("/score", "a"), ("/score/new/", "b")]);
-        let model = |path| target(path, &paths).model;
-        assert_eq!(model("/score"), Some("a"));
-        assert_eq!(model("/score/"), Some("a"));
-        assert_eq!(model("/score/old/x"), Some("a"));
-        assert_eq!(model("/score/new/x/y"), Some("b"));
+        let model = |path| target(path, &paths).model.map(Cow::into_owned);
+        assert_eq!(model("/score").as_deref(), Some("a"));
+        assert_eq!(model("/score/").as_deref(), Some("a"));
+        assert_eq!(model("/score/old/x").as_deref(), Some("a"));
+        assert_eq!(model("/score/new/x/y").as_deref(), Some("b"));
         assert_eq!(model("/scores"), None);
         assert_eq!(model("/"), None);
         let all = Paths::new([("/", "all")]);
-        assert_eq!(target("/any/path", &all).model, Some("all"));
+        assert_eq!(target("/any/path", &all).model.as_deref(), Some("all"));
     }
 
     #[test]
     fn bodies_that_name_the_model() {
         let paths = Paths::default();
-        let chat = target("/v1/chat/completions", &paths);
-        assert_eq!((chat.wire, chat.model_in_body, chat.infers), (Wire::OpenAi, true, true));
+        for (path, wire, chats) in [
+            ("/v1/chat/completions", Wire::OpenAi, true),
+            ("/openai/v1/responses", Wire::OpenAi, true),
+            ("/v1/messages", Wire::OpenAi, false),
+            ("/v1/rerank", Wire::OpenAi, false),
+            ("/v1/audio/transcriptions", Wire::OpenAi, false),
+            ("/rerank", Wire::Plain, false),
+            ("/v2/rerank", Wire::V2, false),
+        ] {
+            let found = target(path, &paths);
+            assert_eq!((found.wire, found.chats), (wire, chats), "{path}");
+            assert!(found.model_in_body && found.infers && found.model.is_none(), "{path}");
+        }
+        let azure = target("/openai/deployments/gpt%2D4o/chat/completions", &paths);
+        assert_eq!((azure.model.as_deref(), azure.model_in_body, azure.chats), (Some("gpt-4o"), false, true));
+        let azure = target("/openai/deployments/whisper/audio/transcriptions", &paths);
+        assert_eq!((azure.model.as_deref(), azure.chats), (Some("whisper"), false));
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, "application/grpc+proto".parse().unwrap());
         let grpc = |path| Target::parse(path, &headers, &paths);
@@ -224,10 +412,15 @@ mod tests {
         let target = |path| target(path, &paths);
         let old = target("/v2/models/m/versions/old/infer");
         let upstream = |target: Target<'_>, version, uri| target.upstream(version, &Uri::from_static(uri)).unwrap();
-        assert_eq!(upstream(old, None, "/?a=b"), "/v2/models/m/infer?a=b");
+        assert_eq!(upstream(old.clone(), None, "/?a=b"), "/v2/models/m/infer?a=b");
         assert_eq!(upstream(old, Some("v2"), "/"), "/v2/models/m/versions/v2/infer");
         let v1 = "/v1/models/m:predict";
         assert_eq!(upstream(target(v1), Some("2"), v1), "/v1/models/m/versions/2:predict");
         assert_eq!(upstream(target("/score"), Some("2"), "/score?q"), "/score?q");
+        let label = "/v1/models/m/labels/canary:predict";
+        assert_eq!(upstream(target(label), None, label), label, "the servers' own name for a version");
+        assert_eq!(upstream(target(label), Some("2"), label), "/v1/models/m/versions/2:predict");
+        let slash = "/v2/models/org/m%3A8b/versions/1/infer/";
+        assert_eq!(upstream(target(slash), Some("7"), slash), "/v2/models/org/m%3A8b/versions/7/infer/");
     }
 }

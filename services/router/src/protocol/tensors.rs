@@ -5,7 +5,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::grpc::{FieldValue, PREFIX, field, first_message, read_varint};
+use super::{
+    Unread,
+    grpc::{FieldValue, PREFIX, field, first_message, put_varint, read_varint},
+};
 
 /// The value of a body of the binary tensor extension, whose first `json` bytes are JSON.
 pub(super) fn of_binary(body: &[u8], json: usize, parse: impl Fn(&[u8]) -> Option<Value>) -> Option<Value> {
@@ -24,10 +27,85 @@ pub(super) fn of_binary(body: &[u8], json: usize, parse: impl Fn(&[u8]) -> Optio
     Some(value)
 }
 
-/// The value of the first message of a gRPC body: a `ModelInferRequest` or a `ModelInferResponse`.
-pub(super) fn of_grpc(body: &[u8]) -> Option<Value> {
-    let message = body.get(PREFIX..first_message(body)?).filter(|_| body[0] == 0)?;
-    infer_message(message)
+/// Most tensors of a request that are looked at,
+const MOST_TENSORS: usize = 4096;
+/// most bytes of the values of one: rules ask for the first ones,
+const TENSOR_BYTES: usize = 4 << 10;
+/// longest text of one,
+const TEXT_BYTES: usize = 64 << 10;
+/// and most bytes that are looked at altogether.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The first message of a request, with no more than the first values of its tensors, however large it is.
+pub(super) fn first_values_of_grpc(body: &[u8]) -> Result<Option<Value>, Unread> {
+    let whole = first_message(body).and_then(|end| body.get(PREFIX..end)).filter(|_| body[0] == 0);
+    let message = whole.ok_or(Unread::NotJson)?;
+    let (mut at, mut tensors, mut lean) = (0, 0, Vec::new());
+    while at < message.len() {
+        let found = field(message, at).ok_or(Unread::NotJson)?;
+        tensors += usize::from(found.number == 5 || found.number == 7);
+        if tensors > MOST_TENSORS || lean.len() > MOST_BYTES {
+            return Err(Unread::TooLong);
+        }
+        match (found.number, found.value) {
+            (5, FieldValue::Bytes(tensor)) if tensor.len() > TENSOR_BYTES => {
+                put_bytes(5, &lean_tensor(tensor).ok_or(Unread::NotJson)?, &mut lean);
+            }
+            (7, FieldValue::Bytes(raw)) => put_bytes(7, &raw[..raw.len().min(first_values(raw))], &mut lean),
+            _ if found.end - at > MOST_BYTES => return Err(Unread::TooLong),
+            _ => lean.extend_from_slice(&message[at..found.end]),
+        }
+        at = found.end;
+    }
+    infer_message(&lean).map(Some).ok_or(Unread::NotJson)
+}
+
+/// How many bytes of raw values are looked at: the first one may be a text, with its length before it.
+fn first_values(raw: &[u8]) -> usize {
+    let text = raw.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+    if text <= TEXT_BYTES { TENSOR_BYTES.max(text + 4) } else { TENSOR_BYTES }
+}
+
+/// A large tensor with the beginning of its values.
+fn lean_tensor(tensor: &[u8]) -> Option<Vec<u8>> {
+    let (mut at, mut lean) = (0, Vec::new());
+    while at < tensor.len() {
+        let found = field(tensor, at)?;
+        match (found.number, found.value) {
+            (5, FieldValue::Bytes(contents)) => put_bytes(5, &lean_contents(contents)?, &mut lean),
+            _ if found.end - at <= TENSOR_BYTES => lean.extend_from_slice(&tensor[at..found.end]),
+            _ => {}
+        }
+        at = found.end;
+    }
+    Some(lean)
+}
+
+fn lean_contents(contents: &[u8]) -> Option<Vec<u8>> {
+    let (mut at, mut lean) = (0, Vec::new());
+    while at < contents.len() && lean.len() <= TENSOR_BYTES {
+        let found = field(contents, at)?;
+        match (found.number, found.value) {
+            // A packed list; its end may cut a number in two, which is then left out. Values are whole in multiples of 8.
+            (1..=7, FieldValue::Bytes(packed)) => {
+                let mut length = packed.len().min(TENSOR_BYTES / 8 * 8);
+                while length < packed.len() && length > 0 && found.number < 6 && packed[length - 1] & 0x80 != 0 {
+                    length -= 1;
+                }
+                put_bytes(found.number, &packed[..length], &mut lean);
+            }
+            (8, FieldValue::Bytes(text)) => put_bytes(8, &text[..text.len().min(TEXT_BYTES)], &mut lean),
+            _ => lean.extend_from_slice(&contents[at..found.end]),
+        }
+        at = found.end;
+    }
+    Some(lean)
+}
+
+fn put_bytes(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
+    put_varint(number << 3 | 2, out);
+    put_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
 }
 
 /// A request or an answer: both have the tensors in field 5; raw values are in field 7 of a request, 6 of an answer. Which one it
@@ -166,7 +244,7 @@ fn packed_varints(packed: &[u8], mut each: impl FnMut(u64)) {
 
 /// Raw values as the protocol lays them out: little-endian, without gaps; texts with their length before them. `None` for a
 /// datatype that is not known.
-fn raw_values(datatype: &str, raw: &[u8]) -> Option<Value> {
+pub(super) fn raw_values(datatype: &str, raw: &[u8]) -> Option<Value> {
     let values: Vec<Value> = match datatype {
         "BOOL" => raw.iter().map(|&byte| Value::Bool(byte != 0)).collect(),
         "UINT8" => raw.iter().map(|&byte| json!(byte)).collect(),
@@ -291,7 +369,7 @@ mod tests {
         put(1, b"flights", &mut answer);
         put(4, &[&[0x0a, 4], b"tier".as_slice(), &[0x12, 6, 0x1a, 4], b"gold"].concat(), &mut answer);
         put(5, &tensor_message("p", Some(&contents)), &mut answer);
-        let value = of_grpc(&framed(&answer)).unwrap();
+        let value = first_values_of_grpc(&framed(&answer)).unwrap().unwrap();
         assert_eq!(value.pointer("/outputs/0/data"), Some(&json!([0.5, 0.75])));
         assert_eq!((&value["model_name"], &value["parameters"]["tier"]), (&json!("flights"), &json!("gold")));
 
@@ -299,16 +377,44 @@ mod tests {
             let mut message = Vec::new();
             put(5, &tensor_message("x", None), &mut message);
             put(raw_field, &0.125_f64.to_le_bytes(), &mut message);
-            let value = of_grpc(&framed(&message)).unwrap();
+            let value = first_values_of_grpc(&framed(&message)).unwrap().unwrap();
             assert_eq!(value["inputs"], json!([{"name": "x", "datatype": "FP64", "shape": [2], "data": [0.125]}]));
         }
+    }
+
+    #[test]
+    fn of_a_large_message_the_first_values_are_read() {
+        let numbers = vec![0.5_f64; 100_000];
+        let raw = numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+        let mut contents = Vec::new();
+        put_bytes(7, &raw, &mut contents);
+        for typed in [false, true] {
+            let mut tensor = Vec::new();
+            put_bytes(1, b"x", &mut tensor);
+            put_bytes(2, b"FP64", &mut tensor);
+            if typed {
+                put_bytes(5, &contents, &mut tensor);
+            }
+            let mut message = Vec::new();
+            put_bytes(1, b"flights", &mut message);
+            put_bytes(5, &tensor, &mut message);
+            if !typed {
+                put_bytes(7, &raw, &mut message);
+            }
+            let value = first_values_of_grpc(&framed(&message)).unwrap().unwrap();
+            let data = value.pointer("/inputs/0/data").unwrap().as_array().unwrap();
+            assert!(data[0] == json!(0.5) && data.len() < 1000, "{typed} {}", data.len());
+        }
+        let many: Vec<u8> = (0..5000).flat_map(|_| [5 << 3 | 2, 0]).collect();
+        assert_eq!(first_values_of_grpc(&framed(&many)), Err(Unread::TooLong));
+        assert_eq!(first_values_of_grpc(&framed(&[0xff; 20])), Err(Unread::NotJson));
     }
 
     proptest! {
         #[test]
         fn any_message_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..120), json in 0_usize..130) {
-            let _ = of_grpc(&framed(&bytes));
-            let _ = of_grpc(&bytes);
+            let _ = first_values_of_grpc(&framed(&bytes));
+            let _ = first_values_of_grpc(&bytes);
             let _ = of_binary(&bytes, json, |bytes| serde_json::from_slice(bytes).ok());
             for datatype in ["BYTES", "FP16", "INT64"] {
                 let _ = raw_values(datatype, &bytes);

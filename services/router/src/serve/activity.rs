@@ -2,6 +2,10 @@
 //!
 //! The connection's parts note times as they work, without any timer; the connection looks at them now and then.
 //!
+//! A caller that ends its side of the connection after its request either waits for the answer, or has left. TCP tells the two apart
+//! only once something is sent: one that has left resets the connection. So the router sends an interim answer (102), which every
+//! caller of HTTP/1.1 must be ready for, and looks whether the connection is reset.
+//!
 //! A caller of HTTP/1 may send its next head before it has its answer. Whether that head is whole is hyper's to know, so a
 //! connection with bytes **ahead** of its answers may be idle only for as long as a head may take.
 
@@ -48,6 +52,10 @@ pub(super) struct Activity {
     head_since: AtomicU64,
     /// Whether any request has begun.
     began: AtomicBool,
+    /// Whether the caller of the request that is being answered must be ready for interim answers.
+    interim: AtomicBool,
+    /// Whether its answer has begun.
+    answering: AtomicBool,
     /// Where the blank line behind a head is looked for.
     head: Mutex<HeadEnd>,
     /// Whether the caller has sent, or may have sent, bytes that belong to no request that has begun.
@@ -76,6 +84,8 @@ impl Activity {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             began: AtomicBool::new(false),
+            interim: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
             head: Mutex::default(),
             ahead: AtomicBool::new(false),
             unread: Mutex::default(),
@@ -92,9 +102,11 @@ impl Activity {
 
     /// A request begins, with a body of this length if it is known.
     pub(super) fn begin(self: &Arc<Self>, version: Version, body: Option<u64>) -> Busy {
+        let mut bare = false;
         if version < Version::HTTP_2 {
             let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
             head.body = body;
+            bare = head.bare;
             // The head of a request that came with the one before was not seen by itself.
             if !head.ended {
                 self.ahead.store(true, Ordering::Relaxed);
@@ -102,9 +114,27 @@ impl Activity {
         }
         self.http2.store(version >= Version::HTTP_2, Ordering::Relaxed);
         self.began.store(true, Ordering::Relaxed);
+        self.interim.store(version == Version::HTTP_11, Ordering::Relaxed);
+        self.answering.store(false, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
-        Busy { activity: Arc::clone(self), unread: None }
+        Busy { activity: Arc::clone(self), unread: None, bare }
+    }
+
+    /// Whether a caller that has ended its side may still wait for an answer: it has sent a whole request, and has none yet.
+    fn may_wait(&self) -> bool {
+        self.is_waiting() && {
+            let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+            // An `ahead` connection may have half of another request behind it.
+            head.ended && head.body == Some(head.after) && !self.ahead.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Whether a request has no part of its answer yet.
+    fn is_waiting(&self) -> bool {
+        self.interim.load(Ordering::Relaxed)
+            && self.in_flight.load(Ordering::Relaxed) == 1
+            && !self.answering.load(Ordering::Relaxed)
     }
 
     /// Bytes came.
@@ -167,6 +197,10 @@ struct HeadEnd {
     ended: bool,
     /// and bytes since then.
     after: u64,
+    /// The last byte that came of it,
+    last: u8,
+    /// and whether one of its lines ends with a line feed alone.
+    bare: bool,
     /// Length of the body, once the request has begun; `None` if nobody told it.
     body: Option<u64>,
 }
@@ -181,6 +215,8 @@ impl HeadEnd {
         let mut from = 0;
         for end in memchr::memchr_iter(b'\n', bytes) {
             let text = std::mem::take(&mut self.text) || has_text(&bytes[from..end]);
+            let before = end.checked_sub(1).map_or(self.last, |before| bytes[before]);
+            self.bare |= before != b'\r';
             from = end + 1;
             if !text && self.began {
                 self.ended = true;
@@ -190,6 +226,7 @@ impl HeadEnd {
             self.began |= text;
         }
         self.text |= has_text(&bytes[from..]);
+        self.last = bytes.last().copied().unwrap_or(self.last);
     }
 
     /// The request has ended: whether bytes have come that may belong to the next one.
@@ -205,9 +242,15 @@ pub(super) struct Busy {
     activity: Arc<Activity>,
     /// For an answer that comes in pieces, since when its caller was to take it further.
     unread: Option<Arc<AtomicU64>>,
+    bare: bool,
 }
 
 impl Busy {
+    /// Whether a line of the request's head ends with a line feed alone: others may read another request from it.
+    pub(super) fn has_bare_line(&self) -> bool {
+        self.bare
+    }
+
     /// The answer; with its last byte, or when it is dropped, the request has ended.
     pub(super) fn with(self, body: AnswerBody) -> Tracked {
         let in_pieces = body.may_last();
@@ -270,29 +313,94 @@ impl Body for Tracked {
     }
 }
 
+/// What an interim answer says: the router is at it.
+const INTERIM: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
+
+/// How soon after an interim answer a connection is looked at, and how often then.
+const SOON: Duration = Duration::from_millis(1);
+const OFTEN: Duration = Duration::from_millis(10);
+
+/// A connection whose caller can end its side alone.
+pub(super) trait HalfOpen {
+    /// Whether it has been reset; `None` if nobody can tell.
+    fn is_reset(&self) -> Option<bool>;
+}
+
+impl HalfOpen for tokio::net::TcpStream {
+    fn is_reset(&self) -> Option<bool> {
+        Some(!matches!(self.take_error(), Ok(None)))
+    }
+}
+
+impl<S> HalfOpen for tokio_rustls::server::TlsStream<S> {
+    /// TLS ends both sides at once.
+    fn is_reset(&self) -> Option<bool> {
+        None
+    }
+}
+
 /// A connection's stream whose reads are noted.
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// The caller has ended its side and may wait for its answer: when to look whether it has left.
+    half: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self { stream, activity, half: None }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncWrite + HalfOpen + Unpin> Watched<S> {
+    /// The caller has ended its side: whether it is still there. Ready when it is not, or has its answer.
+    fn poll_half(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let half = match &mut self.half {
+            Some(half) => half,
+            None => {
+                if self.stream.is_reset().is_none() || !self.activity.may_wait() {
+                    return Poll::Ready(Ok(()));
+                }
+                match Pin::new(&mut self.stream).poll_write(cx, INTERIM) {
+                    Poll::Ready(Ok(written)) if written == INTERIM.len() => {}
+                    // A few bytes on a connection that has sent nothing: if they do not fit, nobody reads.
+                    _ => return Poll::Ready(Ok(())),
+                }
+                self.half.insert(Box::pin(tokio::time::sleep(SOON)))
+            }
+        };
+        loop {
+            if !self.activity.is_waiting() {
+                return Poll::Ready(Ok(()));
+            }
+            if half.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.stream.is_reset() == Some(true) {
+                return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
+            }
+            half.as_mut().reset((Instant::now() + OFTEN).into());
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + HalfOpen + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if self.half.is_some() {
+            return self.poll_half(cx);
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let read = &buffer.filled()[before..];
         if !read.is_empty() {
             self.activity.received(read);
+        } else if matches!(polled, Poll::Ready(Ok(()))) && buffer.remaining() > 0 {
+            return self.poll_half(cx);
         }
         polled
     }
@@ -300,6 +408,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.activity.answering.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -316,6 +425,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        self.activity.answering.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
@@ -352,6 +462,19 @@ mod tests {
         activity.received(b"TP/1.1\r\n\r\n");
         let _busy = activity.begin(Version::HTTP_11, Some(0));
         assert!(matches!(look(&activity, SECOND * 100), Seen::Fine(_)));
+    }
+
+    #[test]
+    fn lines_end_with_both() {
+        let bare = |pieces: &[&[u8]]| {
+            let activity = Arc::new(Activity::new(Instant::now()));
+            pieces.iter().for_each(|piece| activity.received(piece));
+            activity.begin(Version::HTTP_11, Some(0)).has_bare_line()
+        };
+        assert!(!bare(&[b"\r\nGET / HTTP/1.1\r\nhost: a\r", b"\n\r", b"\na\nb"]), "what is behind the head is a body");
+        assert!(bare(&[b"GET / HTTP/1.1\nhost: a\r\n\r\n"]));
+        assert!(bare(&[b"GET / HTTP/1.1\r\nhost: a", b"\n\r\n"]));
+        assert!(bare(&[b"GET / HTTP/1.1\r\nhost: a\r\n", b"\n"]));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Peer, Worker,
-    activity::{Activity, Patience, Seen, Watched},
+    activity::{Activity, HalfOpen, Patience, Seen, Watched},
     answer,
 };
 use crate::{
@@ -86,7 +86,7 @@ pub(super) async fn serve(
 async fn speak(
     worker: Arc<Worker>,
     builder: Builder,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl AsyncRead + AsyncWrite + HalfOpen + Unpin + Send + 'static,
     peer: Peer,
     mut stop: watch::Receiver<Option<Duration>>,
 ) {
@@ -103,7 +103,8 @@ async fn speak(
                 (Arc::clone(&caller), activity.begin(request.version(), request.body().size_hint().exact()));
             async move {
                 let (worker, peer) = &*caller;
-                Ok::<_, Infallible>(Box::pin(answer(worker, peer, request)).await.map(|body| busy.with(body)))
+                let answered = Box::pin(answer(worker, peer, request, busy.has_bare_line())).await;
+                Ok::<_, Infallible>(answered.map(|body| busy.with(body)))
             }
         }
     });

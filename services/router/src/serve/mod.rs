@@ -2,6 +2,7 @@
 
 mod activity;
 mod connection;
+mod cors;
 mod own;
 mod worker;
 
@@ -24,12 +25,14 @@ use tokio::{
 };
 
 use crate::{
+    answer::Refusal,
     body::AnswerBody,
     call,
     protocol::Wire,
     state::{Connected, Shared},
 };
 
+pub(crate) use cors::Cors;
 use worker::Caller;
 pub(crate) use worker::{Worker, Workers};
 
@@ -146,25 +149,53 @@ async fn accept(
 /// Longest body, in bytes, that is taken in even when nobody reads it.
 const READ_ANYWAY: u64 = 8 << 10;
 
+/// Whether a request says what it is for in the one way that RFC 9112 leaves it: others between may read it in another way.
+fn check(request: &Request<Incoming>, bare_line: bool) -> Result<(), Refusal> {
+    if bare_line {
+        return Err(Refusal::BareLine);
+    }
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    match request.version() {
+        Version::HTTP_11 if hosts != 1 => Err(Refusal::Host(hosts)),
+        version if version < Version::HTTP_11 && hosts > 1 => Err(Refusal::Host(hosts)),
+        _ => Ok(()),
+    }
+}
+
 /// Answers one request.
-async fn answer(worker: &Arc<Worker>, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
+async fn answer(
+    worker: &Arc<Worker>,
+    peer: &Peer,
+    request: Request<Incoming>,
+    bare_line: bool,
+) -> Response<AnswerBody> {
     let shared = &worker.shared;
     let version = request.version();
+    let checked = check(&request, bare_line);
     let (parts, body) = request.into_parts();
+    let cors = Cors::of(&parts.headers);
     let is_large = body.size_hint().exact().is_none_or(|size| size > READ_ANYWAY);
     let wire = Wire::of(parts.uri.path(), &parts.headers);
-    let mut response = match own::find(&parts.method, parts.uri.path(), wire) {
-        Some(own) => Box::pin(own::answer(shared, own, &parts, peer.at, body)).await,
-        None => call::call(worker, peer, parts, body).await.unwrap_or_else(|refusal| {
-            shared.metrics.refused(refusal.reason());
-            let mut answer = refusal.answer(wire);
-            if is_large {
-                // The rest of the body is not read, so the connection ends: the caller should know.
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            answer
-        }),
+    let own = own::find(&parts.method, parts.uri.path(), wire);
+    let answered = match (checked, own) {
+        (Err(refusal), _) => Err(refusal),
+        (Ok(()), Some(own)) => {
+            let mut response = Box::pin(own::answer(shared, own, &parts, peer.at, body)).await;
+            cors.allow(&shared.config().cors, response.headers_mut());
+            Ok(response)
+        }
+        (Ok(()), None) => call::call(worker, peer, parts, body).await,
     };
+    let mut response = answered.unwrap_or_else(|refusal| {
+        shared.metrics.refused(refusal.reason());
+        let mut answer = refusal.answer(wire);
+        if is_large {
+            // The rest of the body is not read, so the connection ends: the caller should know.
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        cors.allow(&shared.config().cors, answer.headers_mut());
+        answer
+    });
     if version >= Version::HTTP_2 {
         response.headers_mut().remove(header::CONNECTION);
     } else if shared.leaving.load(Ordering::Relaxed) {

@@ -6,6 +6,7 @@ use http::{Method, Response, StatusCode, request};
 use hyper::body::Incoming;
 use serde_json::json;
 
+use super::Cors;
 use crate::{
     answer,
     body::AnswerBody,
@@ -17,6 +18,7 @@ use crate::{
 /// A path of the router's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Own {
+    Preflight,
     Feedback,
     SeldonFeedback,
     Events,
@@ -40,9 +42,13 @@ pub(super) fn find(method: &Method, path: &str, wire: Wire) -> Option<Own> {
             _ => (path == "/grpc.health.v1.Health/Check").then_some(Own::GrpcHealth),
         };
     }
+    // Whoever asks for the head alone gets what the whole answer has.
+    let method = if method == Method::HEAD { &Method::GET } else { method };
     match (method, path) {
-        (&Method::POST, "/v1/feedback") => Some(Own::Feedback),
-        (&Method::POST, "/v1/events") => Some(Own::Events),
+        (&Method::OPTIONS, "/v1/feedback" | "/v1/events" | "/v1/models" | "/v2/models") => Some(Own::Preflight),
+        (&Method::OPTIONS, path) if is_seldon_feedback(path) => Some(Own::Preflight),
+        (&Method::POST, "/v1/feedback" | "/v1/feedback/") => Some(Own::Feedback),
+        (&Method::POST, "/v1/events" | "/v1/events/") => Some(Own::Events),
         (&Method::POST, path) if is_seldon_feedback(path) => Some(Own::SeldonFeedback),
         (&Method::GET, "/v2/health/live") => Some(Own::Live),
         (&Method::GET, "/v2/health/ready") => Some(Own::Ready),
@@ -69,6 +75,7 @@ pub(super) async fn answer(
     body: Incoming,
 ) -> Response<AnswerBody> {
     match own {
+        Own::Preflight => Cors::preflight(&shared.config().cors, &head.headers),
         Own::Feedback => intake::feedback(shared, head, at, body).await,
         Own::SeldonFeedback => intake::seldon_feedback(shared, head, at, body).await,
         Own::Events => intake::events(shared, head, at, body).await,
@@ -103,8 +110,7 @@ fn models(shared: &Shared) -> serde_json::Value {
     let tables = shared.tables.load();
     let mut names: Vec<&str> = tables.0.keys().map(String::as_str).collect();
     names.sort_unstable();
-    let data: Vec<_> =
-        names.iter().map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "serin"})).collect();
+    let data: Vec<_> = names.iter().map(|name| answer::model(name)).collect();
     json!({"models": names, "object": "list", "data": data})
 }
 
@@ -121,7 +127,11 @@ mod tests {
         for path in ["/x/api/v1.0/feedback", "/seldon/ns/api/v1.0/feedback", "/v2/models/m/infer", "/v1/models"] {
             assert_eq!(post(path), None, "{path}");
         }
-        assert_eq!(find(&Method::GET, "/openai/v1/models", Wire::Plain), Some(Own::Models));
+        for method in [Method::GET, Method::HEAD] {
+            assert_eq!(find(&method, "/openai/v1/models", Wire::Plain), Some(Own::Models));
+            assert_eq!(find(&method, "/v2/health/ready", Wire::V2), Some(Own::Ready));
+        }
+        assert_eq!(find(&Method::OPTIONS, "/v1/feedback", Wire::OpenAi), Some(Own::Preflight));
         let grpc = |path| find(&Method::POST, path, Wire::Grpc);
         assert_eq!(grpc("/inference.GRPCInferenceService/ServerLive"), Some(Own::GrpcLive));
         assert_eq!(grpc("/inference.GRPCInferenceService/ModelInfer"), None);

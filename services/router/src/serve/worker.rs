@@ -28,6 +28,8 @@ use crate::{
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) upstreams: Upstreams,
+    /// Held while a large or compressed body is read: one at a time, so that decoders' windows are bounded.
+    pub(crate) reading: tokio::sync::Mutex<()>,
     /// Copies of calls on their way to shadows.
     copies: Mutex<JoinSet<()>>,
 }
@@ -62,6 +64,7 @@ impl Workers {
             let worker = Arc::new(Worker {
                 shared: Arc::clone(shared),
                 upstreams: Upstreams::new(&config, tls),
+                reading: tokio::sync::Mutex::default(),
                 copies: Mutex::default(),
             });
             let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -8,7 +8,11 @@
 #[expect(dead_code, reason = "the other suite uses the rest")]
 mod harness;
 mod outcomes;
+mod requests;
 mod servers;
+#[path = "../router/upstreams.rs"]
+#[expect(dead_code, reason = "the other suite uses the rest")]
+mod upstreams;
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -84,7 +88,8 @@ async fn kserve_and_mlserver_are_two_versions_of_a_scikit_learn_model() {
             let answer = got.json();
             assert_eq!((&answer["id"], &answer["outputs"][0]["data"]), (&json!("j-1"), &json!([0, 2])), "{answer}");
             assert_eq!((got.header("x-model-version"), got.header("x-prediction-id")), (version, id.as_str()));
-            assert_eq!((got.header("x-model-arm"), got.header("x-request-id")), ("stable", "r-7"));
+            let arm = if version == "v1" { "stable" } else { "pinned" };
+            assert_eq!((got.header("x-model-arm"), got.header("x-request-id")), (arm, "r-7"));
             check(&prediction(&bench, &id).await, version);
         }
         let metadata = bench.send(router, http::Request::get(format!("/v2/models/iris/versions/{version}")), "").await;

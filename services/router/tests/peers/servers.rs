@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Bench, eventually};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/python");
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/python");
 
 /// A Python with the packages of a requirements file, kept in the user's cache for each version of that file.
 pub(crate) fn python(name: &str) -> PathBuf {

@@ -139,3 +139,25 @@ async fn seldon_s_feedback_is_on_the_log_too() {
     let got = bench.post("/api/v1.0/feedback", &[], r#"{"response":{"meta":{"puid":"s4"}}}"#).await;
     assert_eq!(got.status, StatusCode::BAD_REQUEST, "it says nothing");
 }
+
+/// What compresses its events, begins them with a byte order mark or ends the path with a slash is taken too.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_the_doors_may_be_compressed() {
+    use std::io::Write as _;
+    let bench = Bench::start(config()).await;
+    let entry = r#"{"prediction_id":"p-1","label":true}"#;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(entry.as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    let post = async |path: &str, encoding: &str, body: Vec<u8>| {
+        bench.post(path, &[("content-encoding", encoding)], body).await.status.as_u16()
+    };
+    assert_eq!(post("/v1/feedback/", "gzip", packed.clone()).await, 202);
+    assert_eq!(post("/v1/feedback", "identity", [b"\xef\xbb\xbf", entry.as_bytes()].concat()).await, 202);
+    assert_eq!(post("/v1/feedback", "gzip", entry.into()).await, 400);
+    assert_eq!(post("/v1/feedback", "lzma", packed).await, 415);
+    let zeros = vec![b' '; 4 << 20];
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&zeros).unwrap();
+    assert_eq!(post("/v1/feedback", "gzip", encoder.finish().unwrap()).await, 413, "a bomb");
+}

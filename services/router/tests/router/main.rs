@@ -14,6 +14,7 @@ mod names;
 mod outcomes;
 mod promises;
 mod protocols;
+mod requests;
 mod safety;
 mod split;
 mod tables;

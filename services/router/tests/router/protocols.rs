@@ -307,9 +307,9 @@ async fn openai_answers_are_read_and_errors_are_openai_s() {
     }
     let late = format!(r#"{{"messages":"{}","model":"flights"}}"#, "x".repeat(400_000));
     let got = bench.post("/v1/chat/completions", &[], late.clone()).await;
-    assert_eq!((got.status, &got.json()["error"]["code"]), (StatusCode::NOT_FOUND, &json!("no_model")));
+    assert_eq!(got.status, StatusCode::OK, "it may stand behind a long text");
     let got = bench.post("/v1/chat/completions", &[("x-serin-model", "flights")], late).await;
-    assert_eq!(got.status, StatusCode::OK, "the header names it for bodies that name it late");
+    assert_eq!(got.status, StatusCode::OK, "or in a header");
 }
 
 /// Of a stream of gRPC answers the first one is read, whatever follows it.

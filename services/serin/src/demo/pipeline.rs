@@ -39,8 +39,7 @@ impl Pipeline {
         }
         let data = DataFolder::open(args.data.as_deref())?;
         let ports = Ports::free()?;
-        let serve =
-            Serve { config: None, settings: ports.settings(args, data.path()), dump_config: false, replace: false };
+        let serve = Serve { config: None, settings: ports.settings(args, data.path()), dump_config: false };
         let kind = if args.kafka.is_some() {
             Kind::Children(start_children(&serve, data.path(), &ports)?)
         } else {

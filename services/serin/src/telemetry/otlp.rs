@@ -54,11 +54,10 @@ impl Collector {
         if *failing == failure {
             return;
         }
-        match &failure {
-            Some(cause) => {
-                tracing::warn!(collector = %self.name, "metrics do not reach the OTLP collector (telemetry.otlp): {cause}");
-            }
-            None => tracing::info!(collector = %self.name, "metrics reach the OTLP collector again"),
+        if let Some(cause) = &failure {
+            tracing::warn!(collector = %self.name, "metrics do not reach the OTLP collector (telemetry.otlp): {cause}");
+        } else {
+            tracing::info!(collector = %self.name, "metrics reach the OTLP collector again");
         }
         *failing = failure;
     }

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use serin_rollout::{Outcome, RolloutState};
-use serin_schemas::records::{Arm, Capture, Correction, MetricVerdict, Verdict};
+use serin_schemas::{
+    ids::{ModelName, Version},
+    records::{Arm, Capture, Correction, MetricVerdict, RouterStatus, Undecided, Verdict},
+};
 
 use crate::{
     cli::{Explain, Get, Output, Remote},
@@ -62,17 +65,19 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
         let verdict = optional(api.verdict(&args.rollout).await)?;
         let wait = if args.watch && after > 0 { WAIT } else { Duration::ZERO };
         let page = api.events(&args.rollout, after, wait).await?;
+        // What routers tell is beside the state: an API that does not know it hides nothing else.
+        let undecided = undecided(&api.routers().await.unwrap_or_default(), &state.spec.model);
         match args.remote.output {
             Output::Json if args.watch => {
-                output::json_line(&json!({"state": state, "verdict": verdict, "events": page["events"]}))?;
+                output::json_line(&document(&state, verdict.as_ref(), &page, &undecided))?;
             }
-            Output::Json => output::json(&json!({"state": state, "verdict": verdict, "events": page["events"]}))?,
+            Output::Json => output::json(&document(&state, verdict.as_ref(), &page, &undecided))?,
             Output::Text => {
                 if live {
                     // ANSI: home, erase to the end of the screen.
                     output::line("\x1b[H\x1b[2J");
                 }
-                output::line(screen(&state, verdict.as_ref(), &page));
+                output::line(screen(&state, verdict.as_ref(), &page, &undecided));
             }
         }
         if !args.watch || state.phase.is_final() {
@@ -80,6 +85,45 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
         }
         after = page["next"].as_u64().unwrap_or(after).max(1);
     }
+}
+
+/// The calls of a model that routers could not decide as its rollout asks, by router.
+fn undecided(routers: &[RouterStatus], model: &ModelName) -> Vec<(String, Undecided)> {
+    let of = |router: &RouterStatus| {
+        let told = router.undecided.iter().filter(|told| told.model == *model);
+        told.map(|told| (router.router.clone(), told.clone())).collect::<Vec<_>>()
+    };
+    routers.iter().flat_map(of).collect()
+}
+
+/// What `--output json` shows.
+fn document(state: &RolloutState, verdict: Option<&Verdict>, page: &Value, undecided: &[(String, Undecided)]) -> Value {
+    let undecided: Vec<Value> = undecided
+        .iter()
+        .map(|(router, told)| {
+            json!({"router": router, "needed": told.needed, "reason": told.reason, "calls": told.calls, "of": told.of})
+        })
+        .collect();
+    json!({"state": state, "verdict": verdict, "events": page["events"], "undecided": undecided})
+}
+
+/// What routers could not decide as asked, a sentence each.
+fn undecided_sentence(router: &str, told: &Undecided, stable: &Version) -> String {
+    let Undecided { needed, reason, calls, of, .. } = told;
+    let share = 100.0 * *calls as f64 / (*of).max(1) as f64;
+    let what = match needed.as_str() {
+        "sticky" => "the sticky key",
+        "target" => "what a target looks at",
+        _ => "the value of a segment",
+    };
+    if reason == "absent" {
+        return format!(
+            "  router {router}: {calls} of {of} calls ({share:.1} %) have no sticky key; they are split by chance"
+        );
+    }
+    format!(
+        "  ! router {router}: {what} could not be read in {calls} of {of} calls ({share:.1} %, {reason}); they went to {stable} and enter no comparison"
+    )
 }
 
 /// No verdict yet is not an error.
@@ -91,7 +135,12 @@ fn optional(verdict: Result<Verdict, ApiError>) -> Result<Option<Verdict>, ApiEr
 }
 
 /// One screen: where it stands, what serves, what the evidence says, what happened.
-fn screen(state: &RolloutState, verdict: Option<&Verdict>, events: &Value) -> String {
+fn screen(
+    state: &RolloutState,
+    verdict: Option<&Verdict>,
+    events: &Value,
+    undecided: &[(String, Undecided)],
+) -> String {
     let colour = std::io::stdout().is_terminal();
     let mut text = String::new();
     let _ = writeln!(text, "Model:     {}", state.spec.model);
@@ -118,6 +167,9 @@ fn screen(state: &RolloutState, verdict: Option<&Verdict>, events: &Value) -> St
         for issue in &verdict.health {
             let _ = writeln!(text, "  ! {} (policy: {})", issue.sentence, issue.policy);
         }
+    }
+    for (router, told) in undecided {
+        let _ = writeln!(text, "{}", undecided_sentence(router, told, &state.spec.stable.version));
     }
     let events: Vec<&Value> = events["events"].as_array().into_iter().flatten().collect();
     if !events.is_empty() {

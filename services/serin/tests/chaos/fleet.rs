@@ -48,13 +48,6 @@ pub(crate) const MEMBERS: [(&str, &str, usize); 8] = [
 /// The routers.
 pub(crate) const ROUTERS: [&str; 2] = ["router-a", "router-b"];
 
-/// How far the clock of the second router is off: within what is tolerated, so that it holds event time and its events come late by
-/// the clock of the other.
-const SKEW: &str = "-1.5s";
-
-/// What gives a process another wall clock, where it is installed.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
 /// Stages that a role runs.
 pub(crate) fn stages(role: &str) -> &'static [&'static str] {
     match role {
@@ -201,10 +194,6 @@ impl Fleet {
         let mut log = File::options().create(true).append(true).open(log_file)?;
         writeln!(log, "--- {} starts", self.binary.display())?;
         command.arg(member.role).args(settings).stdin(Stdio::null()).stdout(print.try_clone()?).stderr(print);
-        if name == ROUTERS[1] && Path::new(FAKETIME).exists() {
-            let skewed = [("LD_PRELOAD", FAKETIME), ("FAKETIME", SKEW), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-            command.envs(skewed).env("DONT_FAKE_MONOTONIC", "1");
-        }
         member.child = Some(command.spawn().with_context(|| format!("starting {name}"))?);
         member.log = Some(thread::spawn(move || io::copy(&mut printed, &mut log)));
         Ok(())

@@ -299,6 +299,7 @@ fn simulation(seed: u64) -> Simulation {
 }
 
 /// Begins a rollout, lets somebody be behind once the canary bakes, and goes on for `more_s` seconds.
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 fn play(seed: u64, behind: Behind, turns_bad: bool, more_s: i64) -> Told {
     let simulation = simulation(seed);
     let log = simulation.log();
@@ -334,7 +335,9 @@ fn play(seed: u64, behind: Behind, turns_bad: bool, more_s: i64) -> Told {
     let tick = |world: &mut World<'_>, routers: &mut [Router]| {
         world.follow();
         let now_ms = simulation.now_ms();
-        routers.iter_mut().for_each(|router| router.live(now_ms, world));
+        for router in routers.iter_mut() {
+            router.live(now_ms, world);
+        }
         // Turns take time themselves.
         simulation.turns(0, 4);
         simulation.pass(Duration::from_millis((now_ms + TICK_MS - simulation.now_ms()).max(0).unsigned_abs()));

@@ -197,7 +197,10 @@ impl Partition {
         self.log_ms += self.stamp_ms.map_or(0, |before| (stamp_ms - before).clamp(0, LONGEST_STEP_MS));
         self.stamp_ms = Some(stamp_ms);
         match record["type"].as_str() {
-            Some("prediction") => self.prediction(read(record)?),
+            Some("prediction") => {
+                self.prediction(read(record)?);
+                Ok(())
+            }
             Some("feedback") => {
                 self.feedback(read(record)?);
                 Ok(())
@@ -229,16 +232,16 @@ impl Partition {
         new
     }
 
-    fn prediction(&mut self, prediction: Prediction) -> Result<()> {
+    fn prediction(&mut self, prediction: Prediction) {
         if !self.is_new(&prediction.writer) {
-            return Ok(());
+            return;
         }
         self.predictions += 1;
         self.requests.insert(prediction.request_id.clone());
-        let Some(running) = &mut self.running else { return Ok(()) };
+        let Some(running) = &mut self.running else { return };
         if prediction.rollout.as_ref() != Some(&running.id) || !running.generations.contains_key(&prediction.generation)
         {
-            return Ok(());
+            return;
         }
         let end = prediction.completed_at.window_end(running.spec.window.0);
         let closed_to = self.watermark.map(|mark| mark.minus(running.spec.grace.0));
@@ -251,7 +254,6 @@ impl Partition {
             *late.entry(prediction.arm).or_default() += 1;
         }
         running.open.entry((end, prediction.generation)).or_default().push(prediction);
-        Ok(())
     }
 
     fn feedback(&mut self, feedback: Feedback) {

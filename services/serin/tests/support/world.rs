@@ -1,6 +1,7 @@
 //! What a pipeline under test meets: model servers, good and bad, callers, rollout files, a person at the command line.
 
 #![allow(dead_code, reason = "each test file uses its part of this module")]
+#![expect(clippy::unwrap_used, reason = "a test may stop here")]
 
 use std::{
     collections::BTreeMap,
@@ -208,10 +209,14 @@ metrics:
 
 /// Settings of a pipeline on the machine's clock whose router knows these versions; v1 is stable.
 pub(crate) fn wall(versions: &[(&str, &str)]) -> Vec<String> {
-    let mut settings: Vec<String> =
-        ["topology.partitions=2", "router.heartbeat_every=100ms", "router.timeouts.first_byte=1s"]
-            .map(Into::into)
-            .into();
+    let mut settings: Vec<String> = [
+        "topology.partitions=2",
+        "router.name=router-0",
+        "router.heartbeat_every=100ms",
+        "router.timeouts.first_byte=1s",
+    ]
+    .map(Into::into)
+    .into();
     settings.push(format!("router.models.{MODEL}.stable=v1"));
     settings.extend(versions.iter().map(|(version, url)| format!("router.models.{MODEL}.versions.{version}={url}")));
     settings

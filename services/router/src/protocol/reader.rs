@@ -1,0 +1,351 @@
+//! Reads a request's body for the rules that decide, piece by piece: whatever it is compressed with and whatever it calls itself. Pure.
+//!
+//! Clients do not always say JSON when they send it (`curl -d` says a form), so what begins like JSON is read as JSON. What says JSON
+//! and is not is [`Unread`]: the key may well be in it. What neither says JSON nor begins like it has no such keys.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde_json::Value;
+
+use super::{
+    Unread,
+    form::Form,
+    grpc,
+    scan::{Asks, LONGEST_TEXT, Scanner},
+    tensors,
+};
+use crate::body::{DecodeError, Decoder};
+
+/// Length of the JSON part of a body with binary tensors.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Most bytes of one raw tensor that are looked at: enough for any single value.
+const TENSOR_BYTES: usize = LONGEST_TEXT + 4;
+
+/// Largest compressed gRPC message, decoded: what servers take by default.
+const GRPC_MESSAGE: u64 = 4 << 20;
+
+/// Reads one body over HTTP.
+pub(crate) struct Reader<'a> {
+    decoder: Option<Decoder>,
+    text: Text<'a>,
+    wrong: Option<Unread>,
+}
+
+/// A decoded body.
+struct Text<'a> {
+    asks: &'a Asks,
+    scanner: Option<Scanner<'a>>,
+    /// Whether it says that it is JSON.
+    says_json: bool,
+    /// In its place if it is a form.
+    form: Option<Form<'a>>,
+    /// Its first byte that is not a space.
+    first: Option<u8>,
+    /// Bytes of JSON that are still to come, if raw tensors are behind it.
+    json: Option<usize>,
+    raw: Option<Raw>,
+}
+
+/// The raw tensors behind the JSON part.
+struct Raw {
+    value: Value,
+    /// Where the tensors begin and end that are asked for, and their places in the list.
+    wanted: Vec<(u64, u64, usize)>,
+    at: u64,
+    found: Vec<Vec<u8>>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader for a body with these headers. A decoder gives at most `most` bytes.
+    pub(crate) fn new(headers: &HeaderMap, asks: &'a Asks, most: u64) -> Self {
+        let (decoder, mut wrong) = match Decoder::of(headers, most) {
+            Ok(decoder) => (decoder, None),
+            Err(error) => (None, Some(Unread::from(error))),
+        };
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let json = match headers.contains_key(&JSON_LENGTH).then(|| text(&JSON_LENGTH)?.trim().parse().ok()) {
+            None => None,
+            Some(Some(length)) => Some(length),
+            Some(None) => {
+                wrong.get_or_insert(Unread::Encoding);
+                None
+            }
+        };
+        let form = text(&header::CONTENT_TYPE).and_then(|kind| Form::of(kind, asks));
+        let kind = text(&header::CONTENT_TYPE).and_then(|kind| kind.split(';').next()).map(str::trim);
+        let says_json = json.is_some()
+            || kind.is_some_and(|kind| {
+                let kind = kind.to_ascii_lowercase();
+                kind.ends_with("/json") || kind.ends_with("+json")
+            });
+        let text = Text { asks, scanner: Some(Scanner::new(asks)), says_json, form, first: None, json, raw: None };
+        Self { decoder, text, wrong }
+    }
+
+    /// Whether it takes more time and memory than reading does.
+    pub(crate) fn is_costly(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Takes a piece. False once there is no use in more of it.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+        if self.wrong.is_some() {
+            return false;
+        }
+        let pushed = match &mut self.decoder {
+            None => {
+                self.text.push(bytes);
+                Ok(())
+            }
+            Some(decoder) => decoder.push(bytes, |part| self.text.push(part)),
+        };
+        self.wrong = pushed.err().map(Unread::from);
+        self.wrong.is_none()
+    }
+
+    /// The end of the body: what was asked for, or `None` if it has nothing of the kind.
+    pub(crate) fn end(mut self) -> Result<Option<Value>, Unread> {
+        if self.wrong.is_none()
+            && let Some(decoder) = self.decoder.take()
+        {
+            self.wrong = decoder.finish(|part| self.text.push(part)).err().map(Unread::from);
+        }
+        match self.wrong {
+            Some(wrong) => Err(wrong),
+            None => self.text.end(),
+        }
+    }
+}
+
+impl From<DecodeError> for Unread {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Unknown | DecodeError::Broken => Self::Encoding,
+            DecodeError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+impl Text<'_> {
+    fn push(&mut self, mut bytes: &[u8]) {
+        if let Some(form) = &mut self.form {
+            form.push(bytes);
+            return;
+        }
+        if self.first.is_none() {
+            self.first = bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+        }
+        if let Some(left) = &mut self.json {
+            let (json, rest) = bytes.split_at((*left).min(bytes.len()));
+            *left -= json.len();
+            let ended = *left == 0;
+            self.scan(json);
+            if ended && !rest.is_empty() && self.raw.is_none() {
+                self.raw = self.begin_raw();
+            }
+            bytes = rest;
+            if let Some(raw) = &mut self.raw {
+                raw.push(bytes);
+            }
+            return;
+        }
+        self.scan(bytes);
+    }
+
+    fn scan(&mut self, bytes: &[u8]) {
+        if let Some(scanner) = &mut self.scanner {
+            scanner.push(bytes);
+        }
+    }
+
+    /// The JSON part has ended: where the tensors are that are asked for.
+    fn begin_raw(&mut self) -> Option<Raw> {
+        let value = self.scanner.take()?.end();
+        let value = match value {
+            Ok(value) => value.unwrap_or_default(),
+            Err(_) => {
+                // The end will say so again.
+                let mut scanner = Scanner::new(self.asks);
+                scanner.push(b",");
+                self.scanner = Some(scanner);
+                return None;
+            }
+        };
+        let (mut wanted, mut at) = (Vec::new(), 0_u64);
+        let tensors = value.get("inputs").and_then(Value::as_array);
+        for (index, tensor) in tensors.into_iter().flatten().enumerate() {
+            let Some(size) = tensor.pointer("/parameters/binary_data_size").and_then(Value::as_u64) else { continue };
+            let end = at.saturating_add(size);
+            if self.asks.wants_tensor("inputs", index, tensor.get("name").and_then(Value::as_str)) {
+                wanted.push((at, end, index));
+            }
+            at = end;
+        }
+        let found = vec![Vec::new(); wanted.len()];
+        Some(Raw { value, wanted, at: 0, found })
+    }
+
+    fn end(self) -> Result<Option<Value>, Unread> {
+        if let Some(form) = self.form {
+            return form.end();
+        }
+        let found = match (self.raw, self.scanner) {
+            (Some(raw), _) => return raw.end(),
+            (None, Some(scanner)) => scanner.end(),
+            (None, None) => return Ok(None),
+        };
+        let begins_json = matches!(self.first, Some(b'{' | b'[' | 0xef));
+        match found {
+            Err(_) if !self.says_json && !begins_json => Ok(None),
+            found => found,
+        }
+    }
+}
+
+impl Raw {
+    fn push(&mut self, bytes: &[u8]) {
+        let (from, to) = (self.at, self.at + bytes.len() as u64);
+        self.at = to;
+        for ((start, end, _), found) in self.wanted.iter().zip(&mut self.found) {
+            let (first, last) = ((*start).max(from), (*end).min(to));
+            if first < last {
+                let part = &bytes[(first - from) as usize..(last - from) as usize];
+                let room = TENSOR_BYTES.saturating_sub(found.len());
+                found.extend_from_slice(&part[..part.len().min(room)]);
+            }
+        }
+    }
+
+    fn end(self) -> Result<Option<Value>, Unread> {
+        let mut value = self.value;
+        for ((start, end, index), raw) in self.wanted.into_iter().zip(self.found) {
+            let Some(tensor) = value.pointer_mut(&format!("/inputs/{index}")) else { continue };
+            if end > self.at {
+                // It ends before its last tensor does.
+                return Err(Unread::NotJson);
+            }
+            let datatype = tensor.get("datatype").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let data = tensors::raw_values(&datatype, &raw).unwrap_or_else(|| Value::Array(Vec::new()));
+            if data.as_array().is_some_and(Vec::is_empty) && end > start {
+                return Err(Unread::TooLong);
+            }
+            tensor["data"] = data;
+        }
+        Ok(Some(value))
+    }
+}
+
+/// The first message of a gRPC request as JSON.
+pub(crate) fn message(headers: &HeaderMap, body: &[u8]) -> Result<Option<Value>, Unread> {
+    let decoded;
+    let body = match body.first() {
+        None => return Ok(None),
+        Some(0) => body,
+        Some(_) => {
+            decoded = decompress(headers, body)?;
+            &decoded
+        }
+    };
+    tensors::first_values_of_grpc(body)
+}
+
+/// The first message of a gRPC body, which is compressed, as it is without.
+pub(crate) fn decompress(headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, Unread> {
+    let encoding = headers.get("grpc-encoding").map(HeaderValue::to_str);
+    let Some(Ok(encoding)) = encoding else { return Err(Unread::Encoding) };
+    let length = grpc::first_message(body).ok_or(Unread::Encoding)?;
+    let message = body.get(grpc::PREFIX..length).ok_or(Unread::Encoding)?;
+    let mut decoder = Decoder::named(encoding, GRPC_MESSAGE)?;
+    let mut decoded = Vec::new();
+    decoder.push(message, |part| decoded.extend_from_slice(part))?;
+    decoder.finish(|part| decoded.extend_from_slice(part))?;
+    Ok(grpc::framed(&decoded).to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(headers: &[(&'static str, &str)], asks: &Asks, body: &[u8]) -> Result<Option<Value>, Unread> {
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let at = |step: usize| {
+            let mut reader = Reader::new(&headers, asks, 1 << 20);
+            for piece in body.chunks(step) {
+                if !reader.push(piece) {
+                    break;
+                }
+            }
+            reader.end()
+        };
+        let whole = at(1 << 20);
+        assert_eq!(at(1), whole);
+        whole
+    }
+
+    fn user() -> Asks {
+        let mut asks = Asks::default();
+        asks.pointer("/user");
+        asks
+    }
+
+    #[test]
+    fn json_is_read_whatever_it_calls_itself() {
+        let body = br#"{"user":"u1","pad":[1,2,3]}"#;
+        let found = Ok(Some(json!({"user": "u1"})));
+        for kind in [
+            "application/json",
+            "application/x-www-form-urlencoded",
+            "text/plain",
+            "Application/JSON",
+            "text/json",
+            "x",
+        ] {
+            assert_eq!(read(&[("content-type", kind)], &user(), body), found, "{kind}");
+        }
+        assert_eq!(read(&[], &user(), body), found);
+        assert_eq!(read(&[], &user(), &[b"\xef\xbb\xbf", body.as_slice()].concat()), found);
+        let kind = |kind, body: &[u8]| read(&[("content-type", kind)], &user(), body);
+        assert_eq!(kind("application/x-www-form-urlencoded", b"user=u1&x=2"), Ok(None), "a form has no such key");
+        assert_eq!(kind("image/png", b"\x89PNG\r\n"), Ok(None));
+        assert_eq!(kind("application/octet-stream", b""), Ok(None));
+        assert_eq!(kind("application/json", b"user=u1"), Err(Unread::NotJson));
+        assert_eq!(kind("application/problem+json; charset=utf-8", b"x"), Err(Unread::NotJson));
+        assert_eq!(kind("text/plain", br#"{"user":"u1""#), Err(Unread::NotJson), "it begins like JSON");
+    }
+
+    #[test]
+    fn what_is_compressed_is_read() {
+        use std::io::Write as _;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(br#"{"user":"u1"}"#).unwrap();
+        let packed = encoder.finish().unwrap();
+        let kind = |encoding, body: &[u8]| read(&[("content-encoding", encoding)], &user(), body);
+        assert_eq!(kind("gzip", &packed), Ok(Some(json!({"user": "u1"}))));
+        assert_eq!(kind("identity", br#"{"user":"u1"}"#), Ok(Some(json!({"user": "u1"}))));
+        assert_eq!((kind("lzma", &packed), kind("gzip", b"{}")), (Err(Unread::Encoding), Err(Unread::Encoding)));
+        assert_eq!(kind("gzip", &packed[..packed.len() - 1]), Err(Unread::Encoding));
+    }
+
+    #[test]
+    fn raw_tensors_behind_the_json_part() {
+        let mut asks = user();
+        asks.tensor("inputs", "country");
+        let head = json!({"user": "u1", "inputs": [
+            {"name": "x", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}},
+            {"name": "country", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 12}},
+            {"name": "y", "datatype": "FP32", "shape": [1], "data": [1.0]},
+        ]})
+        .to_string();
+        let raw = [&[0; 8], [2, 0, 0, 0, b'C', b'A', 2, 0].as_slice(), &[0, 0, b'U', b'S']].concat();
+        let length = head.len().to_string();
+        let headers = [("inference-header-content-length", length.as_str())];
+        let found = read(&headers, &asks, &[head.as_bytes(), &raw].concat()).unwrap().unwrap();
+        assert_eq!(found["user"], "u1");
+        assert_eq!(crate::values::first_of_tensor(&found, "inputs", "country"), Some(json!("CA")), "{found}");
+        assert_eq!(read(&headers, &asks, &[head.as_bytes(), &raw[..11]].concat()), Err(Unread::NotJson), "cut");
+        assert_eq!(read(&headers, &asks, &head.as_bytes()[..9]), Err(Unread::NotJson));
+        assert_eq!(read(&[("inference-header-content-length", "x")], &asks, b"{}"), Err(Unread::Encoding));
+    }
+}

@@ -1,0 +1,544 @@
+//! What is read of requests to decide: however large they are, however they are packed and whatever they call themselves; and what
+//! happens when it cannot be read.
+
+use std::{collections::BTreeSet, io::Write as _};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use serde_json::{Value, json};
+use serin_router::{Config, ModelConfig};
+use serin_schemas::records::{Arm, Assignment, RoutingTable};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::{
+    harness::{Bench, Got, config, eventually, statuses, table},
+    upstreams::{Says, Server},
+};
+
+const INFER: &str = "/v2/models/flights/infer";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+async fn servers() -> (Server, Server) {
+    (Server::start(Says::probability("0.1")).await, Server::start(Says::probability("0.9")).await)
+}
+
+/// A table at half and half that is split by this key, and looks at nothing else.
+fn sticky(servers: &(Server, Server), key: &str) -> RoutingTable {
+    let mut table = table(1, &servers.0.url(), &servers.1.url(), (5_000, 5_000));
+    table.sticky = Some(key.to_owned());
+    table.segments = String::new();
+    table
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn deflate(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(body: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(body, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+/// A call with exactly these headers.
+async fn plain(bench: &Bench, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Got {
+    let request = headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
+    bench.send(bench.router.data_addr(), request, body).await
+}
+
+/// Sends bytes as they are; what comes back until the connection ends.
+async fn raw(bench: &Bench, bytes: &[u8]) -> String {
+    let mut stream = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A user has one arm, whatever the requests look like that name them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_read_however_the_body_comes() {
+    let servers = servers().await;
+    let bench = Bench::start(config()).await;
+    bench.route(&sticky(&servers, r#"{"json":"/user"}"#)).await;
+    let mut arms = BTreeSet::new();
+    let mut calls = 0;
+    for user in 0..12 {
+        let small = json!({"user": format!("u{user}"), "inputs": []}).to_string();
+        let first = json!({"a": 1, "user": format!("u{user}"), "pad": "x".repeat(80_000)}).to_string();
+        let last = format!(r#"{{"user":"x","pad":"{}","user":"u{user}"}}"#, "y".repeat(300_000));
+        let marked = [b"\xef\xbb\xbf", small.as_bytes()].concat();
+        let json = ("content-type", "application/json");
+        let ways: [(&[(&str, &str)], Vec<u8>); 11] = [
+            (&[json], small.clone().into_bytes()),
+            (&[("content-type", FORM)], small.clone().into_bytes()),
+            (&[("content-type", "text/plain; charset=utf-8")], small.clone().into_bytes()),
+            (&[], small.clone().into_bytes()),
+            (&[json], marked),
+            (&[json], first.clone().into_bytes()),
+            (&[("content-type", FORM)], last.clone().into_bytes()),
+            (&[json, ("content-encoding", "gzip")], gzip(last.as_bytes())),
+            (&[json, ("content-encoding", "deflate")], deflate(small.as_bytes())),
+            (&[json, ("content-encoding", "zstd")], zstd(first.as_bytes())),
+            (&[("content-encoding", "identity")], first.into_bytes()),
+        ];
+        let mut found = BTreeSet::new();
+        for (headers, body) in ways {
+            let got = plain(&bench, INFER, headers, body.clone()).await;
+            assert_eq!(got.status, StatusCode::OK, "{headers:?}");
+            found.insert(got.header("x-model-arm").to_owned());
+            calls += 1;
+            let seen = [servers.0.seen(), servers.1.seen()].concat();
+            assert!(seen.iter().any(|seen| seen.body == body), "the server gets the caller's bytes: {headers:?}");
+        }
+        assert_eq!(found.len(), 1, "user {user}: {found:?}");
+        arms.extend(found);
+    }
+    assert_eq!(arms.len(), 2, "users are split");
+    let predictions = bench.predictions(calls).await;
+    assert!(predictions.iter().all(|found| found.assignment == Assignment::Sticky && found.unit.is_some()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_goes_to_stable_and_is_told() {
+    let servers = servers().await;
+    let bench = Bench::start(config()).await;
+    bench.route(&sticky(&servers, r#"{"json":"/user"}"#)).await;
+    let json = ("content-type", "application/json");
+    let deep = format!(r#"{{"x":{}{},"user":"u"}}"#, "[".repeat(2000), "]".repeat(2000));
+    let long = format!(r#"{{"user":"{}"}}"#, "u".repeat(70_000));
+    let ways: [(&[(&str, &str)], &[u8]); 6] = [
+        (&[json], br#"{"user":"u","inputs":["#),
+        (&[json, ("content-encoding", "lzma")], b"{}"),
+        (&[json, ("content-encoding", "gzip")], b"{}"),
+        (&[json], deep.as_bytes()),
+        (&[json], long.as_bytes()),
+        (&[("content-type", FORM)], br#"{"user":{"id":7}}"#),
+    ];
+    for (headers, body) in ways {
+        for _ in 0..4 {
+            let got = plain(&bench, INFER, headers, body.to_vec()).await;
+            assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"), "{headers:?}");
+        }
+    }
+    let predictions = bench.predictions(24).await;
+    let unreadable = |found: &serin_schemas::records::Prediction| {
+        (found.assignment, found.arm, found.unit) == (Assignment::Unreadable, Arm::Stable, None)
+    };
+    assert!(predictions.iter().all(unreadable), "{predictions:#?}");
+    // Without a key it is chance, as the page says; its share is told too.
+    for body in ["{}", "", "user=u1&x=2", r#"{"user":null}"#] {
+        assert_eq!(plain(&bench, INFER, &[("content-type", FORM)], body).await.status, StatusCode::OK);
+    }
+    let told = eventually("the status tells", async || {
+        let all = statuses(&bench.log).into_iter().map(|(_, status)| status.undecided);
+        let mut told = all.map(|all| {
+            let told = all.into_iter().map(|told| (told.needed, told.reason, told.calls, told.of));
+            told.collect::<Vec<_>>()
+        });
+        told.find(|told| told.iter().any(|told| told.1 == "absent" && told.2 == 4))
+    })
+    .await;
+    let told: Vec<_> =
+        told.iter().map(|(needed, reason, calls, of)| (needed.as_str(), reason.as_str(), *calls, *of)).collect();
+    let expected = [
+        ("sticky", "absent", 4, 28),
+        ("sticky", "encoding", 8, 28),
+        ("sticky", "not_a_scalar", 4, 28),
+        ("sticky", "not_json", 4, 28),
+        ("sticky", "too_deep", 4, 28),
+        ("sticky", "too_long", 4, 28),
+    ];
+    assert_eq!(told, expected);
+}
+
+/// A tenant that is kept on stable never meets the canary, and a segment that is not known is in no comparison.
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_and_segments_that_cannot_be_read_go_to_stable() {
+    let servers = servers().await;
+    let bench = Bench::start(config()).await;
+    let mut table = table(1, &servers.0.url(), &servers.1.url(), (10_000, 0));
+    table.segments = String::new();
+    table.policy = r#"{"targets":[{"name":"bank","when":{"json":"/tenant"},"is":["bank"],"arm":"stable"}]}"#.into();
+    bench.route(&table).await;
+    let large = json!({"pad": "x".repeat(100_000), "tenant": "bank"}).to_string();
+    let got = plain(&bench, INFER, &[("content-type", FORM)], large.clone()).await;
+    assert_eq!(got.header("x-model-arm"), "stable");
+    let got = bench.post(INFER, &[("content-encoding", "gzip")], gzip(large.as_bytes())).await;
+    assert_eq!(got.header("x-model-arm"), "stable");
+    assert_eq!(bench.post(INFER, &[], large[..50_000].to_owned()).await.header("x-model-arm"), "stable", "cut");
+    assert_eq!(bench.post(INFER, &[], r#"{"tenant":"other"}"#).await.header("x-model-arm"), "canary");
+    table.generation.0 = 2;
+    table.policy = String::new();
+    table.segments = r#"[{"name":"tier","source":{"parameter":"tier"}}]"#.into();
+    bench.route(&table).await;
+    let large = json!({"pad": "x".repeat(100_000), "parameters": {"tier": "gold"}}).to_string();
+    assert_eq!(bench.post(INFER, &[("x-prediction-id", "large")], large).await.header("x-model-arm"), "canary");
+    assert_eq!(bench.post(INFER, &[], r#"{"parameters":"#).await.header("x-model-arm"), "stable");
+    let predictions = bench.predictions(6).await;
+    let large = predictions.iter().find(|found| found.request_id.as_str() == "large").unwrap();
+    assert_eq!(large.segments["tier"], "gold");
+    let unreadable = predictions.iter().filter(|found| found.assignment == Assignment::Unreadable);
+    assert_eq!(unreadable.count(), 2);
+}
+
+fn chat(server: &Server) -> Config {
+    let mut config = config();
+    let model: ModelConfig = serde_json::from_value(json!({"stable": "v1", "versions": {"v1": server.url()}})).unwrap();
+    for name in ["chat", "org/model"] {
+        config.models.insert(name.into(), model.clone());
+    }
+    config
+}
+
+/// The model's name is found behind a prompt of any length, in whatever pieces it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_is_read_behind_a_long_prompt() {
+    let server = Server::start(Says::ok("{}")).await;
+    let bench = Bench::start(chat(&server)).await;
+    let path = "/v1/chat/completions";
+    let body = json!({"messages": [{"role": "user", "content": "x".repeat(300_000)}], "model": "chat"}).to_string();
+    assert_eq!(bench.post(path, &[], body.clone()).await.status, StatusCode::OK);
+    let got = bench.post(path, &[("content-encoding", "gzip")], gzip(body.as_bytes())).await;
+    assert_eq!(got.status, StatusCode::OK);
+    // In pieces of 1400 bytes, with a length and chunked.
+    for chunked in [false, true] {
+        let mut request = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n").into_bytes();
+        if chunked {
+            request.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+        } else {
+            request.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+        }
+        let mut stream = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(&request).await.unwrap();
+        for piece in body.as_bytes().chunks(1400) {
+            let framed = [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+            stream.write_all(if chunked { &framed } else { piece }).await.unwrap();
+        }
+        if chunked {
+            stream.write_all(b"0\r\n\r\n").await.unwrap();
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    }
+    let seen = server.seen();
+    assert!(seen.iter().filter(|seen| seen.body == body).count() == 3 && seen.len() == 4, "{}", seen.len());
+    // Of two names the last one counts, as for servers.
+    assert_eq!(bench.post(path, &[], r#"{"model":"nobody","model":"chat"}"#).await.status, StatusCode::OK);
+    let refusals = [
+        (r#"{"model":"chat","model":"nobody"}"#, &[][..], 404, "unknown_model"),
+        (r#"{"model":{}}"#, &[], 400, "unread_model"),
+        (r#"{"model":"chat""#, &[], 400, "unread_model"),
+        (r#"{"messages":[]}"#, &[], 404, "no_model"),
+        ("{}", &[("content-encoding", "lzma")], 415, "unread_model"),
+    ];
+    for (body, headers, status, code) in refusals {
+        let got = bench.post(path, headers, body).await;
+        assert_eq!((got.status.as_u16(), got.json()["error"]["code"].as_str()), (status, Some(code)), "{body}");
+    }
+}
+
+/// Bodies that wait share one budget. When it is used up the router says so, and never that no model was named.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_wait_share_one_budget() {
+    let server = Server::start(Says::ok("{}")).await;
+    let mut config = chat(&server);
+    config.limits.held = 1 << 20;
+    config.timeouts.request = serin_rollout::units::Duration::parse("400ms").unwrap();
+    let bench = Bench::start(config).await;
+    let path = "/v1/chat/completions";
+    let head = |size: usize| format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n");
+    let body = json!({"messages": "x".repeat(600_000), "model": "chat"}).to_string();
+    // One that never ends holds more than half.
+    let mut slow = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
+    slow.write_all(head(900_000).as_bytes()).await.unwrap();
+    slow.write_all(&body.as_bytes()[..600_000]).await.unwrap();
+    let mut told = String::new();
+    for _ in 0..20 {
+        let got = bench.post(path, &[], body.clone()).await;
+        let retry = got.header("retry-after").to_owned();
+        match got.status.as_u16() {
+            200 => {}
+            503 => {
+                assert_eq!((retry.as_str(), got.json()["error"]["code"].as_str()), ("1", Some("no_room")));
+                told = got.json()["error"]["message"].as_str().unwrap().to_owned();
+                break;
+            }
+            other => panic!("{other}: {got:?}"),
+        }
+    }
+    drop(slow);
+    assert!(told.is_empty() || told.contains("limits.held"), "{told}");
+    // The budget comes back.
+    eventually("there is room again", async || {
+        (bench.post(path, &[], body.clone()).await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    // What can never fit is refused with the way out.
+    let large = json!({"messages": "x".repeat(2 << 20), "model": "chat"}).to_string();
+    let got = bench.post(path, &[], large.clone()).await;
+    assert_eq!(
+        (got.status, got.json()["error"]["code"].as_str()),
+        (StatusCode::PAYLOAD_TOO_LARGE, Some("unread_model"))
+    );
+    let got = bench.post(path, &[("x-serin-model", "chat")], large).await;
+    assert_eq!(got.status, StatusCode::OK, "with the header nothing is held");
+}
+
+/// An OpenAI-compatible server that keeps its responses, as vLLM does.
+async fn keeper(name: &str) -> (Server, String) {
+    let id = format!("resp_{name}");
+    (Server::start(Says::ok(format!(r#"{{"id":"{id}","object":"response","status":"completed"}}"#))).await, id)
+}
+
+/// Each turn of a chain names another id, and stays with the version that gave it, also when the ramp grows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_responses_stays_with_its_version() {
+    let ((one, id_one), (two, id_two)) = tokio::join!(keeper("one"), keeper("two"));
+    let bench = Bench::start(config()).await;
+    let mut table = sticky(&(one.clone(), two.clone()), r#""session""#);
+    bench.route(&table).await;
+    let path = "/v1/responses";
+    let call = async |previous: Option<&str>| {
+        let body = json!({"model": "flights", "input": "hi", "previous_response_id": previous}).to_string();
+        bench.post(path, &[], body).await
+    };
+    let mut versions = BTreeSet::new();
+    for _ in 0..40 {
+        let first = call(None).await;
+        let version = first.header("x-model-version").to_owned();
+        let id = first.json()["id"].as_str().unwrap().to_owned();
+        for _ in 0..3 {
+            let next = call(Some(&id)).await;
+            assert_eq!((next.status, next.header("x-model-version")), (StatusCode::OK, version.as_str()));
+        }
+        versions.insert(version);
+    }
+    assert_eq!(versions.len(), 2, "chains are split");
+    let unknown = call(Some("resp_of_another_router")).await;
+    assert_eq!(unknown.header("x-model-version"), "v1");
+    let predictions = bench.predictions(161).await;
+    let count = |assignment| predictions.iter().filter(|found| found.assignment == assignment).count();
+    assert_eq!((count(Assignment::Sticky), count(Assignment::Unreadable)), (160, 1));
+    let units: BTreeSet<_> = predictions.iter().map(|found| found.unit).collect();
+    assert!(units.len() >= 3, "chains have units of their own");
+
+    // What a version keeps is asked of it.
+    let get = Request::get(format!("{path}/{id_two}"));
+    assert_eq!(bench.send(bench.router.data_addr(), get, "").await.header("x-model-version"), "v2");
+    let cancel = Request::post(format!("{path}/{id_one}/cancel"));
+    assert_eq!(bench.send(bench.router.data_addr(), cancel, "").await.header("x-model-version"), "v1");
+
+    // The ramp has grown: chains of stable stay there, and no longer count.
+    table.generation.0 = 2;
+    (table.routes[1].share, table.routes[2].share) = (0, 10_000);
+    bench.route(&table).await;
+    assert_eq!(call(Some(&id_one)).await.header("x-model-version"), "v1");
+    assert_eq!(call(Some(&id_two)).await.header("x-model-version"), "v2");
+    let predictions = bench.predictions(163).await;
+    assert_eq!(predictions.iter().filter(|found| found.assignment == Assignment::Targeted).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_with_slashes_and_colons_are_found_in_paths() {
+    let server = Server::start(Says::ok("{}")).await;
+    let mut config = config();
+    let model: ModelConfig = serde_json::from_value(json!({"stable": "v1", "versions": {"v1": server.url()}})).unwrap();
+    for name in ["org/model", "llama3:8b", "a-b", "modèle", "org", "my model"] {
+        config.models.insert(name.into(), model.clone());
+    }
+    let bench = Bench::start(config).await;
+    let paths = [
+        ("/v2/models/org/model/infer", "org/model"),
+        ("/v2/models/org%2Fmodel/infer", "org/model"),
+        ("/v1/models/org/model:predict", "org/model"),
+        ("/v1/models/llama3:8b:predict", "llama3:8b"),
+        ("/v1/models/llama3%3A8b%3Apredict", "llama3:8b"),
+        ("/v2/models/a%2Db/infer", "a-b"),
+        ("/v2/models/mod%C3%A8le/versions/v1/infer", "modèle"),
+        ("/v2/models/my%20model/infer/", "my model"),
+        ("/v2/models/org/infer", "org"),
+        ("/v2/models/org/model/embed", "org/model"),
+        ("/v1/models/org:classify", "org"),
+        ("/v1/models/org/labels/canary:predict", "org"),
+        ("/openai/deployments/org%2Fmodel/chat/completions", "org/model"),
+    ];
+    for (place, (path, _)) in paths.iter().enumerate() {
+        let got = bench.post(path, &[("x-prediction-id", &format!("p{place}"))], "{}").await;
+        assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"), "{path}: {got:?}");
+        if !path.contains("versions") {
+            assert_eq!(server.seen().last().unwrap().path, *path, "it goes on as it came");
+        }
+    }
+    let predictions = bench.predictions(paths.len()).await;
+    for (place, (path, model)) in paths.iter().enumerate() {
+        let found = predictions.iter().find(|found| found.request_id.as_str() == format!("p{place}")).unwrap();
+        assert_eq!(found.model.as_str(), *model, "{path}");
+    }
+    let got = bench.post("/v2/models/nobody/knows/infer", &[], "{}").await;
+    assert!(got.json()["error"].as_str().unwrap().contains("\"nobody/knows\""), "{got:?}");
+    // A name that is there and not known is refused, also when it is not ASCII.
+    let got = bench.post("/v1/embeddings", &[("x-serin-model", "modèle")], "{}").await;
+    assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"));
+    let got = bench.post("/v2/models/org/infer", &[("x-model-version", "vé")], "{}").await;
+    assert_eq!(got.status, StatusCode::NOT_FOUND);
+}
+
+/// Ids that the router lists can be asked for, whatever the servers know of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_listed_is_there() {
+    let mut says = Says::ok(r#"{"detail":"Not Found"}"#);
+    says.status = 404;
+    let server = Server::start(says).await;
+    let bench = Bench::start(chat(&server)).await;
+    let get = async |path: &str| bench.send(bench.router.data_addr(), Request::get(path), "").await;
+    let listed = get("/v1/models").await.json();
+    for model in listed["data"].as_array().unwrap() {
+        let id = model["id"].as_str().unwrap();
+        for root in ["/v1", "/openai/v1"] {
+            let got = get(&format!("{root}/models/{id}")).await;
+            assert_eq!((got.status, got.json()), (StatusCode::OK, model.clone()), "{root} {id}");
+        }
+    }
+    assert_eq!(get("/v1/models/nobody").await.status, StatusCode::NOT_FOUND);
+}
+
+/// Every `POST` that names a known model is a prediction.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_predictions_are_recognized() {
+    let server = Server::start(Says::ok("{}")).await;
+    let bench = Bench::start(chat(&server)).await;
+    let body = r#"{"query":"q","documents":["a"],"model":"chat"}"#;
+    let paths = [
+        "/v1/rerank",
+        "/v1/score",
+        "/v1/messages",
+        "/v1/images/generations",
+        "/v1/audio/speech",
+        "/v1/moderations",
+        "/rerank",
+        "/v2/rerank",
+    ];
+    for path in paths {
+        let got = bench.post(path, &[], body).await;
+        assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"), "{path}");
+    }
+    let form = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\0\0\r\n--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\norg/model\r\n--b--\r\n";
+    let kind = ("content-type", "multipart/form-data; boundary=b");
+    let got = plain(&bench, "/v1/audio/transcriptions", &[kind], form).await;
+    assert_eq!((got.status, got.header("x-model-version")), (StatusCode::OK, "v1"));
+    let predictions = bench.predictions(paths.len() + 1).await;
+    assert_eq!(predictions.iter().filter(|found| found.model.as_str() == "org/model").count(), 1);
+    assert!(predictions.iter().all(|found| found.error.is_none()), "no answer of these is held for a broken chat");
+    // What names no model is refused with a sentence.
+    for (path, body) in [("/v1/rerank", "{}"), ("/invocations", ""), ("/v1/audio/transcriptions", "x")] {
+        let got = plain(&bench, path, &[], body).await;
+        assert_eq!(got.status, StatusCode::NOT_FOUND, "{path}");
+        assert!(String::from_utf8_lossy(&got.body).contains("no model is named"), "{got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_other_methods_and_heads() {
+    let server = Server::start(Says::ok("{}").with("access-control-allow-origin", "*")).await;
+    let bench = Bench::start(chat(&server)).await;
+    let send = async |method: Method, path: &str, origin: bool| {
+        let mut request = Request::builder().method(method).uri(path);
+        if origin {
+            request = request
+                .header("origin", "http://ui.example")
+                .header("access-control-request-method", "POST")
+                .header("access-control-request-headers", "content-type, authorization");
+        }
+        bench.send(bench.router.data_addr(), request, "").await
+    };
+    for path in ["/v1/chat/completions", "/v1/rerank", "/v1/feedback", "/v1/events"] {
+        let got = send(Method::OPTIONS, path, true).await;
+        assert_eq!(got.status, StatusCode::NO_CONTENT, "{path}");
+        assert_eq!(got.header("access-control-allow-origin"), "*");
+        assert_eq!(got.header("access-control-allow-headers"), "content-type, authorization");
+    }
+    let got = send(Method::OPTIONS, "/v2/models/chat/infer", true).await;
+    assert_eq!((got.status, server.calls()), (StatusCode::OK, 1), "its server says");
+    for method in [Method::GET, Method::PUT] {
+        let got = send(method, "/v1/chat/completions", false).await;
+        assert_eq!((got.status, got.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST, OPTIONS"));
+    }
+    for path in ["/v2/health/live", "/v2/health/ready", "/v2", "/v1/models"] {
+        assert_eq!(send(Method::HEAD, path, false).await.status, StatusCode::OK, "{path}");
+    }
+}
+
+/// A request that somebody between could read in another way is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_heads_are_refused() {
+    let server = Server::start(Says::ok("{}")).await;
+    let bench = Bench::start(chat(&server)).await;
+    let request = |host: &str, end: &str| {
+        format!("POST /v2/models/chat/infer HTTP/1.1{end}{host}content-length: 2{end}connection: close{end}{end}{{}}")
+    };
+    assert!(raw(&bench, request("host: a\r\n", "\r\n").as_bytes()).await.starts_with("HTTP/1.1 200"));
+    for (bytes, sentence) in [
+        (request("", "\r\n"), "has one Host header, and this one has 0"),
+        (request("host: a\r\nhost: b\r\n", "\r\n"), "this one has 2"),
+        (request("host: a\n", "\n"), "line feed alone"),
+        (request("host: a\n", "\r\n"), "line feed alone"),
+    ] {
+        let answer = raw(&bench, bytes.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(sentence), "{answer}");
+    }
+    let old = "POST /v2/models/chat/infer HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}";
+    assert!(raw(&bench, old.as_bytes()).await.starts_with("HTTP/1.0 200"), "HTTP/1.0 has no host");
+    assert_eq!(server.calls(), 2);
+}
+
+/// Whoever ends its side of the connection after the request still gets its answer; who closes it has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_ends_its_side_gets_its_answer() {
+    let mut says = Says::ok("{}");
+    says.delay = std::time::Duration::from_millis(150);
+    let server = Server::start(says).await;
+    let bench = Bench::start(chat(&server)).await;
+    let call = async |id: &str| {
+        let mut stream = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
+        let head = format!(
+            "POST /v2/models/chat/infer HTTP/1.1\r\nhost: a\r\nx-prediction-id: {id}\r\ncontent-length: 2\r\n\r\n{{}}"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let mut waits = call("waits").await;
+    waits.shutdown().await.unwrap();
+    let mut answer = String::new();
+    waits.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("HTTP/1.1 200 OK\r\n") && answer.ends_with("{}"), "{answer}");
+    let leaves = call("leaves").await;
+    eventually("the server has it", async || (server.calls() == 2).then_some(())).await;
+    drop(leaves);
+    let predictions = bench.predictions(2).await;
+    let of = |id: &str| predictions.iter().find(|found| found.request_id.as_str() == id).unwrap().error.clone();
+    assert_eq!((of("waits"), of("leaves").as_deref()), (None, Some("client_closed")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_version_outside_of_the_table_is_told_so() {
+    let servers = servers().await;
+    let mut config = config();
+    let versions: Value = json!({"v1": servers.0.url(), "v2": servers.1.url()});
+    config
+        .models
+        .insert("flights".into(), serde_json::from_value(json!({"stable": "v1", "versions": versions})).unwrap());
+    let bench = Bench::start(config).await;
+    let got = bench.infer(&[("x-model-version", "v2")]).await;
+    assert_eq!((got.header("x-model-version"), got.header("x-model-arm")), ("v2", "pinned"));
+    let got = bench.infer(&[("x-model-version", "v1")]).await;
+    assert_eq!((got.header("x-model-version"), got.header("x-model-arm")), ("v1", "stable"));
+}
