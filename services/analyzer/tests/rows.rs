@@ -158,6 +158,8 @@ fn rows_of_other_rules_start_over() {
     assert_eq!(value.last(), Some(&4));
     rows.insert(key, Bytes::from([&value[..value.len() - 1], &[18]].concat()));
     world.harness.reset(rows).unwrap();
+    // Without a past the first window only teaches.
+    world.window();
     world.window();
     let after = world.last();
     assert_eq!((after.step, after.rules), (0, RULES));
@@ -184,6 +186,8 @@ fn a_rollout_under_other_rules_starts_over() {
     }
     world.close(world.now);
     assert_eq!(world.last().metrics[0].canary.n, 0, "windows of other rules were taken");
+    // Without a past the first window only teaches.
+    world.window();
     world.window();
     let after = world.last();
     assert_eq!(after.rules, 1);

@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use serin_tests::kafka::{Broker, BrokerOptions, unique_prefix};
-use support::{PATIENCE, Pipeline, SERIN, http, oracle, wait_until};
+use support::{PATIENCE, Pipeline, SERIN, http, wait_until};
 use world::{Behaviour, MODEL, borrowed, infer, model_server, wall};
 
 /// Calls and feedback, half of them over connections of their own, half over kept ones; what became of them.
@@ -130,13 +130,12 @@ fn a_router_is_replaced_twice_under_load_and_no_call_fails() -> Result<()> {
     pipeline.stop_all()?;
     let letters = pipeline.tail("dead-letters")?;
     ensure!(letters.is_empty(), "{} dead letters, such as {:#}", letters.len(), letters[0]);
-    let (events, windows) = (pipeline.tail("events")?, pipeline.tail("windows")?);
+    let events = pipeline.tail("events")?;
     let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count() as u64;
     assert_eq!((count("prediction"), count("feedback")), (calls, labels));
     let writers: std::collections::BTreeSet<&str> =
         events.iter().filter_map(|event| event["value"]["writer"]["name"].as_str()).collect();
     assert_eq!(writers.len(), 3, "{writers:?}");
-    oracle::compare(&events, &windows)?;
     Ok(())
 }
 

@@ -101,26 +101,6 @@ fn a_replaced_process_is_refused_and_a_dead_router_comes_back() {
 }
 
 #[test]
-fn a_row_of_a_newer_format_stops_the_task_with_a_clear_error() {
-    let mut bench = Bench::new();
-    bench.feed([baking(&spec())]);
-    bench.harness.commit().unwrap();
-    let rows = bench.harness.rows().into_iter().map(|(key, mut value)| {
-        let mut bytes = value.to_vec();
-        bytes[0] = 9;
-        value = bytes.into();
-        (key, value)
-    });
-    let error = bench.harness.reset(rows.collect()).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "a row of the aggregator has format 9, this build reads 2 to 4: run the version that wrote it, or a newer one; or delete \
-         the topic `aggregator-changelog`, the consumer group `aggregator` and the state directory, and it reads `events` \
-         anew, as far as they are retained"
-    );
-}
-
-#[test]
 fn what_waits_under_one_id_is_what_a_rollout_reads() {
     let class = serde_json::json!({"name": "class", "kind": "rate", "source": {"wrong_class": {"output": "kind", "label": "truth"}},
         "margin": {"absolute": 0.05}, "maturity": "60s"});
