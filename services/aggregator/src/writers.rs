@@ -330,21 +330,11 @@ impl Writers {
         self.watermark.is_some_and(|mark| low.is_none_or(|low| low < mark.minus(by)))
     }
 
-    /// Whether a low watermark is further ahead of the log than `max_skew`, where routers by the wall clock write: one that does not
-    /// say when it sends must not take over when these are silent for a moment.
-    fn is_from_the_future(&self, low: Option<EventTime>) -> bool {
-        let latest = self.log.stamp_ms.map(|ms| EventTime(ms.saturating_mul(1000)).plus(self.patience.max_skew));
-        let ahead = latest.zip(low).is_some_and(|(latest, low)| low > latest);
-        let by_the_wall = |state: &WriterState| state.timing.stated && !state.timing.relay && self.is_live(state);
-        ahead && self.known.values().any(by_the_wall)
-    }
-
     /// Whether a writer holds event time; see the module.
     fn holds(&self, state: &WriterState) -> bool {
         let Timing { stated, relay, in_time, .. } = state.timing;
         if !stated {
-            let off = self.is_behind(state.low, self.patience.max_skew) || self.is_from_the_future(state.low);
-            return self.is_live(state) && !off;
+            return self.is_live(state) && !self.is_behind(state.low, self.patience.max_skew);
         }
         let in_time = in_time.is_some_and(|at| self.log.since(at).0 <= self.patience.silent_after.0);
         // Who is heard in time and is behind nevertheless has met an event time that somebody's wrong clock made.

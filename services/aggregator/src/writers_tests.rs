@@ -412,21 +412,6 @@ fn one_that_says_when_it_sends_and_one_that_does_not_are_waited_for_by_their_own
 }
 
 #[test]
-fn one_from_the_future_that_does_not_say_when_it_sends_takes_nothing_over() {
-    let mut fleet = Fleet::new();
-    fleet.healthy(&["router"], 0, 20);
-    fleet.writers.heartbeat(&beat("ghost", 1, 0, 86_400));
-    // The router is silent for a moment.
-    for second in 21..=25 {
-        fleet.at(f64::from(second));
-        fleet.writers.heartbeat(&beat("ghost", 1, 0, 86_400 + i64::from(second)));
-    }
-    assert!(fleet.mark() < 25.0, "{}", fleet.mark());
-    fleet.healthy(&["router"], 26, 30);
-    assert!((fleet.mark() - 30.0).abs() < 0.2, "{}", fleet.mark());
-}
-
-#[test]
 fn log_time_goes_by_steps_of_at_most_a_second_and_never_back() {
     let mut log = LogTime::default();
     let times: Vec<i64> = [5_000, 5_400, 65_000, 4_000, 4_000, 4_999, 3_004_999, 5_100, 5_200]

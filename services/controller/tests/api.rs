@@ -187,7 +187,11 @@ async fn a_bad_spec_is_answered_with_all_its_problems_and_a_dry_run_starts_nothi
 async fn requests_that_make_no_sense_are_refused_clearly() {
     let world = World::new(Config { max_body_bytes: 2048, ..Config::default() });
     assert_eq!(world.get("/v1/rollouts/nobody").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(world.get("/nothing").await.1, json!({"error": "there is nothing here; see docs/api.md"}));
+    let nothing = world.get("/nothing").await.1;
+    assert!(
+        nothing["error"].as_str().unwrap().starts_with("there is nothing here; see docs/api.md (in a path "),
+        "{nothing}"
+    );
     assert_eq!(world.post("/v1/rollouts", vec![0xff, 0xfe]).await.0, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(world.post("/v1/rollouts", "x".repeat(4096)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     world.apply(SPEC).await;
@@ -424,11 +428,11 @@ async fn our_own_trouble_is_a_503_so_that_the_sender_tries_again() {
 
 #[tokio::test]
 async fn every_failure_is_json() {
-    let world = World::new(Config { max_body_bytes: 100, ..Config::default() });
+    let world = World::new(Config { max_body_bytes: 1024, ..Config::default() });
     let request = |method: &str, path: &str, body: &str| {
         Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap()
     };
-    let large = "x".repeat(1000);
+    let large = "x".repeat(2000);
     let (mib, wrong) = ("y".repeat(1 << 20), "{");
     for (method, path, body, status) in [
         ("GET", "/v1/rollouts?nonsense=1", "", 400),
