@@ -135,7 +135,7 @@ fn holds(shape: &str, spec: &RolloutSpec, least: f64, event: impl Fn(i64) -> Eve
     for (when, held) in [("filled", partition.measure()), ("restored", Partition::open(&store).measure())] {
         let (accounted, allocated) = (held.accounted - empty.accounted, held.allocated - empty.allocated);
         let ratio = accounted as f64 / allocated as f64;
-        println!("{shape}, {when}: {accounted} accounted, {allocated} allocated, {ratio:.2}; most {most}");
+        eprintln!("{shape}, {when}: {accounted} accounted, {allocated} allocated, {ratio:.2}; most {most}");
         assert!((0.8..=1.25).contains(&ratio), "{shape}, {when}: {accounted} accounted, {allocated} allocated");
         assert!(held.bounded <= BOUND, "{shape}, {when}: {held:?}");
     }

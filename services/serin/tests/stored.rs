@@ -256,7 +256,12 @@ fn ends_all_three(file: &Path) -> Result<()> {
     ensure!(letters.is_empty(), "dead letters: {letters:#?}");
     let (events, windows) = (pipeline.tail("events")?, pipeline.tail("windows")?);
     // The tests' own recomputation of windows knows the rules of this build only; what the log says is replayed by the binary.
-    ensure!(!events.is_empty() && !windows.is_empty(), "the log has {} events and {} windows", events.len(), windows.len());
+    ensure!(
+        !events.is_empty() && !windows.is_empty(),
+        "the log has {} events and {} windows",
+        events.len(),
+        windows.len()
+    );
     let replayed = pipeline.cli(&["replay"])?;
     let told = String::from_utf8_lossy(&replayed.stdout).into_owned();
     ensure!(replayed.status.success(), "{told}\n{}", String::from_utf8_lossy(&replayed.stderr));

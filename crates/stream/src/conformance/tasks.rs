@@ -229,7 +229,7 @@ pub fn what_cannot_be_written_goes_aside(bench: &mut impl Bench) -> Outcome {
     feed(log.as_ref(), &inputs)?;
     let driver = Driver::new(Arc::clone(&log), Arc::new(MemoryStores::default()), Arc::new(ONE_INPUT));
     let options = TaskOptions { commit_every: Duration::from_millis(20), ..TaskOptions::default() };
-    let task = TaskHandle::start(TaskParts { options, ..driver.parts.clone() })?;
+    let task = TaskHandle::start(TaskParts { options, ..driver.parts })?;
     let wanted = expected(&inputs);
     until("all outputs", || read_all(log.as_ref(), "out", 0).is_ok_and(|records| records.len() >= wanted.len()))?;
     assert_eq!(values(&read_all(log.as_ref(), "out", 0)?), wanted);
