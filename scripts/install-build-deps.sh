@@ -36,7 +36,7 @@ if [ "${1:-}" = --bench ]; then
     need python3-venv 'python3 -m venv --help && python3 -c "import ensurepip"'
 fi
 
-[${#packages[@]} -eq 0 ] && exit 0
+[ ${#packages[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
     echo "error: please install the equivalents of these Debian packages: ${packages[*]}" >&2

@@ -178,6 +178,7 @@ impl Early {
             self.expiry.insert((expires, id));
         }
         self.make_room(tally);
+        self.shrink();
         changed
     }
 
@@ -223,7 +224,7 @@ impl Early {
         self.shrink();
     }
 
-    /// Gives memory of the table back when most of it is empty.
+    /// Gives memory of the table back that it does not need.
     fn shrink(&mut self) {
         memory::shrink(&mut self.waiting);
     }

@@ -238,7 +238,9 @@ impl Joins {
         join.place = window.len();
         window.push(key.clone());
         self.bytes += join.cost();
-        self.rows[usize::from(key.shadow)].insert(key.id, Box::new(join));
+        let table = &mut self.rows[usize::from(key.shadow)];
+        table.insert(key.id, Box::new(join));
+        memory::shrink(table);
     }
 
     /// Takes a row out of its tables.
