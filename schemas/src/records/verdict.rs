@@ -225,6 +225,9 @@ pub struct ArmSummary {
     /// Outcome `cancelled`: the caller left. Not among the compared.
     #[serde(default)]
     pub cancelled: i64,
+    /// Of `cancelled`: the caller left after the head of the answer had reached it, so it could know the version.
+    #[serde(default)]
+    pub left: i64,
 }
 
 /// Something wrong with the evidence itself.

@@ -50,6 +50,9 @@ pub struct ArmCounts {
     /// Outcome `cancelled`: the caller left. Not among `predictions`.
     #[serde(default)]
     pub cancelled: i64,
+    /// Of `cancelled`: the caller left after the head of the answer had reached it, so it could know the version.
+    #[serde(default)]
+    pub left: i64,
 }
 
 impl ArmCounts {
@@ -68,6 +71,7 @@ impl ArmCounts {
             redirected: 0,
             unread: 0,
             cancelled: 0,
+            left: 0,
         }
     }
 }

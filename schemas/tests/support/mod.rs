@@ -157,11 +157,11 @@ draw_enums! {
 
 draw_structs! {
     ArmCounts {
-        arm, predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled,
+        arm, predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled, left,
     }
     ArmDrops { model, arm, dropped }
     ArmSummary {
-        arm, version, predictions, excluded, errors, invalid, late, lost, refused, redirected, unread, cancelled,
+        arm, version, predictions, excluded, errors, invalid, late, lost, refused, redirected, unread, cancelled, left,
     }
     Capture {
         request_id, model, rollout, generation, at, reason, differences, request, request_bytes, live, shadow,

@@ -295,7 +295,7 @@ mod tests {
             [7, 0, 0, 0, 3, 1, 128, 0, 0, 0, 0, 152, 150, 128, 128, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 4]
         );
         let counts = (Counts { predictions: 5, errors: 1, ..Counts::default() }, vec![3]);
-        let bytes = [4, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3];
+        let bytes = [4, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3];
         assert_eq!(encode(&counts).unwrap()[..], bytes);
         assert_eq!(decode_counts(&bytes).unwrap(), counts);
         let text = decode_counts(&[1, 0]).unwrap_err().to_string();

@@ -52,6 +52,7 @@ pub(crate) struct Counts {
     pub(crate) redirected: i64,
     pub(crate) unread: i64,
     pub(crate) cancelled: i64,
+    pub(crate) left: i64,
 }
 
 impl Counts {
@@ -76,13 +77,16 @@ impl Counts {
             Outcome::Failed => self.errors += 1,
             Outcome::Unusable => self.invalid += 1,
             Outcome::Unread => self.unread += 1,
-            Outcome::Cancelled => self.cancelled += 1,
+            Outcome::Cancelled => {
+                self.cancelled += 1;
+                self.left += i64::from(has_head(prediction));
+            }
         }
     }
 
     pub(crate) fn of(self, arm: Arm) -> ArmCounts {
         let Self { predictions, excluded, errors, invalid, late, lost, labelled, .. } = self;
-        let Self { refused, redirected, unread, cancelled, .. } = self;
+        let Self { refused, redirected, unread, cancelled, left, .. } = self;
         ArmCounts {
             arm,
             predictions,
@@ -96,8 +100,14 @@ impl Counts {
             redirected,
             unread,
             cancelled,
+            left,
         }
     }
+}
+
+/// Whether the head of the answer had reached the caller. Status 499 stands in a proxy's log for a caller that left before it.
+fn has_head(prediction: &PredictionView<'_>) -> bool {
+    prediction.status.is_some_and(|status| status != 499)
 }
 
 /// Where the cells of each metric lie: `all` first, then each dimension's values, then the bucket sums where units are

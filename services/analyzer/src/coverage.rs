@@ -47,7 +47,10 @@ impl Seen {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Coverage {
     unread: Option<ShareTest>,
-    cancelled: Option<ShareTest>,
+    /// Calls that their callers left before the head of the answer: what a version that hangs brings about.
+    hung: Option<ShareTest>,
+    /// Calls that their callers left after it: a caller can do that at the sight of a version.
+    left: Option<ShareTest>,
     /// By index of the metric.
     metrics: BTreeMap<usize, Seen>,
 }
@@ -80,7 +83,10 @@ impl Coverage {
         };
         if stream.0 == 0 {
             test(&mut self.unread, ALPHA, &|stratum, arm| count(stratum, arm, answered, |counts| counts.unread));
-            test(&mut self.cancelled, ALPHA, &|stratum, arm| count(stratum, arm, all, |counts| counts.cancelled));
+            test(&mut self.hung, ALPHA, &|stratum, arm| {
+                count(stratum, arm, all, |counts| counts.cancelled.saturating_sub(counts.left))
+            });
+            test(&mut self.left, ALPHA, &|stratum, arm| count(stratum, arm, all, |counts| counts.left));
         }
         // All of them together have the level of one.
         let carried = plan.spec.metrics.iter().filter(|metric| is_carried(&metric.source)).count();
@@ -111,14 +117,14 @@ impl Coverage {
     /// Shares are compared anew: in each step of a stream.
     pub(crate) fn begin(&mut self, plan: &Plan, stream: Span) {
         if stream.0 == 0 {
-            (self.unread, self.cancelled) = (None, None);
+            (self.unread, self.hung, self.left) = (None, None, None);
         }
         self.metrics.retain(|&metric, _| plan.metrics.get(metric).is_some_and(|metric| metric.maturity != stream));
     }
 
     /// The rollout goes on after it was held or paused: whoever resumed it has seen which shares differed.
     pub(crate) fn resume(&mut self) {
-        (self.unread, self.cancelled) = (None, None);
+        (self.unread, self.hung, self.left) = (None, None, None);
         self.metrics.values_mut().for_each(|seen| seen.share = None);
     }
 
@@ -153,19 +159,28 @@ impl Coverage {
         let mut issues = Vec::new();
         if let Some((canary, control)) = self.unread.as_ref().and_then(ShareTest::differ) {
             let text = format!(
-                "{} of canary's answers were not looked into, {} of control's: nobody knows what is in them",
+                "{} of canary's answers were not looked into, {} of control's: what is in them is not known",
                 percent(canary),
                 percent(control)
             );
             issues.push(issue(NoDataReason::UnreadShareDiffers, policies.unread_share, text));
         }
-        if let Some((canary, control)) = self.cancelled.as_ref().and_then(ShareTest::differ) {
+        if let Some((canary, control)) = self.hung.as_ref().and_then(ShareTest::differ) {
             let text = format!(
-                "callers left {} of canary's calls before the answer was complete, {} of control's: see whether they wait for it longer",
+                "callers left {} of canary's calls before the answer began, {} of control's: see whether they wait longer for it",
                 percent(canary),
                 percent(control)
             );
             issues.push(issue(NoDataReason::CancelledShareDiffers, policies.cancelled_share, text));
+        }
+        // A caller that has seen the version can leave on purpose, so this decides nothing.
+        if let Some((canary, control)) = self.left.as_ref().and_then(ShareTest::differ) {
+            let text = format!(
+                "callers left {} of canary's calls in the middle of the answer, {} of control's: see whether it stalls",
+                percent(canary),
+                percent(control)
+            );
+            issues.push(issue(NoDataReason::CancelledShareDiffers, Policy::Warn, text));
         }
         for (&index, seen) in &self.metrics {
             let Some((canary, control)) = seen.share.as_ref().and_then(ShareTest::differ) else { continue };

@@ -183,10 +183,10 @@ impl From<OldCounts> for ArmCounts {
     }
 }
 
-/// A head of format 3. The number of its rules is 1, which `postcard` writes as 2, its coverage is empty (two options and a map), and
+/// A head of format 3. The number of its rules is 1, which `postcard` writes as 2, its coverage is empty (three options and a map), and
 /// it is judged under the first rules.
 fn old_head(bytes: &[u8]) -> Result<Head, FoldError> {
-    decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0, 2]].concat()).map(Head::with_all_outcomes)
+    decode::<Head<OldCounts>>("a rollout", &[bytes, &[2, 0, 0, 0, 0, 2]].concat()).map(Head::with_all_outcomes)
 }
 
 /// The head of a rollout.

@@ -124,6 +124,7 @@ fn arms(rollout: &Rollout) -> Vec<ArmSummary> {
             redirected: counts.redirected,
             unread: counts.unread,
             cancelled: counts.cancelled,
+            left: counts.left,
         }
     };
     [Arm::Canary, Arm::Control, Arm::Stable].into_iter().map(summary).collect()

@@ -125,10 +125,10 @@ fn in_range(count: i64) -> bool {
     (0..=MAX_COUNT as i64).contains(&count)
 }
 
-fn counts(arm: &ArmCounts) -> [i64; 11] {
+fn counts(arm: &ArmCounts) -> [i64; 12] {
     let ArmCounts { predictions, excluded, errors, invalid, late, lost, labelled, .. } = *arm;
-    let ArmCounts { refused, redirected, unread, cancelled, .. } = *arm;
-    [predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled]
+    let ArmCounts { refused, redirected, unread, cancelled, left, .. } = *arm;
+    [predictions, excluded, errors, invalid, late, lost, labelled, refused, redirected, unread, cancelled, left]
 }
 
 /// Adds the counts of the same arm; they stop at the largest number.
@@ -144,6 +144,7 @@ pub(crate) fn add_counts(sum: &mut ArmCounts, more: &ArmCounts) {
     sum.redirected = sum.redirected.saturating_add(more.redirected);
     sum.unread = sum.unread.saturating_add(more.unread);
     sum.cancelled = sum.cancelled.saturating_add(more.cancelled);
+    sum.left = sum.left.saturating_add(more.left);
 }
 
 /// A window as far as it has come.

@@ -71,7 +71,13 @@ fn unread_or_bad(one: Prediction) -> Prediction {
     if bad { unusable(one) } else { unread(one) }
 }
 
+/// The caller left before the head of the answer.
 fn cancelled(one: Prediction) -> Prediction {
+    Prediction { status: None, ..left_midway(one) }
+}
+
+/// The caller left after the head of the answer, which may name the version.
+fn left_midway(one: Prediction) -> Prediction {
     let (error, latency_us) = (Some("client_closed".to_owned()), Some(60_000_000));
     Prediction { outcome: Some(Outcome::Cancelled), error, latency_us, outputs: [].into(), ..one }
 }
@@ -219,7 +225,7 @@ fn a_canary_whose_answers_nobody_can_use_is_rolled_back() {
 
 #[test]
 fn what_callers_do_wrong_on_both_arms_changes_nothing() {
-    for answer in [refused as Answer, redirected, cancelled, left] {
+    for answer in [refused as Answer, redirected, cancelled, left, left_midway] {
         play(SPEC, (0.1, answer), (0.1, answer)).is_promoted();
     }
 }
@@ -243,6 +249,26 @@ fn callers_that_leave_the_canary_do_not_roll_it_back() {
         verdict.decision == Decision::Promote
             && verdict.health.iter().any(|issue| issue.reason == NoDataReason::CancelledShareDiffers)
     }));
+}
+
+#[test]
+fn callers_that_leave_at_the_sight_of_the_canary_decide_nothing() {
+    for share in [0.3, 0.9] {
+        let played = play(SPEC, (share, left_midway), (0.0, left_midway));
+        played.is_promoted();
+        let warned = |verdict: &Verdict| {
+            verdict.health.iter().any(|issue| {
+                let in_the_middle = issue.sentence.contains("in the middle of the answer");
+                issue.reason == NoDataReason::CancelledShareDiffers && issue.policy == "warn" && in_the_middle
+            })
+        };
+        assert!(played.verdicts.iter().any(warned), "{:#?}", played.last());
+        let canary = played.last().arms.iter().find(|arm| arm.arm == Arm::Canary).unwrap();
+        assert!(canary.left > 0 && canary.left == canary.cancelled, "{canary:?}");
+    }
+    // A status that proxies write for a caller that left before the head is no sight of the version.
+    let closed = |one: Prediction| Prediction { status: Some(499), ..left(one) };
+    play(SPEC, (0.3, closed), (0.0, closed)).is_held(NoDataReason::CancelledShareDiffers);
 }
 
 #[test]

@@ -112,6 +112,7 @@ impl Driver {
                         redirected: 0,
                         unread: 0,
                         cancelled: 0,
+                        left: 0,
                     }],
                     health: Vec::new(),
                     warmup_events: None,

@@ -139,6 +139,7 @@ fn canary_arm(predictions: i64) -> ArmSummary {
         redirected: 0,
         unread: 0,
         cancelled: 0,
+        left: 0,
     }
 }
 

@@ -100,7 +100,8 @@ pub struct NoDataPolicies {
     /// it is told.
     #[serde(default = "defaults::hold")]
     pub value_share: Policy,
-    /// Callers leave one arm's calls more often than the other's. Default `hold`.
+    /// Callers leave one arm's calls before the head of the answer more often than the other's. Default `hold`. Of callers who
+    /// leave after the head it is only reported.
     #[serde(default = "defaults::hold")]
     pub cancelled_share: Policy,
 }

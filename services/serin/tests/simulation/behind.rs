@@ -6,21 +6,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use serin_aggregator::AggregatorFactory;
-use serin_analyzer::AnalyzerFactory;
-use serin_controller::{ControllerFactory, RoutingTopic};
 use serin_schemas::{
     codec,
     event::WindowRecord,
-    ids::{EventTime, RolloutId},
+    ids::EventTime,
     records::{
-        Action, Arm, Assignment, Command, Control, Decision, Heartbeat, NoDataReason, Origin, Phase, Prediction,
-        RoutingTable, Verdict, Writer,
+        Arm, Assignment, Control, Decision, Heartbeat, NoDataReason, Origin, Phase, Prediction, RoutingTable, Verdict,
+        Writer,
     },
 };
 use serin_stream::{
@@ -33,12 +30,12 @@ use serin_stream::{
     task::TaskOptions,
     testing::FoldHarness,
 };
-use serin_topology::{COMMANDS, EVENTS, ROUTING, Topology, VERDICTS, WINDOWS};
+use serin_topology::{EVENTS, ROUTING, Topology, VERDICTS, WINDOWS};
 
 use super::{
-    MODEL, PARTITIONS, control, records,
+    MODEL, PARTITIONS, apply, control, program, records,
     router::{micros, outgoing, split},
-    settings, verdicts_follow,
+    verdicts_follow,
 };
 
 /// Longest time of the log from the end of a window and its grace to the rollback that it decides.
@@ -286,16 +283,8 @@ struct Told {
 
 fn simulation(seed: u64) -> Simulation {
     let topics = Topology { partitions: PARTITIONS, ..Topology::default() }.topics();
-    let program = Arc::new(|log: &SimLog| {
-        let tables = RoutingTopic(Arc::new(log.clone()));
-        vec![
-            Arc::new(AggregatorFactory::new(serin_aggregator::Config::default(), PARTITIONS)) as Arc<_>,
-            Arc::new(AnalyzerFactory::new(serin_analyzer::Config::default(), PARTITIONS)) as Arc<_>,
-            Arc::new(ControllerFactory::new(settings(), Arc::new(tables))) as Arc<_>,
-        ]
-    });
     let (task, rates) = (TaskOptions::default(), Rates::wild());
-    Simulation::new(Setup { seed, topics, machines: vec![program], task, rates, flaw: Flaw::None })
+    Simulation::new(Setup { seed, topics, machines: vec![program()], task, rates, flaw: Flaw::None })
 }
 
 /// Begins a rollout, lets somebody be behind once the canary bakes, and goes on for `more_s` seconds.
@@ -303,18 +292,7 @@ fn simulation(seed: u64) -> Simulation {
 fn play(seed: u64, behind: Behind, turns_bad: bool, more_s: i64) -> Told {
     let simulation = simulation(seed);
     let log = simulation.log();
-    let spec = serin_rollout::parse_yaml(ROLLOUT).unwrap().normalised();
-    let apply = Command {
-        id: "apply".to_owned(),
-        action: Action::Apply,
-        model: MODEL.into(),
-        rollout: Some(RolloutId::from("behind")),
-        spec: Some(serde_json::to_string(&spec).unwrap()),
-        actor: "simulation".to_owned(),
-        reason: String::new(),
-        at: micros(simulation.now_ms()),
-    };
-    log.writer(1).unwrap().send(outgoing(COMMANDS, Target::ByKey, MODEL, &apply)).unwrap();
+    apply(&simulation, ROLLOUT);
     let places: Vec<_> = (0..PARTITIONS).map(|n| (TopicPartition::new(ROUTING, n), Start::Beginning)).collect();
     let mut world = World {
         simulation: &simulation,

@@ -120,6 +120,23 @@ fn program() -> Program {
     })
 }
 
+/// Starts a rollout of this file; returns the command.
+fn apply(simulation: &Simulation, file: &str) -> Command {
+    let spec = serin_rollout::parse_yaml(file).unwrap().normalised();
+    let apply = Command {
+        id: "apply".to_owned(),
+        action: Action::Apply,
+        model: MODEL.into(),
+        rollout: Some(RolloutId::from("simulated")),
+        spec: Some(serde_json::to_string(&spec).unwrap()),
+        actor: "simulation".to_owned(),
+        reason: String::new(),
+        at: micros(simulation.now_ms()),
+    };
+    simulation.log().writer(1).unwrap().send(outgoing(COMMANDS, Target::ByKey, MODEL, &apply)).unwrap();
+    apply
+}
+
 /// How a rollout ended, and what was compared on the way.
 #[derive(Debug, Default)]
 struct Outcome {
@@ -135,18 +152,7 @@ fn play(seed: u64, canary_fails: u32, flaw: Flaw) -> Result<Outcome, String> {
     let machines = vec![program(); MACHINES];
     let simulation = Simulation::new(Setup { seed, topics, machines, task: TaskOptions::default(), rates, flaw });
     let begun_ms = simulation.now_ms();
-    let spec = serin_rollout::parse_yaml(ROLLOUT).map_err(|problems| format!("{problems:?}"))?.normalised();
-    let apply = Command {
-        id: "apply".to_owned(),
-        action: Action::Apply,
-        model: MODEL.into(),
-        rollout: Some(RolloutId::from("simulated")),
-        spec: Some(serde_json::to_string(&spec).unwrap()),
-        actor: "simulation".to_owned(),
-        reason: String::new(),
-        at: micros(begun_ms),
-    };
-    simulation.log().writer(1).unwrap().send(outgoing(COMMANDS, Target::ByKey, MODEL, &apply)).unwrap();
+    let apply = apply(&simulation, ROLLOUT);
     let mut router = Router::new(&simulation, canary_fails);
     while simulation.now_ms() - begun_ms < RUN.as_millis() as i64 {
         simulation.run_wild(50, |simulation| router.live(simulation));

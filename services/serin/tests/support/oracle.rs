@@ -408,6 +408,7 @@ fn contents(
             counts.redirected += i64::from(outcome == Outcome::Redirected);
             counts.unread += i64::from(outcome == Outcome::Unread);
             counts.cancelled += i64::from(cancelled);
+            counts.left += i64::from(cancelled && !matches!(prediction.status, None | Some(499)));
         }
         counts.labelled += i64::from(is_label_stream && truths.is_some());
         if !sketched {
