@@ -32,7 +32,7 @@ metrics:
     source: {wrong: {output: late, label: late}}
     margin: {absolute: 0.02}
     segments: [origin]
-    maturity: 12h
+    maturity: 20m
   - name: latency_p99
     kind: {quantile: {level: 0.99}}
     source: latency

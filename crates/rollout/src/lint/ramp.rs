@@ -1,6 +1,6 @@
 //! Rules on time, assignment and the ramp.
 
-use serin_schemas::ids::Span;
+use serin_schemas::{ids::Span, records::Role};
 
 use super::Found;
 use crate::{Require, RolloutSpec, Severity, Share, StickyKey, TrafficSource, units::Duration};
@@ -49,6 +49,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     monitor(spec, found);
     sticky(spec, found);
     steps(spec, found);
+    late_labels(spec, found);
 }
 
 /// What is left out after the change to the promoted version's share must leave something of the monitor.
@@ -124,6 +125,33 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
             "no step requires a pass: the canary can be promoted although nothing was shown",
             "set `require: pass` on the last step",
         );
+    }
+}
+
+/// A gate whose first label comes when the ramp has long been at its last weight finds a regression there, not at a small one.
+fn late_labels(spec: &RolloutSpec, found: &mut Found) {
+    let Some((last, light)) = spec.steps.split_last().filter(|(_, light)| !light.is_empty()) else { return };
+    if light.iter().any(|step| step.require != Require::NoFail) {
+        return;
+    }
+    let full = Duration(Span(light.iter().fold(0, |sum: i64, step| sum.saturating_add(step.bake.min.0.0))));
+    let longest = spec.steps.iter().map(|step| step.bake.max).max().unwrap_or_default();
+    for (index, metric) in spec.metrics.iter().enumerate() {
+        let labels = metric.settles_after(spec.window);
+        // Everything within a factor of two may be meant so. Steps that are too short for the labels have a warning of their own.
+        let is_late = !metric.source.is_delay()
+            && labels.0.0 > full.0.0.saturating_mul(2)
+            && labels <= longest
+            && full >= spec.window;
+        if metric.role != Role::Watch && is_late {
+            let message = format!(
+                "its labels take {labels}, and the ramp may be at {} after {full}: a regression is found there, at the largest \
+                 weight",
+                last.weight
+            );
+            let way_out = format!("let a light step bake for {labels} or more, or require a pass in it");
+            found.add(Severity::Warning, &format!("metrics[{index}].maturity"), message, way_out, &["steps"]);
+        }
     }
 }
 

@@ -270,6 +270,26 @@ fn kinds_fit_their_sources() {
 }
 
 #[test]
+fn labels_that_come_after_the_ramp_are_warned_about() {
+    let labels = |spec: &mut RolloutSpec| spec.metrics[0].maturity = Duration::from_secs(12 * 3600);
+    warned("metrics[0].maturity", "the ramp may be at 25% after 10m", labels);
+    // Long enough at the light weight, or it must pass there.
+    let light = |spec: &mut RolloutSpec| {
+        let bake = &mut spec.steps[0].bake;
+        (bake.min, bake.max) = (Duration::from_secs(12 * 3600), Duration::from_secs(20 * 3600));
+    };
+    let passes = |spec: &mut RolloutSpec| spec.steps[0].require = crate::Require::Pass;
+    let watched = |spec: &mut RolloutSpec| spec.metrics[0].role = Role::Watch;
+    for change in [light as fn(&mut RolloutSpec), passes, watched] {
+        let found = told(|spec| {
+            labels(spec);
+            change(spec);
+        });
+        assert!(found.iter().all(|line| !line.contains("the ramp may be at")), "{found:#?}");
+    }
+}
+
+#[test]
 fn labels_need_time() {
     refused("metrics[0].maturity", "come later than answers", |spec| spec.metrics[0].maturity = Duration::default());
     warned("metrics[0].maturity", "no step bakes longer than 1d", |spec| {

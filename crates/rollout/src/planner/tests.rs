@@ -473,8 +473,10 @@ fn labels_that_do_not_come_are_told_once() {
         let effects = world.send(verdict);
         effects.events.into_iter().map(|event| event.sentence).collect::<Vec<_>>()
     };
-    world.apply_spec("r1", &spec());
     let twelve_hours = 12 * 3600;
+    let mut slow = spec();
+    slow.metrics[0].maturity = crate::units::Duration::from_secs(twelve_hours);
+    world.apply_spec("r1", &slow);
     assert_eq!(seen(&mut world, 60, 5000), [""; 0], "labels need their time");
     assert_eq!(seen(&mut world, twelve_hours + 60, 5000), [""; 0]);
     assert_eq!(seen(&mut world, twelve_hours + 700, 10), [""; 0], "too few answers are another matter");

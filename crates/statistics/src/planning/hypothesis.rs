@@ -1,8 +1,9 @@
 //! One hypothesis as planned: how many canary answers prove what.
 
 use crate::laws::{normal_isf, normal_sf};
-use crate::numeric::{bisect, exp, is_inner, ln};
+use crate::numeric::{bisect, exp, is_inner, ln, sqrt};
 use crate::planning::growth::{self, Growth};
+use crate::planning::passage;
 use crate::planning::sample_size::z_squared;
 use crate::planning::{Spending, group_sequential_bounds};
 use crate::{Direction, Line, LooksPlan, Margin, SpecError};
@@ -191,15 +192,46 @@ impl Planned {
     /// margin.
     pub fn n_to_fail(&self, canary: f64, alpha: f64) -> Option<f64> {
         let nats = self.fail_growths(canary)?.map(|growth| growth.nats).fold(f64::INFINITY, f64::min);
-        self.answers((evidence(alpha)? + FAIL_OVERHEAD + ln(self.parts)) / nats)
+        self.answers(self.fail_nats(alpha)? / nats)
+    }
+
+    /// As [`Self::n_to_fail`], but the answers by which this share of such canaries has failed; the mean is near a share of 0.6.
+    pub fn n_to_fail_in(&self, share: f64, canary: f64, alpha: f64) -> Option<f64> {
+        Some(self.n_to_fail(canary, alpha)? * passage::multiple_for(share, self.fail_nats(alpha)?)?)
+    }
+
+    /// Share of regressed canaries that have failed by so many times the answers of [`Self::n_to_fail`]. 0 for an impossible level.
+    pub fn share_failed(&self, multiple: f64, alpha: f64) -> f64 {
+        self.fail_nats(alpha).map_or(0.0, |nats| passage::share_by(multiple, nats))
+    }
+
+    /// Evidence that FAIL takes.
+    fn fail_nats(&self, alpha: f64) -> Option<f64> {
+        Some(evidence(alpha)? + FAIL_OVERHEAD + ln(self.parts))
     }
 
     /// Canary answers expected until PASS at level `alpha`, if the canary's value is `canary` ([`Self::control`] for a
     /// healthy one). `None` if that canary is not within the margin, or the margin is 0.
     pub fn n_to_pass(&self, canary: f64, alpha: f64) -> Option<f64> {
         let nats = self.pass_growths(canary)?.map(|growth| growth.nats).fold(0.0, f64::max);
+        self.answers(self.pass_nats(alpha)? / nats)
+    }
+
+    /// As [`Self::n_to_pass`], but the answers by which this share of such canaries has passed; the mean is near a share of 0.6.
+    pub fn n_to_pass_in(&self, share: f64, canary: f64, alpha: f64) -> Option<f64> {
+        Some(self.n_to_pass(canary, alpha)? * passage::multiple_for(share, self.pass_nats(alpha)?)?)
+    }
+
+    /// Share of canaries with this value that have passed by `n_c` answers. 0 where none is expected to.
+    pub fn share_passed(&self, canary: f64, alpha: f64, n_c: f64) -> f64 {
+        let reached = self.n_to_pass(canary, alpha).zip(self.pass_nats(alpha));
+        reached.map_or(0.0, |(mean, nats)| passage::share_by(n_c / mean, nats))
+    }
+
+    /// Evidence that PASS takes.
+    fn pass_nats(&self, alpha: f64) -> Option<f64> {
         let alternatives = if self.expected == Expected::Distribution { 1.0 } else { self.pass.len() as f64 };
-        self.answers((evidence(alpha)? + PASS_OVERHEAD + ln(alternatives)) / nats)
+        Some(evidence(alpha)? + PASS_OVERHEAD + ln(alternatives))
     }
 
     /// The value of the canary nearest to the margin that is expected to FAIL within `n_c` canary answers. `None` if
@@ -232,6 +264,16 @@ impl Planned {
             .zip(bounds)
             .find(|&(answers, bound)| even(bound).is_some_and(|needed| needed <= answers))
             .map(|look| look.0)
+    }
+
+    /// Share of canaries with this value that have passed at the last planned look.
+    pub fn share_passed_by_looks(&self, canary: f64, plan: LooksPlan) -> f64 {
+        let bounds = group_sequential_bounds(plan.looks, plan.alpha, Spending::ObrienFleming, true);
+        let last = bounds.ok().and_then(|bounds| bounds.last().copied());
+        let even = |bound: f64| self.fixed_n_to_pass(canary, normal_sf(bound), 0.5);
+        // The answers for a power grow as (bound + z of the power)^2.
+        let power = last.and_then(|bound| Some(normal_sf(bound - bound * sqrt(plan.answers as f64 / even(bound)?))));
+        power.unwrap_or(0.0)
     }
 
     /// As [`Self::detectable`], for a fixed-horizon z-test with this power.

@@ -15,6 +15,7 @@
 mod group_sequential;
 mod growth;
 mod hypothesis;
+mod passage;
 mod risk;
 mod sample_size;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serin_rollout::{Require, units::Duration};
+use serin_rollout::{MetricSource, MetricSpec, Require, units::Duration};
 use serin_schemas::records::Role;
 
 use super::{Forecast, MetricStep, Request, StepForecast};
@@ -10,6 +10,8 @@ use crate::time::span;
 
 /// A wait is wasted when it is this many times as long as all that it could show.
 const LONG: f64 = 5.0;
+/// Where more healthy canaries are held than one in ten, a person is asked too often.
+const OFTEN: f64 = 0.9;
 /// Shorter waits are not worth a word.
 const WORTH_SECONDS: f64 = 600.0;
 
@@ -17,13 +19,86 @@ const WORTH_SECONDS: f64 = 600.0;
 pub(super) fn advice(request: &Request, forecast: &Forecast) -> Vec<String> {
     let mut all = Vec::new();
     held(request, forecast, &mut all);
+    often_held(request, forecast, &mut all);
     blind(request, forecast, &mut all);
     for step in &forecast.steps {
         too_light(step, &mut all);
         too_long(request, step, &mut all);
     }
+    labels_after_the_ramp(request, forecast, &mut all);
     unwatched_labels(request, &mut all);
+    clustered(request, &mut all);
+    one_host(request, forecast, &mut all);
     all
+}
+
+/// With sticky assignment the answers of a user count together.
+fn clustered(request: &Request, all: &mut Vec<String>) {
+    if request.spec.assignment.sticky.is_some() {
+        all.push(
+            "assignment.sticky: the times above count each answer as a user of its own; where users differ, all of them are longer \
+             by the design effect, which each verdict names"
+                .to_owned(),
+        );
+    }
+}
+
+/// One server cannot show whether its version is slow or its host.
+fn one_host(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
+    let is_latency = |metric: &&MetricSpec| metric.source == MetricSource::Latency && metric.role != Role::Watch;
+    let alone = forecast.cost.steps.iter().flatten().any(|step| step.replicas == 1);
+    if let Some(metric) = request.spec.metrics.iter().find(is_latency).filter(|_| alone) {
+        all.push(format!(
+            "{}: a canary with one replica cannot show whether the version is slow or its host; run it on two or more",
+            metric.name
+        ));
+    }
+}
+
+/// Gates whose first label is judged when the ramp has long been at its largest weight.
+fn labels_after_the_ramp(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
+    let Some(last) = forecast.steps.last().filter(|_| forecast.steps.len() > 1) else { return };
+    // When the healthy ramp is at its last weight, from the canary's first request.
+    let full = forecast.healthy.steps.iter().take(forecast.steps.len() - 1).sum::<f64>();
+    for metric in request.spec.metrics.iter().filter(|metric| metric.role != Role::Watch) {
+        let maturity = metric.settles_after(request.spec.window).0.as_secs_f64();
+        if maturity > full + WORTH_SECONDS {
+            all.push(format!(
+                "{}: its labels take {}, and the ramp is at {} % after {}: for {} nothing is known of it at that weight; keep a \
+                 light step for as long as the labels take",
+                metric.name,
+                span(maturity),
+                100.0 * last.weight,
+                span(full),
+                span(maturity - full),
+            ));
+        }
+    }
+}
+
+/// Too many healthy canaries wait for a person.
+fn often_held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
+    let healthy = &forecast.healthy;
+    if healthy.end == "held" || healthy.share >= OFTEN {
+        return;
+    }
+    let required = |step: &&StepForecast| request.spec.steps[step.step].require != Require::NoFail;
+    let gates =
+        forecast.steps.iter().filter(required).flat_map(|step| step.metrics.iter().map(move |metric| (step, metric)));
+    let gates = gates.filter(|(_, metric)| metric.role == Role::Gate);
+    if let Some((step, metric)) = gates.min_by(|a, b| a.1.passed_by_max.total_cmp(&b.1.passed_by_max)) {
+        let most =
+            metric.pass_most.map_or_else(String::new, |most| format!(", and nine of ten need {}", span(most.seconds)));
+        all.push(format!(
+            "step {}: of canaries equal to stable {:.0} % are held: {} passes in time for {:.0} % of them{most}; bake.max is {}; bake \
+             longer, raise the weight or widen its margin",
+            step.step + 1,
+            100.0 * (1.0 - healthy.share),
+            metric.metric,
+            100.0 * metric.passed_by_max,
+            request.spec.steps[step.step].bake.max
+        ));
+    }
 }
 
 /// Labels whose delay no metric looks at: if the canary's come later, what has matured is biased.

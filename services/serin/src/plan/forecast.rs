@@ -12,6 +12,9 @@ use super::{
     metric::Metric,
 };
 
+/// The share of rollouts that "most" stands for.
+pub(super) const MOST: f64 = 0.9;
+
 /// Forecasts a rollout.
 pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     let spec = &request.spec;
@@ -55,6 +58,17 @@ pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     };
     forecast.advice = advice::advice(request, &forecast);
     Ok(forecast)
+}
+
+/// How long the rollout stays in a step.
+struct Stay {
+    /// Seconds from the canary's first request.
+    begin: f64,
+    seconds: f64,
+    /// At `bake.max`, for something it requires is not there.
+    is_held: bool,
+    /// What it waits for beyond `bake.min`.
+    waits_for: Option<String>,
 }
 
 struct Ramp<'a> {
@@ -108,9 +122,20 @@ impl Ramp<'_> {
         let regressed = metric.seen_as(metric.regressed);
         let fail = planned.n_to_fail(regressed, metric.alpha).and_then(reach);
         let looks = step.group_sequential.filter(|_| metric.spec.passes_by_looks());
-        let pass = match looks.map(|own| LooksPlan { looks: own.looks, answers: own.answers, alpha: alpha_pass }) {
-            Some(looks) => planned.n_to_pass_by_looks(planned.control(), looks),
-            None => planned.n_to_pass(planned.control(), alpha_pass),
+        let looks = looks.map(|own| LooksPlan { looks: own.looks, answers: own.answers, alpha: alpha_pass });
+        let healthy = planned.control();
+        let judged = canary.answers_in((step.bake.max.0.as_secs_f64() - metric.wait()).max(0.0)).unwrap_or(0.0);
+        let (pass, pass_most, passed_by_max) = match looks {
+            Some(looks) => {
+                let all_looked = judged >= looks.answers as f64;
+                let share = if all_looked { planned.share_passed_by_looks(healthy, looks) } else { 0.0 };
+                (planned.n_to_pass_by_looks(healthy, looks), None, share)
+            }
+            None => (
+                planned.n_to_pass(healthy, alpha_pass),
+                planned.n_to_pass_in(MOST, healthy, alpha_pass),
+                planned.share_passed(healthy, alpha_pass, judged),
+            ),
         };
         let pass = pass.and_then(reach);
         let at_risk = fail.and_then(|fail| {
@@ -126,7 +151,10 @@ impl Ramp<'_> {
             seen_by_max: seen_by(step.bake.max.0.as_secs_f64()),
             regressed: metric.regressed,
             fail,
+            fail_most: planned.n_to_fail_in(MOST, regressed, metric.alpha).and_then(reach),
             pass,
+            pass_most: pass_most.and_then(reach),
+            passed_by_max,
             requests_at_risk: at_risk.map(|risk| risk.requests),
             extra_events: at_risk.filter(|_| metric.counts_events()).map(|risk| risk.harm),
         }
@@ -134,53 +162,94 @@ impl Ramp<'_> {
 
     /// How the ramp goes; `regressed`: the place of a metric that regresses from the first canary request on.
     fn course(&self, steps: &[StepForecast], regressed: Option<usize>) -> Course {
-        let spec = &self.request.spec;
+        let mut planned = Vec::new();
+        let mut begin = 0.0;
+        for (forecast, step) in steps.iter().zip(&self.request.spec.steps) {
+            let step = Stay { begin, ..self.healthy_step(forecast, step, regressed) };
+            begin += step.seconds;
+            let is_held = step.is_held;
+            planned.push(step);
+            if is_held {
+                break;
+            }
+        }
+        let found = regressed.and_then(|place| self.found(steps, &planned, place));
+        let share = match regressed {
+            None => self.share_promoted(steps),
+            Some(place) => self.share_caught(steps, &planned, place),
+        };
         let mut course = Course {
-            end: "promoted",
-            step: steps.len() - 1,
+            end: if planned.last().is_some_and(|step| step.is_held) { "held" } else { "promoted" },
+            step: planned.len() - 1,
             seconds: 0.0,
             steps: vec![],
             canary_requests: 0.0,
             waits: vec![],
+            share,
         };
-        // Evidence against the canary adds up over the steps: the share of it that is there.
-        let mut shown = 0.0;
-        for (index, (forecast, step)) in steps.iter().zip(&spec.steps).enumerate() {
-            let (mut seconds, mut end, wait) = self.healthy_step(forecast, step, regressed);
-            course.waits.push(wait);
-            if let Some((fail, metric)) =
-                regressed.and_then(|metric| Some((forecast.metrics[metric].fail?, &self.metrics[metric])))
-            {
-                let growing = fail.seconds - metric.wait();
-                // Labels of the first step come late; those of later steps find evidence under way.
-                let lag = metric.settle + if index == 0 { metric.maturity } else { 0.0 };
-                let needed = (1.0 - shown) * growing + lag;
-                if needed <= seconds {
-                    (seconds, end) = (needed, Some("rolled_back"));
-                }
-                shown += (seconds - lag).max(0.0) / growing;
-            }
-            if end == Some("rolled_back") {
-                seconds += self.canary(forecast.weight).react_seconds;
-            }
+        for (index, stay) in planned.into_iter().enumerate() {
+            let ends = found.map(|found| found - stay.begin).filter(|left| *left <= stay.seconds);
+            let react = self.canary(steps[index].weight).react_seconds;
+            let seconds = ends.map_or(stay.seconds, |left| left.max(0.0) + react);
             course.steps.push(seconds);
             course.seconds += seconds;
-            course.canary_requests += forecast.canary_per_second * seconds;
-            if let Some(end) = end {
-                (course.end, course.step) = (end, index);
-                return course;
+            course.canary_requests += steps[index].canary_per_second * seconds;
+            course.waits.push(stay.waits_for);
+            if ends.is_some() {
+                (course.end, course.step) = ("rolled_back", index);
+                break;
             }
         }
         course
     }
 
-    /// Seconds that a step takes if nothing fails, how the rollout ends in it if it does, and what it waits for beyond `bake.min`.
-    fn healthy_step(
-        &self,
-        forecast: &StepForecast,
-        step: &Step,
-        regressed: Option<usize>,
-    ) -> (f64, Option<&'static str>, Option<String>) {
+    /// Seconds from the canary's first request until the evidence against a metric's regression is enough. Evidence adds up over
+    /// the steps. Answers are judged once their labels are there: by then the ramp may be further on, or over.
+    fn found(&self, steps: &[StepForecast], planned: &[Stay], place: usize) -> Option<f64> {
+        let metric = &self.metrics[place];
+        let mut shown = 0.0;
+        for (forecast, stay) in steps.iter().zip(planned) {
+            let Some(fail) = forecast.metrics[place].fail else { continue };
+            let growing = fail.seconds - metric.wait();
+            let counted = (stay.seconds - metric.settle).max(0.0);
+            let needed = (1.0 - shown) * growing;
+            if needed <= counted {
+                return Some(stay.begin + metric.settle + needed + metric.maturity);
+            }
+            shown += counted / growing;
+        }
+        None
+    }
+
+    /// Share of canaries equal to stable that are promoted without a person: each gate must pass by `bake.max` of each step that
+    /// requires it.
+    fn share_promoted(&self, steps: &[StepForecast]) -> f64 {
+        let of = |(forecast, step): (&StepForecast, &Step)| {
+            let passed = |(place, _): (usize, &Metric<'_>)| forecast.metrics[place].passed_by_max;
+            self.required(step).map(passed).product::<f64>()
+        };
+        steps.iter().zip(&self.request.spec.steps).map(of).product()
+    }
+
+    /// Share of canaries with a metric's regression that are rolled back before the rollout ends. Answers of the last `maturity` are
+    /// not judged by then.
+    fn share_caught(&self, steps: &[StepForecast], planned: &[Stay], place: usize) -> f64 {
+        let metric = &self.metrics[place];
+        let judged = planned.last().map_or(0.0, |last| last.begin + last.seconds - metric.maturity);
+        // The evidence of each step, as a share of what it takes.
+        let shown = |(forecast, stay): (&StepForecast, &Stay)| {
+            let fail = forecast.metrics[place].fail?;
+            let counted = (judged - stay.begin).min(stay.seconds) - metric.settle;
+            Some(counted.max(0.0) / (fail.seconds - metric.wait()))
+        };
+        let shown: f64 = steps.iter().zip(planned).filter_map(shown).sum();
+        // The evidence that it takes is the same in each step.
+        let control_ratio = steps.first().map_or(1.0, |step| step.control_ratio);
+        metric.planned(control_ratio).map_or(0.0, |planned| planned.share_failed(shown, metric.alpha))
+    }
+
+    /// A step in which nothing fails.
+    fn healthy_step(&self, forecast: &StepForecast, step: &Step, regressed: Option<usize>) -> Stay {
         let window = self.request.spec.window.0.as_secs_f64();
         let events = (step.bake.min_events as f64 / forecast.canary_per_second / window).ceil() * window;
         let compared = self.request.spec.settles_for().0.as_secs_f64() + window;
@@ -197,7 +266,7 @@ impl Ramp<'_> {
                 (seconds, wait) = (passed, Some(metric.spec.name.clone()));
             }
         }
-        if seconds > max { (max, Some("held"), wait) } else { (seconds, None, wait) }
+        Stay { begin: 0.0, seconds: seconds.min(max), is_held: seconds > max, waits_for: wait }
     }
 
     /// Metrics that must pass before a step ends: the gates, and the rest if the score needs them.

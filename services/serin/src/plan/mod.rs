@@ -76,8 +76,14 @@ pub(crate) struct MetricStep {
     pub(crate) regressed: f64,
     /// Until it fails, if the regression is there from the begin of the step.
     pub(crate) fail: Option<Reach>,
+    /// The same for nine of ten such canaries.
+    pub(crate) fail_most: Option<Reach>,
     /// Until it passes, if the canary equals stable.
     pub(crate) pass: Option<Reach>,
+    /// The same for nine of ten such canaries; `None` where it passes by planned looks.
+    pub(crate) pass_most: Option<Reach>,
+    /// Share of canaries equal to stable for which it has passed by `bake.max`.
+    pub(crate) passed_by_max: f64,
     /// Requests that the canary answers until it is rolled back.
     pub(crate) requests_at_risk: Option<f64>,
     /// For rates and counts: events beyond what stable would have had on them.
@@ -108,6 +114,9 @@ pub(crate) struct Course {
     pub(crate) canary_requests: f64,
     /// What it waits for, step by step, beyond `bake.min`: metrics.
     pub(crate) waits: Vec<Option<String>>,
+    /// Of canaries equal to stable: the share that is promoted without a person. Of a regression: the share that is rolled back
+    /// before the rollout ends. Metrics count as independent.
+    pub(crate) share: f64,
 }
 
 /// How a rollout goes with a regression.
@@ -165,5 +174,7 @@ fn budget(spec: &RolloutSpec) -> (Vec<f64>, usize) {
     (weights, count)
 }
 
+#[cfg(test)]
+mod against_simulation;
 #[cfg(test)]
 mod tests;

@@ -45,18 +45,23 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
         lines.extend(table(step).to_string().lines().map(|line| line.trim_end().to_owned()));
     }
     lines.push(String::new());
-    lines.push(format!("a canary equal to stable: {}", course(spec, &forecast.healthy)));
+    lines.push(format!(
+        "a canary equal to stable: {}; {} of them are promoted without a person",
+        course(spec, &forecast.healthy),
+        percent(forecast.healthy.share)
+    ));
     for regressed in &forecast.regressions {
         let harm =
             regressed.extra_events.map_or_else(String::new, |events| format!(", {} bad answers more", count(events)));
         let currency = forecast.cost.currency.as_deref().unwrap_or("(no currency named)");
         let cost = regressed.harm_cost.map_or_else(String::new, |cost| format!(" = {} {currency}", short(cost)));
         lines.push(format!(
-            "{} {} instead of {}: {}{harm}{cost}",
+            "{} {} instead of {}: {}{harm}{cost}; {} of them are rolled back",
             regressed.metric,
             short(regressed.canary),
             short(regressed.stable),
-            course(spec, &regressed.course)
+            course(spec, &regressed.course),
+            percent(regressed.course.share)
         ));
     }
     lines.push(String::new());
@@ -76,17 +81,19 @@ fn table(step: &StepForecast) -> Table {
         "metric",
         "stable",
         "fails beyond",
-        "seen by min",
-        "seen by max",
+        "50 % seen by max",
         "if it is",
         "fails after",
-        "requests",
+        "90 % within",
+        "canary answers",
         "passes after",
+        "90 % within",
+        "by max",
     ]);
     for metric in &step.metrics {
         table.add_row(row(metric));
     }
-    for column in 1..9 {
+    for column in 1..11 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -101,13 +108,24 @@ fn row(metric: &MetricStep) -> Vec<String> {
         metric.metric.clone(),
         short(metric.stable),
         value(metric.border),
-        value(metric.seen_by_min),
         value(metric.seen_by_max),
         short(metric.regressed),
         after(metric.fail),
+        after(metric.fail_most),
         metric.requests_at_risk.map_or_else(|| "-".to_owned(), count),
         after(metric.pass),
+        metric.pass_most.map_or_else(|| "-".to_owned(), |reach| span(reach.seconds)),
+        percent(metric.passed_by_max),
     ]
+}
+
+/// A share, never rounded to all or nothing.
+fn percent(share: f64) -> String {
+    match 100.0 * share {
+        all if all > 99.5 && share < 1.0 => "> 99 %".to_owned(),
+        none if none < 0.5 && share > 0.0 => "< 1 %".to_owned(),
+        percent => format!("{percent:.0} %"),
+    }
 }
 
 fn course(spec: &RolloutSpec, course: &Course) -> String {
@@ -117,7 +135,7 @@ fn course(spec: &RolloutSpec, course: &Course) -> String {
         course.step + 1,
         spec.steps.get(course.step).map_or_else(String::new, ToString::to_string)
     );
-    let requests = format!("{} requests to the canary", count(course.canary_requests));
+    let requests = format!("{} canary answers", count(course.canary_requests));
     match course.end {
         "promoted" => format!("promoted after {}, {requests}", span(course.seconds)),
         "held" => format!("held in {place} after {}{waits}, {requests}", span(course.seconds)),
