@@ -435,8 +435,8 @@ async fn every_failure_is_json() {
     let large = "x".repeat(2000);
     let (mib, wrong) = ("y".repeat(1 << 20), "{");
     for (method, path, body, status) in [
-        ("GET", "/v1/rollouts?nonsense=1", "", 400),
-        ("GET", "/v1/rollouts?limit=many", "", 400),
+        ("GET", "/v1/rollouts/r/events?nonsense=1", "", 400),
+        ("GET", "/v1/rollouts/r/examples?limit=many", "", 400),
         ("POST", "/v1/rollouts?wait_ms=-1", "", 400),
         ("POST", "/v1/rollouts", large.as_str(), 413),
         ("POST", "/v1/stop-all", mib.as_str(), 413),

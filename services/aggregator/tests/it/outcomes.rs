@@ -78,6 +78,7 @@ fn every_call_has_one_outcome_and_counts_once() {
         redirected: 1,
         unread: 1,
         cancelled: 1,
+        left: 1,
         ..ArmCounts::none(Arm::Canary)
     };
     assert_eq!(counts, expected);

@@ -1,0 +1,149 @@
+//! Transcripts in the documentation are what the binary prints.
+//!
+//! A page marks what belongs together with comments, each on the line before a code block:
+//!
+//! - `<!-- file: NAME -->`: the block is a file.
+//! - `<!-- runs: PROGRAM -->`: the block is input of a program, such as `python3`, that makes files.
+//! - `<!-- transcript -->`: the block has commands (lines that begin with `$ `), each with what it prints, standard error
+//!   included, and its exit status if that is not 0.
+//!
+//! All blocks of a page share a folder, in the order of the page. `SERIN_WRITE_DOCS=1` writes the transcripts anew.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Columns of the terminal that transcripts were made on.
+const COLUMNS: &str = "200";
+
+/// What a comment says of the block below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mark {
+    File(String),
+    Runs(String),
+    Transcript,
+}
+
+fn mark(line: &str) -> Option<Mark> {
+    let text = line.strip_prefix("<!-- ")?.strip_suffix(" -->")?;
+    match text.split_once(": ") {
+        Some(("file", name)) => Some(Mark::File(name.to_owned())),
+        Some(("runs", program)) => Some(Mark::Runs(program.to_owned())),
+        _ => (text == "transcript").then_some(Mark::Transcript),
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A folder for the files of a page, from which the project's folders can be reached by their names.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["services", "examples"] {
+        std::os::unix::fs::symlink(root().join(name), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+/// What a shell prints for this command, and the exit status if it is not 0.
+fn shell(folder: &Path, command: &str) -> Vec<String> {
+    let serin = Path::new(env!("CARGO_BIN_EXE_serin")).parent().unwrap();
+    let path = format!("{}:{}", serin.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh")
+        .args(["-c", &format!("exec 2>&1; {command}")])
+        .env("PATH", path)
+        .env("COLUMNS", COLUMNS)
+        .env("NO_COLOR", "1")
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+    let status = output.status.code().unwrap();
+    if status != 0 {
+        lines.push(format!("[exit status {status}]"));
+    }
+    lines
+}
+
+fn program(folder: &Path, program: &str, input: &str) {
+    let mut child = Command::new(program).stdin(Stdio::piped()).current_dir(folder).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{program} failed with:\n{input}");
+}
+
+/// The page with its transcripts as they are now, and their number.
+fn renewed(page: &str) -> (String, usize) {
+    let folder = folder();
+    let mut lines = page.lines();
+    let (mut out, mut transcripts) = (Vec::new(), 0);
+    while let Some(line) = lines.next() {
+        out.push(line.to_owned());
+        let Some(mark) = mark(line) else { continue };
+        let fence = lines.next().unwrap_or_default();
+        assert!(fence.starts_with("```"), "below {line:?} stands {fence:?}, not a code block");
+        out.push(fence.to_owned());
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        let text = block.iter().map(|line| format!("{line}\n")).collect::<String>();
+        match mark {
+            Mark::File(name) => fs::write(folder.path().join(name), text).unwrap(),
+            Mark::Runs(name) => program(folder.path(), &name, &text),
+            Mark::Transcript => {
+                let commands: Vec<&str> = block.iter().filter_map(|line| line.strip_prefix("$ ")).collect();
+                assert!(!commands.is_empty(), "no command below {line:?}:\n{text}");
+                for command in commands {
+                    out.push(format!("$ {command}"));
+                    out.extend(shell(folder.path(), command));
+                }
+                transcripts += 1;
+            }
+        }
+        if mark_keeps(line) {
+            out.extend(block.iter().map(|line| (*line).to_owned()));
+        }
+        out.push("```".to_owned());
+    }
+    (out.iter().map(|line| format!("{line}\n")).collect(), transcripts)
+}
+
+/// Whether the block below this comment stays as it is.
+fn mark_keeps(line: &str) -> bool {
+    mark(line) != Some(Mark::Transcript)
+}
+
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    pages.push(root().join("README.md"));
+    pages.sort();
+    pages
+}
+
+#[test]
+fn transcripts_are_what_the_binary_prints() {
+    let (mut found, mut stale) = (0, Vec::new());
+    for path in pages() {
+        let page = fs::read_to_string(&path).unwrap();
+        let (now, transcripts) = renewed(&page);
+        found += transcripts;
+        if now == page {
+            continue;
+        }
+        if std::env::var_os("SERIN_WRITE_DOCS").is_some() {
+            fs::write(&path, now).unwrap();
+            continue;
+        }
+        let differs = page.lines().zip(now.lines()).enumerate().find(|(_, (kept, now))| kept != now);
+        let place =
+            differs.map_or_else(String::new, |(n, (kept, now))| format!(":{}\n  has  {kept}\n  now  {now}", n + 1));
+        stale.push(format!("{}{place}", path.display()));
+    }
+    assert!(found >= 5, "only {found} transcripts were found");
+    assert!(stale.is_empty(), "run this test with SERIN_WRITE_DOCS=1 and look at the change:\n{}", stale.join("\n"));
+}
