@@ -166,4 +166,6 @@ fn budget(spec: &RolloutSpec) -> (Vec<f64>, usize) {
 }
 
 #[cfg(test)]
+mod ends_tests;
+#[cfg(test)]
 mod tests;
