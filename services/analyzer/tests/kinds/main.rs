@@ -180,12 +180,12 @@ fn a_margin_wider_than_what_is_left_of_the_range_passes() {
 fn events_per_answer_by_their_ratio() {
     let metric = r#"{"name": "m", "kind": "count", "source": {"output": "tool_calls"}, "margin": {"relative": 0.1}}"#;
     let (pass, fail) = both(metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm, 1));
-    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 2.03 against 1.99, at most 0.2 worse with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.62 against 1.98, at least 0.2 worse with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 1.97 against 2.01, at most 0.2 worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.6 against 1.97, at least 0.2 worse with 99 % confidence at every look");
     let metric = metric.replace(r#""margin": {"relative": 0.1}"#, r#""limit": {"pass": 2.2, "fail": 2.4}"#);
     let (pass, fail) = both(&metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm, 1));
-    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 2.03 (control's 1.99), below the limit of 2.2 with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.61 (control's 1.98), above the limit of 2.4 with 99 % confidence at every look");
+    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 1.97 (control's 2.01), below the limit of 2.2 with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.6 (control's 1.97), above the limit of 2.4 with 99 % confidence at every look");
 }
 
 #[test]
