@@ -31,7 +31,7 @@ forbid_direct() {
 
 native=(rdkafka rdkafka-sys rocksdb librocksdb-sys)
 services=(serin-router serin-aggregator serin-analyzer serin-controller)
-for package in serin-sketches serin-statistics; do
+for package in serin-sketches serin-kinds serin-statistics; do
     forbid "$package" tokio rand getrandom uuid "${native[@]}" serin-stream "${services[@]}"
 done
 forbid serin-access tokio hyper axum "${native[@]}" serin-stream "${services[@]}"
@@ -53,7 +53,7 @@ done
 
 # Folds and pure crates take time and randomness as arguments.
 clocks=$(grep -rnE 'SystemTime::now|Instant::now|rand::|now_v7|new_v4' \
-    crates/sketches/src crates/statistics/src crates/rollout/src services/aggregator/src services/analyzer/src || true)
+    crates/sketches/src crates/kinds/src crates/statistics/src crates/rollout/src services/aggregator/src services/analyzer/src || true)
 if [ -n "$clocks" ]; then
     echo "error: a pure crate reads a clock or a random source:" >&2
     echo "$clocks" >&2

@@ -22,8 +22,8 @@ cat >"$work/rollout.yaml" <<YAML
 apiVersion: serin.dev/v1
 kind: Rollout
 model: soak
-stable: {version: "1", url: "http://127.0.0.1:$((port + 3))"}
-canary: {version: "2", url: "http://127.0.0.1:$((port + 3))"}
+stable: {version: "1", url: "http://127.0.0.1:$((port + 3))", pathVersion: "1"}
+canary: {version: "2", url: "http://127.0.0.1:$((port + 3))", pathVersion: "2"}
 warmup: {minEvents: 1000}
 steps:
   - {weight: 10%, bake: {min: 100d, max: 200d}}

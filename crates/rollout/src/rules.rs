@@ -19,7 +19,7 @@ use serin_schemas::records::RULES;
 /// | number | what it is |
 /// |---|---|
 /// | 1 | An answer is good, an `error` or unusable (`invalid_output`). What a caller brings about counts as an error. Promotion waits for the watermark. |
-/// | 2 | An answer has one outcome of seven. Gates on `failed`, on refused and redirected answers, and on `unusable`. What a few users bring about is held back. Promotion waits for every writer. |
+/// | 2 | An answer has one outcome of seven. Gates on `failed`, on refused and redirected answers, and on `unusable`. What a few users bring about is held back. Counts are judged by the number of each answer. A margin that reaches beyond a metric's range can pass. Promotion waits for every writer. |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "i32", into = "i32")]
 pub struct Rules(i32);
@@ -61,6 +61,16 @@ impl Rules {
 
     /// Whether a finding must hold without the users who speak most for it.
     pub fn guard_units(self) -> bool {
+        self.0 >= 2
+    }
+
+    /// Whether counts are judged by the number of events of each answer, not by their sum.
+    pub fn count_by_value(self) -> bool {
+        self.0 >= 2
+    }
+
+    /// Whether a pass may rest on the end of a metric's range, where the margin reaches beyond it.
+    pub fn pass_at_ends(self) -> bool {
         self.0 >= 2
     }
 
@@ -114,8 +124,11 @@ mod tests {
 
     #[test]
     fn the_first_rules_are_as_before() {
-        let questions = |rules: Rules| [rules.count_outcomes(), rules.guard_units(), rules.wait_for_all()];
-        assert_eq!(questions(Rules::default()), [false; 3]);
-        assert_eq!(questions(Rules::CURRENT), [true; 3]);
+        let questions = |rules: Rules| {
+            let counts = [rules.count_outcomes(), rules.count_by_value()];
+            [counts, [rules.guard_units(), rules.pass_at_ends()], [rules.wait_for_all(); 2]]
+        };
+        assert_eq!(questions(Rules::default()), [[false; 2]; 3]);
+        assert_eq!(questions(Rules::CURRENT), [[true; 2]; 3]);
     }
 }

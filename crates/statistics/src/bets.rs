@@ -18,7 +18,7 @@ pub const MEAN_EFFECTS: [f64; 6] = [0.02, 0.04, 0.08, 0.16, 0.32, 0.64];
 pub const NEWCOMER_MULTIPLIERS: [f64; 4] = [0.25, 0.5, 1.0, 2.0];
 
 /// Share of the positivity limit that a bet on means never exceeds.
-const LAM_SHARE: f64 = 0.9;
+pub(crate) const LAM_SHARE: f64 = 0.9;
 
 /// Smallest standard deviation that bets on means assume, on the scale [0, 1].
 const MIN_SD: f64 = 1e-3;
@@ -44,10 +44,17 @@ fn fail_bet(b_hat: f64, line: Line, multiplier: f64) -> RateBet {
     RateBet { a: o / (1.0 + o), b: b_hat }
 }
 
-/// PASS bets: from the line at control's past rate towards the rate of a healthy canary. `None` where a rate leaves (0, 1).
+/// PASS bets: from the line at control's past rate towards the rate of a healthy canary. Where the line leaves (0, 1) there, no canary
+/// is that bad, and all bets are on both rates as they are: what they earn shows that control's rate is one at which the margin
+/// reaches beyond the end. `None` where a rate leaves (0, 1), or no pair of rates lies on the line.
 pub fn pass_rate_bets(b_hat: f64, healthy: f64, line: Line) -> Option<[RateBet; 4]> {
-    let sensible = bettable(b_hat, line) && is_inner(healthy);
-    sensible.then(|| PASS_KAPPAS.map(|kappa| pass_bet(b_hat, healthy, line, kappa)))
+    line.inner(b_hat).filter(|_| is_inner(healthy))?;
+    let beyond = !bettable(b_hat, line);
+    Some(PASS_KAPPAS.map(
+        |kappa| {
+            if beyond { RateBet { a: healthy, b: b_hat } } else { pass_bet(b_hat, healthy, line, kappa) }
+        },
+    ))
 }
 
 /// One PASS bet, for a `kappa` of one's own. `None` where a rate leaves (0, 1), or `kappa` is not finite.
@@ -61,12 +68,10 @@ fn pass_bet(b_hat: f64, healthy: f64, line: Line, kappa: f64) -> RateBet {
     RateBet { a: expit(from + kappa * (to - from)), b: b_hat }
 }
 
-/// Bets on means: `lam = min(Delta / (sigma^2 + Delta^2), 0.9 limit)`, `Delta = D sigma`. Returns `(b0, lams)`.
+/// Bets on means: `lam = min(Delta / (sigma^2 + Delta^2), 0.9 limit)`, `Delta = D sigma`. Returns `(b0, lams)`. They stand at control's
+/// past mean, or where the margin reaches beyond the range there, at the nearest mean of control at which it does not.
 pub fn mean_bets(past: &PastMean, n_c: f64, n_s: f64, line: Line) -> Option<(f64, [f64; 6])> {
-    let b0 = past.mean();
-    if !is_inner(b0) || !is_inner(line.at(b0)) {
-        return None;
-    }
+    let b0 = line.inner(past.mean())?;
     Some((b0, lams(past.sd(), lam_limit(n_c, n_s, b0, line))))
 }
 

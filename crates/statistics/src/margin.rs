@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::numeric::is_inner;
+
 /// Which way is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +58,23 @@ impl Line {
     #[must_use]
     pub fn reversed(self) -> Self {
         Self { sign: -self.sign, ..self }
+    }
+
+    /// Control's value at the point of the line nearest to its value `b` at which both arms have a value that exists, on the scale
+    /// [0, 1]: `b` itself where the line is within (0, 1) there. Where the margin reaches beyond the end of the range, the worst that
+    /// can be is the end, and the point lies half as far from it as `b` does. `None`: no pair of values lies on the line.
+    pub fn inner(self, b: f64) -> Option<f64> {
+        if is_inner(self.at(b)) && is_inner(b) {
+            return Some(b);
+        }
+        let ends = [-self.c / self.v, (1.0 - self.c) / self.v];
+        let (low, high) = (ends[0].max(0.0), ends[1].min(1.0));
+        if !(self.v > 0.0 && low < high && is_inner(b)) {
+            return None;
+        }
+        let half = 0.5 * (high - low);
+        let inner = if b <= low { low + half.min(0.5 * b / self.v) } else { high - half.min(0.5 * (1.0 - b) / self.v) };
+        (is_inner(inner) && is_inner(self.at(inner))).then_some(inner)
     }
 
     /// Whether the pair of means satisfies the null.
@@ -166,6 +185,26 @@ mod tests {
         assert_eq!(lines[1], Line { v: 0.8, c: 0.0, sign: -1.0 });
         assert_eq!(Margin::default().lines(Direction::LowerIsBetter), [Line { v: 1.0, c: 0.0, sign: 1.0 }]);
         assert!((both.at(0.1) - 0.02).abs() < 1e-15);
+    }
+
+    #[test]
+    fn the_nearest_point_of_a_line_is_one_that_exists() {
+        let near = |line: Line, b: f64, want: f64| {
+            let found = line.inner(b).unwrap();
+            assert!((found - want).abs() < 1e-12, "{line:?} at {b}: {found}");
+        };
+        let lower = Line { v: 1.0, c: -0.02, sign: -1.0 };
+        near(lower, 0.5, 0.5);
+        near(lower, 0.01, 0.025);
+        near(lower.reversed(), 0.02, 0.03);
+        near(Line { v: 1.0, c: 0.1, sign: 1.0 }, 0.96, 0.88);
+        near(Line { v: 1.25, c: 0.0, sign: 1.0 }, 0.9, 0.76);
+        // Hardly anything is left of the line: the middle of it.
+        near(Line { v: 1.0, c: -0.99, sign: -1.0 }, 0.5, 0.995);
+        for (line, b) in [(Line { v: 1.0, c: -1.0, sign: -1.0 }, 0.5), (lower, 0.0), (lower, f64::NAN)] {
+            assert_eq!(line.inner(b), None);
+        }
+        assert_eq!(Line { v: 1.0, c: f64::NAN, sign: 1.0 }.inner(0.5), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! tests stay valid; they only lose power when the past is a poor guide.
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::{Events, Rate, ZERO_KEY};
+use serin_sketches::{Events, Rate, ZERO_KEY, upper_edge};
 
 use crate::numeric::sqrt;
 use crate::two_means::Grid;
@@ -89,6 +89,20 @@ impl PastMean {
     /// `S1 / N`, 0 without values: for display.
     pub fn plain_mean(&self) -> f64 {
         if self.n > 0.0 { self.s1 / self.n } else { 0.0 }
+    }
+
+    /// From sums of powers 0 to 3.
+    pub(crate) fn of([n, s1, s2, s3]: [f64; 4]) -> Self {
+        Self { n, s1, s2, s3 }
+    }
+
+    /// Variance around the mean of values on any scale; 0 without values.
+    pub(crate) fn spread(&self) -> f64 {
+        if self.n <= 0.0 {
+            return 0.0;
+        }
+        let mean = self.s1 / self.n;
+        (self.s2 / self.n - mean * mean).max(0.0)
     }
 
     /// Variance around the mean; 1/4, the largest there is, without values.
@@ -208,6 +222,24 @@ impl PastHist {
         (self.above(key) + 0.5) / (self.n() + 1.0)
     }
 
+    /// Moments of `min(x, cap) / cap`, a value being the upper edge of its bin.
+    pub(crate) fn capped(&self, cap: f64) -> PastMean {
+        let mut sums = [self.zeros, 0.0, 0.0, 0.0];
+        for (key, &weight) in (self.first..).zip(&self.weights).filter(|(_, weight)| **weight > 0.0) {
+            let (x, mut term) = ((upper_edge(key) / cap).min(1.0), weight);
+            for sum in &mut sums {
+                *sum += term;
+                term *= x;
+            }
+        }
+        PastMean::of(sums)
+    }
+
+    /// `(N + 0.5) / (N + 1)`: the past rate of what all values do, strictly between 0 and 1.
+    pub(crate) fn share_of_all(&self) -> f64 {
+        (self.n() + 0.5) / (self.n() + 1.0)
+    }
+
     fn slot(&mut self, key: i32) -> &mut f64 {
         if self.weights.is_empty() {
             self.first = key;
@@ -236,7 +268,7 @@ impl PastHist {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serin_sketches::{LogHist, key_of, upper_edge};
+    use serin_sketches::{LogHist, key_of};
 
     fn hist(values: &[f64]) -> LogHist {
         let mut hist = LogHist::new();

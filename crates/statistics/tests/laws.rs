@@ -35,6 +35,8 @@ fn specs() -> Vec<HypothesisSpec> {
         spec(Measure::Classes, Margin::absolute(0.02)),
         spec(Measure::Count, Margin::relative(0.1)),
         limit(Measure::Count, 0.2),
+        spec(Measure::Counts { most: 8.0 }, Margin::relative(0.1)),
+        limit(Measure::Counts { most: 8.0 }, 2.3),
         limit(Measure::Disagreement, 0.2),
         spec(Measure::PairedDifference { width: 9.0 }, Margin::absolute(0.1)),
     ]

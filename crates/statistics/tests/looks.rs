@@ -128,6 +128,7 @@ fn what_cannot_be_planned_is_named() {
         spec(Measure::Quantile { level: 0.99 }, Margin::relative(0.2)),
         spec(Measure::Distribution, margin),
         spec(Measure::Count, Margin::relative(0.1)),
+        spec(Measure::Counts { most: 1e6 }, Margin::relative(0.1)),
         HypothesisSpec { against: Against::limit(0.05), ..rate },
     ] {
         assert_eq!(of(unsupported, PLAN), LooksError::Unsupported);

@@ -31,6 +31,8 @@ fn specs(unit: f64) -> Vec<HypothesisSpec> {
         spec(Measure::Classes, absolute(0.02)),
         spec(Measure::Count, relative(0.1)),
         spec(Measure::Count, Against::limit(6.0)),
+        spec(Measure::Counts { most: 10.0 }, relative(0.1)),
+        spec(Measure::Counts { most: 10.0 }, Against::limit(6.0)),
         spec(Measure::Disagreement, Against::limit(0.3)),
         spec(Measure::PairedDifference { width: 10.0 * unit }, absolute(0.1 * unit)),
     ]
@@ -51,6 +53,8 @@ fn summary(spec: &HypothesisSpec, unit: f64, values: &[f64]) -> Summary {
             Summary::Lin(hist)
         }
         SummaryKind::Capped => {
+            // A number of events has no unit.
+            let unit = if let Measure::Counts { .. } = spec.measure { 1.0 } else { unit };
             let mut hist = CappedHist::new(10.0 * unit).unwrap();
             numbered().for_each(|(index, value)| hist.insert(value * unit, hash(index)).unwrap());
             Summary::Capped(hist)
@@ -179,6 +183,7 @@ fn measure() -> impl Strategy<Value = Measure> {
         Just(Measure::Distribution),
         Just(Measure::Classes),
         Just(Measure::Count),
+        Just(Measure::Counts { most: 1e6 }),
         Just(Measure::Disagreement),
         number().prop_map(|width| Measure::PairedDifference { width }),
     ]
@@ -200,7 +205,7 @@ proptest! {
         let Ok(mut hypothesis) = Hypothesis::new(spec) else { return Ok(()) };
         let arm = |seed, n, factor| match measure {
             // The histogram must have the hypothesis's cap.
-            Measure::CappedMean { cap } => {
+            Measure::CappedMean { cap } | Measure::Counts { most: cap } => {
                 let mut hist = CappedHist::new(cap).unwrap();
                 for value in values(seed, n, 2.5, factor) {
                     hist.insert(value, seed).unwrap();

@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use serin_sketches::{ClassCounts, Events, GAMMA, LinHist, LogHist, Pair, Pairs, Rate, Summary};
+use serin_sketches::{CappedHist, ClassCounts, Events, GAMMA, LinHist, LogHist, Pair, Pairs, Rate, Summary};
 use serin_statistics::{Against, Direction, Hypothesis, HypothesisSpec, Margin, Measure, Stratum};
 
 const SLACK: f64 = 1.0 + 1e-9;
@@ -193,4 +193,87 @@ fn events_per_exposure() {
     let against = Against::Control(Margin::relative(0.2));
     check(spec(Measure::Count, against), &warm_up, &poisson(0.6, 1), &poisson(0.5, 1), 2);
     check(spec(Measure::Count, Against::limit(0.6)), &warm_up, &poisson(0.6, 1), &poisson(0.0, 1)[..1].to_vec(), 2);
+}
+
+#[test]
+fn numbers_of_events_of_any_law() {
+    // Bursts of three; the smallest cap is two, control's past makes it three.
+    let numbers = |counts: &[u64]| {
+        let mut hist = CappedHist::new(1e6).unwrap();
+        for (&count, number) in counts.iter().zip([0.0, 1.0, 3.0]) {
+            (0..count).for_each(|_| hist.insert(number, 0).unwrap());
+        }
+        Summary::Capped(hist)
+    };
+    let shares = [0.6, 0.1, 0.3];
+    let warm_up = numbers(&[24, 4, 12]);
+    for direction in [Direction::LowerIsBetter, Direction::HigherIsBetter] {
+        let spec = |against| HypothesisSpec { direction, ..spec(Measure::Counts { most: 1e6 }, against) };
+        let (canary, control) = (arm(3, &shares, numbers), arm(4, &shares, numbers));
+        check(spec(Against::Control(Margin::default())), &warm_up, &canary, &control, 2);
+        // The mean is the limit; a cap of three leaves it as it is. Numbers are to the width of a bin here, for nothing is dithered.
+        let Summary::Capped(three) = numbers(&[0, 0, 1]) else { panic!("numbers are capped") };
+        let three = three.iter().map(|(x, _)| x * three.cap()).sum::<f64>();
+        let nothing = arm(0, &shares, numbers);
+        check(spec(Against::limit(0.1 + 0.3 * three)), &warm_up, &canary, &nothing, 3);
+    }
+}
+
+#[test]
+fn margins_that_reach_beyond_the_range() {
+    // The past says that control is nearer to the end than the margin is wide. In truth the margin ends at the end, and the canary is
+    // there: the null's only point with this control.
+    let check = |spec: HypothesisSpec, warm_up: &Summary, canary: &Arm, control: &Arm| {
+        let mut hypothesis = Hypothesis::new(spec).unwrap();
+        hypothesis.observe_warmup(warm_up).unwrap();
+        let sums = expectations(&hypothesis, canary, control, 3);
+        assert!(sums.iter().all(|&[fail, pass, ..]| fail <= SLACK && pass <= SLACK), "{spec:?}: {sums:?}");
+        assert!(sums.last().unwrap()[3] > 0.01, "{spec:?}: {sums:?}");
+    };
+    let hist = |counts: &[u64]| {
+        let mut hist = LinHist::new();
+        for (&count, point) in counts.iter().zip([1.0, 0.5, 0.0]) {
+            (0..count).for_each(|_| hist.insert(point, 0).unwrap());
+        }
+        Summary::Lin(hist)
+    };
+    let log = |counts: &[u64]| {
+        let mut hist = LogHist::new();
+        for (&count, value) in counts.iter().zip([5.0, 1.0]) {
+            (0..count).for_each(|_| hist.insert(value).unwrap());
+        }
+        Summary::Log(hist)
+    };
+    let higher = |measure, d| HypothesisSpec {
+        direction: Direction::HigherIsBetter,
+        ..spec(measure, Against::Control(Margin::absolute(d)))
+    };
+    let mean = Measure::Mean { min: 0.0, max: 1.0 };
+    let (all, none) = ([1.0, 0.0], [0.0, 1.0]);
+    check(higher(Measure::Rate, 0.3), &rate(&[4, 36]), &arm(3, &none, rate), &arm(4, &[0.3, 0.7], rate));
+    check(
+        spec(Measure::Rate, Against::Control(Margin::absolute(0.3))),
+        &rate(&[36, 4]),
+        &arm(3, &all, rate),
+        &arm(4, &[0.7, 0.3], rate),
+    );
+    check(
+        spec(Measure::Rate, Against::Control(Margin::relative(1.0))),
+        &rate(&[36, 4]),
+        &arm(3, &all, rate),
+        &arm(4, &[0.5, 0.5], rate),
+    );
+    check(higher(mean, 0.3), &hist(&[2, 4, 34]), &arm(3, &[0.0, 0.0, 1.0], hist), &arm(4, &[0.2, 0.2, 0.6], hist));
+    check(
+        spec(mean, Against::Control(Margin::absolute(0.3))),
+        &hist(&[34, 4, 2]),
+        &arm(3, &[1.0, 0.0, 0.0], hist),
+        &arm(4, &[0.6, 0.2, 0.2], hist),
+    );
+    // Of a quantile no value is below 0, so that PASS is true whatever comes: it only must not fail.
+    let quantile = higher(Measure::Quantile { level: 0.5 }, 9.0);
+    let mut hypothesis = Hypothesis::new(quantile).unwrap();
+    hypothesis.observe_warmup(&log(&[20, 20])).unwrap();
+    let sums = expectations(&hypothesis, &arm(3, &[0.5, 0.5], log), &arm(4, &[0.5, 0.5], log), 2);
+    assert!(sums.iter().all(|&[fail, pass, ..]| fail <= SLACK && pass > 1.0), "{sums:?}");
 }

@@ -4,15 +4,14 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use serin_kinds::MOST_EVENTS;
 use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{Span, Version},
     records::{Origin, Outcome},
     view::PredictionView,
 };
-use serin_sketches::{
-    CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary, class_position, hash::Salt, log_position,
-};
+use serin_sketches::{Summary, class_position, hash::Salt, log_position};
 
 use crate::{join::Join, pairing::Pairing};
 
@@ -91,6 +90,8 @@ pub(crate) enum Value<'a> {
 pub(crate) struct Metric {
     pub(crate) name: String,
     pub(crate) kind: MetricKind,
+    /// A count keeps the number of each answer: see [`Rules::count_by_value`].
+    pub(crate) by_value: bool,
     pub(crate) measure: Measure,
     /// For [`MetricKind::Disagreement`]: when two answers agree.
     pub(crate) pairing: Option<Pairing>,
@@ -194,7 +195,8 @@ impl Plan {
             metric.segments.iter().map(|name| index_of(&mut self.dimensions, name)).collect();
         dimensions.dedup();
         let (name, kind) = (metric.name.clone(), metric.kind.clone());
-        self.metrics.push(Metric { name, kind, measure, pairing, dimensions, stream });
+        let by_value = self.rules.count_by_value();
+        self.metrics.push(Metric { name, kind, by_value, measure, pairing, dimensions, stream });
     }
 
     fn measure(&mut self, spec: &serin_rollout::MetricSpec) -> Measure {
@@ -324,17 +326,7 @@ impl Metric {
 
     /// An empty summary of the metric's kind.
     pub(crate) fn empty(&self) -> Summary {
-        match self.kind {
-            MetricKind::Rate => Summary::Rate(Rate::default()),
-            MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
-            MetricKind::CappedMean { cap } => {
-                CappedHist::new(cap).map_or_else(|| Summary::Rate(Rate::default()), Summary::Capped)
-            }
-            MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
-            MetricKind::Classes => Summary::Classes(ClassCounts::default()),
-            MetricKind::Count => Summary::Events(Events::default()),
-            MetricKind::Disagreement => Summary::Pairs(Pairs::new()),
-        }
+        self.kind.empty(self.by_value)
     }
 
     /// The value as its summary takes it: a mean scaled to [0, 1] and clamped. `None`: no summary can hold it.
@@ -369,12 +361,13 @@ impl Metric {
             (Value::Number(value), MetricKind::Rate) => f64::from(u8::from(*value >= 0.5)),
             (Value::Number(value), MetricKind::CappedMean { cap }) => value.min(*cap) / cap,
             (Value::Number(value), MetricKind::Quantile { .. } | MetricKind::Distribution) => log_position(*value),
+            (Value::Number(value), MetricKind::Count) if self.by_value => value.min(MOST_EVENTS),
             (Value::Number(value), _) => *value,
         }
     }
 }
 
-/// Most events that one answer can bring.
+/// More events in one answer are a mistake, and left out.
 const MAX_EVENTS: f64 = 1e9;
 
 /// Adds a [scaled](Metric::scaled) value. A full summary (2^53 values) takes no more.

@@ -201,7 +201,12 @@ pub(crate) struct Window {
 
 /// Dithers values of means: a number that depends on the request and the metric alone.
 pub(crate) fn dither(request_id: &str, metric: &Metric, buffer: &mut Vec<u8>) -> u64 {
-    if !matches!(metric.kind, MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Disagreement) {
+    let dithered = match metric.kind {
+        MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Disagreement => true,
+        MetricKind::Count => metric.by_value,
+        _ => false,
+    };
+    if !dithered {
         return 0;
     }
     buffer.clear();

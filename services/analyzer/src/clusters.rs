@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serin_kinds::MOST_EVENTS;
 use serin_rollout::MetricKind;
 use serin_schemas::records::Arm;
 use serin_sketches::{Buckets, Scatter, Summary};
@@ -25,8 +26,11 @@ impl Sums {
         let ratio = ClusterRatio::new(filled)?;
         match kind {
             MetricKind::Rate | MetricKind::Disagreement => ratio.design_effect_of_rate(),
-            // Independent events are Poisson: their variance is their mean.
-            MetricKind::Count => ratio.design_effect_of_mean(ratio.ratio),
+            MetricKind::Count => {
+                // Under rules 1 single numbers are not known: independent events were taken as Poisson, with their mean as variance.
+                let of_numbers = self.scatter.variance().map(|variance| variance * MOST_EVENTS * MOST_EVENTS);
+                ratio.design_effect_of_mean(of_numbers.unwrap_or(ratio.ratio))
+            }
             _ => ratio.design_effect_of_mean(self.scatter.variance()?),
         }
     }
@@ -111,7 +115,7 @@ impl Clusters {
 
 #[cfg(test)]
 mod tests {
-    use serin_sketches::{Events, LogHist, Rate, hash::hash64, log_position};
+    use serin_sketches::{CappedHist, Events, LogHist, Rate, hash::hash64, log_position};
 
     use super::*;
 
@@ -155,5 +159,14 @@ mod tests {
         counts.add(Arm::Control, &buckets, Some(&summary));
         let effect = counts.design_effect(&MetricKind::Count);
         assert!((6.0..12.0).contains(&effect), "events come in tens: {effect}");
+        // With the number of each answer it is the answers of a user that are compared, not the events of an answer.
+        let mut hist = CappedHist::new(MOST_EVENTS).unwrap();
+        for user in 0..2000_u64 {
+            hist.insert(if user % 10 == 0 { 10.0 } else { 0.0 }, user).unwrap_or_default();
+        }
+        let mut by_value = Cluster::default();
+        by_value.add(Arm::Control, &buckets, Some(&Summary::Capped(hist)));
+        let effect = by_value.design_effect(&MetricKind::Count);
+        assert!((0.5..2.0).contains(&effect), "one answer of each user: {effect}");
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::{Direction, Limit, Margin, MetricKind, MetricSpec};
+use serin_kinds::MOST_EVENTS;
+use serin_rollout::{Direction, Limit, Margin, MetricKind, MetricSpec, Rules};
 use serin_schemas::ids::EventTime;
-use serin_sketches::{Buckets, CappedHist, ClassCounts, Events, LinHist, LogHist, Pairs, Rate, Summary};
+use serin_sketches::{Buckets, Summary};
 use serin_statistics::{
     Against, Hypothesis, HypothesisSpec, LooksError, LooksPlan, Measure, ObserveError, PlannedLooks, SpecError,
     Stratum, StratumPasts, cluster::tempering_of_next_window,
@@ -64,17 +65,16 @@ impl Pair {
 
 impl Evidence {
     /// No evidence yet on a metric.
-    pub(crate) fn new(metric: &MetricSpec, horizon: u32, interval_alpha: f64) -> Result<Self, SpecError> {
+    pub(crate) fn new(metric: &MetricSpec, rules: Rules, horizon: u32, interval_alpha: f64) -> Result<Self, SpecError> {
         let spec = HypothesisSpec {
-            measure: measure(&metric.kind),
+            measure: measure(&metric.kind, rules),
             direction: direction(metric.direction),
             against: against(metric),
             horizon,
             interval_alpha,
         };
-        let test = Hypothesis::new(spec)?;
-        Ok(Self {
-            test,
+        let evidence = Self {
+            test: Hypothesis::new(spec)?,
             canary_seen: 0,
             control_seen: 0,
             failed_at: None,
@@ -83,13 +83,31 @@ impl Evidence {
             looks: None,
             pasts: StratumPasts::default(),
             units: Units::default(),
-        })
+        };
+        Ok(evidence.under(rules))
+    }
+
+    /// The same, judged under these rules: what of them no row keeps.
+    pub(crate) fn under(mut self, rules: Rules) -> Self {
+        if !rules.pass_at_ends() {
+            self.test.without_ends();
+        }
+        self
     }
 
     /// Begins planned looks for a step.
     pub(crate) fn plan_looks(&mut self, step: i32, plan: LooksPlan) -> Result<(), LooksError> {
-        self.looks = Some(Looks { step, test: PlannedLooks::new(self.test.spec(), plan)? });
+        let test = PlannedLooks::new(self.test.spec(), plan)?;
+        self.restore_looks(Looks { step, test });
         Ok(())
+    }
+
+    /// Takes planned looks that have begun.
+    pub(crate) fn restore_looks(&mut self, mut looks: Looks) {
+        if !self.test.has_ends() {
+            looks.test.without_ends();
+        }
+        self.looks = Some(looks);
     }
 
     /// Whether control is not looked at.
@@ -173,22 +191,6 @@ pub(crate) fn units(plan: &Plan, index: usize, by_index: &[[BTreeMap<usize, Summ
     by_index.iter().flat_map(of_era).collect()
 }
 
-/// A summary of a metric without observations.
-pub(crate) fn empty(kind: &MetricKind) -> Summary {
-    match kind {
-        MetricKind::Rate => Summary::Rate(Rate::default()),
-        MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
-        // A cap that makes no sense has no hypothesis (`Evidence::new`).
-        MetricKind::CappedMean { cap } => {
-            CappedHist::new(*cap).map_or_else(|| Summary::Rate(Rate::default()), Summary::Capped)
-        }
-        MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
-        MetricKind::Classes => Summary::Classes(ClassCounts::default()),
-        MetricKind::Count => Summary::Events(Events::default()),
-        MetricKind::Disagreement => Summary::Pairs(Pairs::new()),
-    }
-}
-
 fn against(metric: &MetricSpec) -> Against {
     match metric.limit.and_then(Limit::both) {
         Some((pass, fail)) => Against::Limit { pass, fail },
@@ -196,7 +198,7 @@ fn against(metric: &MetricSpec) -> Against {
     }
 }
 
-fn measure(kind: &MetricKind) -> Measure {
+fn measure(kind: &MetricKind, rules: Rules) -> Measure {
     match *kind {
         MetricKind::Rate => Measure::Rate,
         MetricKind::Mean { min, max } => Measure::Mean { min, max },
@@ -204,6 +206,7 @@ fn measure(kind: &MetricKind) -> Measure {
         MetricKind::Quantile { level } => Measure::Quantile { level },
         MetricKind::Distribution => Measure::Distribution,
         MetricKind::Classes => Measure::Classes,
+        MetricKind::Count if rules.count_by_value() => Measure::Counts { most: MOST_EVENTS },
         MetricKind::Count => Measure::Count,
         MetricKind::Disagreement => Measure::Disagreement,
     }
@@ -218,4 +221,132 @@ fn direction(direction: Direction) -> serin_statistics::Direction {
 
 fn margin(margin: Margin) -> serin_statistics::Margin {
     serin_statistics::Margin { absolute: margin.absolute, relative: margin.relative }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample::select};
+    use serin_rollout::{MetricSource, RolloutSpec, lint};
+    use serin_schemas::records::Role;
+
+    use super::*;
+
+    const SPEC: &str = r#"{"apiVersion": "serin.dev/v1", "kind": "Rollout", "model": "flights",
+        "stable": {"version": "v1"}, "canary": {"version": "v2"},
+        "steps": [{"mirror": "10%"},
+            {"weight": "5%", "bake": {"min": "1m", "max": "20m"}, "require": "pass", "groupSequential": {"answers": 100000}}],
+        "outputs": [{"name": "score", "source": {"tensor": "score"}, "min": 0, "max": 1},
+            {"name": "tokens", "source": {"tensor": "tokens"}},
+            {"name": "label", "source": {"tensor": "label"}, "kind": "class"}],
+        "metrics": [{"name": "m", "kind": "rate", "source": "failed", "margin": {"absolute": 0.01}}]}"#;
+
+    /// Numbers that people write, and some that nobody should.
+    fn number() -> impl Strategy<Value = f64> {
+        let written = select(vec![
+            0.0,
+            1e-300,
+            1e-12,
+            0.004,
+            0.005,
+            0.011,
+            0.02,
+            0.1,
+            0.5,
+            0.97,
+            0.98,
+            0.999,
+            1.0,
+            1.5,
+            5.0,
+            20.0,
+            499.0,
+            500.0,
+            1e6,
+            1e12,
+            1e300,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NAN,
+            -0.1,
+            -1.0,
+            -1e300,
+        ]);
+        prop_oneof![written, 0.0..1.0_f64, 0.0..1000.0_f64]
+    }
+
+    fn kind() -> impl Strategy<Value = MetricKind> {
+        prop_oneof![
+            Just(MetricKind::Rate),
+            (number(), number()).prop_map(|(min, max)| MetricKind::Mean { min, max }),
+            Just(MetricKind::Mean { min: 0.0, max: 1.0 }),
+            number().prop_map(|cap| MetricKind::CappedMean { cap }),
+            Just(MetricKind::CappedMean { cap: 500.0 }),
+            number().prop_map(|level| MetricKind::Quantile { level }),
+            Just(MetricKind::Quantile { level: 0.99 }),
+            Just(MetricKind::Distribution),
+            Just(MetricKind::Classes),
+            Just(MetricKind::Count),
+            Just(MetricKind::Disagreement),
+        ]
+    }
+
+    fn source() -> impl Strategy<Value = MetricSource> {
+        let output = |name: &str| MetricSource::Output(name.to_owned());
+        select(vec![
+            MetricSource::Failed,
+            MetricSource::Status,
+            MetricSource::Latency,
+            output("score"),
+            output("tokens"),
+            output("llm.tool_calls"),
+            MetricSource::Class { output: "label".to_owned(), is: None },
+            MetricSource::Feedback("gain".to_owned()),
+            MetricSource::LabelDelay("gain".to_owned()),
+            MetricSource::Wrong { output: "score".to_owned(), label: "gain".to_owned(), threshold: 0.5 },
+        ])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+        /// The law that holds kinds together.
+        #[test]
+        fn what_lint_accepts_the_analyzer_can_begin(
+            kind in kind(), source in source(), lower: bool, watch: bool,
+            margin in proptest::option::of((proptest::option::of(number()), proptest::option::of(number()))),
+            limit in proptest::option::of((proptest::option::of(number()), proptest::option::of(number()))),
+        ) {
+            let mut spec: RolloutSpec = serde_json::from_str(SPEC).unwrap();
+            let metric = &mut spec.metrics[0];
+            (metric.kind, metric.source) = (kind, source);
+            metric.direction = if lower { Direction::LowerIsBetter } else { Direction::HigherIsBetter };
+            metric.role = if watch { Role::Watch } else { Role::Gate };
+            metric.margin = margin.map(|(absolute, relative)| Margin { absolute, relative });
+            metric.limit = limit.map(|(pass, fail)| Limit { pass, fail });
+            if metric.source.needs_label() {
+                metric.maturity = serin_rollout::units::Duration::from_secs(600);
+            }
+            let refused = |spec: &RolloutSpec| {
+                lint(spec, None).iter().any(|problem| problem.severity == serin_rollout::Severity::Error)
+            };
+            if refused(&spec) {
+                // Perhaps it is only the looks.
+                spec.steps[1].group_sequential = None;
+            }
+            if refused(&spec) {
+                return Ok(());
+            }
+            for rules in [Rules::OLDEST, Rules::CURRENT] {
+                let plan = Plan::new(spec.normalised(), rules);
+                for (index, metric) in plan.spec.metrics.iter().enumerate() {
+                    let begun = Evidence::new(metric, rules, plan.horizon(), plan.spec.decision.false_promotion);
+                    let mut begun = begun.map_err(|error| TestCaseError::fail(format!("{metric:?}: {error}")))?;
+                    prop_assert_eq!(begun.test.spec().measure.summary(), plan.metrics[index].empty.kind());
+                    let looks = plan.looks(index).map_or(Ok(()), |(step, looks)| begun.plan_looks(step, looks));
+                    prop_assert!(looks.is_ok(), "{metric:?}: {looks:?}");
+                    prop_assert_eq!(begun.test.observe_warmup(&plan.metrics[index].empty), Ok(()));
+                }
+            }
+        }
+    }
 }

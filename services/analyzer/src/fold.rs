@@ -149,10 +149,13 @@ impl AnalyzerFold {
         let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
         match kind {
             // Keys end in the index, and rows come in key order.
-            Kind::Hypothesis => rollout.evidence.push(rows::decode::<Evidence>("a hypothesis", value)?),
+            Kind::Hypothesis => {
+                let evidence: Evidence = rows::decode("a hypothesis", value)?;
+                rollout.evidence.push(evidence.under(rollout.plan.rules));
+            }
             Kind::Looks => {
                 let (index, looks): (u32, Looks) = rows::decode("planned looks", value)?;
-                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.looks = Some(looks);
+                rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?.restore_looks(looks);
             }
             Kind::Strata => {
                 let (index, pasts): (u32, StratumPasts) = rows::decode("strata", value)?;

@@ -11,8 +11,6 @@ use serin_schemas::{
 use serin_sketches::Summary;
 use serin_statistics::{LooksPlan, Scope, rollback_weights};
 
-use crate::evidence::empty;
-
 /// The segment value that stands for all values that are not judged alone.
 pub(crate) const OTHER: &str = "other";
 
@@ -88,10 +86,10 @@ impl Plan {
             .iter()
             .map(|metric| MetricPlan {
                 maturity: metric.settles_after(spec.window).0,
-                empty: empty(&metric.kind),
+                empty: metric.kind.empty(rules.count_by_value()),
                 paired: metric.kind == MetricKind::Disagreement,
                 one_arm: metric.limit.and_then(Limit::both).is_some(),
-                by_unit: matches!(empty(&metric.kind), Summary::Log(_) | Summary::Classes(_)),
+                by_unit: matches!(metric.kind.empty(true), Summary::Log(_) | Summary::Classes(_)),
             })
             .collect();
         let by_name = spec.metrics.iter().enumerate().map(|(index, metric)| (metric.name.clone(), index)).collect();

@@ -154,7 +154,8 @@ impl Rollout {
     fn check(&self, control: &Control) -> Result<(), Poison> {
         for (index, metric) in self.plan.spec.metrics.iter().enumerate() {
             let what = || format!("metric {:?}", metric.name);
-            let evidence = Evidence::new(metric, self.plan.horizon(), self.plan.spec.decision.false_promotion);
+            let alpha = self.plan.spec.decision.false_promotion;
+            let evidence = Evidence::new(metric, self.plan.rules, self.plan.horizon(), alpha);
             let mut evidence = evidence.map_err(|error| bad_control(control, &what(), &error))?;
             if let Some((step, plan)) = self.plan.looks(index) {
                 evidence.plan_looks(step, plan).map_err(|error| bad_control(control, &what(), &error))?;
@@ -199,7 +200,8 @@ impl Rollout {
         self.plan.freeze(frozen);
         let alpha = self.plan.spec.decision.false_promotion;
         let new = |hypothesis: &crate::plan::HypothesisPlan| {
-            Evidence::new(&self.plan.spec.metrics[hypothesis.metric], self.plan.horizon(), alpha)
+            let metric = &self.plan.spec.metrics[hypothesis.metric];
+            Evidence::new(metric, self.plan.rules, self.plan.horizon(), alpha)
         };
         let evidence: Result<Vec<_>, _> = self.plan.hypotheses.iter().map(new).collect();
         self.evidence = evidence.map_err(|error| bad_control(control, "the spec", &error))?;

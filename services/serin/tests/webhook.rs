@@ -32,7 +32,7 @@ fn pipeline(trigger: &str, tolerance: &str) -> (Pipeline, User, TempDir) {
     let url = nobody();
     let text = format!(
         "apiVersion: serin.dev/v1\nkind: Rollout\nmodel: fraud\nstable: {{version: '${{stable}}', url: '{url}'}}\n\
-         canary: {{version: '${{version}}', url: '{url}'}}\nsteps: [{{weight: 10%}}]\n\
+         canary: {{version: '${{version}}', url: '{url}/next'}}\nsteps: [{{weight: 10%}}]\n\
          metrics: [{{name: latency_p99, kind: {{quantile: {{level: 0.99}}}}, source: latency, margin: {{relative: 0.5}}}}]\n"
     );
     std::fs::write(&spec, text).unwrap();

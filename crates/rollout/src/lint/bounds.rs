@@ -1,8 +1,9 @@
 //! Rules on margins and limits: harm must be able to exceed them, and health to keep them.
 
+use serin_kinds::Range;
 use serin_schemas::records::Role;
 
-use super::Found;
+use super::{Found, values};
 use crate::{Direction, Limit, Margin, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
 
 pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
@@ -12,7 +13,7 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
             "it has a margin and a limit: one is against control, the other against numbers",
             "keep one of them; to hold it against both, write two metrics",
         ),
-        (None, Some(limit)) => lint_limit(metric, limit, &format!("{path}.limit"), found),
+        (None, Some(limit)) => lint_limit(spec, metric, limit, &format!("{path}.limit"), found),
         (Some(_), None) if metric.kind == MetricKind::Disagreement => found.error(
             format!("{path}.margin"),
             "two answers to one call are compared with each other, so there is no control",
@@ -44,7 +45,16 @@ fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut 
     }
     if let Some((message, way_out)) = wrong_part(metric, margin) {
         found.error(path, message, way_out);
-    } else if let Some(why) = can_never_fail(metric, margin) {
+    } else if margin.absolute.unwrap_or(0.0) == 0.0
+        && margin.relative.is_some()
+        && values::range(spec, metric).min < 0.0
+    {
+        found.error(
+            path,
+            "a share of a value below 0 is below 0 too: a canary that is equal to stable would be beyond the margin",
+            "use `absolute`, or shift the values",
+        );
+    } else if let Some(why) = can_never_fail(spec, metric, margin) {
         found.error(path, format!("this check can never fail: {why}"), "choose a margin that harm can exceed");
     } else if given.iter().all(|value| *value == 0.0) && metric.role == Role::Gate && requires_pass(spec) {
         found.add(
@@ -66,6 +76,9 @@ fn wrong_part(metric: &MetricSpec, margin: Margin) -> Option<(&'static str, &'st
         MetricKind::Classes if margin.relative.is_some() => {
             Some(("a change of a class's share is told in points", "use `absolute`, such as 0.02"))
         }
+        MetricKind::Quantile { .. } if metric.kind.is_too_fine(metric.direction, margin) => {
+            Some(("the relative margin is finer than what quantiles are told apart by", "use at least 0.011, or 0"))
+        }
         MetricKind::Count if margin.absolute.is_some() => {
             Some(("counts are compared by their ratio", "use `relative`, such as 0.1"))
         }
@@ -73,39 +86,38 @@ fn wrong_part(metric: &MetricSpec, margin: Margin) -> Option<(&'static str, &'st
     }
 }
 
-/// Smallest and largest value that the compared quantity can have.
-fn range(kind: &MetricKind) -> Option<(f64, f64)> {
-    match *kind {
-        MetricKind::Rate | MetricKind::Distribution | MetricKind::Classes | MetricKind::Disagreement => {
-            Some((0.0, 1.0))
-        }
-        MetricKind::Mean { min, max } => Some((min, max)),
-        MetricKind::CappedMean { cap } => Some((0.0, cap)),
-        MetricKind::Quantile { .. } | MetricKind::Count => None,
-    }
-}
+/// From this share of control's value on, a margin was meant in percent.
+const MEANT_IN_PERCENT: f64 = 10.0;
 
-/// Why no harm can exceed the margin. With both margins it must exceed both, so one is enough.
-fn can_never_fail(metric: &MetricSpec, margin: Margin) -> Option<String> {
-    let range = range(&metric.kind);
-    if let (Some((min, max)), Some(absolute)) = (range, margin.absolute)
-        && absolute >= max - min
-    {
+/// Why no harm can exceed the margin. With both parts it must exceed both, so one is enough.
+fn can_never_fail(spec: &RolloutSpec, metric: &MetricSpec, margin: Margin) -> Option<String> {
+    let range = values::range(spec, metric);
+    let Range { min, max } = range;
+    if let Some(absolute) = margin.absolute.filter(|absolute| *absolute >= max - min) {
         return Some(format!("no value changes by {absolute} or more within {min} to {max}"));
     }
-    let never_negative = range.is_none_or(|(min, _)| min >= 0.0);
-    let relative = margin.relative.filter(|relative| *relative >= 1.0)?;
-    if metric.direction == Direction::HigherIsBetter && never_negative {
+    let relative = margin.relative.unwrap_or(0.0);
+    if metric.direction == Direction::HigherIsBetter && relative >= 1.0 && min >= 0.0 {
         return Some(format!("a value that is never negative cannot fall by {:.0} %", relative * 100.0));
     }
-    None
+    if relative >= MEANT_IN_PERCENT {
+        let (times, share) = (relative + 1.0, relative / 100.0);
+        return Some(format!("{times} times stable's value is no harm to it; {relative} % is written {share}"));
+    }
+    if metric.kind.can_fail(range, metric.direction, margin) {
+        return None;
+    }
+    Some(match metric.kind {
+        MetricKind::Distribution => "no level that is looked at shows so large a difference".to_owned(),
+        _ => format!("no value from {min} to {max} is that much worse than another"),
+    })
 }
 
 fn requires_pass(spec: &RolloutSpec) -> bool {
     spec.steps.iter().any(|step| step.require != Require::NoFail)
 }
 
-fn lint_limit(metric: &MetricSpec, limit: Limit, path: &str, found: &mut Found) {
+fn lint_limit(spec: &RolloutSpec, metric: &MetricSpec, limit: Limit, path: &str, found: &mut Found) {
     if matches!(metric.kind, MetricKind::Distribution | MetricKind::Classes) {
         let message = "a whole distribution or mix of classes has no limit";
         found.error(path, message, "use a margin, or put a limit on a quantile or on one class");
@@ -127,7 +139,7 @@ fn lint_limit(metric: &MetricSpec, limit: Limit, path: &str, found: &mut Found) 
         found.error(path, message, format!("swap them; this metric is {is}"));
         return;
     }
-    let (min, max) = range(&metric.kind).unwrap_or((0.0, f64::INFINITY));
+    let Range { min, max } = values::range(spec, metric);
     for value in [pass, fail] {
         if !(value > min && value < max) {
             let bounds = if max.is_finite() { format!("between {min} and {max}") } else { format!("above {min}") };

@@ -1,5 +1,7 @@
 //! Rules on what a metric measures: the kind must be able to take what its source gives.
 
+use serin_sketches::CappedHist;
+
 use super::Found;
 use crate::{MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
 
@@ -41,10 +43,10 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
         return;
     }
     match metric.kind {
-        MetricKind::Mean { min, max } if !(min.is_finite() && max.is_finite() && min < max) => {
+        MetricKind::Mean { min, max } if !((max - min).is_finite() && min < max) => {
             found.error(kind, format!("no value is in the range {min} to {max}"), "set min below max");
         }
-        MetricKind::CappedMean { cap } if !(cap > 0.0 && cap.is_finite()) => {
+        MetricKind::CappedMean { cap } if CappedHist::new(cap).is_none_or(|hist| !hist.cap().is_finite()) => {
             found.error(kind, format!("{cap} caps everything"), "use a number above 0 that few values exceed");
         }
         MetricKind::Quantile { level } if !(level > 0.0 && level < 1.0) => {

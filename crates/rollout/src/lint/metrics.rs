@@ -2,7 +2,7 @@
 
 use serin_schemas::records::Role;
 
-use super::{Found, bounds, measure};
+use super::{Found, bounds, measure, values};
 use crate::{
     MetricKind, MetricSource, MetricSpec, OutputKind, Require, RolloutSpec, Severity, TrafficSource, WhenMissing,
 };
@@ -15,6 +15,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     for (index, metric) in spec.metrics.iter().enumerate() {
         let path = format!("metrics[{index}]");
         measure::lint(spec, metric, &path, found);
+        values::lint(spec, metric, &path, found);
         references(spec, metric, &path, found);
         strata(metric, &path, found);
         bounds::lint(spec, metric, &path, found);

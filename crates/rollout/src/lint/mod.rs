@@ -4,15 +4,20 @@
 mod bounds;
 mod decision;
 mod groups;
+mod headers;
 mod looks;
 mod measure;
 mod metrics;
 mod power;
 mod ramp;
+mod servers;
 mod size;
 mod sources;
 mod traffic;
+mod values;
 
+#[cfg(test)]
+mod kinds_tests;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +43,7 @@ pub(crate) struct Finding {
 pub(crate) fn findings(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Finding> {
     let mut found = Found::default();
     whole(spec, &mut found);
+    servers::lint(spec, &mut found);
     ramp::lint(spec, &mut found);
     looks::lint(spec, &mut found);
     sources::lint(spec, &mut found);

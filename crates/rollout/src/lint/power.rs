@@ -9,21 +9,20 @@ use std::collections::BTreeMap;
 use serin_schemas::records::Role;
 
 use super::Found;
-use crate::{MetricKind, MetricSpec, RolloutSpec, units::Duration};
+use crate::{MetricSpec, RolloutSpec, units::Duration};
 
 /// `(z_0.95 + z_0.80)^2`.
 const Z_SQUARED: f64 = 6.18;
 /// Price of looking at every window: statistics.md section 7, alpha 0.05, 80 % power.
 const SEQUENTIAL: f64 = 1.72;
-/// A rate about which nothing is known.
-const UNKNOWN_RATE: f64 = 0.05;
 
 /// What is known of a model's traffic.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traffic {
     /// Requests per second, all arms together.
     pub per_second: f64,
-    /// Stable's rate of a metric, by the metric's name, where it is known. Else 5 % is assumed.
+    /// Stable's rate of a metric, by the metric's name, where it is known. Else what is usual for its
+    /// source is assumed, as `plan` and `simulate` do.
     pub rates: BTreeMap<String, f64>,
 }
 
@@ -38,6 +37,11 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         .filter(|&(.., n)| n > there)
         .collect();
     planned_looks(spec, traffic, found);
+    for &(index, metric) in &gates {
+        if let Some(why) = metric.cannot_fail_at(stable(metric, traffic)) {
+            found.warn(margin_path(spec, index), why, "narrow the margin, or set `role: watch`");
+        }
+    }
     if !gates.is_empty() && short.len() == gates.len() {
         let message = format!(
             "{:.3} requests/s are too few for any gate: {there:.0} canary answers in the longest step",
@@ -47,8 +51,7 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         return;
     }
     for (index, metric, n) in short {
-        // Built-in gates have no place in the spec.
-        let path = if index < spec.metrics.len() { format!("metrics[{index}].margin") } else { "metrics".to_owned() };
+        let path = margin_path(spec, index);
         let longer = Duration::from_secs((longest_bake(spec) * n / there.max(1.0)).min(1e9) as i64);
         let message = format!(
             "{} needs about {n:.0} canary answers, and bake.max brings {there:.0}: it will end as marginal",
@@ -56,6 +59,11 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         );
         found.warn(path, message, format!("bake for about {longer}, raise the weight or widen the margin"));
     }
+}
+
+/// Built-in gates have no place in the spec.
+fn margin_path(spec: &RolloutSpec, index: usize) -> String {
+    if index < spec.metrics.len() { format!("metrics[{index}].margin") } else { "metrics".to_owned() }
 }
 
 /// Looks that the traffic does not bring.
@@ -85,24 +93,23 @@ fn longest_bake(spec: &RolloutSpec) -> f64 {
     spec.steps.iter().map(|step| step.bake.max.0.as_secs_f64()).fold(0.0, f64::max)
 }
 
+/// What stable's number is taken to be.
+fn stable(metric: &MetricSpec, traffic: &Traffic) -> f64 {
+    traffic.rates.get(&metric.name).copied().unwrap_or_else(|| metric.usual_value())
+}
+
 /// Canary answers that the metric needs; `None`: it has no margin to resolve.
 fn needed(spec: &RolloutSpec, metric: &MetricSpec, traffic: &Traffic) -> Option<f64> {
-    let (variance, level) = match metric.kind {
-        MetricKind::Rate => {
-            let rate = traffic.rates.get(&metric.name).copied().unwrap_or(UNKNOWN_RATE).clamp(1e-6, 1.0 - 1e-6);
-            (rate * (1.0 - rate), rate)
-        }
-        // A uniform spread over the range.
-        MetricKind::Mean { min, max } => ((max - min) * (max - min) / 12.0, f64::midpoint(min, max)),
-        // The share of answers above the quantile; the margin moves it by about its own size.
-        MetricKind::Quantile { level } => ((1.0 - level) * level, 1.0 - level),
-        _ => return None,
-    };
-    let margin = metric.margin?;
-    let margin = match metric.kind {
-        MetricKind::Quantile { .. } => level,
-        _ => margin.absolute.unwrap_or(0.0).max(margin.relative.unwrap_or(0.0) * level.abs()),
-    };
-    let kappa = spec.control_ratio.max(1e-6);
-    (margin > 0.0).then(|| SEQUENTIAL * Z_SQUARED * variance * (1.0 + 1.0 / kappa) / (margin * margin))
+    let value = stable(metric, traffic);
+    let (spread, margin) = metric.kind.usual_resolution(value, metric.direction, metric.margin?)?;
+    let kappa = control_ratio(spec, traffic);
+    (margin > 0.0).then(|| SEQUENTIAL * Z_SQUARED * spread * spread * (1.0 + 1.0 / kappa) / (margin * margin))
+}
+
+/// Control answers for each of the canary in the step that brings most: what the ratio asks for, or all there are.
+fn control_ratio(spec: &RolloutSpec, traffic: &Traffic) -> f64 {
+    let most = spec.steps.iter().max_by(|a, b| of_step(spec, a, traffic).total_cmp(&of_step(spec, b, traffic)));
+    let weight = most.filter(|step| step.mirror.is_none()).map_or(0.0, |step| step.share().fraction());
+    let there = if weight > 0.0 { (1.0 - weight) / weight } else { f64::INFINITY };
+    spec.control_ratio.min(there).max(1e-6)
 }

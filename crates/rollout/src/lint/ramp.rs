@@ -67,7 +67,9 @@ fn sticky(spec: &RolloutSpec, found: &mut Found) {
     let path = "assignment.sticky";
     match key {
         StickyKey::Json(pointer) => found.pointer(path, pointer),
-        StickyKey::Header(name) | StickyKey::Cookie(name) | StickyKey::Parameter(name) => found.not_empty(path, name),
+        StickyKey::Header(name) => found.header(path, name),
+        StickyKey::Cookie(name) => found.cookie(path, name),
+        StickyKey::Parameter(name) => found.not_empty(path, name),
         StickyKey::Session | StickyKey::Sequence => {}
     }
     if spec.traffic == TrafficSource::External {

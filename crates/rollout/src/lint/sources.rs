@@ -12,10 +12,10 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         let path = format!("segments[{index}].source");
         match &segment.source {
             SegmentSource::Json(pointer) => found.pointer(&path, pointer),
-            SegmentSource::Header(name)
-            | SegmentSource::Input(name)
-            | SegmentSource::Parameter(name)
-            | SegmentSource::Event(name) => found.not_empty(&path, name),
+            SegmentSource::Header(name) => found.header(&path, name),
+            SegmentSource::Input(name) | SegmentSource::Parameter(name) | SegmentSource::Event(name) => {
+                found.not_empty(&path, name)
+            }
         }
         if matches!(segment.source, SegmentSource::Event(_)) && spec.traffic == TrafficSource::Router {
             found.add(
@@ -43,7 +43,8 @@ fn outputs(spec: &RolloutSpec, found: &mut Found) {
         let path = format!("outputs[{index}]");
         match &output.source {
             OutputSource::Json(pointer) => found.pointer(&format!("{path}.source"), pointer),
-            OutputSource::Tensor(name) | OutputSource::Header(name) => found.not_empty(&format!("{path}.source"), name),
+            OutputSource::Header(name) => found.header(&format!("{path}.source"), name),
+            OutputSource::Tensor(name) => found.not_empty(&format!("{path}.source"), name),
         }
         match (output.kind, output.min, output.max) {
             (OutputKind::Class, None, None) | (OutputKind::Number, None, _) | (OutputKind::Number, _, None) => {}

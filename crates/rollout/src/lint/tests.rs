@@ -8,7 +8,7 @@ use crate::{
     units::Duration,
 };
 
-fn told(change: impl FnOnce(&mut RolloutSpec)) -> Vec<String> {
+pub(super) fn told(change: impl FnOnce(&mut RolloutSpec)) -> Vec<String> {
     let mut spec = spec();
     change(&mut spec);
     lint(&spec, None).iter().map(ToString::to_string).collect()
@@ -16,20 +16,30 @@ fn told(change: impl FnOnce(&mut RolloutSpec)) -> Vec<String> {
 
 /// The only thing said is an error about `path` with `words`.
 #[track_caller]
-fn refused(path: &str, words: &str, change: impl FnOnce(&mut RolloutSpec)) {
+pub(super) fn refused(path: &str, words: &str, change: impl FnOnce(&mut RolloutSpec)) {
     only("error", path, words, &told(change));
 }
 
 /// The only thing said is a warning about `path` with `words`.
 #[track_caller]
-fn warned(path: &str, words: &str, change: impl FnOnce(&mut RolloutSpec)) {
+pub(super) fn warned(path: &str, words: &str, change: impl FnOnce(&mut RolloutSpec)) {
     only("warning", path, words, &told(change));
 }
 
 #[track_caller]
-fn only(severity: &str, path: &str, words: &str, told: &[String]) {
+pub(super) fn only(severity: &str, path: &str, words: &str, told: &[String]) {
     let fits = |line: &String| line.starts_with(&format!("{severity}: {path}: ")) && line.contains(words);
     assert!(told.len() == 1 && fits(&told[0]), "{told:#?}");
+}
+
+/// A gate on the share of failed calls.
+pub(super) fn failed() -> crate::MetricSpec {
+    rate("errors", MetricSource::Failed)
+}
+
+/// A rate with a label that comes within a minute.
+pub(super) fn click() -> crate::MetricSpec {
+    crate::MetricSpec { maturity: Duration::from_secs(60), ..rate("click", MetricSource::Feedback("click".into())) }
 }
 
 fn rate(name: &str, source: MetricSource) -> crate::MetricSpec {
@@ -349,9 +359,9 @@ fn traffic_that_cannot_resolve_a_margin_is_warned_about() {
         lint(&spec(), Some(&traffic)).iter().map(ToString::to_string).collect()
     };
     assert_eq!(told(1_000.0), [""; 0]);
-    // 25 % of 0.5/s for a day: 10 800 answers, enough for `wrong` (1 388) and the built-in error rate (5 554), not for 0.5 points.
-    let some = told(0.5);
-    assert!(some.len() == 1 && some[0].contains("unusable needs about"), "{some:#?}");
+    // 25 % of 0.1/s for a day: 2 160 answers, enough for `wrong` (1 683) and the built-in gates (1 403 at most), not for p99 (2 294).
+    let some = told(0.1);
+    assert!(some.len() == 1 && some[0].contains("latency_p99 needs about"), "{some:#?}");
     let none = told(0.001);
     assert!(none.len() == 1 && none[0].contains("use shadow or blue-green"), "{none:#?}");
 }

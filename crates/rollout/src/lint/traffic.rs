@@ -22,6 +22,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
 fn source(path: &str, source: &RequestSource, found: &mut Found) {
     match source {
         RequestSource::Json(pointer) => found.pointer(path, pointer),
+        RequestSource::Header(name) => found.header(path, name),
         other => found.not_empty(path, other.name()),
     }
 }

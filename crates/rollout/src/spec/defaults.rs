@@ -35,9 +35,6 @@ pub(super) fn role() -> Role {
 pub(super) fn one() -> f64 {
     1.0
 }
-pub(super) fn half() -> f64 {
-    0.5
-}
 pub(super) fn false_rollback() -> f64 {
     0.01
 }

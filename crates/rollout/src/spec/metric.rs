@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::Role;
 
-use super::{MetricSource, defaults};
+use super::{Direction, Limit, Margin, MetricKind, MetricSource, defaults};
 use crate::units::Duration;
 
 /// What is judged.
@@ -71,6 +71,20 @@ impl MetricSpec {
         one_line && normal && complete && self.source != MetricSource::Refused
     }
 
+    /// What stable's number is expected to be where nothing is known of it.
+    pub fn usual_value(&self) -> f64 {
+        self.kind.usual_value(&self.source, self.maturity.0.as_secs_f64())
+    }
+
+    /// Why no canary can fail it while stable's number is `stable`, if so. It then passes once stable's answers show that.
+    pub fn cannot_fail_at(&self, stable: f64) -> Option<String> {
+        let can = self.limit.is_some() || self.kind.can_fail_at(self.direction, self.margin_or_default(), stable);
+        let name = &self.name;
+        (!can).then(|| {
+            format!("the margin of {name} reaches beyond its range: while stable is at {stable}, no canary can fail it")
+        })
+    }
+
     /// How long after its end a window of this metric is complete: what it needs of a request comes within that. Labels come
     /// within their maturity, the other answer to a mirrored call within one more window.
     pub fn settles_after(&self, window: Duration) -> Duration {
@@ -79,95 +93,6 @@ impl MetricSpec {
             MetricKind::Disagreement => window,
             _ => Duration::default(),
         }
-    }
-}
-
-/// What kind of quantity a metric is, and so which test judges it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum MetricKind {
-    /// Share of answers for which something is true (test `b2`).
-    Rate,
-    /// Mean of a quantity with a known range (test `m2`); values outside are clamped to it.
-    Mean {
-        /// Smallest value.
-        min: f64,
-        /// Largest value.
-        max: f64,
-    },
-    /// Mean of a quantity from 0 without a known upper end (test `m2w`): what lies above the cap counts as the cap.
-    CappedMean {
-        /// The cap, such as the largest of a thousand of yesterday's values.
-        cap: f64,
-    },
-    /// Quantile of a positive quantity (test `q2`).
-    Quantile {
-        /// Level, such as 0.99.
-        level: f64,
-    },
-    /// The whole distribution of a positive quantity (test `d2`): `margin.absolute` is the largest difference of the
-    /// distribution functions that is acceptable. Default 0.1.
-    Distribution,
-    /// The mix of classes (test `c2`): `margin.absolute` is by how much the share of any class may change. Default 0.02.
-    /// A class that control never showed is judged alone.
-    Classes,
-    /// Events per answer, where an answer can bring several (test `p2`).
-    Count,
-    /// Share of mirrored calls whose two answers differ (test `pair`), against a limit.
-    Disagreement,
-}
-
-impl MetricKind {
-    /// What is acceptable when nothing is written.
-    pub fn default_margin(&self) -> Option<Margin> {
-        let absolute = match self {
-            Self::Distribution => Some(0.1),
-            Self::Classes => Some(0.02),
-            _ => None,
-        };
-        absolute.map(|absolute| Margin { absolute: Some(absolute), relative: None })
-    }
-}
-
-/// Which way is worse.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// A higher value is worse.
-    #[default]
-    LowerIsBetter,
-    /// A lower value is worse.
-    HigherIsBetter,
-}
-
-/// How much worse than control is still acceptable. With both, harm must exceed both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Margin {
-    /// In the metric's unit (a share for a rate).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub absolute: Option<f64>,
-    /// As a share of control's value, such as 0.2 for 20 %.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relative: Option<f64>,
-}
-
-/// Numbers that the canary is held against, in the metric's unit (a share for a rate). One given counts for both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Limit {
-    /// To pass, the canary must be shown to be on the good side of this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pass: Option<f64>,
-    /// It fails when it is shown to be on the bad side of this; laxer than `pass`, or equal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fail: Option<f64>,
-}
-
-impl Limit {
-    /// Both numbers, `(pass, fail)`; `None` when nothing is given.
-    pub fn both(self) -> Option<(f64, f64)> {
-        Some((self.pass.or(self.fail)?, self.fail.or(self.pass)?))
     }
 }
 

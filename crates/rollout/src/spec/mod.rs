@@ -6,14 +6,13 @@ mod decision;
 mod defaults;
 mod metric;
 mod ramp;
-mod source;
 mod sources;
 mod traffic;
 
 pub use decision::{DecisionSpec, NoDataPolicies, Policy, WayOut};
-pub use metric::{Direction, Limit, Margin, MetricKind, MetricSpec, WhenMissing};
+pub use metric::{MetricSpec, WhenMissing};
 pub use ramp::{AssignmentSpec, Bake, GroupSequential, Require, Step, StickyKey, Warmup};
-pub use source::MetricSource;
+pub use serin_kinds::{Direction, Limit, Margin, MetricKind, MetricSource};
 pub use sources::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec};
 pub use traffic::{
     BUILT_IN_OUTPUTS, CaptureSpec, FeatureSpec, MirrorSpec, RequestSource, ServerPolicy, ShadowSpec, TargetArm,

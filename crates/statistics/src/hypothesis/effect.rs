@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serin_sketches::{ClassCounts, Events, LogHist, Rate, lower_edge, upper_edge};
 
 use super::Views;
+use super::counts::Caps;
 use super::past::Past;
 use super::spec::{Against, HypothesisSpec, Measure};
 use super::steps::exceedances;
@@ -36,7 +37,8 @@ pub struct Effect {
     pub low: Option<f64>,
     /// Upper end of the interval.
     pub high: Option<f64>,
-    /// For a capped mean: the share of the canary's values at the cap, where the mean does not see how large they are.
+    /// For a capped mean: the share of the canary's values at the cap, where the mean does not see how large they are. For numbers of
+    /// events: of those above the cap of their window.
     pub at_cap: Option<f64>,
     /// Whether the canary is better than control, margin or not: the interval excludes zero on the good side (for a
     /// quantile, that of the difference in exceedances of control's quantile). Never against a limit or without a
@@ -72,9 +74,10 @@ impl Totals {
     fn new(measure: Measure) -> Self {
         match measure {
             Measure::Rate | Measure::Disagreement => Self::Rate(Rate::default()),
-            Measure::Mean { .. } | Measure::CappedMean { .. } | Measure::PairedDifference { .. } => {
-                Self::Mean(PastMean::default(), 0)
-            }
+            Measure::Mean { .. }
+            | Measure::CappedMean { .. }
+            | Measure::PairedDifference { .. }
+            | Measure::Counts { .. } => Self::Mean(PastMean::default(), 0),
             Measure::Quantile { .. } | Measure::Distribution => Self::Hist(LogHist::new()),
             Measure::Classes => Self::Classes(ClassCounts::default()),
             Measure::Count => Self::Count(Events::default()),
@@ -115,7 +118,7 @@ struct Arm {
     worth: f64,
     /// Answers of the first window: the scale of exact intervals.
     first: f64,
-    /// Values at the upper end of the range of a mean.
+    /// Values at the upper end of the range of a mean, or numbers of events above it.
     at_cap: u64,
 }
 
@@ -125,12 +128,16 @@ impl Arm {
     }
 
     fn push(&mut self, window: &View<'_>, phi: f64) {
-        let n = window.n() as f64;
-        self.totals.push(window);
-        self.worth += n / phi;
         if let View::Grid(grid) = window {
             self.at_cap += grid.iter().filter(|point| point.0 >= 1.0).map(|point| point.1).sum::<u64>();
         }
+        self.add(window, phi);
+    }
+
+    fn add(&mut self, window: &View<'_>, phi: f64) {
+        let n = window.n() as f64;
+        self.totals.push(window);
+        self.worth += n / phi;
         if self.first == 0.0 {
             self.first = n;
         }
@@ -161,6 +168,10 @@ impl Totalled {
     /// Adds one stratum. `past` holds earlier windows only; the design effect `phi` widens the variance.
     pub(super) fn push(&mut self, spec: &HypothesisSpec, past: &Past, (now_c, now_s): &Views<'_>, phi: f64) {
         let (n_c, n_s) = (now_c.n() as f64, now_s.n() as f64);
+        if let Some(caps) = Caps::of(spec, past) {
+            self.push_counts(spec, &caps, (now_c, now_s), phi);
+            return;
+        }
         match (past, &self.canary.totals, now_c, now_s) {
             (Past::Rate(past), Totals::Rate(total), View::Rate(now_c), View::Rate(now_s)) => {
                 let b = past.current().b_hat();
@@ -211,11 +222,33 @@ impl Totalled {
         self.control.push(now_s, phi);
     }
 
+    /// Adds numbers of events, those above the cap as the cap.
+    fn push_counts(&mut self, spec: &HypothesisSpec, caps: &Caps, (now_c, now_s): (&View<'_>, &View<'_>), phi: f64) {
+        let past_variance = caps.past.variance().max(1e-6) * caps.cap * caps.cap;
+        if let Totals::Mean(total, _) = &self.canary.totals {
+            let weight = total.n() / (total.n() + PRIOR);
+            let canary_variance = weight * total.spread() + (1.0 - weight) * past_variance;
+            let (of_canary, of_control) = (canary_variance / now_c.n() as f64, past_variance / now_s.n() as f64);
+            self.squared_skewness = caps.past.squared_skewness();
+            let (x, y) = (mean(&caps.capped(now_c).0), mean(&caps.capped(now_s).0));
+            match (x, y) {
+                (Some(x), _) if spec.one_arm() => self.difference.push(x, phi * of_canary),
+                (Some(x), Some(y)) => self.difference.push(x - y, phi * (of_canary + of_control)),
+                _ => {}
+            }
+        }
+        for (arm, now) in [(&mut self.canary, now_c), (&mut self.control, now_s)] {
+            let (capped, above) = caps.capped(now);
+            arm.at_cap += above;
+            arm.add(&View::Grid(capped), phi);
+        }
+    }
+
     /// Estimates and effect; of `culprit`'s share for a mix of classes.
     pub(super) fn effect(&self, spec: &HypothesisSpec, culprit: Option<&str>) -> Effect {
         let (canary, control) = (estimate(&self.canary, spec), estimate(&self.control, spec));
         let mut effect = Effect { canary, control, ..Effect::default() };
-        if let Measure::CappedMean { .. } = spec.measure {
+        if let Measure::CappedMean { .. } | Measure::Counts { .. } = spec.measure {
             effect.at_cap = (canary.n > 0).then(|| self.canary.at_cap as f64 / canary.n as f64);
         }
         match spec.against {

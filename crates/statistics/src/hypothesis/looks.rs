@@ -101,6 +101,9 @@ pub struct PlannedLooks {
     past: PastMean,
     taken: Vec<Look>,
     passed: bool,
+    /// PASS may rest on the end of the metric's range, see [`Self::without_ends`].
+    #[serde(skip, default = "super::yes")]
+    ends: bool,
 }
 
 impl PlannedLooks {
@@ -133,7 +136,13 @@ impl PlannedLooks {
             past: PastMean::default(),
             taken: Vec::new(),
             passed: false,
+            ends: true,
         })
+    }
+
+    /// As [`super::Hypothesis::without_ends`].
+    pub fn without_ends(&mut self) {
+        self.ends = false;
     }
 
     /// Takes one complete window, one stratum per generation, and looks if a look is due. After the last one it does nothing.
@@ -176,13 +185,16 @@ impl PlannedLooks {
             return;
         }
         let weight = n_c * n_s / (n_c + n_s);
+        // Where the margin reaches beyond the range, the null's nearest control is the one whose margin ends at its end.
+        let end = if self.ends { self.end(control.mean) } else { None };
+        let of_control = end.map_or(control.variance, |b| control.variance.max(b * (1.0 - b)));
         let at_margin = self.line.at(control.mean).clamp(0.0, 1.0);
         let borrowed = if self.measure == Measure::Rate { at_margin * (1.0 - at_margin) } else { control.variance };
         self.answers = self.answers.saturating_add(canary.n);
         self.harm += weight * self.line.sign * (canary.mean - self.line.at(control.mean));
         self.own += weight * weight * canary.variance / n_c;
         self.borrowed += weight * weight * borrowed / n_c;
-        self.control += weight * weight * self.line.v * self.line.v * control.variance / n_s;
+        self.control += weight * weight * self.line.v * self.line.v * of_control / n_s;
         self.past.push(&control.points, 1.0);
     }
 
@@ -210,9 +222,26 @@ impl PlannedLooks {
         now >= looks || (now >= next && now <= looks - 0.5)
     }
 
+    /// Control's mean at which the margin ends at the end of the range, if it reaches beyond that at this one.
+    fn end(&self, mean: f64) -> Option<f64> {
+        let at = self.line.at(mean);
+        let end = if at <= 0.0 {
+            -self.line.c / self.line.v
+        } else if at >= 1.0 {
+            (1.0 - self.line.c) / self.line.v
+        } else {
+            return None;
+        };
+        is_inner(end).then_some(end)
+    }
+
     fn is_nearly_normal(&self) -> bool {
-        let skewness = if self.measure == Measure::Rate {
-            let p = self.line.at(self.past.plain_mean());
+        let mean = self.past.plain_mean();
+        let end = if self.ends { self.end(mean) } else { None };
+        let skewness = if let Some(b) = end {
+            (1.0 - 2.0 * b) * (1.0 - 2.0 * b) / (b * (1.0 - b))
+        } else if self.measure == Measure::Rate {
+            let p = self.line.at(mean);
             if !is_inner(p) {
                 return false;
             }

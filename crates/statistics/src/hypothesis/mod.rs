@@ -6,6 +6,7 @@
 //! that differs fails (the average counts), and all must pass (the smallest counts).
 
 mod classes;
+mod counts;
 mod effect;
 mod looks;
 mod parts;
@@ -102,6 +103,13 @@ pub struct Hypothesis {
     max_ln_e_fail: f64,
     /// Design effect that divides the evidence of coming windows.
     phi: f64,
+    /// PASS may rest on the end of the metric's range, see [`Self::without_ends`].
+    #[serde(skip, default = "yes")]
+    ends: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl Hypothesis {
@@ -118,7 +126,19 @@ impl Hypothesis {
             pass_windows: 0,
             max_ln_e_fail: 0.0,
             phi: 1.0,
+            ends: true,
         })
+    }
+
+    /// Lets PASS rest on the margin alone, for rollouts whose rules did so: where control's value less the margin lies beyond the end of the
+    /// metric's range, no canary can be that bad, and PASS is never shown. Not persisted.
+    pub fn without_ends(&mut self) {
+        self.ends = false;
+    }
+
+    /// Whether PASS may rest on the end of the metric's range.
+    pub fn has_ends(&self) -> bool {
+        self.ends
     }
 
     /// What it is about.
@@ -215,7 +235,7 @@ impl Hypothesis {
         for pair in &mut self.pairs {
             let mut sum = Steps::default();
             for ((canary, control), own) in strata {
-                sum.add(&steps(pair.part, own.unwrap_or(&self.past), canary, control));
+                sum.add(&steps(pair.part, own.unwrap_or(&self.past), canary, control, self.ends));
             }
             sum.temper(self.phi);
             pair.room = sum.room;
@@ -292,7 +312,9 @@ impl Hypothesis {
         }
         match summary {
             // Caps are log edges: equal ones are equal to the bit.
-            Summary::Capped(hist) if hist.cap().to_bits() != self.spec.scale().1.to_bits() => Err(ObserveError::Cap),
+            Summary::Capped(hist) if Some(hist.cap().to_bits()) != self.spec.measure.cap().map(f64::to_bits) => {
+                Err(ObserveError::Cap)
+            }
             _ => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 //! against a limit (after warm-up windows of stable). Each is kept in two speeds, see [`Memory`].
 
 use serde::{Deserialize, Serialize};
+use serin_sketches::{ZERO_KEY, key_nearest_edge};
 
 use super::classes::PastClasses;
 use super::spec::Measure;
@@ -31,7 +32,7 @@ impl Past {
             Measure::Mean { .. } | Measure::CappedMean { .. } | Measure::PairedDifference { .. } => {
                 Self::Mean(Memory::default())
             }
-            Measure::Quantile { .. } | Measure::Distribution => Self::Hist(Memory::default()),
+            Measure::Quantile { .. } | Measure::Distribution | Measure::Counts { .. } => Self::Hist(Memory::default()),
             Measure::Classes => Self::Classes(PastClasses::default()),
             Measure::Count => Self::Count(PastRate::default()),
         }
@@ -49,6 +50,10 @@ impl Past {
                 }
                 (Self::Mean(past), View::Grid(grid)) => past.each(forget, |past, phi| past.push(grid, phi)),
                 (Self::Hist(past), View::Hist(hist)) => past.each(forget, |past, phi| past.push(hist.iter(), phi)),
+                (Self::Hist(past), View::Grid(numbers)) => {
+                    let key = |x| key_nearest_edge(x).unwrap_or(ZERO_KEY);
+                    past.each(forget, |past, phi| past.push(numbers.iter().map(|&(x, count)| (key(x), count)), phi));
+                }
                 (Self::Classes(past), View::Classes(counts, _)) => past.push(counts, forget),
                 _ => {}
             }

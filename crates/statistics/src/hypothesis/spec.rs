@@ -35,8 +35,8 @@ pub enum Measure {
     /// The mix of classes (`c2`), from [`serin_sketches::ClassCounts`]. The margin must be absolute: the largest difference
     /// of a class's shares that is acceptable, such as 0.02. The direction does not matter.
     Classes,
-    /// Events per exposure (`p2`), from [`serin_sketches::Events`]. The margin must be relative. Assumes that the arms'
-    /// counts are Poisson given a common course of time; temper by their dispersion if they are not.
+    /// Events per exposure (`p2`), from [`serin_sketches::Events`]. The margin must be relative. Exact only if the arms'
+    /// counts are Poisson given a common course of time; [`Self::Counts`] is for any others.
     Count,
     /// The share of pairs of answers that differ (`b1`), from [`serin_sketches::Pairs`], against a limit.
     Disagreement,
@@ -46,6 +46,12 @@ pub enum Measure {
         /// What a difference of 1 in the summary stands for, in the metric's unit; 1 for 0/1 outcomes.
         width: f64,
     },
+    /// Events per answer, whatever their law (`m2c`), from [`serin_sketches::CappedHist`] of the numbers of single answers. The margin
+    /// must be relative. Numbers above a cap that control's past sets count as the cap.
+    Counts {
+        /// The cap of the summary, as given to `CappedHist::new`: larger than any number that is likely.
+        most: f64,
+    },
 }
 
 impl Measure {
@@ -54,7 +60,7 @@ impl Measure {
         match self {
             Self::Rate => SummaryKind::Rate,
             Self::Mean { .. } => SummaryKind::Lin,
-            Self::CappedMean { .. } => SummaryKind::Capped,
+            Self::CappedMean { .. } | Self::Counts { .. } => SummaryKind::Capped,
             Self::Quantile { .. } | Self::Distribution => SummaryKind::Log,
             Self::Classes => SummaryKind::Classes,
             Self::Count => SummaryKind::Events,
@@ -64,7 +70,18 @@ impl Measure {
 
     /// Whether it is a mean of values on a grid, rather than a rate.
     pub(super) fn is_mean(self) -> bool {
-        matches!(self, Self::Mean { .. } | Self::CappedMean { .. } | Self::PairedDifference { .. })
+        matches!(
+            self,
+            Self::Mean { .. } | Self::CappedMean { .. } | Self::PairedDifference { .. } | Self::Counts { .. }
+        )
+    }
+
+    /// The cap of its summary, if it has one.
+    pub(super) fn cap(self) -> Option<f64> {
+        match self {
+            Self::CappedMean { cap } | Self::Counts { most: cap } => CappedHist::new(cap).map(|hist| hist.cap()),
+            _ => None,
+        }
     }
 
     /// Whether it is an average over parts that may each differ (levels, classes): any of them fails, all must pass.
@@ -184,7 +201,9 @@ impl HypothesisSpec {
             Measure::Mean { min, max } if !((max - min).is_finite() && max > min) => {
                 return Err(SpecError::Range(min, max));
             }
-            Measure::CappedMean { cap } if CappedHist::new(cap).is_none() => return Err(SpecError::Range(0.0, cap)),
+            Measure::CappedMean { cap } | Measure::Counts { most: cap } if CappedHist::new(cap).is_none() => {
+                return Err(SpecError::Range(0.0, cap));
+            }
             Measure::PairedDifference { width } if !(width > 0.0 && (2.0 * width).is_finite()) => {
                 return Err(SpecError::Range(0.0, width));
             }
@@ -209,6 +228,9 @@ impl HypothesisSpec {
         match self.measure {
             Measure::Rate | Measure::Disagreement if is_inner(limit) => Ok(Bound { at: limit, key: None }),
             Measure::Count if COUNT_LIMITS.contains(&limit) => Ok(Bound { at: limit, key: None }),
+            Measure::Counts { most } if limit > 0.0 && limit < most => {
+                Ok(Bound { at: limit.max(*COUNT_LIMITS.start()), key: None })
+            }
             Measure::Mean { .. } | Measure::CappedMean { .. } | Measure::PairedDifference { .. } => {
                 let (low, width) = self.scale();
                 let at = (limit - low) / width;
@@ -258,6 +280,12 @@ impl HypothesisSpec {
                 let sign = self.direction.sign();
                 vec![Part::Ratio { ratio: 1.0 + sign * margin.relative.unwrap_or(0.0), sign }]
             }
+            Measure::Counts { .. } => {
+                if let Some(absolute) = margin.absolute {
+                    return Err(SpecError::Margin(absolute));
+                }
+                lines.into_iter().map(Part::Line).collect()
+            }
             Measure::PairedDifference { .. } => {
                 if let Some(relative) = margin.relative {
                     return Err(SpecError::Margin(relative));
@@ -277,7 +305,7 @@ impl HypothesisSpec {
         classes.flat_map(|class| both.map(|line| Part::Share { class, line })).collect()
     }
 
-    /// Lowest value and width of the range that maps to [0, 1].
+    /// Lowest value and width of the range that maps to [0, 1]; numbers of events stay as they are.
     pub(super) fn scale(&self) -> (f64, f64) {
         match self.measure {
             Measure::Mean { min, max } => (min, max - min),

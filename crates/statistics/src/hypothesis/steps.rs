@@ -2,6 +2,7 @@
 
 use serin_sketches::{Events, LN_GAMMA, LogHist, Rate, ZERO_KEY, key_nearest_edge, upper_edge};
 
+use super::counts::{Caps, MIDDLE, place};
 use super::past::Past;
 use super::spec::{Bound, Part, ROOM};
 use super::view::View;
@@ -71,24 +72,29 @@ pub(super) fn menu(part: Part, mean: bool) -> (usize, usize) {
     }
 }
 
-/// The steps of one part. `past` holds earlier windows only.
-pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'_>) -> Steps {
+/// The steps of one part. `past` holds earlier windows only. `ends`: PASS may rest on the end of the range.
+pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'_>, ends: bool) -> Steps {
     match (part, past, canary, control) {
         (Part::Line(line), Past::Rate(past), View::Rate(canary), View::Rate(control)) => {
             let b_hat = past.current().b_hat();
-            rate_steps(*canary, *control, b_hat, b_hat, line)
+            rate_steps(*canary, *control, b_hat, b_hat, line, ends)
         }
         (Part::Line(line), Past::Mean(past), View::Grid(canary), View::Grid(control)) => {
-            mean_steps(canary, control, past.current(), line)
+            mean_steps(canary, control, past.current(), line, ends)
+        }
+        (Part::Line(line), Past::Hist(past), View::Grid(canary), View::Grid(control)) => {
+            // Margins of numbers of events are relative: the line is the same on any scale.
+            let caps = Caps::around(past.current(MIDDLE), |mean| place(part, mean));
+            mean_steps(&caps.scaled(canary), &caps.scaled(control), &caps.past, line, ends)
         }
         (Part::Exceedance { level, line }, Past::Hist(past), View::Hist(canary), View::Hist(control)) => {
             // Half of the bets stand at each memory's quantile: beyond a burst's the calm windows have nothing to tell.
             let (slow, fast) = (past.slow(), past.fast_or_slow());
-            let at_slow = exceedance_steps(slow, level, line, canary, control);
+            let at_slow = exceedance_steps(slow, level, line, canary, control, ends);
             let at_fast = if slow.key_at(level) == fast.key_at(level) {
                 at_slow.clone()
             } else {
-                exceedance_steps(fast, level, line, canary, control)
+                exceedance_steps(fast, level, line, canary, control, ends)
             };
             at_slow.beside(at_fast, menu(part, false))
         }
@@ -99,13 +105,13 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
             if !ROOM.contains(&line.at(b_hat)) {
                 return Steps::default();
             }
-            rate_steps(not_above(canary, key), not_above(control, key), b_hat, b_hat, line)
+            rate_steps(not_above(canary, key), not_above(control, key), b_hat, b_hat, line, false)
         }
         (Part::Share { class, line }, Past::Classes(past), View::Classes(_, canary), View::Classes(_, control)) => {
             let b_hat = past.share(class);
             let seen = |shares: &[Option<Rate>]| *class.map_or(shares.last(), |class| shares.get(class))?;
             let rates = seen(canary).zip(seen(control));
-            let steps = rates.map(|(canary, control)| rate_steps(canary, control, b_hat, b_hat, line));
+            let steps = rates.map(|(canary, control)| rate_steps(canary, control, b_hat, b_hat, line, false));
             Steps { room: is_inner(line.at(b_hat)), ..steps.unwrap_or_default() }
         }
         (Part::Ratio { ratio, sign }, _, View::Events(canary), View::Events(control)) => {
@@ -116,11 +122,11 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
             Steps::of(fail, pass)
         }
         (Part::Limit { fail, pass, sign }, Past::Mean(past), View::Grid(canary), _) => {
-            let past = past.current();
-            let sd = if past.n() >= super::MIN_PAST { past.sd() } else { PastMean::default().sd() };
-            let side =
-                |limit: f64, sign: f64| one_mean::ln_e_each(canary, limit_mean_bets(sd, limit, sign), limit, sign);
-            Steps::of(side(fail.at, sign), side(pass.at, -sign))
+            limit_mean_steps(canary, past.current(), (fail.at, pass.at), sign)
+        }
+        (Part::Limit { fail, pass, sign }, Past::Hist(past), View::Grid(canary), _) => {
+            let caps = Caps::around(past.current(MIDDLE), |mean| place(part, mean));
+            limit_mean_steps(&caps.scaled(canary), &caps.past, (fail.at / caps.cap, pass.at / caps.cap), sign)
         }
         (Part::Limit { fail, pass, sign }, _, canary, _) => {
             let side = |bound: Bound, sign: f64| match (canary, bound.key) {
@@ -139,32 +145,55 @@ pub(super) fn steps(part: Part, past: &Past, canary: &View<'_>, control: &View<'
 }
 
 /// The exceedances beyond the quantile of one memory.
-fn exceedance_steps(past: &PastHist, level: f64, line: Line, canary: &LogHist, control: &LogHist) -> Steps {
-    let Some((key, shifted)) = past.key_at(level).and_then(|key| Some((key, shift(key, line)?))) else {
-        return Steps::default();
-    };
+fn exceedance_steps(past: &PastHist, level: f64, line: Line, canary: &LogHist, control: &LogHist, ends: bool) -> Steps {
+    let Some(key) = past.key_at(level) else { return Steps::default() };
     let boundary = Line { v: 1.0, c: 0.0, sign: line.sign };
-    let (b_hat, healthy) = (past.tail(key), past.tail(shifted));
-    rate_steps(exceedances(canary, shifted), exceedances(control, key), b_hat, healthy, boundary)
+    let b_hat = past.tail(key);
+    let (above, healthy) = match shift(key, line) {
+        Some(shifted) => (exceedances(canary, shifted), past.tail(shifted)),
+        None if ends && is_below_all(key, line) => {
+            (Rate::new(canary.total(), canary.total()).unwrap_or_default(), past.share_of_all())
+        }
+        None => return Steps::default(),
+    };
+    rate_steps(above, exceedances(control, key), b_hat, healthy, boundary, ends)
 }
 
-fn rate_steps(canary: Rate, control: Rate, b_hat: f64, healthy: f64, line: Line) -> Steps {
+/// Whether the canary's value at the margin is one that no value is as low as.
+pub(super) fn is_below_all(key: i32, line: Line) -> bool {
+    line.at(upper_edge(key)) < 0.0
+}
+
+fn rate_steps(canary: Rate, control: Rate, b_hat: f64, healthy: f64, line: Line, ends: bool) -> Steps {
     let step = |bet, line| two_rates::ln_e(canary, control, bet, line);
     let fail = fail_rate_bets(b_hat, line).map(|bets| bets.map(|bet| step(bet, line)));
-    let pass = pass_rate_bets(b_hat, healthy, line).map(|bets| bets.map(|bet| step(bet, line.reversed())));
+    let pass = pass_rate_bets(b_hat, healthy, line).filter(|_| ends || is_inner(line.at(b_hat)));
+    let pass = pass.map(|bets| bets.map(|bet| step(bet, line.reversed())));
     Steps::of(fail.into_iter().flatten(), pass.into_iter().flatten())
 }
 
-fn mean_steps(canary: &Grid, control: &Grid, past: &PastMean, line: Line) -> Steps {
+fn mean_steps(canary: &Grid, control: &Grid, past: &PastMean, line: Line, ends: bool) -> Steps {
     let size = |grid: &Grid| grid.iter().map(|&(_, count)| count).sum::<u64>() as f64;
     let (n_c, n_s) = (size(canary), size(control));
     // The centres are the same for both directions.
-    let Some(grids) = TwoGrids::new(canary, control, past.mean(), line) else { return Steps::default() };
+    let center = line.inner(past.mean());
+    let Some(grids) = center.and_then(|b0| TwoGrids::new(canary, control, b0, line)) else { return Steps::default() };
     let side = |line: Line| {
         let bets = mean_bets(past, n_c, n_s, line);
         bets.map(|(_, lams)| lams.map(|lam| grids.ln_e(lam, line.sign))).into_iter().flatten()
     };
-    Steps::of(side(line), side(line.reversed()))
+    // Where the margin reaches beyond the range, nothing can be worse.
+    let within = is_inner(line.at(past.mean()));
+    let fail = within.then(|| side(line)).into_iter().flatten();
+    let pass = (within || ends).then(|| side(line.reversed())).into_iter().flatten();
+    Steps::of(fail, pass)
+}
+
+/// One arm's mean against limits for (FAIL, PASS).
+fn limit_mean_steps(canary: &Grid, past: &PastMean, (fail, pass): (f64, f64), sign: f64) -> Steps {
+    let sd = if past.n() >= super::MIN_PAST { past.sd() } else { PastMean::default().sd() };
+    let side = |limit: f64, sign: f64| one_mean::ln_e_each(canary, limit_mean_bets(sd, limit, sign), limit, sign);
+    Steps::of(side(fail, sign), side(pass, -sign))
 }
 
 fn limit_steps(rate: Rate, limit: f64, sign: f64) -> [f64; ODDS_MULTIPLIERS.len()] {

@@ -9,7 +9,7 @@ use serin_sketches::{LogHist, Summary, UNIT_BUCKETS, UNIT_GROUPS};
 
 use super::past::Past;
 use super::spec::{Bound, Part};
-use super::steps::{exceedances, not_above, shift};
+use super::steps::{exceedances, is_below_all, not_above, shift};
 use super::{Hypothesis, Stratum};
 use crate::Line;
 use crate::handful::{Answers, FAIL_Z, HANDFUL, Influence, MIN_UNITS, PASS_Z, UnitSums, rests_on};
@@ -173,9 +173,11 @@ impl Hypothesis {
                     readings.push((Reading::Part(at), ratio, (Read::Value, Read::Value)));
                 }
                 (Part::Exceedance { level, line }, Past::Hist(past)) => {
-                    let keys = past.current(level).key_at(level).and_then(|key| Some((shift(key, line)?, key)));
-                    if let Some((canary, control)) = keys {
-                        readings.push((Reading::Part(at), 1.0, (Read::Above(canary), Read::Above(control))));
+                    if let Some(key) = past.current(level).key_at(level) {
+                        let shifted = shift(key, line).map(Read::Above);
+                        let canary = shifted.or_else(|| is_below_all(key, line).then_some(Read::All));
+                        let reads = canary.map(|canary| (canary, Read::Above(key)));
+                        readings.extend(reads.map(|reads| (Reading::Part(at), 1.0, reads)));
                     }
                 }
                 (Part::Level { level, .. }, Past::Hist(past)) => {
@@ -228,6 +230,8 @@ fn least(rests: impl Iterator<Item = Option<usize>>) -> Option<usize> {
 #[derive(Clone, Debug, PartialEq)]
 enum Read {
     Value,
+    /// Every answer does.
+    All,
     Above(i32),
     NotAbove(i32),
     Class(String),
@@ -258,6 +262,7 @@ impl Read {
     fn of(&self, summary: &Summary) -> (f64, f64) {
         let count = |of: &dyn Fn(&LogHist) -> f64| if let Summary::Log(hist) = summary { of(hist) } else { 0.0 };
         let x = match (self, summary) {
+            (Self::All, _) => summary.n() as f64,
             (Self::Above(key), _) => count(&|hist| exceedances(hist, *key).k() as f64),
             (Self::NotAbove(key), _) => count(&|hist| not_above(hist, *key).k() as f64),
             (Self::Class(class), Summary::Classes(counts)) => counts.exact_count(class).unwrap_or(0) as f64,

@@ -10,7 +10,7 @@ use super::spec::Measure;
 pub(super) enum View<'a> {
     /// A share.
     Rate(Rate),
-    /// Values in [0, 1] of a mean, with their counts.
+    /// Values in [0, 1] of a mean, or numbers of events, with their counts.
     Grid(Vec<(f64, u64)>),
     /// Values.
     Hist(&'a LogHist),
@@ -29,6 +29,10 @@ impl<'a> View<'a> {
             (Summary::Lin(hist), _) => {
                 let cells = f64::from(LIN_CELLS);
                 Self::Grid(hist.iter().map(|(point, count)| (f64::from(point) / cells, count)).collect())
+            }
+            (Summary::Capped(hist), Measure::Counts { .. }) => {
+                let most = hist.cap();
+                Self::Grid(hist.iter().map(|(x, count)| (x * most, count)).collect())
             }
             (Summary::Capped(hist), _) => Self::Grid(hist.iter().collect()),
             (Summary::Log(hist), _) => Self::Hist(hist),

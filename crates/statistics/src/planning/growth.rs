@@ -23,10 +23,10 @@ fn kl(x: f64, y: f64) -> f64 {
 }
 
 /// Two rates: `KL(a||a0) + kappa KL(b||b0)` with `(a0, b0)` the projection on the line; `KL(a || v b + c)` for a known
-/// control.
+/// control. Where the line leaves (0, 1) at control's rate no canary is beyond it, and control's answers show that.
 pub(super) fn rates(a: f64, b: f64, line: Line, kappa: f64) -> Option<Growth> {
     let edge = line.at(b);
-    if !(is_inner(a) && is_inner(b) && is_inner(edge)) {
+    if !(is_inner(a) && is_inner(b) && (is_inner(edge) || (kappa.is_finite() && line.inner(b).is_some()))) {
         return None;
     }
     let nats = if kappa.is_finite() {
@@ -41,13 +41,13 @@ pub(super) fn rates(a: f64, b: f64, line: Line, kappa: f64) -> Option<Growth> {
 
 /// Two means with equal standard deviations: what a bet of the menu earns, `E ln(1 + lam X)` to second order around its
 /// mean, `ln(1 + lam d) - lam^2 / (2 (1 + lam d)^2)` with `d` the harm in standard deviations, `lam = D / (1 + D^2)`,
-/// `D = min(d, 0.64)`.
-pub(super) fn means(canary: f64, control: f64, sd: f64, line: Line, kappa: f64) -> Growth {
+/// `D = min(d, 0.64)`. `most`: a bet beyond it could lose everything on one answer.
+pub(super) fn means(canary: f64, control: f64, sd: f64, line: Line, kappa: f64, most: f64) -> Growth {
     let variance = sd * sd * (1.0 + line.v * line.v / kappa);
     let harm = line.sign * (canary - line.at(control));
     let d = harm.abs() / sqrt(variance);
     let bet = d.min(MEAN_EFFECTS[MEAN_EFFECTS.len() - 1]);
-    let lam = bet / (1.0 + bet * bet);
+    let lam = (bet / (1.0 + bet * bet)).min(most * sqrt(variance));
     let gain = 1.0 + lam * d;
     Growth { harm, variance, nats: ln(gain) - 0.5 * lam * lam / (gain * gain) }
 }

@@ -1,11 +1,13 @@
 //! One hypothesis as planned: how many canary answers prove what.
 
+use crate::bets::LAM_SHARE;
 use crate::laws::{normal_isf, normal_sf};
 use crate::numeric::{bisect, exp, is_inner, ln, sqrt};
 use crate::planning::growth::{self, Growth};
 use crate::planning::passage;
 use crate::planning::sample_size::z_squared;
 use crate::planning::{Spending, group_sequential_bounds};
+use crate::two_means::lam_limit;
 use crate::{Direction, Line, LooksPlan, Margin, SpecError};
 
 /// What control is expected to show: from its history, or a guess.
@@ -53,6 +55,9 @@ pub const PASS_OVERHEAD: f64 = 0.0;
 /// Processes that a distribution's evidence is averaged over: 13 levels, two directions.
 const LEVELS: f64 = 26.0;
 
+/// Values without a range.
+const ANY: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
+
 /// Why nothing can be planned.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PlanError {
@@ -93,6 +98,8 @@ pub struct Planned {
     kappa: f64,
     parts: f64,
     design_effect: f64,
+    /// Smallest and largest value that there is.
+    range: (f64, f64),
 }
 
 /// A line, and the value that stands for control on it: control's own, or the limit.
@@ -136,6 +143,7 @@ impl Planned {
             kappa,
             parts: if expected == Expected::Distribution { LEVELS } else { 1.0 },
             design_effect: 1.0,
+            range: ANY,
         })
     }
 
@@ -154,7 +162,7 @@ impl Planned {
             sensible.then_some(vec![Border { reference: limit, line }]).ok_or(SpecError::Limit(limit))
         };
         let (fail, pass) = (border(fail)?, border(pass)?);
-        Ok(Self { expected, direction, fail, pass, kappa: f64::INFINITY, parts: 1.0, design_effect: 1.0 })
+        Ok(Self { expected, direction, fail, pass, kappa: f64::INFINITY, parts: 1.0, design_effect: 1.0, range: ANY })
     }
 
     /// The same with evidence averaged over `parts` equal processes of which one sees the effect: FAIL pays `ln(parts)`
@@ -162,6 +170,14 @@ impl Planned {
     #[must_use]
     pub fn averaged_over(mut self, parts: u32) -> Self {
         self.parts = f64::from(parts.max(1));
+        self
+    }
+
+    /// The same for values from `min` to `max` (either may be infinite), of which the mean is tested: nothing beyond can be shown, and bets
+    /// stay small enough that no single value loses everything.
+    #[must_use]
+    pub fn within(mut self, min: f64, max: f64) -> Self {
+        self.range = (min, max);
         self
     }
 
@@ -184,7 +200,8 @@ impl Planned {
         let sign = self.direction.sign();
         let at = |border: &Border| border.line.at(border.reference);
         let worst = self.fail.iter().map(at).max_by(|a, b| (sign * a).total_cmp(&(sign * b)))?;
-        self.expected.allows(worst).then_some(worst)
+        let exists = worst > self.range.0 && worst < self.range.1 && self.expected.allows(worst);
+        exists.then_some(worst)
     }
 
     /// Canary answers expected until FAIL, if the canary's value is `canary`, tested at level `alpha` (the rollback
@@ -308,15 +325,16 @@ impl Planned {
         match self.expected {
             Expected::Rate { .. } => growth::rates(canary, reference, line, self.kappa),
             Expected::Mean { sd, .. } => {
-                canary.is_finite().then(|| growth::means(canary, reference, sd, line, self.kappa))
+                let most = self.largest_bet(canary, reference, line);
+                canary.is_finite().then(|| growth::means(canary, reference, sd, line, self.kappa, most))
             }
             Expected::Quantile { level, log_sd, .. } => {
                 let threshold = line.at(reference);
-                let exceeds = normal_sf(-normal_isf(level) + ln(threshold / canary) / log_sd);
+                // All values are above one that does not exist.
+                let beyond = if threshold > 0.0 { ln(threshold / canary) / log_sd } else { -8.0 };
+                let exceeds = normal_sf(-normal_isf(level) + beyond).min(1.0 - 1e-12);
                 let even = Line { v: 1.0, c: 0.0, sign: line.sign };
-                (canary > 0.0 && threshold > 0.0)
-                    .then(|| growth::rates(exceeds, 1.0 - level, even, self.kappa))
-                    .flatten()
+                (canary > 0.0).then(|| growth::rates(exceeds, 1.0 - level, even, self.kappa)).flatten()
             }
             // Where both functions are near one half a difference is hardest to see.
             Expected::Distribution => growth::rates(0.5 + 0.5 * canary, 0.5 - 0.5 * canary, line, self.kappa),
@@ -324,10 +342,23 @@ impl Planned {
         }
     }
 
+    /// Largest bet against (canary beyond the line) or for (within it) a mean's margin, per unit of the metric.
+    fn largest_bet(&self, canary: f64, control: f64, line: Line) -> f64 {
+        let (min, width) = (self.range.0, self.range.1 - self.range.0);
+        if !(width > 0.0 && width.is_finite() && self.kappa.is_finite()) {
+            return f64::INFINITY;
+        }
+        let scaled = Line { c: (line.c + (line.v - 1.0) * min) / width, ..line };
+        let beyond = line.sign * (canary - line.at(control)) > 0.0;
+        let scaled = if beyond { scaled } else { scaled.reversed() };
+        let center = scaled.inner((control - min) / width);
+        center.map_or(f64::INFINITY, |b0| LAM_SHARE * lam_limit(1.0, self.kappa, b0, scaled) / width)
+    }
+
     /// The value nearest to the border for which `seen` holds; it must hold further out too.
     fn search(&self, seen: impl Fn(f64) -> bool) -> Option<f64> {
         let border = self.fail_border()?;
-        let extreme = self.expected.extreme(border, self.direction);
+        let extreme = self.expected.extreme(border, self.direction).clamp(self.range.0, self.range.1);
         seen(extreme).then(|| bisect(extreme, border, seen))
     }
 }

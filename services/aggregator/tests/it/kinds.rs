@@ -114,10 +114,12 @@ fn events_per_answer_come_whole_and_capped_means_stop_at_the_cap() {
         beat(5, 10.0),
     ]);
     let windows = bench.windows();
-    let Some(Summary::Events(calls)) = summary(&windows[0], Arm::Canary, "tool_calls", &Segment::all()) else {
+    let Some(Summary::Capped(calls)) = summary(&windows[0], Arm::Canary, "tool_calls", &Segment::all()) else {
         panic!("{windows:?}")
     };
-    assert_eq!((calls.k(), calls.exposure()), (3, 2), "a part of an event is none");
+    // Of each answer its number, to the width of a bin.
+    let numbers: Vec<f64> = calls.iter().map(|(place, _)| (place * calls.cap()).round()).collect();
+    assert_eq!((numbers, calls.total()), (vec![0.0, 3.0], 2), "a part of an event is none");
     let Some(Summary::Capped(tokens)) = summary(&windows[0], Arm::Canary, "tokens", &Segment::all()) else {
         panic!("{windows:?}")
     };
@@ -126,10 +128,11 @@ fn events_per_answer_come_whole_and_capped_means_stop_at_the_cap() {
     assert_eq!(top, 1);
     bench.feed([beat(5, 30.0)]);
     let windows = bench.windows();
-    let Some(Summary::Events(bought)) = summary(&windows[0], Arm::Canary, "purchases", &Segment::all()) else {
+    let Some(Summary::Capped(bought)) = summary(&windows[0], Arm::Canary, "purchases", &Segment::all()) else {
         panic!("{windows:?}")
     };
-    assert_eq!((bought.k(), bought.exposure()), (4, 5), "the later revision counts, and no feedback is no purchase");
+    let numbers: Vec<_> = bought.iter().map(|(place, count)| ((place * bought.cap()).round(), count)).collect();
+    assert_eq!(numbers, [(0.0, 4), (4.0, 1)], "the later revision counts, and no feedback is no purchase");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serin_schemas::{
     records::{Arm, ArmCounts, Cell, MetricResult, MetricVerdict, Phase, Population, Segment, WindowClosed},
 };
 use serin_sketches::{
-    Buckets, CappedHist, ClassCounts, Events, LinHist, LogHist, Pair, Pairs, Rate, Summary, hash::hash64, log_position,
+    Buckets, CappedHist, ClassCounts, LinHist, LogHist, Pair, Pairs, Rate, Summary, hash::hash64, log_position,
 };
 
 use crate::support::{self, Dice, WINDOW, World};
@@ -216,9 +216,14 @@ pub(crate) fn classes(dice: &mut Dice, n: u64, timeouts: f64, fresh: f64) -> Sum
     Summary::Classes(counts)
 }
 
-pub(crate) fn events(dice: &mut Dice, n: u64, p: f64) -> Summary {
-    let k = (0..4 * n).filter(|_| dice.chance(p / 4.0)).count() as u64;
-    Summary::Events(Events::new(k, n).unwrap())
+/// Numbers of events with this mean, each a burst of `burst` or of none.
+pub(crate) fn events(dice: &mut Dice, n: u64, mean: f64, burst: u32) -> Summary {
+    let mut hist = CappedHist::new(serin_kinds::MOST_EVENTS).unwrap();
+    for _ in 0..n {
+        let bursts = (0..4).filter(|_| dice.chance(mean / f64::from(4 * burst))).count();
+        hist.insert(bursts as f64 * f64::from(burst), dice.bits()).unwrap();
+    }
+    Summary::Capped(hist)
 }
 
 pub(crate) fn pairs(dice: &mut Dice, n: u64, differ: f64) -> Summary {

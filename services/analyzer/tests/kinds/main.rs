@@ -134,15 +134,58 @@ fn a_class_that_grows_is_named_and_a_new_one_is_tested_alone() {
 }
 
 #[test]
+fn events_that_come_in_bursts_are_no_evidence() {
+    let metric = r#"{"name": "m", "kind": "count", "source": {"output": "tokens"}, "margin": {"relative": 0.05}}"#;
+    for (seed, direction) in [(20, "lower_is_better"), (21, "higher_is_better"), (22, "lower_is_better")] {
+        // Mean 2, variance 36: by their sum, as if they came one by one, each window's counts lie far apart.
+        let metric = metric.replace(r#""source""#, &format!(r#""direction": "{direction}", "source""#));
+        let mut lab = Lab::new(seed, &metric, "", |dice, _, n, _| events(dice, n, 2.0, 20));
+        lab.bake();
+        for _ in 0..60 {
+            lab.window();
+            assert_eq!(lab.of("m").failed_at, None, "{}", lab.of("m").sentence);
+            assert!(lab.of("m").ln_e_fail < 3.0, "{}", lab.of("m").ln_e_fail);
+        }
+    }
+}
+
+#[test]
+fn a_margin_wider_than_what_is_left_of_the_range_passes() {
+    let rate_of = |margin: &str| {
+        format!(r#"{{"name": "m", "kind": "rate", "source": {{"class": {{"output": "label", "is": "x"}}}}, {margin}}}"#)
+    };
+    let mean = |margin: &str| {
+        format!(r#"{{"name": "m", "kind": {{"mean": {{"min": 0, "max": 1}}}}, "source": {{"output": "p"}}, {margin}}}"#)
+    };
+    let higher = r#""direction": "higher_is_better", "margin": {"absolute": 0.02}"#;
+    let lower = r#""margin": {"absolute": 0.1}"#;
+    let low: Draw = |dice, metric, n, _| if metric == "m" { rate(dice, n, 0.01) } else { rate(dice, n, 0.0) };
+    let high: Draw = |dice, _, n, _| rate(dice, n, 0.97);
+    let low_mean: Draw = |dice, _, n, _| lin(dice, n, -0.1);
+    let high_mean: Draw = |dice, _, n, _| lin(dice, n, 1.02);
+    for (seed, metric, draw) in [
+        (30, rate_of(higher), low),
+        (31, rate_of(lower), high),
+        (32, mean(higher), low_mean),
+        (33, mean(lower), high_mean),
+    ] {
+        let mut lab = Lab::new(seed, &metric, "", draw);
+        lab.bake();
+        lab.until("m", MetricResult::Pass, 20);
+        assert_eq!(lab.world.last().decision, Decision::Promote, "{}", lab.world.last().sentence);
+    }
+}
+
+#[test]
 fn events_per_answer_by_their_ratio() {
     let metric = r#"{"name": "m", "kind": "count", "source": {"output": "tool_calls"}, "margin": {"relative": 0.1}}"#;
-    let (pass, fail) = both(metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm));
-    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 2.03 against 1.99, at most 0.2 worse with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.62 against 1.98, at least 0.2 worse with 99 % confidence at every look");
+    let (pass, fail) = both(metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm, 1));
+    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 1.97 against 2.01, at most 0.2 worse with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.6 against 1.97, at least 0.2 worse with 99 % confidence at every look");
     let metric = metric.replace(r#""margin": {"relative": 0.1}"#, r#""limit": {"pass": 2.2, "fail": 2.4}"#);
-    let (pass, fail) = both(&metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm));
-    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 2.03 (control's 1.99), below the limit of 2.2 with 95 % confidence");
-    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.61 (control's 1.98), above the limit of 2.4 with 99 % confidence at every look");
+    let (pass, fail) = both(&metric, |dice, _, n, harm| events(dice, n, 2.0 + 0.6 * harm, 1));
+    insta::assert_snapshot!(pass, @"canary's number of tool_calls is 1.97 (control's 2.01), below the limit of 2.2 with 95 % confidence");
+    insta::assert_snapshot!(fail, @"canary's number of tool_calls is 2.6 (control's 1.97), above the limit of 2.4 with 99 % confidence at every look");
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub(super) fn advice(request: &Request, forecast: &Forecast) -> Vec<String> {
     let mut all = Vec::new();
     held(request, forecast, &mut all);
     often_held(request, forecast, &mut all);
+    beyond(request, forecast, &mut all);
     blind(request, forecast, &mut all);
     for step in &forecast.steps {
         too_light(step, &mut all);
@@ -143,6 +144,13 @@ fn held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
             healthy.step + 1
         ),
     });
+}
+
+/// Margins that reach beyond what a metric can be.
+fn beyond(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
+    let metrics = forecast.steps.first().into_iter().flat_map(|step| &step.metrics);
+    let decides = request.spec.metrics.iter().zip(metrics).filter(|(spec, _)| spec.role != Role::Watch);
+    all.extend(decides.filter_map(|(spec, metric)| spec.cannot_fail_at(metric.stable)));
 }
 
 /// Gates that cannot see the regression in any step.

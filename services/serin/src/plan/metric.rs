@@ -1,5 +1,6 @@
 //! One metric as planned: what it is expected to show, and what would be a regression.
 
+use serin_kinds::{CLASS_COUNT, Range, SIGMA};
 use serin_rollout::{Direction, MetricKind, MetricSpec};
 use serin_schemas::records::Role;
 use serin_statistics::{
@@ -8,7 +9,7 @@ use serin_statistics::{
 };
 
 use super::Request;
-use crate::simulate::{self, CLASS_COUNT, CONCENTRATION, SIGMA};
+use crate::simulate;
 
 /// A metric with its figures.
 pub(super) struct Metric<'a> {
@@ -34,7 +35,7 @@ impl<'a> Metric<'a> {
             simulate::Change::Factor(_) => None,
         });
         let told = from.or(request.base.get(&spec.name).copied());
-        let stable = told.unwrap_or_else(|| simulate::default_base(spec));
+        let stable = told.unwrap_or_else(|| spec.usual_value());
         let budget = request.spec.decision.false_rollback;
         // What is only watched has no share of the budget and is held against its own e-value.
         let alpha = if spec.role == Role::Watch { budget } else { budget * weight };
@@ -84,6 +85,9 @@ impl<'a> Metric<'a> {
         let margin = self.spec.margin_or_default();
         let margin = Margin { absolute: margin.absolute, relative: margin.relative };
         let planned = Planned::against_control(expected, direction, margin, kappa)?;
+        // The cap of a count is not known before control's numbers are.
+        let range = if self.spec.kind == MetricKind::Count { Range::POSITIVE } else { self.spec.kind.range() };
+        let planned = planned.within(range.min, range.max);
         // Each class in both directions.
         Ok(if self.spec.kind == MetricKind::Classes { planned.averaged_over(2 * CLASS_COUNT as u32) } else { planned })
     }
@@ -91,17 +95,13 @@ impl<'a> Metric<'a> {
     /// What stable is expected to show: the laws of the simulator.
     fn expected(&self) -> Expected {
         let control = self.stable;
-        let log_normal_spread = (SIGMA * SIGMA).exp_m1().sqrt();
         match self.spec.kind {
             MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement => Expected::Rate { control },
-            MetricKind::Mean { min, max } => {
-                let mean = (control - min) / (max - min);
-                Expected::Mean { control, sd: (max - min) * (mean * (1.0 - mean) / (CONCENTRATION + 1.0)).sqrt() }
+            MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Count => {
+                Expected::Mean { control, sd: self.spec.kind.usual_spread(control).unwrap_or_default() }
             }
-            MetricKind::CappedMean { .. } => Expected::Mean { control, sd: control * log_normal_spread },
             MetricKind::Quantile { level } => Expected::Quantile { control, level, log_sd: SIGMA },
             MetricKind::Distribution => Expected::Distribution,
-            MetricKind::Count => Expected::Events { control },
         }
     }
 

@@ -177,4 +177,6 @@ fn budget(spec: &RolloutSpec) -> (Vec<f64>, usize) {
 #[cfg(test)]
 mod against_simulation;
 #[cfg(test)]
+mod ends_tests;
+#[cfg(test)]
 mod tests;

@@ -1,28 +1,21 @@
 //! How one version's answers are distributed, metric by metric, as far as the metric's own number says.
 //!
-//! A rate is Bernoulli. A mean is a beta law over its range, with `a + b = 10` (a mean of 0.8 is Beta(8, 2)). Quantiles,
-//! distributions (their number is the median) and capped means (the mean before the cap) are log-normal: the logarithm has a
-//! standard deviation of 0.5. Events per answer are Poisson. A mix of classes has five, its number is the share of the first. The
-//! answers of mirrored calls differ at random. Values are drawn from tables of some thousand cells.
+//! The laws are those of `serin_kinds`. A mix of classes has five, its number is the share of the first. The answers of mirrored calls
+//! differ at random. Values are drawn from tables of some thousand cells.
 
-use serin_rollout::{MetricKind, MetricSource, MetricSpec};
-use serin_sketches::{CappedHist, ClassCounts, Events, LinHist, LogHist, Pair, Pairs, Rate, Summary};
+use serin_kinds::{CLASS_COUNT, CONCENTRATION, SIGMA};
+use serin_rollout::{MetricKind, MetricSpec, Rules};
+use serin_sketches::{Pair, Summary};
 
 use super::dice::{Dice, Table};
 
 /// Cells of a table of values.
 const CELLS: usize = 4096;
-/// `a + b` of the beta law of a mean.
-pub(crate) const CONCENTRATION: f64 = 10.0;
-/// Standard deviation of the logarithm of a latency.
-pub(crate) const SIGMA: f64 = 0.5;
 /// Most events per answer: beyond, `exp(-mean)` is 0.
 const MOST_EVENTS: f64 = 500.0;
 /// Normal scores beyond which nothing is drawn.
 const REACH: f64 = 5.0;
 
-/// Number of classes of a mix.
-pub(crate) const CLASS_COUNT: usize = 5;
 /// Classes of a mix; the first is the one whose share changes.
 const CLASSES: [&str; CLASS_COUNT] = ["class-1", "class-2", "class-3", "class-4", "class-5"];
 
@@ -33,26 +26,6 @@ pub(crate) enum Law {
     Rate(f64),
     /// Values with probabilities, as a summary takes them.
     Values(Vec<f64>, Table),
-}
-
-/// What a metric's number is when nothing is said: 1 % of the calls fail, are refused or cancelled, 0.1 % of the answers are unusable, 5 % for any other rate, the middle of a
-/// range, a tenth of a cap, a tenth of the maturity for the delay of labels, 100 for latencies, a fifth for the first of five classes, one event in ten answers, 2 % of answers
-/// that differ.
-pub(crate) fn default_base(metric: &MetricSpec) -> f64 {
-    match (&metric.kind, &metric.source) {
-        (MetricKind::Rate, MetricSource::Failed | MetricSource::Refused | MetricSource::Cancelled) => 0.01,
-        (MetricKind::Rate, MetricSource::Unusable) => 0.001,
-        (MetricKind::Rate, _) => 0.05,
-        (MetricKind::Mean { min, max }, _) => f64::midpoint(*min, *max),
-        (MetricKind::CappedMean { cap }, _) => cap / 10.0,
-        (MetricKind::Quantile { .. } | MetricKind::Distribution, MetricSource::LabelDelay(_)) => {
-            metric.maturity.0.as_secs_f64() / 10.0
-        }
-        (MetricKind::Quantile { .. } | MetricKind::Distribution, _) => 100.0,
-        (MetricKind::Classes, _) => 1.0 / CLASSES.len() as f64,
-        (MetricKind::Count, _) => 0.1,
-        (MetricKind::Disagreement, _) => 0.02,
-    }
 }
 
 /// Why a metric's number cannot be what was asked for; `None`: it can.
@@ -179,18 +152,7 @@ fn normal_quantile(level: f64) -> f64 {
 
 /// An empty summary for a metric.
 pub(crate) fn empty(metric: &MetricSpec) -> Summary {
-    match metric.kind {
-        MetricKind::Rate => Summary::Rate(Rate::default()),
-        MetricKind::Mean { .. } => Summary::Lin(LinHist::new()),
-        // A cap that is none is an error of the spec, which its lint tells.
-        MetricKind::CappedMean { cap } => {
-            CappedHist::new(cap).map_or_else(|| Summary::Log(LogHist::new()), Summary::Capped)
-        }
-        MetricKind::Quantile { .. } | MetricKind::Distribution => Summary::Log(LogHist::new()),
-        MetricKind::Classes => Summary::Classes(ClassCounts::default()),
-        MetricKind::Count => Summary::Events(Events::default()),
-        MetricKind::Disagreement => Summary::Pairs(Pairs::new()),
-    }
+    metric.kind.empty(Rules::CURRENT.count_by_value())
 }
 
 /// Adds one value to the summary that counts it. Values of a law fit their summary, and counts stay far below 2^53.
@@ -200,7 +162,6 @@ pub(crate) fn insert(into: &mut Summary, value: f64, dice: &mut Dice) {
         Summary::Log(hist) => hist.insert(value),
         Summary::Capped(hist) => hist.insert(value, dice.bits()),
         Summary::Classes(counts) => counts.insert(CLASSES.get(value as usize).copied().unwrap_or_default()),
-        Summary::Events(events) => events.insert(value as u64, 1),
         Summary::Pairs(pairs) => pairs.insert(Pair::Same(value == 0.0)),
         _ => Ok(()),
     };

@@ -14,10 +14,12 @@ mod scenario;
 mod text;
 mod world;
 
-pub(crate) use law::{CLASS_COUNT, CONCENTRATION, SIGMA, default_base, impossible};
+pub(crate) use law::impossible;
 pub(crate) use regression::{Change, Regression, number};
 pub(crate) use report::Report;
 pub(crate) use run::Experiment;
+#[cfg(test)]
+pub(crate) use run::Run;
 pub(crate) use scenario::{Case, Compared, find, names};
 pub(crate) use text::print;
 pub(crate) use world::{Setup, World};

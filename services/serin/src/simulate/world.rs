@@ -227,7 +227,7 @@ impl Behaviour {
             let told = told.unwrap_or_default();
             return Err(bad(format!("stable's value is said to be both {told} and {other}")));
         }
-        let base = told.unwrap_or_else(|| law::default_base(spec));
+        let base = told.unwrap_or_else(|| spec.usual_value());
         let targets = changes.iter().copied().chain(drift).map(|change| change.change.to(base));
         if let Some(what) = std::iter::once(base).chain(targets).find_map(|value| law::impossible(spec, value)) {
             return Err(bad(what));

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use serin_rollout::{Mode, RolloutSpec, units::Duration};
-use serin_schemas::ids::Span;
+use serin_rollout::{MetricSpec, Mode, RolloutSpec, units::Duration};
+use serin_schemas::{ids::Span, records::Role};
 
 use super::{local::rate, remote::read};
 use crate::{
     cli::{Output, Simulate},
     output, parallel,
-    simulate::{self, Case, Compared, Experiment, Report, Setup, World, number},
+    simulate::{self, Case, Change, Compared, Experiment, Report, Setup, World, number},
 };
 
 /// Runs where neither the command line nor the scenario says how many.
@@ -51,7 +51,7 @@ pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
         let expected = case.expect.as_ref().map(|expect| expect.compare(&played)).transpose()?.unwrap_or_default();
         held &= expected.iter().all(|compared| compared.holds != Some(false));
         match args.output {
-            Output::Json => all.push(in_json(&case, &played, &expected)),
+            Output::Json => all.push(in_json(&case, &notes(&normalised, &setup), &played, &expected)),
             Output::Text => {
                 let title = scenario.as_ref().map(|scenario| format!("{}: {}", scenario.name, scenario.about));
                 print(title, &case, &spec, &setup, &played, &expected);
@@ -146,8 +146,22 @@ fn onset(setup: &Setup) -> Span {
     setup.regressions.iter().map(|change| change.at.0).min().unwrap_or_default()
 }
 
-fn in_json(case: &Case, report: &Report, expected: &[Compared]) -> Value {
-    json!({"case": case.title(), "report": report, "expected": expected})
+/// Metrics that no canary can fail in this world.
+fn notes(spec: &RolloutSpec, setup: &Setup) -> Vec<String> {
+    let stable = |metric: &MetricSpec| {
+        let changes = setup.regressions.iter().filter(|change| change.metric == metric.name);
+        let mut from = changes.filter_map(|change| match change.change {
+            Change::FromTo(from, _) => Some(from),
+            Change::Factor(_) => None,
+        });
+        from.next().or(setup.base.get(&metric.name).copied()).unwrap_or_else(|| metric.usual_value())
+    };
+    let decides = spec.metrics.iter().filter(|metric| metric.role != Role::Watch);
+    decides.filter_map(|metric| metric.cannot_fail_at(stable(metric))).collect()
+}
+
+fn in_json(case: &Case, notes: &[String], report: &Report, expected: &[Compared]) -> Value {
+    json!({"case": case.title(), "notes": notes, "report": report, "expected": expected})
 }
 
 fn print(
@@ -166,6 +180,9 @@ fn print(
         "{} rollouts at {:.0} requests/s, {wrong}; drawn counts through the analyzer's fold and the planner",
         report.runs, setup.per_second
     ));
+    for note in notes(spec, setup) {
+        output::line(note);
+    }
     output::line("");
     simulate::print(report, onset(setup).as_secs_f64());
     for Compared { sentence, holds } in expected {

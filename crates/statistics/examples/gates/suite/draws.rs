@@ -13,6 +13,9 @@ const SMALL_MEAN: f64 = 8.0;
 /// Probability that is lost in rounding: nothing lies beyond.
 const NEGLIGIBLE: f64 = 1e-18;
 
+/// The cap of numbers of events.
+pub(super) const MOST_EVENTS: f64 = 1e6;
+
 /// A seeded stream.
 pub(super) struct Dice(ChaCha8Rng);
 
@@ -170,6 +173,19 @@ impl Shape {
         Self::new(inner.map(|x| (x, libm::pow(x, a - 1.0) * libm::pow(1.0 - x, b - 1.0))))
     }
 
+    /// Numbers of events: a negative binomial with this mean and variance (which is larger), up to where nothing is left.
+    pub(super) fn negative_binomial(mean: f64, variance: f64) -> Self {
+        let p = mean / variance;
+        let r = mean * p / (1.0 - p);
+        let mut mass = libm::exp(r * libm::log(p));
+        let most = mean + 60.0 * libm::sqrt(variance);
+        Self::new((0..most as u32).map(|k| {
+            let (value, own) = (f64::from(k), mass);
+            mass *= (r + value) / (value + 1.0) * (1.0 - p);
+            (value, own)
+        }))
+    }
+
     /// A multinomial of `n`, as `(value, count)`: halves are split by binomials, empty ones are skipped.
     fn draw(&self, dice: &mut Dice, n: u64, take: &mut impl FnMut(f64, u64)) {
         self.split(dice, n, 0, self.values.len(), take);
@@ -201,6 +217,8 @@ pub(super) enum Signal {
     Log(Shape),
     /// Values in [0, 1] in a linear histogram.
     Lin(Shape),
+    /// Numbers of events per answer.
+    Counts(Shape),
     /// Revenue per visitor, winsorised at a cap: buyers with a log-normal amount (median 1), all others with none.
     Revenue {
         /// Share of buyers.
@@ -230,6 +248,15 @@ impl Signal {
                     (0..count).for_each(|_| hist.insert(value, 0).expect("a grid point is in range"));
                 });
                 Summary::Lin(hist)
+            }
+            Self::Counts(shape) => {
+                let mut hist = CappedHist::new(MOST_EVENTS).expect("a cap is positive");
+                let mut numbers = Vec::new();
+                shape.draw(dice, n, &mut |value, count| numbers.push((value, count)));
+                for (value, count) in numbers {
+                    (0..count).for_each(|_| hist.insert(value, dice.bits()).expect("a number is not negative"));
+                }
+                Summary::Capped(hist)
             }
             Self::Revenue { cap, .. } => {
                 let amounts = self.amounts(dice, n);
@@ -308,6 +335,17 @@ mod tests {
             assert!((found / mean - 1.0).abs() < 0.06 && (variance / mean - 1.0).abs() < 0.06, "{found} {variance}");
         }
         assert_eq!(dice.poisson(0.0), 0);
+    }
+
+    #[test]
+    fn bursts_have_their_mean_and_variance() {
+        for (mean, variance) in [(0.5, 1.0), (2.0, 18.0), (200.0, 19_881.0)] {
+            let Shape { values, cumulative } = Shape::negative_binomial(mean, variance);
+            let mass = |k: usize| cumulative[k + 1] - cumulative[k];
+            let sum = |power: i32| (0..values.len()).map(|k| mass(k) * values[k].powi(power)).sum::<f64>();
+            assert!((sum(0) - 1.0).abs() < 1e-9 && (sum(1) / mean - 1.0).abs() < 1e-6, "{mean}");
+            assert!(((sum(2) - sum(1) * sum(1)) / variance - 1.0).abs() < 1e-6, "{mean} {variance}");
+        }
     }
 
     #[test]

@@ -7,8 +7,10 @@
 
 mod clusters;
 mod corrections;
+mod counts;
 mod detection;
 mod draws;
+mod ends;
 mod family;
 mod kayenta_bars;
 pub(crate) mod lab;
@@ -28,7 +30,7 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 14] = [
+pub(crate) const PARTS: [Part; 16] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
@@ -42,5 +44,7 @@ pub(crate) const PARTS: [Part; 14] = [
     ("Handfuls of sticky users who try to decide", sticky::handfuls),
     ("Time to FAIL with sticky users", sticky::detection),
     ("Heavy tails (G6)", corrections::heavy_tails),
+    ("Events per answer in bursts", counts::rows),
+    ("Margins that reach beyond the range", ends::rows),
     ("Beside Kayenta (bars 2 to 10)", kayenta_bars::bars),
 ];

@@ -4,8 +4,6 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::defaults;
-
 /// Words for sources that older files use, with the source's name of today.
 const OLD_SOURCES: [(&str, &str); 2] = [("error", "failed"), ("invalid_output", "unusable")];
 
@@ -57,7 +55,7 @@ pub enum MetricSource {
         /// Label, 0 or 1.
         label: String,
         /// From here on the output means yes. Default 0.5.
-        #[serde(default = "defaults::half")]
+        #[serde(default = "half")]
         threshold: f64,
     },
     /// 1 when a categorical output differs from the class that feedback names.
@@ -114,6 +112,10 @@ impl MetricSource {
     pub fn is_delay(&self) -> bool {
         matches!(self, Self::LabelDelay(_))
     }
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// The schema knows the old words too, so that files which use them are accepted.

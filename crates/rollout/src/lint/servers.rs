@@ -1,0 +1,69 @@
+//! Rules on where versions are served: two arms at one place are one arm.
+
+use super::Found;
+use crate::{Mode, RolloutSpec, Severity, TrafficSource};
+
+pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
+    let (stable, canary) = (&spec.stable, &spec.canary);
+    // Others send the calls; an A/A test means it; servers that know both versions are told which one.
+    let others = spec.traffic == TrafficSource::External || spec.mode == Mode::Observe;
+    if others || stable.version == canary.version || stable.path_version != canary.path_version {
+        return;
+    }
+    for (name, stable, canary) in [("url", &stable.url, &canary.url), ("grpcUrl", &stable.grpc_url, &canary.grpc_url)] {
+        let Some((stable, canary)) = stable.as_deref().zip(canary.as_deref()) else { continue };
+        if is_same(stable, canary) {
+            let message = format!(
+                "no check can fail: {canary} serves both versions, and nothing tells its servers which one is meant"
+            );
+            let way_out = "name the canary's own servers, or give both versions a `pathVersion`";
+            found.add(Severity::Error, format!("canary.{name}"), message, way_out, &["stable"]);
+            return;
+        }
+    }
+}
+
+/// Whether every address of the canary is one of stable's.
+fn is_same(stable: &str, canary: &str) -> bool {
+    let stable: Vec<String> = stable.split(',').filter_map(place).collect();
+    let mut canary = canary.split(',').filter_map(place).peekable();
+    canary.peek().is_some() && canary.all(|place| stable.contains(&place))
+}
+
+/// Host, port and path of an address, however it is written.
+fn place(address: &str) -> Option<String> {
+    let (scheme, rest) = address.trim().split_once("://")?;
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host).to_ascii_lowercase();
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    Some(format!("{host}{}/{}", if has_port { "" } else { port }, path.trim_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same;
+
+    #[test]
+    fn an_address_is_the_same_however_it_is_written() {
+        for (stable, canary) in [
+            ("http://a:1", "http://a:1/"),
+            ("http://A", "http://a:80"),
+            ("https://a/v2/", "https://a:443/v2"),
+            ("http://a:1,http://b:1", "http://b:1, http://a:1"),
+            ("http://a:1,http://b:1", "http://b:1"),
+            ("h2c://[::1]:8", "http://[::1]:8"),
+        ] {
+            assert!(is_same(stable, canary), "{stable} {canary}");
+        }
+        for (stable, canary) in [
+            ("http://a:1", "http://a:2"),
+            ("http://a:1/one", "http://a:1/two"),
+            ("http://a:1", "http://a:1,http://b:1"),
+            ("http://[::1]", "http://[::1]:8"),
+            ("http://a", "https://a"),
+        ] {
+            assert!(!is_same(stable, canary), "{stable} {canary}");
+        }
+    }
+}

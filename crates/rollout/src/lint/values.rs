@@ -1,0 +1,134 @@
+//! Rules on values: a check looks at values that its source can give.
+
+use serin_kinds::Range;
+
+use super::Found;
+use crate::{BUILT_IN_OUTPUTS, MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
+
+/// No call takes longer, in milliseconds.
+const LONGEST_CALL: f64 = 86_400_000.0;
+
+/// The numbers that a metric's source can give.
+fn of_source(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
+    match &metric.source {
+        MetricSource::Failed
+        | MetricSource::Refused
+        | MetricSource::Unusable
+        | MetricSource::Cancelled
+        | MetricSource::Outcome
+        | MetricSource::Status
+        | MetricSource::Class { .. }
+        | MetricSource::Wrong { .. }
+        | MetricSource::WrongClass { .. } => Range::SHARES,
+        MetricSource::Latency => Range { min: 0.0, max: LONGEST_CALL },
+        MetricSource::LabelDelay(_) if !metric.maturity.is_zero() => {
+            Range { min: 0.0, max: metric.maturity.0.as_secs_f64() }
+        }
+        MetricSource::LabelDelay(_) | MetricSource::SquaredError { .. } | MetricSource::AbsoluteError { .. } => {
+            Range::POSITIVE
+        }
+        MetricSource::Output(name) => of_output(spec, name),
+        MetricSource::Feedback(_) => Range::ALL,
+    }
+}
+
+fn of_output(spec: &RolloutSpec, name: &str) -> Range {
+    if let Some(rule) = spec.outputs.iter().find(|rule| rule.name == name) {
+        return Range { min: rule.min.unwrap_or(f64::NEG_INFINITY), max: rule.max.unwrap_or(f64::INFINITY) };
+    }
+    let built_in = BUILT_IN_OUTPUTS.iter().any(|(known, _)| *known == name);
+    if built_in { Range::POSITIVE } else { Range::ALL }
+}
+
+/// Whether its number is one of the values, so that it lies where they do.
+fn is_of_values(kind: &MetricKind) -> bool {
+    matches!(
+        kind,
+        MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Quantile { .. } | MetricKind::Count
+    )
+}
+
+/// Smallest and largest value that a metric's number can have: those of the kind that the source can give.
+pub(super) fn range(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
+    let of_kind = metric.kind.range();
+    if !is_sensible(of_kind) {
+        return of_kind;
+    }
+    let both = of_kind.within(of_source(spec, metric)).filter(|_| is_of_values(&metric.kind));
+    both.unwrap_or(of_kind)
+}
+
+pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    let (of_kind, of_source) = (metric.kind.range(), of_source(spec, metric));
+    if is_of_values(&metric.kind) && is_sensible(of_kind) && is_sensible(of_source) {
+        let kind = format!("{path}.kind");
+        if of_kind.within(of_source).is_none() {
+            let message = format!(
+                "this check can never fail: its source gives {}, and the kind takes {}, so all values count the same",
+                in_words(of_source),
+                in_words(of_kind)
+            );
+            found.add(Severity::Error, kind, message, "let the kind take what the source gives", &["outputs"]);
+        } else if let (MetricKind::Mean { min, max }, MetricSource::Output(name)) = (&metric.kind, &metric.source)
+            && spec.outputs.iter().any(|rule| rule.name == *name)
+            && (of_source.min.is_finite() && of_source.min < *min || of_source.max.is_finite() && of_source.max > *max)
+        {
+            let message = format!(
+                "output {name:?} is {}, and what lies outside of {min} to {max} counts as its end",
+                in_words(of_source)
+            );
+            found.add(Severity::Warning, kind, message, "let the kind take what the source gives", &["outputs"]);
+        }
+    }
+    threshold(spec, metric, &format!("{path}.source"), found);
+    tolerance(spec, metric, &format!("{path}.tolerance"), found);
+}
+
+/// Nonsense has an error of its own.
+fn is_sensible(range: Range) -> bool {
+    range.min < range.max
+}
+
+fn in_words(Range { min, max }: Range) -> String {
+    match (min.is_finite(), max.is_finite()) {
+        (true, true) => format!("{min} to {max}"),
+        (true, false) => format!("{min} and more"),
+        (false, true) => format!("{max} and less"),
+        (false, false) => "any number".to_owned(),
+    }
+}
+
+/// An output that is always, or never, above the threshold says the same of every answer.
+fn threshold(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    let MetricSource::Wrong { output, threshold, .. } = &metric.source else { return };
+    let Range { min, max } = Some(of_output(spec, output)).filter(|range| is_sensible(*range)).unwrap_or(Range::ALL);
+    let says = if !threshold.is_finite() {
+        format!("{threshold} is no threshold")
+    } else if *threshold <= min {
+        format!("output {output:?} is never below the threshold of {threshold}: every answer means yes")
+    } else if *threshold > max {
+        format!("output {output:?} never reaches the threshold of {threshold}: every answer means no")
+    } else {
+        return;
+    };
+    let between = if min.is_finite() && max.is_finite() {
+        format!("use a number above {min}, up to {max}")
+    } else {
+        "use a number that some answers reach; 0.5 is the default".to_owned()
+    };
+    found.add(Severity::Error, path, says, between, &["outputs"]);
+}
+
+/// A tolerance that no two answers exceed.
+fn tolerance(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    let Some(tolerance) = metric.tolerance.filter(|_| metric.kind == MetricKind::Disagreement) else { return };
+    if !matches!(metric.source, MetricSource::Output(_) | MetricSource::Latency) {
+        return;
+    }
+    let Range { min, max } = of_source(spec, metric);
+    if tolerance.is_finite() && tolerance >= max - min {
+        let message =
+            format!("this check can never fail: no two values from {min} to {max} differ by more than {tolerance}");
+        found.add(Severity::Error, path, message, "use a smaller tolerance", &["outputs"]);
+    }
+}

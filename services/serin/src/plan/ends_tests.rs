@@ -1,0 +1,69 @@
+//! Margins wider than what is left of a metric's range: what is planned is what happens.
+
+use std::collections::BTreeMap;
+
+use serin_schemas::ids::Span;
+
+use super::{Request, forecast, text::lines};
+use crate::simulate::{Experiment, Run, Setup, World};
+
+/// The README's rollout with one metric, as far as matters here.
+fn text(metric: &str) -> String {
+    format!(
+        "
+apiVersion: serin.dev/v1
+kind: Rollout
+model: fraud
+stable: {{version: '1', url: 'http://127.0.0.1:9001'}}
+canary: {{version: '2', url: 'http://127.0.0.1:9002'}}
+steps:
+  - {{weight: 50%, bake: {{min: 10s, max: 2h}}, require: pass}}
+outputs:
+  - {{name: score, source: {{tensor: score}}}}
+metrics:
+  - {{name: m, {metric}}}
+"
+    )
+}
+
+/// Plans the rollout, and plays it ten times.
+fn both(metric: &str, stable: f64) -> (super::Forecast, Vec<Run>, Vec<String>) {
+    let spec = serin_rollout::parse_yaml(&text(metric)).unwrap().normalised();
+    let base = BTreeMap::from([("m".to_owned(), stable)]);
+    let setup = Setup { per_second: 200.0, base: base.clone(), ..Setup::default() };
+    let world = World::new(&spec, &setup).unwrap();
+    let request = Request { spec: spec.clone(), per_second: 200.0, base, regressions: vec![], react_seconds: 0.0 };
+    let planned = forecast(&request).unwrap();
+    let told = lines(&request.spec, &planned);
+    let experiment = Experiment { spec, world, seed: 1, limit: Span::from_secs(2 * 3600) };
+    (planned, (0..10).map(|number| experiment.play(number).unwrap()).collect(), told)
+}
+
+#[test]
+fn a_margin_beyond_the_range_is_planned_as_it_is_played() {
+    let mean = "kind: {mean: {min: 0, max: 1}}, source: {output: score}";
+    for (metric, stable) in [
+        // The README's example, with a mean fraud score of 1 %.
+        (format!("{mean}, direction: higher_is_better, margin: {{absolute: 0.02}}"), 0.01),
+        (format!("{mean}, margin: {{absolute: 0.02}}"), 0.99),
+        (format!("{mean}, margin: {{relative: 0.1}}"), 0.95),
+        ("kind: rate, source: cancelled, direction: higher_is_better, margin: {absolute: 0.02}".to_owned(), 0.01),
+        ("kind: rate, source: cancelled, margin: {absolute: 0.05}".to_owned(), 0.97),
+        ("kind: rate, source: cancelled, margin: {relative: 0.2}".to_owned(), 0.9),
+        ("kind: {capped_mean: {cap: 40}}, source: {output: score}, direction: higher_is_better, margin: {absolute: 2}".to_owned(), 1.0),
+        ("kind: {quantile: {level: 0.5}}, source: latency, direction: higher_is_better, margin: {absolute: 150}".to_owned(), 100.0),
+    ] {
+        let (planned, runs, told) = both(&metric, stable);
+        assert_eq!(planned.healthy.end, "promoted", "{metric}");
+        let held = runs.iter().find(|run| run.end.name() != "promoted");
+        assert!(held.is_none(), "{metric}: {held:?}");
+        let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
+        seconds.sort_by(f64::total_cmp);
+        // Within 1.5 times, and two windows.
+        let (planned, median) = (planned.healthy.seconds, seconds[5]);
+        assert!(median <= 1.5 * planned + 20.0 && planned <= 1.5 * median + 20.0, "{metric}: {planned} {median}");
+        assert!(told.iter().any(|line| line.contains("no canary can fail it")), "{metric}: {told:#?}");
+    }
+    let (_, _, told) = both(&format!("{mean}, direction: higher_is_better, margin: {{absolute: 0.02}}"), 0.5);
+    assert!(!told.iter().any(|line| line.contains("no canary can fail it")), "{told:#?}");
+}
