@@ -249,8 +249,12 @@ impl AggregatorFold {
                 return poison("class_too_long", format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"));
             }
             self.joins.early.wait(&waits_for, expires, &mut self.tally, |pending| {
-                outputs.iter().for_each(|(name, value)| set(&mut pending.outputs, name, *value));
-                classes.iter().for_each(|(name, class)| set(&mut pending.classes, name, (*class).to_owned()));
+                for (name, value) in outputs {
+                    set(&mut pending.outputs, name, *value);
+                }
+                for (name, class) in classes {
+                    set(&mut pending.classes, name, (*class).to_owned());
+                }
             });
         } else {
             self.tally.sampled_out += 1;

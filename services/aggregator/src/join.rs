@@ -307,7 +307,7 @@ impl Joins {
                 }
             }
             // What was given up gives its memory back.
-            self.rows.iter_mut().for_each(|table| table.shrink_to_fit());
+            self.rows.iter_mut().for_each(HashMap::shrink_to_fit);
             self.windows.values_mut().for_each(Vec::shrink_to_fit);
         }
     }
@@ -385,7 +385,9 @@ impl Joins {
             }
             Ok(())
         })?;
-        read.iter().for_each(|row| from.delete(row));
+        for row in &read {
+            from.delete(row);
+        }
         Ok(())
     }
 }

@@ -75,7 +75,9 @@ pub(crate) fn asks(
         RequestSource::Parameter(name) => asks.pointer(&parameter_at(name)),
         RequestSource::Header(_) | RequestSource::Cookie(_) => {}
     };
-    targets.iter().for_each(|target| source(&target.when));
+    for target in targets {
+        source(&target.when);
+    }
     for feature in features {
         source(&feature.source);
         feature.computed_at.iter().for_each(&mut source);

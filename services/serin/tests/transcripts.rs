@@ -90,7 +90,7 @@ fn renewed(page: &str) -> (String, usize) {
         assert!(fence.starts_with("```"), "below {line:?} stands {fence:?}, not a code block");
         out.push(fence.to_owned());
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        let text = block.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let text = joined(&block);
         match mark {
             Mark::File(name) => fs::write(folder.path().join(name), text).unwrap(),
             Mark::Runs(name) => program(folder.path(), &name, &text),
@@ -109,7 +109,12 @@ fn renewed(page: &str) -> (String, usize) {
         }
         out.push("```".to_owned());
     }
-    (out.iter().map(|line| format!("{line}\n")).collect(), transcripts)
+    (joined(&out), transcripts)
+}
+
+/// Each line with its end.
+fn joined(lines: &[impl AsRef<str>]) -> String {
+    lines.iter().flat_map(|line| [line.as_ref(), "\n"]).collect()
 }
 
 /// Whether the block below this comment stays as it is.

@@ -188,7 +188,7 @@ fn a_header_has_a_name_that_can_be_sent() {
         });
     }
     refused("segments[0].source", "the name is empty", |spec| {
-        spec.segments[0].source = SegmentSource::Header(" ".into())
+        spec.segments[0].source = SegmentSource::Header(" ".into());
     });
     for name in ["x-user", "X-User_2", "x.user", "!#$%&'*+-.^_`|~"] {
         assert_eq!(told(|spec| spec.segments[0].source = SegmentSource::Header(name.into())), [""; 0]);

@@ -152,7 +152,7 @@ fn late_labels(spec: &RolloutSpec, found: &mut Found) {
                 last.weight
             );
             let way_out = format!("let a light step bake for {labels} or more, or require a pass in it");
-            found.add(Severity::Warning, &format!("metrics[{index}].maturity"), message, way_out, &["steps"]);
+            found.add(Severity::Warning, format!("metrics[{index}].maturity"), message, way_out, &["steps"]);
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
             SegmentSource::Json(pointer) => found.pointer(&path, pointer),
             SegmentSource::Header(name) => found.header(&path, name),
             SegmentSource::Input(name) | SegmentSource::Parameter(name) | SegmentSource::Event(name) => {
-                found.not_empty(&path, name)
+                found.not_empty(&path, name);
             }
         }
         if matches!(segment.source, SegmentSource::Event(_)) && spec.traffic == TrafficSource::Router {

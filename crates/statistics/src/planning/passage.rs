@@ -38,7 +38,7 @@ mod tests {
             let share = share_by(multiple, nats);
             assert!((share - expected).abs() < 1e-6, "{multiple} {nats}: {share}");
         }
-        assert_eq!([share_by(0.0, 5.0), share_by(f64::NAN, 5.0)], [0.0; 2]);
+        assert!([0.0, f64::NAN].iter().all(|&multiple| share_by(multiple, 5.0) <= 0.0));
         assert!(share_by(1e6, 5.0) > 1.0 - 1e-9);
     }
 

@@ -71,14 +71,14 @@ impl<'a> Form<'a> {
     /// Goes on by one part of the form; false when it needs more.
     fn step(&mut self) -> bool {
         match &self.state {
-            State::Skip => match memmem::find(&self.waiting, &self.delimiter) {
-                Some(at) => self.go(at + self.delimiter.len(), State::Delimited),
-                None => {
-                    let keep = self.waiting.len().min(self.delimiter.len() - 1);
-                    self.waiting.drain(..self.waiting.len() - keep);
-                    false
+            State::Skip => {
+                if let Some(at) = memmem::find(&self.waiting, &self.delimiter) {
+                    return self.go(at + self.delimiter.len(), State::Delimited);
                 }
-            },
+                let keep = self.waiting.len().min(self.delimiter.len() - 1);
+                self.waiting.drain(..self.waiting.len() - keep);
+                false
+            }
             State::Delimited => match self.waiting.as_slice() {
                 [b'-', b'-', ..] => self.go(2, State::End),
                 [b'\r', b'\n', ..] => self.go(2, State::Head),
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(read(&body[..body.len() - 8], 9), Err(Unread::NotJson), "cut");
         let long = [
             b"--x-1\r\ncontent-disposition: form-data; name=model\r\n\r\n".as_slice(),
-            &[b'a'; LONGEST_FIELD + 1],
+            &vec![b'a'; LONGEST_FIELD + 1],
             b"\r\n--x-1--",
         ]
         .concat();

@@ -17,6 +17,7 @@ use crate::config::Config;
 
 /// A request's path, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts of a path")]
 pub(crate) struct Target<'a> {
     /// The protocol.
     pub(crate) wire: Wire,
@@ -124,8 +125,8 @@ impl<'a> Target<'a> {
         if bare.is_empty() {
             return None;
         }
-        let verbs = shape.predicts.iter().chain(shape.asks);
-        let verb = verbs.filter_map(|verb| without_verb(bare, shape.mark, verb)).next();
+        let mut verbs = shape.predicts.iter().chain(shape.asks);
+        let verb = verbs.find_map(|verb| without_verb(bare, shape.mark, verb));
         Some(Self::behind(path, shape, shape.root.len() + verb.unwrap_or(bare.len())))
     }
 

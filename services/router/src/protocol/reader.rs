@@ -160,17 +160,14 @@ impl Text<'_> {
 
     /// The JSON part has ended: where the tensors are that are asked for.
     fn begin_raw(&mut self) -> Option<Raw> {
-        let value = self.scanner.take()?.end();
-        let value = match value {
-            Ok(value) => value.unwrap_or_default(),
-            Err(_) => {
-                // The end will say so again.
-                let mut scanner = Scanner::new(self.asks);
-                scanner.push(b",");
-                self.scanner = Some(scanner);
-                return None;
-            }
+        let Ok(value) = self.scanner.take()?.end() else {
+            // The end will say so again.
+            let mut scanner = Scanner::new(self.asks);
+            scanner.push(b",");
+            self.scanner = Some(scanner);
+            return None;
         };
+        let value = value.unwrap_or_default();
         let (mut wanted, mut at) = (Vec::new(), 0_u64);
         let tensors = value.get("inputs").and_then(Value::as_array);
         for (index, tensor) in tensors.into_iter().flatten().enumerate() {

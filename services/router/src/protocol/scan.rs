@@ -271,7 +271,7 @@ impl<'a> Scanner<'a> {
         match (self.state, byte) {
             (State::Value | State::ValueOrEnd, b'{') => self.open(true),
             (State::Value | State::ValueOrEnd, b'[') => self.open(false),
-            (State::ValueOrEnd, b']') => self.close(false),
+            (State::ValueOrEnd | State::After, b']') => self.close(false),
             (State::Value | State::ValueOrEnd, b'"') => {
                 let kept = self.wants_scalar();
                 self.text.clear();
@@ -283,7 +283,7 @@ impl<'a> Scanner<'a> {
                 self.state = State::Word;
             }
             (State::Value, byte) if self.at_start() && self.mark < 3 && byte == MARK[self.mark] => self.mark += 1,
-            (State::KeyOrEnd, b'}') => self.close(true),
+            (State::KeyOrEnd | State::After, b'}') => self.close(true),
             (State::KeyOrEnd | State::Key, b'"') => {
                 let kept = self.skipped.is_empty();
                 self.text.clear();
@@ -291,8 +291,6 @@ impl<'a> Scanner<'a> {
             }
             (State::Colon, b':') => self.state = State::Value,
             (State::After, b',') => self.comma(),
-            (State::After, b'}') => self.close(true),
-            (State::After, b']') => self.close(false),
             _ => self.fail(Unread::NotJson),
         }
         at + 1
@@ -577,7 +575,9 @@ mod tests {
 
     fn asks(pointers: &[&str]) -> Asks {
         let mut asks = Asks::default();
-        pointers.iter().for_each(|pointer| asks.pointer(pointer));
+        for pointer in pointers {
+            asks.pointer(pointer);
+        }
         asks
     }
 
@@ -717,7 +717,9 @@ mod tests {
         #[test]
         fn agrees_with_a_parser(body in values(), pointers in prop::collection::vec("(/([a-c0-2]|~0|~1)){1,4}", 1..5), step in 1_usize..30, cut in any::<prop::sample::Index>()) {
             let mut asks = Asks::default();
-            pointers.iter().for_each(|pointer| asks.pointer(pointer));
+            for pointer in &pointers {
+                asks.pointer(pointer);
+            }
             let text = body.to_string();
             let found = scan(&asks, text.as_bytes(), step).unwrap().unwrap();
             for pointer in &pointers {

@@ -188,6 +188,7 @@ impl Activity {
 
 /// How far a message of HTTP/1 has come.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what has come of a head, each on its own")]
 struct HeadEnd {
     /// Whether a line of the head has come; empty ones before it mean nothing.
     began: bool,
@@ -356,19 +357,18 @@ impl<S> Watched<S> {
 impl<S: AsyncWrite + HalfOpen + Unpin> Watched<S> {
     /// The caller has ended its side: whether it is still there. Ready when it is not, or has its answer.
     fn poll_half(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let half = match &mut self.half {
-            Some(half) => half,
-            None => {
-                if self.stream.is_reset().is_none() || !self.activity.may_wait() {
-                    return Poll::Ready(Ok(()));
-                }
-                match Pin::new(&mut self.stream).poll_write(cx, INTERIM) {
-                    Poll::Ready(Ok(written)) if written == INTERIM.len() => {}
-                    // A few bytes on a connection that has sent nothing: if they do not fit, nobody reads.
-                    _ => return Poll::Ready(Ok(())),
-                }
-                self.half.insert(Box::pin(tokio::time::sleep(SOON)))
+        let half = if let Some(half) = &mut self.half {
+            half
+        } else {
+            if self.stream.is_reset().is_none() || !self.activity.may_wait() {
+                return Poll::Ready(Ok(()));
             }
+            match Pin::new(&mut self.stream).poll_write(cx, INTERIM) {
+                Poll::Ready(Ok(written)) if written == INTERIM.len() => {}
+                // A few bytes on a connection that has sent nothing: if they do not fit, nobody reads.
+                _ => return Poll::Ready(Ok(())),
+            }
+            self.half.insert(Box::pin(tokio::time::sleep(SOON)))
         };
         loop {
             if !self.activity.is_waiting() {
@@ -468,7 +468,9 @@ mod tests {
     fn lines_end_with_both() {
         let bare = |pieces: &[&[u8]]| {
             let activity = Arc::new(Activity::new(Instant::now()));
-            pieces.iter().for_each(|piece| activity.received(piece));
+            for piece in pieces {
+                activity.received(piece);
+            }
             activity.begin(Version::HTTP_11, Some(0)).has_bare_line()
         };
         assert!(!bare(&[b"\r\nGET / HTTP/1.1\r\nhost: a\r", b"\n\r", b"\na\nb"]), "what is behind the head is a body");

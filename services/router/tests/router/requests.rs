@@ -18,6 +18,9 @@ use crate::{
 const INFER: &str = "/v2/models/flights/infer";
 const FORM: &str = "application/x-www-form-urlencoded";
 
+/// Names and values.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 async fn servers() -> (Server, Server) {
     (Server::start(Says::probability("0.1")).await, Server::start(Says::probability("0.9")).await)
 }
@@ -75,7 +78,7 @@ async fn a_key_is_read_however_the_body_comes() {
         let last = format!(r#"{{"user":"x","pad":"{}","user":"u{user}"}}"#, "y".repeat(300_000));
         let marked = [b"\xef\xbb\xbf", small.as_bytes()].concat();
         let json = ("content-type", "application/json");
-        let ways: [(&[(&str, &str)], Vec<u8>); 11] = [
+        let ways: [(Headers<'_>, Vec<u8>); 11] = [
             (&[json], small.clone().into_bytes()),
             (&[("content-type", FORM)], small.clone().into_bytes()),
             (&[("content-type", "text/plain; charset=utf-8")], small.clone().into_bytes()),
@@ -113,7 +116,7 @@ async fn what_cannot_be_read_goes_to_stable_and_is_told() {
     let json = ("content-type", "application/json");
     let deep = format!(r#"{{"x":{}{},"user":"u"}}"#, "[".repeat(2000), "]".repeat(2000));
     let long = format!(r#"{{"user":"{}"}}"#, "u".repeat(70_000));
-    let ways: [(&[(&str, &str)], &[u8]); 6] = [
+    let ways: [(Headers<'_>, &[u8]); 6] = [
         (&[json], br#"{"user":"u","inputs":["#),
         (&[json, ("content-encoding", "lzma")], b"{}"),
         (&[json, ("content-encoding", "gzip")], b"{}"),

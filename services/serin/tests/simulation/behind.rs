@@ -288,7 +288,6 @@ fn simulation(seed: u64) -> Simulation {
 }
 
 /// Begins a rollout, lets somebody be behind once the canary bakes, and goes on for `more_s` seconds.
-#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 fn play(seed: u64, behind: Behind, turns_bad: bool, more_s: i64) -> Told {
     let simulation = simulation(seed);
     let log = simulation.log();
