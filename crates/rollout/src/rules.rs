@@ -19,7 +19,7 @@ use serin_schemas::records::RULES;
 /// | number | what it is |
 /// |---|---|
 /// | 1 | An answer is good, an `error` or unusable (`invalid_output`). What a caller brings about counts as an error. Promotion waits for the watermark. |
-/// | 2 | An answer has one outcome of seven. Gates on `failed`, on refused and redirected answers, and on `unusable`. What a few users bring about is held back. Promotion waits for every writer. |
+/// | 2 | An answer has one outcome of seven. Gates on `failed`, on refused and redirected answers, and on `unusable`. What a few users bring about is held back. Promotion waits for every writer. A gate without data holds, and no step is taken while stable fails. Foreign answers count for the arm whose version they name. |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "i32", into = "i32")]
 pub struct Rules(i32);
@@ -61,6 +61,17 @@ impl Rules {
 
     /// Whether a finding must hold without the users who speak most for it.
     pub fn guard_units(self) -> bool {
+        self.0 >= 2
+    }
+
+    /// Whether what was not seen stops a rollout: a gate without data, a check on few answers, a warm-up of broken answers, a
+    /// stable that fails itself.
+    pub fn need_data(self) -> bool {
+        self.0 >= 2
+    }
+
+    /// Whether an answer that others report counts for an arm only if it names the arm's version.
+    pub fn check_versions(self) -> bool {
         self.0 >= 2
     }
 
@@ -114,8 +125,16 @@ mod tests {
 
     #[test]
     fn the_first_rules_are_as_before() {
-        let questions = |rules: Rules| [rules.count_outcomes(), rules.guard_units(), rules.wait_for_all()];
-        assert_eq!(questions(Rules::default()), [false; 3]);
-        assert_eq!(questions(Rules::CURRENT), [true; 3]);
+        let questions = |rules: Rules| {
+            [
+                rules.count_outcomes(),
+                rules.guard_units(),
+                rules.need_data(),
+                rules.check_versions(),
+                rules.wait_for_all(),
+            ]
+        };
+        assert_eq!(questions(Rules::default()), [false; 5]);
+        assert_eq!(questions(Rules::CURRENT), [true; 5]);
     }
 }

@@ -102,7 +102,7 @@ fn can_never_fail(metric: &MetricSpec, margin: Margin) -> Option<String> {
 }
 
 fn requires_pass(spec: &RolloutSpec) -> bool {
-    spec.steps.iter().any(|step| step.require != Require::NoFail)
+    (0..spec.steps.len()).any(|step| spec.require(step) != Require::NoFail)
 }
 
 fn lint_limit(metric: &MetricSpec, limit: Limit, path: &str, found: &mut Found) {

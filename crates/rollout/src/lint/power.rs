@@ -46,6 +46,7 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         found.warn("steps", message, "use shadow or blue-green, wider margins, larger weights or a longer bake.max");
         return;
     }
+    few_answers(spec, traffic, found);
     for (index, metric, n) in short {
         // Built-in gates have no place in the spec.
         let path = if index < spec.metrics.len() { format!("metrics[{index}].margin") } else { "metrics".to_owned() };
@@ -55,6 +56,21 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
             metric.name
         );
         found.warn(path, message, format!("bake for about {longer}, raise the weight or widen the margin"));
+    }
+}
+
+/// Steps in which no check counts.
+fn few_answers(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
+    let least = spec.decision.min_answers;
+    for (index, step) in spec.steps.iter().enumerate() {
+        let there = of_step(spec, step, traffic);
+        if there < least as f64 {
+            let message = format!(
+                "bake.max brings {there:.0} canary answers, and a check counts with {least} of each arm: it will end as marginal"
+            );
+            let way_out = "bake for longer, raise the weight or lower decision.minAnswers";
+            found.warn(format!("steps[{index}].bake"), message, way_out);
+        }
     }
 }
 

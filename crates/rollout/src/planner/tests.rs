@@ -79,6 +79,7 @@ impl World {
             frozen: None,
             sentence: format!("the analyzer says {decision:?}"),
             build: String::new(),
+            seen: Vec::new(),
             rules: serin_schemas::records::RULES,
         }
     }
