@@ -4,6 +4,7 @@ mod mirror;
 mod people;
 mod rules;
 mod stable;
+mod unseen;
 
 use serin_schemas::{
     ids::{EventTime, RolloutId, Version},
