@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException
 
 
 #: The type of record that the schema beside this module reads.
-TYPE = "dev.serin.verdict.v3"
+TYPE = "dev.serin.verdict.v4"
 
 
 class Verdicts:

@@ -28,7 +28,7 @@ const HOLDBACK: Share = Share(500);
 
 impl RolloutSpec {
     /// The spec as commands and controls carry it: the gates `failed`, `refused` and `unusable` are there, and so is the holdback
-    /// of a monitored promotion. A metric on the share of the same outcome replaces a built-in gate. A gate whose name is taken by a metric of
+    /// of a monitored promotion; each step says what it requires. A metric on the share of the same outcome replaces a built-in gate. A gate whose name is taken by a metric of
     /// another source gets a longer one. Doing it twice changes nothing.
     #[must_use]
     pub fn normalised(&self) -> Self {
@@ -46,6 +46,9 @@ impl RolloutSpec {
                 name.push_str("_calls");
             }
             spec.metrics.push(built_in(name, gate.source, gate.margin));
+        }
+        for step in 0..spec.steps.len() {
+            spec.steps[step].require = Some(spec.require(step));
         }
         if !spec.promotion.monitor.is_zero() {
             spec.promotion.holdback.get_or_insert(HOLDBACK);

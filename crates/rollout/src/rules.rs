@@ -19,7 +19,7 @@ use serin_schemas::records::RULES;
 /// | number | what it is |
 /// |---|---|
 /// | 1 | An answer is good, an `error` or unusable (`invalid_output`). What a caller brings about counts as an error. Promotion waits for the watermark. |
-/// | 2 | An answer has one outcome of seven. Gates on `failed`, on refused and redirected answers, and on `unusable`. What a few users bring about is held back. Counts are judged by the number of each answer. A margin that reaches beyond a metric's range can pass. Promotion waits for every writer. |
+/// | 2 | An answer has one outcome of seven. Gates on `failed`, on refused and redirected answers, and on `unusable`. What a few users bring about is held back. Counts are judged by the number of each answer. A margin that reaches beyond a metric's range can pass. Promotion waits for every writer. A gate without data holds, and no step is taken while stable fails. Foreign answers count for the arm whose version they name. |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "i32", into = "i32")]
 pub struct Rules(i32);
@@ -74,6 +74,17 @@ impl Rules {
         self.0 >= 2
     }
 
+    /// Whether what was not seen stops a rollout: a gate without data, a check on few answers, a warm-up of broken answers, a
+    /// stable that fails itself.
+    pub fn need_data(self) -> bool {
+        self.0 >= 2
+    }
+
+    /// Whether an answer that others report counts for an arm only if it names the arm's version.
+    pub fn check_versions(self) -> bool {
+        self.0 >= 2
+    }
+
     /// Whether a promotion waits until every writer has been heard.
     pub fn wait_for_all(self) -> bool {
         self.0 >= 2
@@ -125,10 +136,11 @@ mod tests {
     #[test]
     fn the_first_rules_are_as_before() {
         let questions = |rules: Rules| {
-            let counts = [rules.count_outcomes(), rules.count_by_value()];
-            [counts, [rules.guard_units(), rules.pass_at_ends()], [rules.wait_for_all(); 2]]
+            let judged = [rules.count_outcomes(), rules.count_by_value(), rules.pass_at_ends(), rules.need_data()];
+            let believed = [rules.guard_units(), rules.check_versions(), rules.wait_for_all()];
+            (judged, believed)
         };
-        assert_eq!(questions(Rules::default()), [[false; 2]; 3]);
-        assert_eq!(questions(Rules::CURRENT), [[true; 2]; 3]);
+        assert_eq!(questions(Rules::default()), ([false; 4], [false; 3]));
+        assert_eq!(questions(Rules::CURRENT), ([true; 4], [true; 3]));
     }
 }

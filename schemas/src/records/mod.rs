@@ -17,8 +17,8 @@ pub use control::{Control, Phase, RULES, Route, RouterStatus, RoutingTable, Shed
 pub use event::{ArmDrops, Assignment, Credential, Feedback, Heartbeat, Origin, Outcome, Prediction, Writer};
 pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};
 pub use verdict::{
-    ArmSummary, Correction, Decision, Estimate, GroupVerdict, HealthIssue, MetricResult, MetricVerdict, NoDataReason,
-    Reason, Role, Verdict,
+    ArmSummary, Correction, Decision, Estimate, GroupVerdict, Harm, HealthIssue, MetricResult, MetricVerdict,
+    NoDataReason, Reason, Role, Seen, Verdict,
 };
 pub use window::{ArmCounts, Cell, ClockOffset, ClosedThrough, Population, WindowClosed};
 
@@ -71,7 +71,7 @@ records! {
     #[cfg(not(feature = "next-schema"))]
     WindowClosed = "window_closed" { 1, 2, 3 }
     ClosedThrough = "closed_through" { 1, 2 }
-    Verdict = "verdict" { 1, 2, 3 }
+    Verdict = "verdict" { 1, 2, 3, 4 }
     RoutingTable = "routing_table" { 1, 2 }
     RouterStatus = "router_status" { 1, 2, 3 }
     Command = "command" { 1 }

@@ -80,6 +80,16 @@ pub enum NoDataReason {
     FewUnits,
     /// A writer has not been heard for the time in question.
     NotHeard,
+    /// Fewer answers than a check counts with.
+    FewAnswers,
+    /// Most answers of warm-up are bad.
+    NoBaseline,
+    /// Stable itself is failing.
+    Outage,
+    /// One arm's labels come later than the other's.
+    LabelDelay,
+    /// Events of the rollout's arms name another version.
+    ForeignVersion,
 }
 
 /// How the corrected p-value of a failure was made.
@@ -100,6 +110,35 @@ pub struct Estimate {
     pub n: i64,
     /// The estimate: a share, a mean or a quantile in the metric's unit.
     pub value: Option<f64>,
+}
+
+/// The latest windows in which the canary was worst: a failure of a canary that turned bad late is about them, while its
+/// estimates are about the whole rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Harm {
+    /// Begin of the first of them.
+    pub from: EventTime,
+    /// End of the last of them.
+    pub through: EventTime,
+    /// Begin of the first window behind the estimates beside it.
+    pub since: EventTime,
+    /// The canary's estimate in them.
+    pub canary: Estimate,
+    /// The control arm's estimate in them.
+    pub control: Estimate,
+    /// Difference canary - control in them.
+    pub difference: Option<f64>,
+}
+
+/// How many answers of stable carried the value of a metric in warm-up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Name of the metric.
+    pub metric: String,
+    /// Answers that could.
+    pub answers: i64,
+    /// Answers that did.
+    pub values: i64,
 }
 
 /// The evidence on one metric in one segment.
@@ -169,6 +208,9 @@ pub struct MetricVerdict {
     pub failed_at: Option<EventTime>,
     /// End of the last window that entered.
     pub evidence_through: Option<EventTime>,
+    /// Of a failure: the windows in which it showed.
+    #[serde(default)]
+    pub harm: Option<Harm>,
     /// One plain sentence.
     pub sentence: String,
 }
@@ -235,7 +277,7 @@ pub struct ArmSummary {
 pub struct HealthIssue {
     /// What it is.
     pub reason: NoDataReason,
-    /// What the policy says to do about it: `hold`, `rollback` or `warn`.
+    /// What the policy says to do about it: `hold`, `rollback`, `warn` or `proceed`.
     pub policy: String,
     /// One plain sentence.
     pub sentence: String,
@@ -298,6 +340,9 @@ pub struct Verdict {
     /// Version of the program that wrote it.
     #[serde(default)]
     pub build: String,
+    /// While warming: which metrics have seen anything.
+    #[serde(default)]
+    pub seen: Vec<Seen>,
     /// Number of the rules under which the rollout began, see [`RULES`](super::RULES).
     #[serde(default = "super::control::first_rules")]
     pub rules: i32,

@@ -145,7 +145,7 @@ draw_enums! {
     NoDataReason {
         NoCanaryTraffic, NoControlTraffic, LabelsPending, LabelsMissing, ValueMissing, EventsLost, LateShareDiffers,
         SampleRatio, SegmentMix, NoShadowTraffic, UnreadShareDiffers, ValueShareDiffers, CancelledShareDiffers,
-        FewUnits, NotHeard,
+        FewUnits, NotHeard, FewAnswers, NoBaseline, Outage, LabelDelay, ForeignVersion,
     }
     Origin { Router, Intake }
     Outcome { Ok, Refused, Redirected, Failed, Unusable, Unread, Cancelled }
@@ -180,12 +180,13 @@ draw_structs! {
     Estimate { n, value }
     Feedback { request_id, observed_at, revision, values, classes, writer, credential }
     GroupVerdict { group, result, score_weight, weight, ln_e_fail, failed_at }
+    Harm { from, through, since, canary, control, difference }
     HealthIssue { reason, policy, sentence }
     Heartbeat { writer, low_watermark, drops, leaving, sent_at, relay }
     MetricVerdict {
         metric, segment, role, result, no_data, canary, control, effect, effect_low, effect_high, margin, limit_pass,
         limit_fail, better, at_cap, culprit, culprit_is_new, design_effect, units, ln_e_fail, ln_e_pass, p_anytime, correction,
-        p_fail, weight, failed_at, evidence_through, sentence,
+        p_fail, weight, failed_at, evidence_through, harm, sentence,
     }
     Population { arm, segment, predictions }
     Prediction {
@@ -202,13 +203,14 @@ draw_structs! {
         model, generation, lease_seq, lease_ms, rollout, salt, sticky, routes, segments, outputs, fallback, policy,
         reason, decided_at,
     }
+    Seen { metric, answers, values }
     Segment { dimension, value }
     Shed { model, version, since, cause }
     TableApplied { model, generation, lease_seq, apply_us }
     Undecided { model, needed, reason, calls, of }
     Verdict {
         id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,
-        stable_is_out_of_date, arms, health, warmup_events, frozen, sentence, build, rules,
+        stable_is_out_of_date, arms, health, warmup_events, frozen, sentence, build, seen, rules,
     }
     WindowClosed { model, rollout, generation, partition, end, length, maturity, cells, arms, population, rules }
     Writer { name, incarnation, seq }

@@ -81,6 +81,8 @@ pub(crate) struct Place {
     pub(crate) generation: Generation,
     mode: Mode,
     arm: Arm,
+    /// It was assigned by chance, and its version is its arm's.
+    compared: bool,
     /// Its values are sketched.
     sketched: bool,
     /// It may be one of a pair.
@@ -193,10 +195,10 @@ impl Rollout {
             // A further version that is mirrored to is not on trial.
             return None;
         }
-        let compared = prediction.assignment.is_compared();
+        let compared = prediction.assignment.is_compared() && !self.is_foreign(prediction, arm);
         let sketched = compared && mode.sketches(arm);
         let paired = compared && !self.plan.paired.is_empty() && mode.pairs(arm);
-        (mode != Mode::Off).then_some(Place { generation, mode, arm, sketched, paired })
+        (mode != Mode::Off).then_some(Place { generation, mode, arm, compared, sketched, paired })
     }
 
     /// The arm of an answer that somebody else's router split: as named, else by version. Their stable is what the canary is
@@ -208,6 +210,12 @@ impl Rollout {
             Arm::Control if mode == Mode::Warming => Arm::Stable,
             arm => arm,
         }
+    }
+
+    /// Whether somebody else's router reports an answer of another version than its arm's: what it says is no evidence on either.
+    fn is_foreign(&self, prediction: &PredictionView<'_>, arm: Arm) -> bool {
+        let own = if matches!(arm, Arm::Canary | Arm::Shadow) { &self.plan.canary } else { &self.plan.stable };
+        self.plan.external && self.plan.rules.check_versions() && prediction.version != own.as_str()
     }
 
     fn is_closed(&self, stream: usize, end: EventTime, frontier: Frontier) -> bool {
@@ -258,11 +266,11 @@ impl Rollout {
         let end = prediction.completed_at.window_end(self.plan.window);
         let missing = self.count(prediction, place, end, work);
         let cancelled = self.plan.rules.count_outcomes() && prediction.outcome() == Outcome::Cancelled;
-        if cancelled && prediction.assignment.is_compared() {
+        if cancelled && place.compared {
             // Neither a label nor a mirror says anything of an answer that its caller did not wait for.
             return;
         }
-        let waits = self.count_streams(prediction, place, end, work.frontier);
+        let waits = self.count_streams(place, end, work.frontier);
         let open = !self.is_closed(0, end, work.frontier);
         if !(waits || place.sketched && open && (missing != 0 || self.plan.external)) {
             return;
@@ -272,7 +280,7 @@ impl Rollout {
         } else if work.joins.get(id, shadow).is_none() {
             let key = JoinKey { id: id.into(), shadow };
             let mut counted = Counts::default();
-            counted.add(prediction, self.plan.rules.count_outcomes());
+            counted.add(prediction, place.compared, self.plan.rules.count_outcomes());
             let mut join = Join {
                 id: Arc::clone(&key.id),
                 rollout: self.number,
@@ -346,7 +354,7 @@ impl Rollout {
         let key = WindowKey { stream: 0, end, generation: place.generation };
         let unit = self.unit_of(prediction);
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
-        window.counts.add(prediction, self.plan.rules.count_outcomes());
+        window.counts.add(prediction, place.compared, self.plan.rules.count_outcomes());
         window.dirty = true;
         if !sketched {
             return 0;
@@ -378,13 +386,7 @@ impl Rollout {
     }
 
     /// Counts a prediction in the streams of what comes later. Returns whether any of them waits for it.
-    fn count_streams(
-        &mut self,
-        prediction: &PredictionView<'_>,
-        place: Place,
-        end: EventTime,
-        frontier: Frontier,
-    ) -> bool {
+    fn count_streams(&mut self, place: Place, end: EventTime, frontier: Frontier) -> bool {
         let mut waits = false;
         for stream in 1..self.plan.streams.len() {
             let pairs = self.plan.paired.iter().any(|&metric| self.plan.metrics[metric].stream == stream);
@@ -396,7 +398,7 @@ impl Rollout {
                 continue;
             }
             let key = WindowKey { stream, end, generation: place.generation };
-            if !prediction.assignment.is_compared() {
+            if !place.compared {
                 let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
                 window.counts.excluded += 1;
                 window.dirty = true;

@@ -56,9 +56,9 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Counts an answer that is in time, by its outcome or as under rules 1.
-    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>, by_outcome: bool) {
-        if !prediction.assignment.is_compared() {
+    /// Counts an answer that is in time: left out, by its outcome, or as under rules 1.
+    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>, compared: bool, by_outcome: bool) {
+        if !compared {
             self.excluded += 1;
             return;
         }

@@ -14,7 +14,7 @@ use serin_schemas::{
 };
 
 use crate::{
-    health::{ALPHA, Compared, SHARE_MARGIN, issue, percent},
+    health::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, issue, percent},
     plan::Plan,
     share::{Counted, ShareTest},
 };
@@ -92,7 +92,7 @@ impl Coverage {
         let carried = plan.spec.metrics.iter().filter(|metric| is_carried(&metric.source)).count();
         let alpha = ALPHA / carried.max(1) as f64;
         for (index, metric) in plan.spec.metrics.iter().enumerate() {
-            if plan.metrics[index].maturity != stream || !sees_answers(&metric.kind, &metric.source) {
+            if plan.metrics[index].maturity != stream || plan.metrics[index].paired {
                 continue;
             }
             let seen = self.metrics.entry(index).or_default();
@@ -135,6 +135,10 @@ impl Coverage {
 
     /// What a metric sees of the answers, where that is not nearly all of them: `51 % of canary's answers and 100 % of control's`.
     pub(crate) fn part_of(&self, plan: &Plan, metric: usize) -> Option<String> {
+        let spec = &plan.spec.metrics[metric];
+        if !sees_answers(&spec.kind, &spec.source) {
+            return None;
+        }
         let [canary, control] = self.metrics.get(&metric)?.shares();
         let shares = [canary, control.filter(|_| !plan.metrics[metric].one_arm)];
         if shares.iter().flatten().all(|share| *share >= NEARLY_ALL) {
@@ -143,6 +147,27 @@ impl Coverage {
         let of = |(share, arm): (Option<f64>, &str)| Some(format!("{:.0} % of {arm}", 100.0 * share?));
         let parts: Vec<String> = shares.into_iter().zip(["canary's answers", "control's"]).filter_map(of).collect();
         Some(parts.join(" and "))
+    }
+
+    /// How many answers of canary and control carried a metric's value in this step.
+    pub(crate) fn values(&self, metric: usize) -> [u64; 2] {
+        self.metrics.get(&metric).map(|seen| seen.values).unwrap_or_default()
+    }
+
+    /// Answers of this step of which none carried a metric's value, where some should: `1200 answers of the canary`. `share`: of all
+    /// answers so far, how many carried it.
+    pub(crate) fn blank(&self, plan: &Plan, metric: usize, share: f64) -> Option<String> {
+        let Seen { answers, values, .. } = self.metrics.get(&metric)?;
+        let least = plan.spec.decision.min_answers.max(1);
+        // What has never come may be waited for in vain; what comes seldom is missed when so many were due.
+        let is_blank = |place: usize| {
+            let due = share <= 0.0 || answers[place] as f64 * share >= ENOUGH;
+            answers[place] >= least && values[place] == 0 && due
+        };
+        let arms = if plan.metrics[metric].one_arm { 1 } else { 2 };
+        let of = |place: usize| format!("{} answers of {}", answers[place], ["the canary", "control"][place]);
+        let blank: Vec<String> = (0..arms).filter(|&place| is_blank(place)).map(of).collect();
+        (!blank.is_empty()).then(|| blank.join(" and "))
     }
 
     /// Whether it is about answers that were looked into, and hardly any were, of either arm: the router does not read what this

@@ -12,7 +12,7 @@ use serin_statistics::{
     Stratum, StratumPasts, cluster::tempering_of_next_window,
 };
 
-use crate::{head::Era, plan::Plan, units::Units};
+use crate::{head::Era, latest::Latest, plan::Plan, units::Units};
 
 /// Evidence on one hypothesis; a row of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub(crate) struct Evidence {
     /// What units have added, where a key assigns the arm; a row of its own, too.
     #[serde(skip)]
     pub(crate) units: Units,
+    /// Its latest windows; rows of their own, too.
+    #[serde(skip)]
+    pub(crate) latest: Latest,
 }
 
 /// Planned looks and the step that they are for.
@@ -83,6 +86,7 @@ impl Evidence {
             looks: None,
             pasts: StratumPasts::default(),
             units: Units::default(),
+            latest: Latest::default(),
         };
         Ok(evidence.under(rules))
     }

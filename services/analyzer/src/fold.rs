@@ -22,6 +22,7 @@ use crate::{
     clusters::Cluster,
     config::Config,
     evidence::{Evidence, Looks},
+    latest,
     metrics::Metrics,
     progress::Progress,
     rollout::{Refusal, Rollout},
@@ -149,6 +150,12 @@ impl AnalyzerFold {
         let rollout = self.rollouts.get_mut(&id).ok_or_else(orphan)?;
         match kind {
             // Keys end in the index, and rows come in key order.
+            Kind::Guards => rollout.guards = rows::decode("guards", value)?,
+            Kind::Latest => {
+                let (index, row): (u32, latest::Row) = rows::decode("latest windows", value)?;
+                let evidence = rollout.evidence.get_mut(index as usize).ok_or_else(orphan)?;
+                evidence.latest.restore(row).map_err(|error| FoldError::State(error.to_string()))?;
+            }
             Kind::Hypothesis => {
                 let evidence: Evidence = rows::decode("a hypothesis", value)?;
                 rollout.evidence.push(evidence.under(rollout.plan.rules));
@@ -312,6 +319,9 @@ impl Refusal {
 fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(), FoldError> {
     if std::mem::take(&mut rollout.changed) {
         rows.put(&rows::head(id), rows::encode(&rollout.head)?);
+        if rollout.plan.rules.need_data() {
+            rows.put(&rows::guards(id), rows::encode(&rollout.guards)?);
+        }
     }
     for index in std::mem::take(&mut rollout.dirty) {
         rows.put(&rows::hypothesis(id, index), rows::encode(&rollout.evidence[index])?);
@@ -321,6 +331,9 @@ fn write(id: &RolloutId, rollout: &mut Rollout, rows: &mut dyn Rows) -> Result<(
         }
         if rollout.plan.guarded {
             rows.put(&rows::units(id, index), rows::encode(&(index as u32, &rollout.evidence[index].units))?);
+        }
+        for (place, row) in rollout.evidence[index].latest.unsaved() {
+            rows.put(&rows::latest(id, index, place), rows::encode(&(index as u32, row))?);
         }
         let key = rows::looks(id, index);
         match &rollout.evidence[index].looks {

@@ -1,6 +1,6 @@
 //! What the analyzer remembers of one rollout beside its hypotheses: one row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serin_rollout::Rules;
@@ -10,8 +10,10 @@ use serin_schemas::{
 };
 
 use crate::{
+    baseline::Baseline,
     coverage::Coverage,
     health::{Health, Shares},
+    outage::Outage,
     rows::OldCounts,
 };
 
@@ -88,6 +90,19 @@ pub(crate) struct Head<C = ArmCounts> {
     pub(crate) coverage: Coverage,
     /// The rules under which it is judged: those, if this build knows them.
     pub(crate) judged: Rules,
+}
+
+/// What keeps a rollout from taking a step although its evidence would allow it; a row of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Guards {
+    /// What warm-up saw.
+    pub(crate) baseline: Baseline,
+    /// How many calls fail now.
+    pub(crate) outage: Outage,
+    /// Dimensions in which the arms were seen to serve different populations, in any step.
+    pub(crate) mixed: BTreeSet<String>,
+    /// Begin of the first window of the step, of stream 0.
+    pub(crate) step_began: Option<EventTime>,
 }
 
 /// What a group of metrics has shown.

@@ -30,7 +30,7 @@ use crate::{
 pub(crate) const ALPHA: f64 = 0.001;
 /// An arm that was due this many answers and had none is silent: by chance that happens less than once in a thousand times
 /// (Poisson, `exp(-7) = 0.0009`).
-const ENOUGH: f64 = 7.0;
+pub(crate) const ENOUGH: f64 = 7.0;
 /// Differences of late or labelled shares up to this are no finding.
 pub(crate) const SHARE_MARGIN: f64 = 0.01;
 
@@ -289,6 +289,11 @@ impl Health {
         self.lost.clear();
     }
 
+    /// The dimensions whose values are known to have other shares in one arm than in the other, in this step.
+    pub(crate) fn mixed(&self) -> impl Iterator<Item = &str> {
+        self.mixes.different().map(|(dimension, ..)| dimension)
+    }
+
     /// The shares of canary's and control's events in the step that came late.
     pub(crate) fn late_shares(&self) -> Option<(f64, f64)> {
         self.late.as_ref().and_then(ShareTest::shares)
@@ -301,6 +306,8 @@ impl Health {
         for arm in COMPARED {
             issues.extend(self.silence_of(arm, shares, as_of, plan).map(|text| silent(arm, policies, text)));
         }
+        // Where nobody had any answers, that is one thing.
+        issues.dedup_by(|one, two| plan.rules.need_data() && one.sentence == two.sentence);
         if let Some(at) = self.split.broken_at.filter(|_| self.split.step == step) {
             issues.push(self.split_issue(at, policies));
         } else if let Some((at, segment, counts)) = self.splits.broken(step) {
@@ -431,12 +438,7 @@ fn silent(arm: Arm, policies: &NoDataPolicies, sentence: String) -> HealthIssue 
 }
 
 pub(crate) fn issue(reason: NoDataReason, policy: Policy, sentence: String) -> HealthIssue {
-    let policy = match policy {
-        Policy::Hold => "hold",
-        Policy::Rollback => "rollback",
-        Policy::Warn => "warn",
-    };
-    HealthIssue { reason, policy: policy.to_owned(), sentence }
+    HealthIssue { reason, policy: policy.name().to_owned(), sentence }
 }
 
 fn name(arm: Arm) -> &'static str {

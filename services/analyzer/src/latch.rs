@@ -11,12 +11,16 @@ use serin_statistics::{group_ln_e, ln_weighted_average, p_anytime, rejects, weig
 use crate::{
     evidence::Evidence,
     head::{Crossing, GroupState},
+    plan::OTHER,
     rollout::Rollout,
 };
 
 impl Rollout {
     /// Notes what has failed by now: failures and the crossing stay, whatever comes later.
     pub(crate) fn latch(&mut self, end: EventTime) {
+        if self.plan.rules.need_data() {
+            self.guards.mixed.extend(self.head.health.mixed().map(str::to_owned));
+        }
         let alpha = self.plan.spec.decision.false_rollback;
         let failed = weighted_holm(&self.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())), alpha);
         for (index, failed) in failed.into_iter().enumerate() {
@@ -26,8 +30,9 @@ impl Rollout {
             let failed = failed || (watched && rejects(evidence.test.max_ln_e_fail(), alpha));
             // What once crossed and rested on few units has passed: the evidence must be there now, too.
             let present = !self.plan.guarded || rejects(evidence.test.ln_e_fail(), alpha);
-            if failed && present && evidence.failed_at.is_none() && !self.rests_on_few(index) {
+            if failed && present && evidence.failed_at.is_none() && self.counts(index) {
                 self.evidence[index].failed_at = Some(end);
+                self.note_harm(index);
                 self.dirty.insert(index);
             }
         }
@@ -39,7 +44,18 @@ impl Rollout {
                 |(weight, ln_e): &(f64, f64)| if *weight > 0.0 { libm::log(*weight) + ln_e } else { f64::NEG_INFINITY };
             let largest = (0..current.len()).max_by(|&a, &b| share(&current[a]).total_cmp(&share(&current[b])));
             self.head.crossed = largest.map(|largest| Crossing { at: end, largest: largest as u32 });
+            if let Some(largest) = largest {
+                self.note_harm(largest);
+                self.dirty.insert(largest);
+            }
         }
+    }
+
+    /// Notes the windows in which a finding against the canary showed.
+    fn note_harm(&mut self, index: usize) {
+        let window = self.plan.spec.window.0;
+        let evidence = &mut self.evidence[index];
+        evidence.latest.note(&evidence.test, window);
     }
 
     /// Which groups have failed by now. A group is the joint claim of its members over all traffic; Holm's procedure over the
@@ -80,10 +96,19 @@ impl Rollout {
         self.plan.guarded && evidence.test.fail_standing(&evidence.units.sums).rests_on.is_some()
     }
 
+    /// Whether a hypothesis's evidence against the canary counts: it rests on enough units, and is not about values that are not
+    /// judged alone in a dimension in which the arms serve different populations. What is in `other` differs then, too, and no
+    /// comparison within values protects it.
+    fn counts(&self, index: usize) -> bool {
+        let segment = &self.plan.hypotheses[index].segment;
+        let others = segment.value == OTHER && self.guards.mixed.contains(&segment.dimension);
+        !others && !self.rests_on_few(index)
+    }
+
     /// A hypothesis's `ln E` as far as it counts.
     pub(crate) fn counted_ln_e(&self, index: usize) -> f64 {
         let ln_e = self.evidence[index].test.ln_e_fail();
-        if ln_e > 0.0 && self.rests_on_few(index) { 0.0 } else { ln_e }
+        if ln_e > 0.0 && !self.counts(index) { 0.0 } else { ln_e }
     }
 
     /// Each hypothesis's weight and how much of its evidence counts.

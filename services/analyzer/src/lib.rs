@@ -16,15 +16,19 @@
 //! - What is not judged has neither passed nor failed.
 //! - Bounded: windows leave when they are judged; a rollout's rows go with its last Control record.
 
+mod baseline;
 mod clusters;
 mod config;
 mod coverage;
+mod delays;
 mod evidence;
 mod fold;
 mod head;
 mod health;
 mod latch;
+mod latest;
 pub mod metrics;
+mod outage;
 mod plan;
 mod population;
 mod progress;

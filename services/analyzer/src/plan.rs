@@ -233,8 +233,7 @@ impl Plan {
 
     /// What a step needs before the next; after the ramp what the last one needed.
     pub(crate) fn require(&self, step: i32) -> Require {
-        let index = usize::try_from(step).unwrap_or(0);
-        self.spec.steps.get(index).or(self.spec.steps.last()).map_or(Require::default(), |step| step.require)
+        self.spec.require(usize::try_from(step).unwrap_or(0))
     }
 }
 

@@ -12,10 +12,11 @@ use serin_statistics::cluster::answers_per_unit;
 use serin_stream::fold::{FoldError, Poison};
 
 use crate::{
+    baseline::good,
     clusters::{Cluster, Clusters},
     coverage::Coverage,
     evidence::{Evidence, pairs, units},
-    head::{Era, Head},
+    head::{Era, Guards, Head},
     health::{Compared, Health},
     plan::{Plan, is_external},
     progress::{Heard, Progress},
@@ -40,6 +41,7 @@ pub(crate) enum Refusal {
 /// One rollout's state.
 pub(crate) struct Rollout {
     pub(crate) head: Head,
+    pub(crate) guards: Guards,
     pub(crate) plan: Plan,
     /// Parallel to `plan.hypotheses`.
     pub(crate) evidence: Vec<Evidence>,
@@ -140,6 +142,7 @@ impl Rollout {
         }
         Ok(Self {
             head,
+            guards: Guards::default(),
             plan,
             evidence: Vec::new(),
             clusters: Clusters::default(),
@@ -293,8 +296,11 @@ impl Rollout {
         Ok((done, Some(verdict)))
     }
 
-    /// Freezes the segments once warm-up has seen enough.
+    /// Freezes the segments once warm-up has seen enough, and nothing it saw speaks against comparing with it.
     fn propose(&mut self) {
+        if self.guards.baseline.issues(&self.plan).iter().any(|issue| verdict::stops(&issue.policy)) {
+            return;
+        }
         let head = &mut self.head;
         let enough = head.warmup_events >= self.plan.spec.warmup.min_events;
         let labels = head.warmup_labels || !self.plan.needs_labels();
@@ -318,7 +324,7 @@ impl Rollout {
             .collect();
         let judged = !compared.is_empty() && !self.evidence.is_empty();
         if judged {
-            self.enter_step(stream, compared.iter().map(|stratum| stratum.step).max().unwrap_or(-1));
+            self.enter_step(stream, end, compared.iter().map(|stratum| stratum.step).max().unwrap_or(-1));
             if stream.0 == 0 {
                 self.count(&compared);
             }
@@ -384,6 +390,7 @@ impl Rollout {
             let per_unit = self.answers_per_unit();
             self.head.coverage.observe(&self.plan, stream, end, compared, per_unit);
         }
+        self.guard(stream, end, strata, compared);
         let health = &mut self.head.health;
         if stream.0 > 0 {
             health.labelled(&self.plan, stream, end, strata.iter().map(|(_, window)| window), compared);
@@ -397,9 +404,35 @@ impl Rollout {
         }
     }
 
+    /// What keeps a rollout from taking a step: since rules 2.
+    fn guard(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)], compared: &[Compared<'_>]) {
+        if !self.plan.rules.need_data() {
+            return;
+        }
+        let Guards { baseline, outage, .. } = &mut self.guards;
+        for (key, window) in strata {
+            let era = self.head.eras[&key.generation];
+            if era.is_warm_up() {
+                baseline.see(&self.plan, stream, window, &[Arm::Stable]);
+                if let Some(counts) = window.arms.get(&Arm::Stable).filter(|_| stream.0 == 0) {
+                    baseline.learn(&self.plan, counts);
+                }
+            } else {
+                baseline.see(&self.plan, stream, window, &[era.trial(), Arm::Control]);
+            }
+        }
+        if stream.0 == 0 && !compared.is_empty() {
+            outage.observe(end, compared);
+        }
+    }
+
     fn warm_up(&mut self, stream: Span, window: &Merged) -> Result<(), FoldError> {
         if stream.0 == 0 {
-            self.head.warmup_events += window.predictions(Arm::Stable);
+            let counts = window.arms.get(&Arm::Stable);
+            // A call that fails teaches nothing.
+            let teaches = counts.map_or(0, good);
+            let all = window.predictions(Arm::Stable);
+            self.head.warmup_events += if self.plan.rules.need_data() { teaches } else { all };
         }
         let stable = window.cells.iter().filter(|((arm, _, _), _)| *arm == Arm::Stable);
         let cells: Vec<_> = stable.map(|((_, metric, segment), summary)| (*metric, segment, summary)).collect();
@@ -420,7 +453,7 @@ impl Rollout {
     }
 
     /// PASS must be shown and shares compared anew in each step, per stream from the first window of the step on.
-    fn enter_step(&mut self, stream: Span, step: i32) {
+    fn enter_step(&mut self, stream: Span, end: EventTime, step: i32) {
         if self.head.steps.get(&stream).is_some_and(|&known| step <= known) {
             return;
         }
@@ -428,6 +461,7 @@ impl Rollout {
         self.head.health.compare_anew(stream);
         self.head.coverage.begin(&self.plan, stream);
         if stream.0 == 0 {
+            self.guards.step_began = Some(end.minus(self.plan.spec.window.0));
             self.head.step_canary = 0;
             if let Some(first) = self.evidence.first_mut() {
                 first.units.forget_counts();
@@ -488,6 +522,9 @@ impl Rollout {
             if !pairs.is_empty() {
                 let observed = self.evidence[index].observe(end, &pairs);
                 observed.map_err(|error| FoldError::State(format!("rollout {}: {error}", self.head.rollout)))?;
+                if self.plan.rules.need_data() {
+                    self.evidence[index].latest.take(end, &pairs);
+                }
                 if self.plan.guarded {
                     let units = units(&self.plan, index, &units_by_index);
                     self.evidence[index].observe_units(&units, self.plan.by_group(index));

@@ -1,7 +1,7 @@
 //! Keys and bytes of the analyzer's rows.
 //!
 //! A row of a rollout is keyed `r`, the rollout's id, a zero byte, and then one of: `a` the head, `c` one metric's clusters,
-//! `h` one hypothesis, `l` the planned looks of one and `s` control's past in its strata (only where the spec asks for them), `u` what units have
+//! `g` what warm-up saw and how many calls fail now, `h` one hypothesis, `n` one of its latest windows (both since rules 2), `l` the planned looks of one and `s` control's past in its strata (only where the spec asks for them), `u` what units have
 //! added to one (where a key assigns the arm), `w` one warm-up summary, `z` one partial window that waits. So all rows of a rollout share a prefix and go together. Values are a format
 //! byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
 
@@ -35,7 +35,9 @@ pub(crate) const ROLLOUTS: &[u8] = b"r";
 pub(crate) enum Kind {
     Head,
     Cluster,
+    Guards,
     Hypothesis,
+    Latest,
     Looks,
     Strata,
     Units,
@@ -48,7 +50,9 @@ impl Kind {
         match self {
             Self::Head => b'a',
             Self::Cluster => b'c',
+            Self::Guards => b'g',
             Self::Hypothesis => b'h',
+            Self::Latest => b'n',
             Self::Looks => b'l',
             Self::Strata => b's',
             Self::Units => b'u',
@@ -58,8 +62,8 @@ impl Kind {
     }
 
     fn of(byte: u8) -> Option<Self> {
-        use Kind::{Cluster, Head, Hypothesis, Looks, Partial, Strata, Units, WarmUp};
-        let all = [Head, Cluster, Hypothesis, Looks, Strata, Units, WarmUp, Partial];
+        use Kind::{Cluster, Guards, Head, Hypothesis, Latest, Looks, Partial, Strata, Units, WarmUp};
+        let all = [Head, Cluster, Guards, Hypothesis, Latest, Looks, Strata, Units, WarmUp, Partial];
         all.into_iter().find(|kind| kind.byte() == byte)
     }
 }
@@ -101,6 +105,19 @@ pub(crate) fn cluster(id: &RolloutId, metric: usize) -> Vec<u8> {
 pub(crate) fn hypothesis(id: &RolloutId, index: usize) -> Vec<u8> {
     let mut key = of_kind(id, Kind::Hypothesis);
     key.extend((index as u32).to_be_bytes());
+    key
+}
+
+/// Key of what keeps a rollout from taking a step.
+pub(crate) fn guards(id: &RolloutId) -> Vec<u8> {
+    of_kind(id, Kind::Guards)
+}
+
+/// Key of one of the latest windows of one hypothesis, or of its failure's.
+pub(crate) fn latest(id: &RolloutId, index: usize, place: u8) -> Vec<u8> {
+    let mut key = of_kind(id, Kind::Latest);
+    key.extend((index as u32).to_be_bytes());
+    key.push(place);
     key
 }
 

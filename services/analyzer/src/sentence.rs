@@ -1,8 +1,11 @@
 //! Plain sentences about evidence, for the console, the chat and the on-call engineer.
 
-use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec};
-use serin_schemas::records::{MetricResult, NoDataReason, Segment};
-use serin_statistics::{Effect, PlannedLooks};
+use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec, units::Duration};
+use serin_schemas::{
+    ids::EventTime,
+    records::{Estimate, Harm, MetricResult, NoDataReason, Segment},
+};
+use serin_statistics::{ArmEstimate, Effect, PlannedLooks};
 
 use crate::progress::Heard;
 
@@ -130,15 +133,30 @@ pub(crate) struct Finder<'a> {
     pub(crate) looks: Option<&'a PlannedLooks>,
     /// What it sees of the answers, where that is not nearly all.
     pub(crate) part: Option<&'a str>,
-    /// On how few units a finding would rest.
-    pub(crate) few: Option<&'a str>,
+    /// Why it is not judged, where that is more than its reason says.
+    pub(crate) why: Option<&'a str>,
+    /// The windows in which it failed, where all windows together do not show it.
+    pub(crate) late: Option<&'a Harm>,
+    /// Whether it contributed most when all evidence together was enough.
+    pub(crate) tipped: bool,
+    /// When the verdict is about, and when its step began.
+    pub(crate) times: Times,
+}
+
+/// What the moments of a sentence are told against.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) as_of: EventTime,
+    /// Begin of the first window of the step.
+    pub(crate) step_began: Option<EventTime>,
 }
 
 impl Finder<'_> {
     /// The sentence.
     pub(crate) fn sentence(&self, (result, why): (MetricResult, Option<NoDataReason>), effect: &Effect) -> String {
-        let why =
-            why.map(|why| if why == NoDataReason::FewUnits { self.few.unwrap_or(no_data(why)) } else { no_data(why) });
+        let why = why.map(|why| self.why.unwrap_or(no_data(why)));
+        let against = result == MetricResult::Fail || (self.tipped && result != MetricResult::NoData);
+        let late = self.late.filter(|_| against);
         let Some(facts) = self.facts(effect) else {
             let undecided = if self.settling {
                 "the first windows of a step are left out while the canary settles"
@@ -149,12 +167,18 @@ impl Finder<'_> {
             let part = self.seen();
             return format!("{}canary's {} is not judged: {why}{part}", self.place(), noun(self.metric));
         };
+        let facts = late.and_then(|harm| self.late_facts(effect, harm)).unwrap_or(facts);
         let words = match self.metric.limit.and_then(Limit::both) {
+            _ if against && result != MetricResult::Fail => format!(
+                "the largest part of the evidence that some check is beyond its margin, with {} at every look",
+                confidence(self.spec.decision.false_rollback)
+            ),
             Some(limits) => self.against_limits(result, limits),
             None => self.against_control(result, effect),
         };
         let rest = match result {
             MetricResult::NoData => format!("not judged now: {}", why.unwrap_or("no data")),
+            MetricResult::Fail => late.map_or(String::new(), |harm| self.at_some_time(harm)) + &words,
             _ => words,
         };
         let within = self.metric.stratify_by.as_ref().filter(|_| self.segment.is_all());
@@ -172,27 +196,59 @@ impl Finder<'_> {
         if self.segment.is_all() { String::new() } else { format!("for {} ", self.segment) }
     }
 
+    /// What the windows of a failure show, beside all windows.
+    fn late_facts(&self, effect: &Effect, harm: &Harm) -> Option<String> {
+        let estimate = |estimate: &Estimate| ArmEstimate { n: estimate.n as u64, value: estimate.value };
+        let (canary, control) = (estimate(&harm.canary), estimate(&harm.control));
+        let (subject, now) = self.parts(&Effect { canary, control, difference: harm.difference, ..*effect })?;
+        let (_, all) = self.parts(effect)?;
+        let length = Duration(harm.through.since(harm.from));
+        let when = if harm.through == self.times.as_of {
+            format!("in the last {length}")
+        } else {
+            format!("in the {length} to {}", harm.through.to_rfc3339().unwrap_or_default())
+        };
+        let since = Duration(self.times.as_of.since(harm.since));
+        Some(format!("{subject} is {now} {when} ({all} in the {since} since the canary began)"))
+    }
+
+    /// The claim of a failure is about some windows, not about all of them.
+    fn at_some_time(&self, harm: &Harm) -> String {
+        let in_step = self.times.step_began.is_some_and(|began| began <= harm.from);
+        format!("at some time {} ", if in_step { "in this step" } else { "since the canary began" })
+    }
+
     /// What was seen in both arms.
     fn facts(&self, effect: &Effect) -> Option<String> {
+        let (subject, seen) = self.parts(effect)?;
+        Some(format!("{subject} is {seen}"))
+    }
+
+    /// What it is about, and what was seen of it.
+    fn parts(&self, effect: &Effect) -> Option<(String, String)> {
         let (unit, mut noun) = (unit(self.metric), noun(self.metric));
         let mixed = self.metric.kind == MetricKind::Classes && self.culprit.is_none();
         if mixed || self.metric.kind == MetricKind::Distribution {
             let apart = Unit::Percent.distance(effect.difference?);
             let most = self.culprit.map_or(String::new(), |(level, _)| format!(", most so near {level}"));
-            return Some(format!("{}canary's {noun} is up to {apart} away from control's{most}", self.place()));
+            let subject = format!("{}canary's {noun}", self.place());
+            return Some((subject, format!("up to {apart} away from control's{most}")));
         }
         if let (MetricKind::Classes, Some((class, is_new))) = (&self.metric.kind, self.culprit) {
             noun = format!("{noun}: {class}{}", if *is_new { " (never seen in control)" } else { "" });
         }
         let canary = unit.value(effect.canary.value?);
         let control = effect.control.value.map(|value| unit.value(value));
+        let own = format!("{}canary's {noun}", self.place());
         Some(match (&self.metric.kind, self.metric.limit, control) {
-            (MetricKind::Disagreement, ..) => format!("{}{noun} is {canary} of mirrored calls", self.place()),
+            (MetricKind::Disagreement, ..) => {
+                (format!("{}{noun}", self.place()), format!("{canary} of mirrored calls"))
+            }
             (_, Some(_), control) => {
                 let beside = control.map_or(String::new(), |control| format!(" (control's {control})"));
-                format!("{}canary's {noun} is {canary}{beside}", self.place())
+                (own, format!("{canary}{beside}"))
             }
-            (_, None, control) => format!("{}canary's {noun} is {canary} against {}", self.place(), control?),
+            (_, None, control) => (own, format!("{canary} against {}", control?)),
         })
     }
 
@@ -271,6 +327,11 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::CancelledShareDiffers => "callers leave one arm more often than the other",
         NoDataReason::FewUnits => "too many answers name no user, so nobody knows which of them belong together",
         NoDataReason::NotHeard => "a writer has not been heard for this time",
+        NoDataReason::FewAnswers => "too few answers for a check to count",
+        NoDataReason::NoBaseline => "most answers of warm-up are bad",
+        NoDataReason::Outage => "stable itself is failing",
+        NoDataReason::LabelDelay => "one arm's labels come later than the other's",
+        NoDataReason::ForeignVersion => "events of its arms name another version",
     }
 }
 

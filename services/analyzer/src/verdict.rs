@@ -1,6 +1,8 @@
 //! From evidence to a Verdict: what is known per metric and segment, what is wrong, what to do.
 
-use serin_rollout::Require;
+use std::collections::BTreeMap;
+
+use serin_rollout::{MetricSpec, Policy, Require};
 use serin_schemas::{
     ids::Span,
     records::{
@@ -15,12 +17,14 @@ use serin_statistics::{
 };
 
 use crate::{
+    baseline::{lacks, missing_policy},
     evidence::Evidence,
     head::Era,
+    health::issue as issue_of,
     plan::OTHER,
     progress::Heard,
     rollout::Rollout,
-    sentence::{self, Finder},
+    sentence::{self, Finder, Times},
     units,
 };
 
@@ -35,18 +39,30 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     let head = &rollout.head;
     let (generation, era) = head.current();
     let warming_up = era.is_warm_up() || head.frozen.is_none();
+    let blanks = if warming_up { Blanks::new() } else { blanks(rollout, era) };
     let (health, metrics) = if warming_up {
-        (Vec::new(), Vec::new())
+        let needed = rollout.plan.rules.need_data() && head.frozen.is_none();
+        (if needed { rollout.guards.baseline.issues(&rollout.plan) } else { Vec::new() }, Vec::new())
     } else {
-        let mut health = head.health.issues(&rollout.plan, era.step, era.shares, head.as_of);
+        let guards = &rollout.guards;
+        let outage = guards.outage.issue(&rollout.plan, &guards.baseline);
+        let of_stable = guards.outage.is_of_stable(&rollout.plan, &guards.baseline);
+        // What makes all else doubtful comes first, and a canary that fails alone last: its evidence speaks for itself.
+        let (first, last) = if of_stable { (outage, None) } else { (None, outage) };
+        let mut health: Vec<HealthIssue> = first.into_iter().collect();
+        health.extend(rollout.delay_issues());
+        health.extend(blanks.values().cloned());
+        health.extend(head.health.issues(&rollout.plan, era.step, era.shares, head.as_of));
         health.extend(head.coverage.issues(&rollout.plan));
         let named = rollout.evidence.first().filter(|_| rollout.plan.guarded).and_then(|first| first.units.issue());
         health.extend(named);
-        let metrics = metrics(rollout, era, &health);
+        health.extend(foreign(rollout));
+        health.extend(last);
+        let metrics = metrics(rollout, era, &health, &blanks);
         (health, metrics)
     };
     let groups = groups(rollout, &metrics);
-    let score = score_of(rollout, &metrics, &groups);
+    let score = score_of(rollout, &metrics, &groups, &blanks);
     let mut verdict = Verdict {
         id: id(rollout),
         model: head.model.clone(),
@@ -68,6 +84,11 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
         frozen: None,
         sentence: String::new(),
         build: crate::BUILD.to_owned(),
+        seen: if warming_up && rollout.plan.rules.need_data() {
+            rollout.guards.baseline.seen(&rollout.plan)
+        } else {
+            Vec::new()
+        },
         rules: head.judged.number(),
     };
     verdict.health.extend(sentence::unheard(heard).map(|sentence| HealthIssue {
@@ -78,7 +99,7 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     if warming_up {
         warming(rollout, &mut verdict);
     } else {
-        decide(rollout, era, heard, &mut verdict);
+        decide(rollout, era, heard, &blanks, &mut verdict);
     }
     verdict
 }
@@ -93,15 +114,69 @@ fn id(rollout: &Rollout) -> String {
     format!("{:016x}", hash64(b"verdict", place.as_bytes()))
 }
 
+/// Answers that others report, and that name another version than their arm's.
+fn foreign(rollout: &Rollout) -> Vec<HealthIssue> {
+    let checks = rollout.plan.is_external() && rollout.plan.rules.check_versions();
+    let of = |arm: Arm| {
+        let excluded = rollout.head.arms.get(&arm).filter(|_| checks)?.excluded;
+        let name = if arm == Arm::Canary { "the canary" } else { arm.as_str() };
+        let text = format!(
+            "{excluded} answers that were reported for {name} are left out: they name another version, or chance did not assign them"
+        );
+        (excluded > 0).then(|| issue_of(NoDataReason::ForeignVersion, Policy::Warn, text))
+    };
+    [Arm::Canary, Arm::Control, Arm::Stable].into_iter().filter_map(of).collect()
+}
+
+/// Whether an issue with this response keeps a rollout where it is, or ends it.
+pub(crate) fn stops(policy: &str) -> bool {
+    matches!(policy, "hold" | "rollback")
+}
+
+/// Metrics without data in this step, by index: what is said of each.
+type Blanks = BTreeMap<usize, HealthIssue>;
+
+/// Of a stable that fails itself, values cannot be expected.
+fn blanks(rollout: &Rollout, era: Era) -> Blanks {
+    let Rollout { plan, head, guards, .. } = rollout;
+    if !plan.rules.need_data() || guards.outage.is_of_stable(plan, &guards.baseline) {
+        return Blanks::new();
+    }
+    let of = |(index, metric): (usize, &MetricSpec)| {
+        let policy = missing_policy(plan, metric);
+        if plan.metrics[index].paired {
+            let stream = plan.metrics[index].maturity;
+            let due = head.steps.get(&stream) == Some(&era.step) && head.step_canary >= plan.spec.decision.min_answers;
+            let seen = plan.overall(index).is_none_or(|overall| rollout.evidence[overall].canary_seen > 0);
+            let text = format!("{} has no data: no mirrored call had both answers", metric.name);
+            return (due && !seen).then(|| (index, issue_of(NoDataReason::NoShadowTraffic, policy, text)));
+        }
+        if head.coverage.is_out_of_sight(plan, index) {
+            return None;
+        }
+        let answers = head.coverage.blank(plan, index, guards.baseline.share(index))?;
+        let text = format!("{} has no data: none of {answers} in this step {}", metric.name, lacks(metric));
+        Some((index, issue_of(NoDataReason::ValueMissing, policy, text)))
+    };
+    plan.spec.metrics.iter().enumerate().filter_map(of).collect()
+}
+
 fn warming(rollout: &Rollout, verdict: &mut Verdict) {
     let (seen, wanted) = (rollout.head.warmup_events, rollout.plan.spec.warmup.min_events);
     verdict.frozen.clone_from(&rollout.head.proposed);
     verdict.ln_e_rollback = 0.0;
-    if verdict.frozen.is_some() {
+    let issue = |policy: &str| verdict.health.iter().find(|issue| issue.policy == policy);
+    if let Some(issue) = issue("rollback").filter(|_| verdict.frozen.is_none()) {
+        verdict.decision = Decision::Rollback;
+        verdict.sentence = format!("end it, as the spec asks when there is no data: {}", issue.sentence);
+    } else if let Some(issue) = issue("hold").filter(|_| verdict.frozen.is_none()) {
+        verdict.decision = Decision::Hold;
+        verdict.sentence = format!("warm-up goes on, and the canary gets nothing: {}", issue.sentence);
+    } else if verdict.frozen.is_some() {
         verdict.decision = Decision::Promote;
         verdict.sentence = format!("warm-up saw {seen} answers of stable: the canary may start");
     } else if seen < wanted {
-        verdict.sentence = format!("warming up: {seen} of {wanted} answers of stable");
+        verdict.sentence = format!("warming up: {seen} of {wanted} good answers of stable");
     } else {
         verdict.sentence = String::from("warming up: waiting for the first matured labels of stable");
     }
@@ -140,7 +215,7 @@ fn is_stable_out_of_date(metrics: &[MetricVerdict]) -> bool {
 }
 
 /// What is known of each hypothesis, in the order of the plan.
-fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVerdict> {
+fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue], blanks: &Blanks) -> Vec<MetricVerdict> {
     let p = weighted_holm_adjusted(&rollout.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())));
     let plans = rollout.plan.hypotheses.iter().zip(&rollout.evidence).zip(p).enumerate();
     plans
@@ -165,13 +240,27 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
             let units =
                 rollout.plan.guarded.then(|| units::claim(evidence, p_fail <= spec.decision.false_rollback, passes));
             let few = units.as_ref().and_then(units::Claim::few);
-            let (result, no_data) = result(rollout, index, (passes, few.is_some()), health);
-            let effect = evidence.test.effect();
+            let short = short_of(rollout, era, index);
+            let passes = passes && short.is_none();
+            let (result, no_data) = result(rollout, index, (passes, few.is_some(), short.is_some()), (health, blanks));
+            let why = match no_data {
+                Some(NoDataReason::FewAnswers) => short,
+                Some(NoDataReason::FewUnits) => few,
+                _ => None,
+            };
+            let mut effect = evidence.test.effect();
+            if result == MetricResult::Pass && rollout.plan.rules.need_data() {
+                // What the pass shows bounds the effect, too.
+                evidence.test.bound_by_pass(&mut effect);
+            }
             let (limit_pass, limit_fail) = match evidence.test.spec().against {
                 Against::Limit { pass, fail } => (Some(pass), Some(fail)),
                 Against::Control(_) => (None, None),
             };
             let culprit = culprit(evidence);
+            // A class that control never showed has no margin, and any share of it is beyond.
+            let hidden = evidence.test.beyond(&effect).is_some_and(|by| by <= 0.0);
+            let late = evidence.latest.harm().filter(|_| hidden && !culprit.as_ref().is_some_and(|(_, new)| *new));
             let part = rollout.head.coverage.part_of(&rollout.plan, plan.metric).filter(|_| plan.segment.is_all());
             MetricVerdict {
                 metric: metric.name.clone(),
@@ -200,6 +289,7 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                 weight: plan.weight,
                 failed_at: evidence.failed_at,
                 evidence_through: evidence.through,
+                harm: evidence.latest.harm().cloned(),
                 sentence: Finder {
                     spec,
                     metric,
@@ -208,7 +298,10 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue]) -> Vec<MetricVer
                     settling,
                     looks,
                     part: part.as_deref(),
-                    few: few.as_deref(),
+                    why: why.as_deref(),
+                    late,
+                    tipped: rollout.head.crossed.is_some_and(|crossing| crossing.largest as usize == index),
+                    times: Times { as_of: rollout.head.as_of, step_began: rollout.guards.step_began },
                 }
                 .sentence((result, no_data), &effect),
                 culprit: culprit.map(|(name, _)| name),
@@ -268,11 +361,41 @@ fn estimate(arm: ArmEstimate) -> Estimate {
     Estimate { n: i64::try_from(arm.n).unwrap_or(i64::MAX), value: arm.value }
 }
 
+/// Why a metric over all traffic does not count yet in this step: it has seen too few answers of an arm.
+fn short_of(rollout: &Rollout, era: Era, index: usize) -> Option<String> {
+    let (hypothesis, evidence) = (&rollout.plan.hypotheses[index], &rollout.evidence[index]);
+    let least = rollout.plan.spec.decision.min_answers;
+    let stream = rollout.plan.stream_of(index);
+    let reached = rollout.head.steps.get(&stream) == Some(&era.step) && !rollout.is_settling(stream);
+    if !rollout.plan.rules.need_data() || !hypothesis.segment.is_all() || !reached {
+        return None;
+    }
+    let metric = &rollout.plan.metrics[hypothesis.metric];
+    let one_arm = metric.paired || metric.one_arm;
+    let [canary, control] = if metric.paired {
+        // What mirrored calls have shown holds in steps without any.
+        [evidence.canary_seen; 2]
+    } else {
+        rollout.head.coverage.values(hypothesis.metric)
+    };
+    if canary >= least && (one_arm || control >= least) {
+        return None;
+    }
+    let what = if rollout.plan.spec.metrics[hypothesis.metric].source.needs_label() { "labels" } else { "answers" };
+    Some(if one_arm {
+        format!("it has seen {canary} {what} of the canary, and a check counts from {least} on")
+    } else {
+        format!(
+            "in this step it has seen {canary} {what} of the canary and {control} of control, and a check counts from {least} of each on"
+        )
+    })
+}
+
 fn result(
     rollout: &Rollout,
     index: usize,
-    (passes, few): (bool, bool),
-    health: &[HealthIssue],
+    (passes, few, short): (bool, bool, bool),
+    (health, blanks): (&[HealthIssue], &Blanks),
 ) -> (MetricResult, Option<NoDataReason>) {
     let evidence = &rollout.evidence[index];
     if evidence.failed_at.is_some() {
@@ -281,9 +404,13 @@ fn result(
     let metric = rollout.plan.hypotheses[index].metric;
     let labels = rollout.plan.spec.metrics[metric].source.needs_label();
     let concerns = |issue: &&HealthIssue| {
-        issue.policy != "warn"
+        stops(&issue.policy)
             && match issue.reason {
+                // Said of one metric each.
+                NoDataReason::ValueMissing | NoDataReason::NoShadowTraffic => false,
+                NoDataReason::Outage => rollout.guards.outage.is_of_stable(&rollout.plan, &rollout.guards.baseline),
                 NoDataReason::LabelsMissing => labels,
+                NoDataReason::LabelDelay => labels && !rollout.plan.spec.metrics[metric].source.is_delay(),
                 NoDataReason::ValueShareDiffers => rollout.head.coverage.differs(metric),
                 _ => true,
             }
@@ -291,11 +418,17 @@ fn result(
     if let Some(issue) = health.iter().find(concerns) {
         return (MetricResult::NoData, Some(issue.reason));
     }
+    if let Some(issue) = blanks.get(&metric) {
+        return (MetricResult::NoData, Some(issue.reason));
+    }
     if let Some(reason) = missing(rollout, index) {
         return (MetricResult::NoData, Some(reason));
     }
     if few {
         return (MetricResult::NoData, Some(NoDataReason::FewUnits));
+    }
+    if short {
+        return (MetricResult::NoData, Some(NoDataReason::FewAnswers));
     }
     if passes {
         return (MetricResult::Pass, None);
@@ -338,11 +471,11 @@ fn missing(rollout: &Rollout, index: usize) -> Option<NoDataReason> {
 }
 
 /// The score over groups, and metrics that decide for themselves; such a metric fails with any of its segments.
-fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict]) -> Score {
+fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict], blanks: &Blanks) -> Score {
     let spec = rollout.plan.spec.metrics.iter().enumerate();
     let judged = spec.filter(|&(index, metric)| metric.role != Role::Watch && !rollout.plan.is_grouped(index));
     let judged = judged.filter(|(_, metric)| {
-        !metrics.iter().any(|verdict| verdict.metric == metric.name && is_out_of_sight(rollout, verdict))
+        !metrics.iter().any(|verdict| verdict.metric == metric.name && is_left_out(rollout, blanks, verdict))
     });
     let findings: Vec<(f64, Finding)> = judged
         .map(|(_, metric)| {
@@ -364,13 +497,22 @@ fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict
     Score { low: low + 0.0, high }
 }
 
-fn decide(rollout: &Rollout, era: Era, heard: &Heard, verdict: &mut Verdict) {
+fn decide(rollout: &Rollout, era: Era, heard: &Heard, blanks: &Blanks, verdict: &mut Verdict) {
     let issue = |policy: &str| {
         let issue = verdict.health.iter().find(|issue| issue.policy == policy);
         issue.map(|issue| issue.sentence.clone())
     };
     let score = verdict.score_high <= rollout.plan.spec.decision.rollback_score;
-    let (decision, reasons, sentence) = if rollout.head.crossed.is_some() || score {
+    let against_it = rollout.head.crossed.is_some() || score;
+    let late = if against_it { rollout.may_be_late() } else { None };
+    let (decision, reasons, sentence) = if let Some(late) = late {
+        let reasons = against(rollout, &verdict.metrics);
+        let sentence = format!("hold: {late}");
+        if !verdict.health.iter().any(|issue| issue.reason == NoDataReason::LabelDelay) {
+            verdict.health.insert(0, issue_of(NoDataReason::LabelDelay, Policy::Hold, late));
+        }
+        (Decision::Hold, reasons, sentence)
+    } else if against_it {
         let reasons = against(rollout, &verdict.metrics);
         let worst = reasons.first().map_or("the evidence is against the canary", |reason| reason.sentence.as_str());
         let sentence = format!("roll back: {worst}");
@@ -381,9 +523,12 @@ fn decide(rollout: &Rollout, era: Era, heard: &Heard, verdict: &mut Verdict) {
     } else if let Some(issue) = issue("hold") {
         (Decision::Hold, Vec::new(), format!("hold: {issue}"))
     } else {
-        match blocking(rollout, era, verdict) {
+        match blocking(rollout, era, blanks, verdict) {
             None => {
-                let sentence = enough(rollout, era, verdict) + &partly_seen(rollout) + &out_of_date(verdict);
+                let sentence = enough(rollout, era, blanks, verdict)
+                    + &partly_seen(rollout)
+                    + &not_judged(verdict)
+                    + &out_of_date(verdict);
                 match not_heard(rollout, heard) {
                     None => (Decision::Promote, Vec::new(), sentence),
                     Some(waits) => (Decision::Continue, Vec::new(), format!("{sentence}; not promoted yet: {waits}")),
@@ -461,7 +606,7 @@ fn against(rollout: &Rollout, metrics: &[MetricVerdict]) -> Vec<Reason> {
 }
 
 /// What the step still needs before the next one, and the first of it as a sentence.
-fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reason>, String)> {
+fn blocking(rollout: &Rollout, era: Era, blanks: &Blanks, verdict: &Verdict) -> Option<(Vec<Reason>, String)> {
     let in_step = rollout.head.steps.get(&Span::default()) == Some(&era.step) && rollout.head.step_canary > 0;
     if !in_step {
         let sentence = if rollout.is_settling(Span::default()) {
@@ -474,14 +619,16 @@ fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reaso
     }
     let judged = || {
         let metrics = verdict.metrics.iter().filter(|metric| metric.role != Role::Watch);
-        metrics.filter(|metric| !is_out_of_sight(rollout, metric))
+        metrics.filter(|metric| !is_left_out(rollout, blanks, metric))
     };
     let require = rollout.plan.require(era.step);
     let open = |metric: &&MetricVerdict| metric.result != MetricResult::Pass && is_required(require, metric);
     // A difference that rests on few units is no failure, and no step is taken past it.
     let alpha = rollout.plan.spec.decision.false_rollback;
     let waits = |metric: &MetricVerdict| metric.no_data == Some(NoDataReason::FewUnits) && metric.p_fail <= alpha;
-    let stops = |metric: &&MetricVerdict| metric.result == MetricResult::Fail || waits(metric);
+    let stops = |metric: &&MetricVerdict| {
+        metric.result == MetricResult::Fail || waits(metric) || is_unseen(rollout, blanks, metric)
+    };
     let mut missing: Vec<Reason> = judged().filter(stops).map(reason).collect();
     if require != Require::NoFail {
         let unknown = |metric: &&MetricVerdict| open(metric) && !stops(metric);
@@ -492,6 +639,32 @@ fn blocking(rollout: &Rollout, era: Era, verdict: &Verdict) -> Option<(Vec<Reaso
     }
     let first = missing.first()?.sentence.clone();
     Some((missing, first))
+}
+
+/// Whether a gate has not seen enough for any step: what was not seen has not passed, and not failed either. Labels may come
+/// after the ramp; a step that asks for a pass waits for them.
+fn is_unseen(rollout: &Rollout, blanks: &Blanks, metric: &MetricVerdict) -> bool {
+    let Some(index) = rollout.plan.metric_index(&metric.metric) else { return false };
+    let unseen = matches!(
+        metric.no_data,
+        Some(
+            NoDataReason::FewAnswers
+                | NoDataReason::ValueMissing
+                | NoDataReason::NoShadowTraffic
+                | NoDataReason::NoCanaryTraffic
+                | NoDataReason::NoControlTraffic
+        )
+    );
+    let gate = metric.role == Role::Gate && metric.segment.is_all();
+    let label = rollout.plan.spec.metrics[index].source.needs_label();
+    rollout.plan.rules.need_data() && gate && unseen && !label && !blanks.contains_key(&index)
+}
+
+/// Whether no step waits for a metric: hardly any answers are looked into, or the file says so of one without data.
+fn is_left_out(rollout: &Rollout, blanks: &Blanks, metric: &MetricVerdict) -> bool {
+    let index = rollout.plan.metric_index(&metric.metric);
+    let proceeds = index.and_then(|index| blanks.get(&index)).is_some_and(|issue| issue.policy == "proceed");
+    proceeds || is_out_of_sight(rollout, metric)
 }
 
 /// Whether nothing is found of a metric because hardly any answers are looked into.
@@ -507,12 +680,12 @@ fn is_required(require: Require, metric: &MetricVerdict) -> bool {
     metric.segment.is_all() || (require == Require::PassInSegments && metric.role == Role::Gate && !empty_rest)
 }
 
-fn enough(rollout: &Rollout, era: Era, verdict: &Verdict) -> String {
+fn enough(rollout: &Rollout, era: Era, blanks: &Blanks, verdict: &Verdict) -> String {
     let require = rollout.plan.require(era.step);
     if require != Require::NoFail {
         let gates = || {
             let gates = verdict.metrics.iter().filter(|metric| metric.role == Role::Gate);
-            gates.filter(|metric| !is_out_of_sight(rollout, metric))
+            gates.filter(|metric| !is_left_out(rollout, blanks, metric))
         };
         let segments = gates().filter(|metric| !metric.segment.is_all() && is_required(require, metric)).count();
         let in_segments = if segments > 0 { format!(", in {segments} segments too") } else { String::new() };
@@ -523,6 +696,23 @@ fn enough(rollout: &Rollout, era: Era, verdict: &Verdict) -> String {
             verdict.score_high
         );
     }
-    let hypotheses = verdict.metrics.iter().filter(|metric| metric.weight > 0.0).count();
-    format!("nothing has failed in {hypotheses} checks; this step asks for no more")
+    let checks = verdict.metrics.iter().filter(|metric| metric.weight > 0.0 && metric.result != MetricResult::NoData);
+    let last = usize::try_from(era.step).is_ok_and(|step| step + 1 >= rollout.plan.spec.steps.len());
+    let more = if last {
+        "the last step asks for no more (`require: no_fail`), so nothing had to be shown"
+    } else {
+        "this step asks for no more"
+    };
+    format!("nothing has failed in {} checks; {more}", checks.count())
+}
+
+/// Names what decides and was not judged: it has not passed.
+fn not_judged(verdict: &Verdict) -> String {
+    let metrics = verdict.metrics.iter().filter(|metric| metric.role != Role::Watch && metric.segment.is_all());
+    let open = metrics.filter_map(|metric| {
+        let why = metric.no_data.filter(|_| metric.result == MetricResult::NoData)?;
+        Some(format!("{} ({})", metric.metric, sentence::no_data(why)))
+    });
+    let open: Vec<String> = open.collect();
+    if open.is_empty() { String::new() } else { format!("; not judged: {}", open.join(", ")) }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use serin_schemas::records::{Decision, MetricResult, Segment, Verdict};
+use serin_schemas::records::{Decision, MetricResult, NoDataReason, Segment, Verdict};
 use support::{HEALTHY, SPEC, Version, World};
 
 /// [`SPEC`] without a hold for the mix, which is what this is about; the error rate is stratified or not.
@@ -97,4 +97,21 @@ fn strata_have_a_row_of_their_own() {
         kinds.filter(|&kind| kind == b's').count()
     };
     assert_eq!((rows(false), rows(true)), (0, 1));
+}
+
+/// What is not judged alone has a mix of its own, which no comparison within values protects.
+#[test]
+fn other_has_no_weight_once_the_arms_are_known_to_serve_different_populations() {
+    let mut world = World::with_spec(8, &spec(true).replacen("\"top\": 2", "\"top\": 1", 1));
+    (world.stable, world.canary) = (UNEVEN, UNEVEN);
+    world.skew = 0.4;
+    world.bake();
+    for _ in 0..70 {
+        world.window();
+    }
+    let mixed = world.last().health.iter().any(|issue| issue.reason == NoDataReason::SegmentMix);
+    let other = world.metric("error_rate", &Segment::of("origin", "other"));
+    assert!(mixed && other.ln_e_fail > 10.0, "{other:#?}");
+    assert_eq!(other.failed_at, None);
+    assert!(world.last().reasons.iter().all(|reason| reason.segment != other.segment));
 }

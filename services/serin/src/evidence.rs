@@ -150,6 +150,11 @@ pub(crate) fn why(reason: Option<NoDataReason>) -> &'static str {
         Some(NoDataReason::CancelledShareDiffers) => "cancelled share differs",
         Some(NoDataReason::FewUnits) => "few units",
         Some(NoDataReason::NotHeard) => "writer not heard",
+        Some(NoDataReason::FewAnswers) => "few answers",
+        Some(NoDataReason::NoBaseline) => "no baseline",
+        Some(NoDataReason::Outage) => "stable is failing",
+        Some(NoDataReason::LabelDelay) => "label delay",
+        Some(NoDataReason::ForeignVersion) => "another version",
         None => "unknown",
     }
 }

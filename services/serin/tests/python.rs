@@ -69,8 +69,8 @@ fn python() -> PathBuf {
 fn the_client_ships_the_schema_of_verdicts() {
     let read = |path: &str| std::fs::read_to_string(Path::new(REPOSITORY).join(path)).unwrap();
     assert!(
-        read("schemas/avro/verdict.v3.avsc") == read("clients/python/serin_client/verdict.avsc"),
-        "copy schemas/avro/verdict.v3.avsc to clients/python/serin_client/verdict.avsc"
+        read("schemas/avro/verdict.v4.avsc") == read("clients/python/serin_client/verdict.avsc"),
+        "copy schemas/avro/verdict.v4.avsc to clients/python/serin_client/verdict.avsc"
     );
 }
 

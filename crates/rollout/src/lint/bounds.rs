@@ -114,7 +114,7 @@ fn can_never_fail(spec: &RolloutSpec, metric: &MetricSpec, margin: Margin) -> Op
 }
 
 fn requires_pass(spec: &RolloutSpec) -> bool {
-    spec.steps.iter().any(|step| step.require != Require::NoFail)
+    (0..spec.steps.len()).any(|step| spec.require(step) != Require::NoFail)
 }
 
 fn lint_limit(spec: &RolloutSpec, metric: &MetricSpec, limit: Limit, path: &str, found: &mut Found) {

@@ -3,6 +3,11 @@
 use super::Found;
 use crate::{RolloutSpec, Share};
 
+/// Fewer answers than this show nothing.
+const FEW_ANSWERS: u64 = 7;
+/// Most answers that a check can be asked to wait for: more are a matter of `bake.minEvents`.
+const MOST_ANSWERS: u64 = 1_000_000;
+
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     let decision = &spec.decision;
     for (path, rate) in
@@ -22,6 +27,23 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     } else if !(low >= 0.0 && low < high) {
         let message = format!("a rollback score of {low} is not below the promote score of {high}");
         found.error("decision.rollbackScore", message, "set it below promoteScore, such as 60");
+    }
+    if decision.min_answers > MOST_ANSWERS {
+        let message = format!("no check counts before {} answers of each arm", decision.min_answers);
+        found.error("decision.minAnswers", message, "use a few dozen; 30 is the default");
+    } else if decision.min_answers < FEW_ANSWERS {
+        let message =
+            format!("a check that has seen {} answers counts as one that has not failed", decision.min_answers);
+        found.warn("decision.minAnswers", message, "use a few dozen; 30 is the default");
+    }
+    let ceiling = decision.ceiling;
+    if !(ceiling.times.is_finite() && ceiling.times >= 1.0) {
+        let message = format!("a ceiling of {} times what warm-up saw is passed by stable itself", ceiling.times);
+        found.error("decision.ceiling.times", message, "use a number from 1 on; 10 is the default");
+    }
+    if ceiling.at_least >= Share::ALL {
+        let message = "nothing is above 100%: a rollout goes on while every call fails";
+        found.error("decision.ceiling.atLeast", message, "use less than 100%; 20% is the default");
     }
     let promotion = &spec.promotion;
     match promotion.holdback {

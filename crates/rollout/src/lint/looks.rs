@@ -11,11 +11,11 @@ const MOST_LOOKS: u32 = 10;
 const EVENTS: f64 = 25.0;
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
-    let last = spec.steps.iter().rposition(|step| step.require != Require::NoFail);
+    let last = (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail);
     for (index, step) in spec.steps.iter().enumerate() {
         let Some(planned) = step.group_sequential else { continue };
         let path = format!("steps[{index}].groupSequential");
-        if step.require != Require::Pass {
+        if spec.require(index) != Require::Pass {
             let message =
                 "it is a rule for `require: pass`, over all traffic: a segment has no planned number of answers";
             found.add(Severity::Error, path, message, "leave it out, or set `require: pass`", &["steps"]);

@@ -146,7 +146,7 @@ fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
     if metric.kind != MetricKind::Disagreement || mirrors {
         return;
     }
-    let waits = metric.role == Role::Gate && spec.steps.iter().any(|step| step.require != Require::NoFail);
+    let waits = metric.role == Role::Gate && (0..spec.steps.len()).any(|step| spec.require(step) != Require::NoFail);
     let message = if waits {
         "no step mirrors calls to the canary, so the gate never has data, and a step waits for it to pass"
     } else {

@@ -50,6 +50,7 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
         found.warn("steps", message, "use shadow or blue-green, wider margins, larger weights or a longer bake.max");
         return;
     }
+    few_answers(spec, traffic, found);
     for (index, metric, n) in short {
         let path = margin_path(spec, index);
         let longer = Duration::from_secs((longest_bake(spec) * n / there.max(1.0)).min(1e9) as i64);
@@ -64,6 +65,21 @@ pub(super) fn lint(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
 /// Built-in gates have no place in the spec.
 fn margin_path(spec: &RolloutSpec, index: usize) -> String {
     if index < spec.metrics.len() { format!("metrics[{index}].margin") } else { "metrics".to_owned() }
+}
+
+/// Steps in which no check counts.
+fn few_answers(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
+    let least = spec.decision.min_answers;
+    for (index, step) in spec.steps.iter().enumerate() {
+        let there = of_step(spec, step, traffic);
+        if there < least as f64 {
+            let message = format!(
+                "bake.max brings {there:.0} canary answers, and a check counts with {least} of each arm: it will end as marginal"
+            );
+            let way_out = "bake for longer, raise the weight or lower decision.minAnswers";
+            found.warn(format!("steps[{index}].bake"), message, way_out);
+        }
+    }
 }
 
 /// Looks that the traffic does not bring.

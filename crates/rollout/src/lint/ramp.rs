@@ -121,11 +121,11 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
         before = Some(weight);
         bake(spec, index, found);
     }
-    if spec.steps.iter().all(|step| step.require == Require::NoFail) {
+    if (0..spec.steps.len()).all(|step| spec.require(step) == Require::NoFail) {
         found.warn(
-            "steps",
+            format!("steps[{}].require", spec.steps.len() - 1),
             "no step requires a pass: the canary can be promoted although nothing was shown",
-            "set `require: pass` on the last step",
+            "leave `require` out on the last step, which then requires a pass",
         );
     }
 }

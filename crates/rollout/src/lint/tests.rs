@@ -105,10 +105,10 @@ fn the_ramp_goes_up_and_ends() {
     assert_eq!(told(|spec| spec.grace = Duration::from_secs(10)), [""; 0]);
     assert!(told(|spec| spec.steps.clear())[0].contains("the ramp has no step"));
     warned("steps[1].weight", "leaves only 5%", |spec| spec.steps[1].weight = Share(9_500));
-    warned("steps", "no step requires a pass", |spec| spec.steps[1].require = crate::Require::NoFail);
+    warned("steps[1].require", "no step requires a pass", |spec| spec.steps[1].require = Some(crate::Require::NoFail));
     // A step of the same weight is no step down.
     assert_eq!(
-        told(|spec| spec.steps.insert(0, Step { require: crate::Require::NoFail, ..spec.steps[0].clone() })),
+        told(|spec| spec.steps.insert(0, Step { require: Some(crate::Require::NoFail), ..spec.steps[0].clone() })),
         [""; 0]
     );
 }
@@ -140,7 +140,11 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
         }
     };
     assert_eq!(told(with(|_| ())), [""; 0]);
-    refused(path, "a rule for `require: pass`", with(|spec| spec.steps[1].require = crate::Require::PassInSegments));
+    refused(
+        path,
+        "a rule for `require: pass`",
+        with(|spec| spec.steps[1].require = Some(crate::Require::PassInSegments)),
+    );
     refused(
         "steps[0].groupSequential",
         "a rule for `require: pass`",
@@ -152,7 +156,7 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
         "steps[0].groupSequential",
         "a later step",
         with(|spec| {
-            spec.steps[0].require = crate::Require::Pass;
+            spec.steps[0].require = Some(crate::Require::Pass);
             spec.steps[0].group_sequential = spec.steps[1].group_sequential.take();
         }),
     );
@@ -422,7 +426,7 @@ fn mirrors_targets_features_and_examples() {
     refused("steps[0].mirror", "not both", |spec| spec.steps[0].mirror = Some(Share(100)));
     warned("steps[0].mirror", "takes everything at once", |spec| {
         mirror(spec, 0, 1_000);
-        spec.steps[0].require = crate::Require::Pass;
+        spec.steps[0].require = Some(crate::Require::Pass);
         spec.steps.truncate(1);
         spec.steps[0].bake.max = Duration::from_secs(86_400);
     });

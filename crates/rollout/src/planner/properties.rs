@@ -119,6 +119,7 @@ impl Driver {
                     frozen: frozen.then(|| r#"{"segments":{},"warmupEvents":1}"#.to_owned()),
                     sentence: "a sentence".into(),
                     build: String::new(),
+                    seen: Vec::new(),
                     rules: serin_schemas::records::RULES,
                 }))
             }

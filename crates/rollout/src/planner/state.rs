@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Decision, Phase, Reason, RoutingTable, Shed, Verdict},
+    records::{Arm, Decision, NoDataReason, Phase, Reason, RoutingTable, Shed, Verdict},
 };
 
 use crate::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
@@ -125,6 +125,9 @@ pub struct RolloutState {
     /// Whether it was told that warm-up waits for labels that do not come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub labels_told: bool,
+    /// What keeps warm-up from ending although it has seen enough, as it was last told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up_waits: Option<NoDataReason>,
     /// What an observed rollout was last told.
     pub told: Option<Decision>,
     /// Why it stands where it stands, for people.
@@ -324,6 +327,7 @@ impl RolloutState {
             verdict_ms: now_ms,
             stale_told: false,
             labels_told: false,
+            warm_up_waits: None,
             told: None,
             sentence: String::new(),
             ending: None,

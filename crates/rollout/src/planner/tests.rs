@@ -4,6 +4,7 @@ mod mirror;
 mod people;
 mod rules;
 mod stable;
+mod unseen;
 
 use serin_schemas::{
     ids::{EventTime, RolloutId, Version},
@@ -79,6 +80,7 @@ impl World {
             frozen: None,
             sentence: format!("the analyzer says {decision:?}"),
             build: String::new(),
+            seen: Vec::new(),
             rules: serin_schemas::records::RULES,
         }
     }

@@ -30,7 +30,7 @@ impl ModelState {
             self.on_stale(&mut rollout, silent_ms, turn);
             self.repeat_control(&mut rollout, limit, turn);
         }
-        let renewable = !stale || rollout.spec.no_data.stale == Policy::Warn;
+        let renewable = !stale || matches!(rollout.spec.no_data.stale, Policy::Warn | Policy::Proceed);
         let due = turn.now_ms.saturating_sub(self.lease.renewed_ms) >= turn.settings.renew_ms;
         if rollout.is_leased() && renewable && due {
             self.renew(&rollout, turn);

@@ -49,6 +49,7 @@ impl ModelState {
     }
 
     fn warm(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        self.tell_what_warm_up_waits_for(rollout, verdict, turn);
         let Some(text) = &verdict.frozen else {
             self.warn_about_labels(rollout, verdict, turn);
             return;
@@ -64,6 +65,19 @@ impl ModelState {
                 self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
             }
         }
+    }
+
+    /// What keeps warm-up from ending is told once, and that it is over, too.
+    fn tell_what_warm_up_waits_for(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let held = verdict.decision == Decision::Hold;
+        let cause = verdict.health.iter().find(|issue| held && issue.policy == "hold").map(|issue| issue.reason);
+        if cause == rollout.warm_up_waits {
+            return;
+        }
+        rollout.warm_up_waits = cause;
+        rollout.sentence.clone_from(&verdict.sentence);
+        let kind = if held { EventKind::Warned } else { EventKind::Resumed };
+        self.tell(Some(rollout), kind, verdict.sentence.clone(), verdict.as_of, turn);
     }
 
     /// Warm-up waits for the first labels. When none has come long after they were due, that is said once: they may never come.
@@ -191,8 +205,15 @@ impl ModelState {
                 self.tell(Some(rollout), EventKind::Warned, health_sentence(verdict), now, turn);
             }
         }
-        if rollout.clock.spent(now) >= monitor.0 {
+        // What cannot be judged now is not over; but it is not waited for without an end either.
+        let unsound = verdict.decision == Decision::Hold && rollout.rules.need_data();
+        let spent = rollout.clock.spent(now);
+        if spent >= monitor.0 && !unsound {
             self.complete(rollout, &format!(" after {monitor} of monitoring"), now, turn);
+        } else if spent.0 >= monitor.0.0.saturating_add(rollout.spec.decision.hold_max.0.0) {
+            let why =
+                format!(" after {}, though it could not be judged: {}", Duration(spent), health_sentence(verdict));
+            self.complete(rollout, &why, now, turn);
         }
     }
 }
@@ -216,7 +237,9 @@ fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTi
     let step = rollout.current_step()?;
     let answers = rollout.answers - rollout.answers_before;
     if verdict.decision != Decision::Promote {
-        return Some(verdict.sentence.clone());
+        // Who is told that the step is over is not told to keep baking.
+        let sentence = verdict.sentence.strip_prefix("keep baking: ").unwrap_or(&verdict.sentence);
+        return Some(sentence.to_owned());
     }
     // A marginal step has had its time: its clock stands.
     let held = rollout.hold.is_some();
@@ -231,7 +254,8 @@ fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTi
 }
 
 fn health_sentence(verdict: &Verdict) -> String {
-    let issues: Vec<&str> =
+    let mut issues: Vec<&str> =
         verdict.health.iter().filter(|issue| issue.policy == "hold").map(|issue| issue.sentence.as_str()).collect();
+    issues.dedup();
     if issues.is_empty() { verdict.sentence.clone() } else { issues.join("; ") }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::defaults;
-use crate::units::Duration;
+use crate::units::{Duration, Share};
 
 /// Error rates, score thresholds, ways out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,12 @@ pub struct DecisionSpec {
     /// Chance that a gate at its margin passes. Default 5 %.
     #[serde(default = "defaults::false_promotion")]
     pub false_promotion: f64,
+    /// A check counts for a step only with this many answers of each arm in it. A failure counts always. Default 30.
+    #[serde(default = "defaults::min_answers")]
+    pub min_answers: u64,
+    /// The share of calls that fail, or are refused, above which no step is taken.
+    #[serde(default)]
+    pub ceiling: Ceiling,
     /// Pessimistic score needed where a step requires `pass`. Default 95.
     #[serde(default = "defaults::promote_score")]
     pub promote_score: f64,
@@ -35,11 +41,40 @@ impl Default for DecisionSpec {
         Self {
             false_rollback: defaults::false_rollback(),
             false_promotion: defaults::false_promotion(),
+            min_answers: defaults::min_answers(),
+            ceiling: Ceiling::default(),
             promote_score: defaults::promote_score(),
             rollback_score: defaults::rollback_score(),
             hold_max: defaults::hold_max(),
             on_inconclusive: WayOut::default(),
         }
+    }
+}
+
+/// The share of an arm's calls that fail, or are refused, above which no step is taken: who compares two versions that both
+/// fail learns nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Ceiling {
+    /// As a multiple of the share in warm-up, which leaves at least half of what was good then. Default 10.
+    #[serde(default = "defaults::ceiling_times")]
+    pub times: f64,
+    /// The ceiling is at least this. Default 20 %.
+    #[serde(default = "defaults::ceiling_at_least")]
+    pub at_least: Share,
+}
+
+impl Default for Ceiling {
+    fn default() -> Self {
+        Self { times: defaults::ceiling_times(), at_least: defaults::ceiling_at_least() }
+    }
+}
+
+impl Ceiling {
+    /// The ceiling where the share was so large in warm-up.
+    pub fn over(&self, in_warmup: f64) -> f64 {
+        let times = (self.times * in_warmup).min(f64::midpoint(1.0, in_warmup));
+        times.max(self.at_least.fraction())
     }
 }
 
@@ -66,6 +101,20 @@ pub enum Policy {
     Rollback,
     /// Tell.
     Warn,
+    /// Tell, and let no step wait for what cannot be judged.
+    Proceed,
+}
+
+impl Policy {
+    /// Its name in files and verdicts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Rollback => "rollback",
+            Self::Warn => "warn",
+            Self::Proceed => "proceed",
+        }
+    }
 }
 
 /// Per cause, what to do when something cannot be judged.
@@ -90,6 +139,19 @@ pub struct NoDataPolicies {
     /// Labels should be there and are not, or one arm gets more of them. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub labels_missing: Policy,
+    /// A gate without data: there are answers, and none carries its value. In warm-up `hold` keeps the canary from starting.
+    /// Default `hold`; of a metric that is no gate it is told.
+    #[serde(default = "defaults::hold")]
+    pub value_missing: Policy,
+    /// Most answers of warm-up are failed, refused, redirected or unusable: there is nothing to compare with. Default `hold`.
+    #[serde(default = "defaults::hold")]
+    pub baseline: Policy,
+    /// Stable itself is failing, or so much of either arm that no step may be taken (`decision.ceiling`). Default `hold`.
+    #[serde(default = "defaults::hold")]
+    pub outage: Policy,
+    /// One arm's labels come later than the other's, as a `label_delay` metric shows. Default `hold`.
+    #[serde(default = "defaults::hold")]
+    pub label_delay: Policy,
     /// The arms see different populations: their shares of some segment value differ. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub segment_mix: Policy,
@@ -115,6 +177,10 @@ impl Default for NoDataPolicies {
             sample_ratio: Policy::Hold,
             late_share: Policy::Hold,
             labels_missing: Policy::Hold,
+            value_missing: Policy::Hold,
+            baseline: Policy::Hold,
+            outage: Policy::Hold,
+            label_delay: Policy::Hold,
             segment_mix: Policy::Hold,
             unread_share: Policy::Hold,
             value_share: Policy::Hold,

@@ -3,7 +3,7 @@
 use serin_schemas::records::Role;
 
 use super::Policy;
-use crate::units::Duration;
+use crate::units::{Duration, Share};
 
 pub(super) fn window() -> Duration {
     Duration::from_secs(10)
@@ -40,6 +40,15 @@ pub(super) fn false_rollback() -> f64 {
 }
 pub(super) fn false_promotion() -> f64 {
     0.05
+}
+pub(super) fn min_answers() -> u64 {
+    30
+}
+pub(super) fn ceiling_times() -> f64 {
+    10.0
+}
+pub(super) fn ceiling_at_least() -> Share {
+    Share(2_000)
 }
 pub(super) fn promote_score() -> f64 {
     95.0

@@ -9,7 +9,7 @@ mod ramp;
 mod sources;
 mod traffic;
 
-pub use decision::{DecisionSpec, NoDataPolicies, Policy, WayOut};
+pub use decision::{Ceiling, DecisionSpec, NoDataPolicies, Policy, WayOut};
 pub use metric::{MetricSpec, WhenMissing};
 pub use ramp::{AssignmentSpec, Bake, GroupSequential, Require, Step, StickyKey, Warmup};
 pub use serin_kinds::{Direction, Limit, Margin, MetricKind, MetricSource};
@@ -124,6 +124,14 @@ impl RolloutSpec {
     /// How long a change of the traffic leaves windows out of the comparison: `settle` windows.
     pub fn settles_for(&self) -> Duration {
         Duration(Span(self.window.0.0.saturating_mul(i64::from(self.settle))))
+    }
+
+    /// What the gates must show before the step after this one: what the file says, else `pass` in the last step and `no_fail` in
+    /// the others. After the ramp it is what the last one asks for.
+    pub fn require(&self, step: usize) -> Require {
+        let last = self.steps.len().saturating_sub(1);
+        let unsaid = if step >= last { Require::Pass } else { Require::NoFail };
+        self.steps.get(step.min(last)).and_then(|step| step.require).unwrap_or(unsaid)
     }
 
     /// The step in which rates and means pass at planned looks, and these.

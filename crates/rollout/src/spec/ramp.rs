@@ -65,9 +65,9 @@ pub struct Step {
     /// How long it stays.
     #[serde(default)]
     pub bake: Bake,
-    /// What the gates must show before the next step.
-    #[serde(default)]
-    pub require: Require,
+    /// What the gates must show before the next step. Left out: `pass` in the last step, `no_fail` in the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require: Option<Require>,
     /// A fixed number of looks at which rates and means pass in this step, instead of an e-process that may pass at any time.
     /// Only on the last step that requires a pass. Left out: e-processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,11 +107,10 @@ impl Default for Bake {
 }
 
 /// What the gates must show before the next step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Require {
-    /// Nothing has failed.
-    #[default]
+    /// Nothing has failed, and every gate that needs no label has seen enough answers (`decision.minAnswers`).
     NoFail,
     /// Every gate has passed over all traffic, and the pessimistic score is high enough. Segments must not have failed.
     Pass,

@@ -290,6 +290,36 @@ impl Hypothesis {
         self.totals.effect(&self.spec, self.culprit())
     }
 
+    /// Estimates of some windows alone, without intervals.
+    pub fn effect_of(&self, canary: &Summary, control: &Summary) -> Effect {
+        let view = |summary| View::of(self.spec.measure, &self.past, summary);
+        let mut totals = Totalled::new(self.spec.measure);
+        totals.push(&self.spec, &self.past, &(view(canary), view(control)), 1.0);
+        Effect { low: None, high: None, better: false, ..totals.effect(&self.spec, self.culprit()) }
+    }
+
+    /// By how much an effect is beyond the margin, or the limit, on the bad side; below 0 it is not. `None`: there is no effect.
+    pub fn beyond(&self, effect: &Effect) -> Option<f64> {
+        let worse = match self.spec.measure {
+            Measure::Distribution | Measure::Classes => effect.difference?.abs(),
+            _ => self.spec.direction.sign() * effect.difference?,
+        };
+        Some(worse - effect.margin.unwrap_or(0.0))
+    }
+
+    /// Narrows the interval of an effect by what a PASS shows: the canary is not worse by the margin, nor beyond the limit to pass.
+    pub fn bound_by_pass(&self, effect: &mut Effect) {
+        let (below, above) = match (self.spec.against, self.spec.measure) {
+            (Against::Limit { pass, fail }, _) if self.spec.direction.sign() > 0.0 => (None, Some(pass - fail)),
+            (Against::Limit { pass, fail }, _) => (Some(pass - fail), None),
+            (_, Measure::Classes) => (effect.margin.map(|margin| -margin), effect.margin),
+            _ if self.spec.direction.sign() > 0.0 => (None, effect.margin),
+            _ => (effect.margin.map(|margin| -margin), None),
+        };
+        effect.low = effect.low.map(|low| below.map_or(low, |below| low.max(below)));
+        effect.high = effect.high.map(|high| above.map_or(high, |above| high.min(above)));
+    }
+
     /// Number of windows that entered.
     pub fn windows(&self) -> u64 {
         self.windows

@@ -304,8 +304,48 @@ fn external_traffic_counts_itself_and_the_first_report_wins() {
     ]);
     let windows = bench.windows();
     let window = &windows[0];
-    let counted = |of| (arm(window, of).predictions, arm(window, of).errors);
-    assert_eq!((counted(Arm::Canary), counted(Arm::Control), counted(Arm::Stable)), ((1, 0), (1, 0), (1, 0)));
+    let counted = |of| (arm(window, of).predictions, arm(window, of).excluded);
+    // A third version is on neither side, and says so.
+    assert_eq!((counted(Arm::Canary), counted(Arm::Control), counted(Arm::Stable)), ((1, 0), (1, 0), (0, 1)));
+}
+
+#[test]
+fn an_answer_that_others_report_counts_for_the_arm_whose_version_it_names() {
+    let counts = |rules: i32| {
+        let reported = |n: i64, arm, version: &str| {
+            P(Prediction {
+                origin: Origin::Intake,
+                version: version.into(),
+                arm,
+                assignment: Assignment::External,
+                rollout: None,
+                generation: Generation(0),
+                ..prediction(n, Arm::Canary, 1.0)
+            })
+        };
+        let spec = spec_with(&[], |spec| spec["traffic"] = "external".into());
+        let mut bench = Bench::new();
+        let control = match baking(&spec) {
+            EventRecord::Control(control) => serin_schemas::records::Control { rules, ..control },
+            other => panic!("{other:?}"),
+        };
+        bench.feed([
+            EventRecord::Control(control),
+            reported(1, Arm::Canary, "v2"),
+            reported(2, Arm::Control, "v1"),
+            // Each of these names an arm and another arm's version, or a third one.
+            reported(3, Arm::Canary, "v1"),
+            reported(4, Arm::Control, "v2"),
+            reported(5, Arm::Canary, "v7"),
+            reported(6, Arm::Control, "v7"),
+            beat(6, 10.0),
+        ]);
+        let windows = bench.windows();
+        let counted = |of| (arm(&windows[0], of).predictions, arm(&windows[0], of).excluded);
+        (counted(Arm::Canary), counted(Arm::Control))
+    };
+    assert_eq!(counts(serin_schemas::records::RULES), ((1, 2), (1, 2)));
+    assert_eq!(counts(1), ((3, 0), (3, 0)));
 }
 
 #[test]

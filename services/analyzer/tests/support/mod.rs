@@ -177,6 +177,8 @@ pub(crate) struct World {
     pub(crate) labelled: [f64; 2],
     /// Share of calls that the caller leaves: canary, others. So the next two.
     pub(crate) cancelled: [f64; 2],
+    /// Share of calls that are refused: canary, others.
+    pub(crate) refused: [f64; 2],
     /// Share of answers that are not looked into.
     pub(crate) unread: [f64; 2],
     /// Share of answers without a score.
@@ -232,6 +234,7 @@ impl World {
             commit_each: true,
             labelled: [0.95, 0.95],
             cancelled: [0.0; 2],
+            refused: [0.0; 2],
             unread: [0.0; 2],
             scoreless: [0.0; 2],
             leak: 0.0,
@@ -423,6 +426,7 @@ impl World {
             let share = shares[usize::from(arm != Arm::Canary)];
             share > 0.0 && user.map_or_else(|| dice.unit(), |user| unit_of(user ^ salt)) < share
         };
+        let refused = falls(self.refused, 4);
         let (left, unread, scoreless) = (falls(self.cancelled, 1), falls(self.unread, 2), falls(self.scoreless, 3));
         if left {
             fast[partition].counts(arm).cancelled += 1;
@@ -433,6 +437,7 @@ impl World {
             return;
         }
         fast[partition].counts(arm).unread += i64::from(unread);
+        fast[partition].counts(arm).refused += i64::from(refused && !error);
         for parts in [&mut *fast, &mut *slow] {
             let counts = parts[partition].counts(arm);
             counts.predictions += 1;

@@ -87,6 +87,7 @@ pub(crate) fn verdict(rollout: &str, generation: i64, secs: i64, decision: Decis
         frozen: None,
         sentence: "a sentence".into(),
         build: String::new(),
+        seen: Vec::new(),
         rules: serin_schemas::records::RULES,
     }
 }

@@ -130,13 +130,20 @@ fn held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
              widen its margin",
             healthy.step + 1,
             span(pass.seconds),
-            if step.require == Require::PassInSegments { " over all traffic, and longer in its segments" } else { "" },
+            if request.spec.require(healthy.step) == Require::PassInSegments { " over all traffic, and longer in its segments" } else { "" },
             step.bake.max
         ),
         None if waits == "bake.minEvents" => format!(
             "step {}: {} answers of the canary do not come within bake.max ({}); lower bake.minEvents or raise the weight",
             healthy.step + 1,
             step.bake.min_events,
+            step.bake.max
+        ),
+        None if waits == "decision.minAnswers" => format!(
+            "step {}: the {} answers of each arm from which on a check counts do not come within bake.max ({}); bake longer or raise \
+             the weight",
+            healthy.step + 1,
+            request.spec.decision.min_answers,
             step.bake.max
         ),
         None => format!(
@@ -204,7 +211,7 @@ fn too_light(step: &StepForecast, all: &mut Vec<String>) {
 fn too_long(request: &Request, step: &StepForecast, all: &mut Vec<String>) {
     let bake = &request.spec.steps[step.step].bake;
     let needs = |metric: &MetricStep| {
-        let pass = request.spec.steps[step.step].require != Require::NoFail;
+        let pass = request.spec.require(step.step) != Require::NoFail;
         let fail = metric.fail.map_or(f64::INFINITY, |fail| fail.seconds);
         if pass { fail.max(metric.pass.map_or(f64::INFINITY, |pass| pass.seconds)) } else { fail }
     };

@@ -251,15 +251,23 @@ impl Ramp<'_> {
     /// A step in which nothing fails.
     fn healthy_step(&self, forecast: &StepForecast, step: &Step, regressed: Option<usize>) -> Stay {
         let window = self.request.spec.window.0.as_secs_f64();
-        let events = (step.bake.min_events as f64 / forecast.canary_per_second / window).ceil() * window;
+        // Of the arm that gets less.
+        let per_second = forecast.canary_per_second * forecast.control_ratio.min(1.0);
+        let until = |answers: u64, per_second: f64| (answers as f64 / per_second / window).ceil() * window;
+        let events = until(step.bake.min_events, forecast.canary_per_second);
+        let counted = until(self.request.spec.decision.min_answers, per_second);
         let compared = self.request.spec.settles_for().0.as_secs_f64() + window;
         let (mut seconds, mut wait) = (step.bake.min.0.as_secs_f64().max(compared), None);
         if events > seconds {
             (seconds, wait) = (events, Some("bake.minEvents".to_owned()));
         }
+        if counted > seconds {
+            (seconds, wait) = (counted, Some("decision.minAnswers".to_owned()));
+        }
         let max = step.bake.max.0.as_secs_f64();
-        for (place, metric) in self.required(step) {
-            let slower = if step.require == Require::PassInSegments { self.rarest(metric) } else { 1.0 };
+        let require = self.request.spec.require(forecast.step);
+        for (place, metric) in self.required(require) {
+            let slower = if require == Require::PassInSegments { self.rarest(metric) } else { 1.0 };
             let pass = forecast.metrics[place].pass.filter(|_| regressed != Some(place));
             let passed = pass.map_or(f64::INFINITY, |pass| (pass.seconds - metric.wait()) * slower + metric.wait());
             if passed > seconds {
@@ -270,7 +278,7 @@ impl Ramp<'_> {
     }
 
     /// Metrics that must pass before a step ends: the gates, and the rest if the score needs them.
-    fn required(&self, step: &Step) -> impl Iterator<Item = (usize, &Metric<'_>)> {
+    fn required(&self, require: Require) -> impl Iterator<Item = (usize, &Metric<'_>)> {
         let spec: &RolloutSpec = &self.request.spec;
         let weight = |role: Option<Role>| {
             let own = spec.metrics.iter().filter(|metric| metric.role != Role::Watch);
@@ -279,7 +287,7 @@ impl Ramp<'_> {
                 .sum::<f64>()
         };
         let gates_suffice = 100.0 * weight(Some(Role::Gate)) >= spec.decision.promote_score * weight(None);
-        let required = step.require != Require::NoFail;
+        let required = require != Require::NoFail;
         self.metrics.iter().enumerate().filter(move |(_, metric)| match metric.spec.role {
             Role::Gate => required,
             Role::Score => required && !gates_suffice,

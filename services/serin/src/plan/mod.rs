@@ -11,14 +11,14 @@ mod text;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serin_rollout::{MetricSpec, RolloutSpec};
+use serin_rollout::{MetricSpec, Require, RolloutSpec};
 use serin_schemas::records::Role;
 use serin_statistics::{Scope, rollback_weights};
 
 pub(crate) use forecast::forecast;
 pub(crate) use text::print;
 
-use crate::simulate::Regression;
+use crate::{simulate::Regression, time::span};
 
 /// What is planned.
 pub(crate) struct Request {
@@ -152,6 +152,28 @@ pub(crate) struct StepCost {
     pub(crate) gpus: u64,
     pub(crate) hours: f64,
     pub(crate) cost: f64,
+}
+
+/// How long the last step that asks for a pass takes until a canary equal to stable has passed, in words; `None`: no step asks for
+/// one, or it cannot be said.
+pub(crate) fn proof(spec: &RolloutSpec, per_second: f64) -> Option<String> {
+    let step = (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
+    let request =
+        Request { spec: spec.clone(), per_second, base: BTreeMap::new(), regressions: Vec::new(), react_seconds: 0.0 };
+    let forecast = forecast(&request).ok()?;
+    let gates = forecast.steps[step].metrics.iter().filter(|metric| metric.role == Role::Gate);
+    let slowest = gates.map(|metric| (metric.pass.map_or(f64::INFINITY, |pass| pass.seconds), &metric.metric));
+    let (seconds, metric) = slowest.max_by(|one, two| one.0.total_cmp(&two.0))?;
+    let max = spec.steps[step].bake.max;
+    let number = step + 1;
+    Some(if !seconds.is_finite() {
+        format!("{metric} never passes in step {number}")
+    } else if seconds > max.0.as_secs_f64() {
+        let needs = span(seconds);
+        format!("step {number} needs about {needs} to pass ({metric}), and its bake.max is {max}: it is held then")
+    } else {
+        format!("step {number} passes after about {} ({metric})", span(seconds))
+    })
 }
 
 /// Each metric's share of the rollback budget over all traffic, and the number of all hypotheses: as the analyzer gives them out.

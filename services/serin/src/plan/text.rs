@@ -25,7 +25,7 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
     )];
     for step in &forecast.steps {
         let bake = &spec.steps[step.step].bake;
-        let require = serde_json::to_value(spec.steps[step.step].require).unwrap_or_default();
+        let require = serde_json::to_value(spec.require(step.step)).unwrap_or_default();
         lines.push(String::new());
         lines.push(format!(
             "step {}: {} for {} to {}, requires {}; {} canary answers/s, {} of control for each{}",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{MetricKind, Outcome, RolloutSpec, RolloutState};
+use serin_rollout::{MetricKind, MetricSource, Outcome, RolloutSpec, RolloutState};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{
@@ -182,6 +182,7 @@ impl<'a> Player<'a> {
         let population = if compares { self.population(&sketched) } else { Vec::new() };
         let Self { streams, dice, extra, .. } = self;
         let mut windows = Vec::new();
+        let mut outcomes = Outcomes::new();
         for (&maturity, metrics) in streams.iter() {
             let mut cells = Vec::new();
             for &(arm, n) in &sketched {
@@ -196,6 +197,9 @@ impl<'a> Player<'a> {
                     {
                         *extra.entry(metric).or_default() += rate.k() as f64 - rate.n() as f64 * base;
                     }
+                    if let Some((_, Summary::Rate(rate))) = drawn.first() {
+                        outcomes.insert((arm, metric), rate.k());
+                    }
                     let cell = |(segment, summary): (Segment, Summary)| Cell {
                         arm,
                         segment,
@@ -205,7 +209,16 @@ impl<'a> Player<'a> {
                     cells.extend(drawn.into_iter().map(cell));
                 }
             }
-            let counts = arms.iter().filter(|(_, n)| *n > 0).map(|&(arm, n)| counts(arm, n, maturity));
+            let counts = arms.iter().filter(|(_, n)| *n > 0).map(|&(arm, n)| {
+                let bad = |metric| {
+                    let drawn = outcomes.get(&(arm, metric)).copied();
+                    // Answers that are not compared are not drawn: so many are expected.
+                    drawn.unwrap_or_else(|| {
+                        (world.stable_rate(metric, at).unwrap_or_default() * n as f64).round() as u64
+                    })
+                };
+                counts(spec, arm, n, maturity, bad)
+            });
             windows.push(WindowClosed {
                 model: spec.model.clone(),
                 rollout: ROLLOUT.into(),
@@ -299,9 +312,21 @@ fn share(table: &RoutingTable, arm: Arm) -> f64 {
     table.routes.iter().filter(|route| route.arm == arm).map(|route| f64::from(route.share) / 1e4).sum()
 }
 
-/// An arm's plain counts: every answer is in time, and every label comes.
-fn counts(arm: Arm, n: u64, maturity: Span) -> ArmCounts {
-    let n = n as i64;
-    let labelled = if maturity.0 > 0 { n } else { 0 };
-    ArmCounts { predictions: n, labelled, ..ArmCounts::none(arm) }
+/// Answers for which a rate was true, by arm and metric.
+type Outcomes = BTreeMap<(Arm, usize), u64>;
+
+/// An arm's counts: every answer is in time, every label comes, and outcomes are what the metrics on them say. Metrics are drawn
+/// independently, so a call may have more than one bad outcome: together they are never more than all calls.
+fn counts(spec: &RolloutSpec, arm: Arm, n: u64, maturity: Span, bad: impl Fn(usize) -> u64) -> ArmCounts {
+    let mut left = n;
+    let mut of = |source: MetricSource| {
+        let is_rate = |metric: &&serin_rollout::MetricSpec| metric.source == source && metric.kind == MetricKind::Rate;
+        let metric = spec.metrics.iter().position(|metric| is_rate(&metric));
+        let count = metric.map_or(0, &bad).min(left);
+        left -= count;
+        count as i64
+    };
+    let (errors, refused, invalid) = (of(MetricSource::Failed), of(MetricSource::Refused), of(MetricSource::Unusable));
+    let labelled = if maturity.0 > 0 { n as i64 } else { 0 };
+    ArmCounts { predictions: n as i64, labelled, errors, refused, invalid, ..ArmCounts::none(arm) }
 }

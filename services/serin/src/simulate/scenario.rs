@@ -8,7 +8,12 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serin_rollout::{Bake, Margin, Require, RolloutSpec, Share, Step, units::Duration};
 
-use super::{regression::number, report::Report, run::End, world::Setup};
+use super::{
+    regression::number,
+    report::{Report, Timed},
+    run::End,
+    world::Setup,
+};
 use crate::verbs::rate;
 
 macro_rules! bundled {
@@ -39,6 +44,7 @@ const SCENARIOS: &[(&str, &str)] = bundled![
     "8.2-pass-ctr",
     "8.3-ramp-with-drift",
     "8.5-false-pass-at-the-margin",
+    "shared-outage",
 ];
 
 /// The rollout files that scenarios share.
@@ -69,7 +75,7 @@ pub(crate) struct Scenario {
     /// What is wrong with the canary.
     #[serde(default)]
     regressions: Vec<String>,
-    /// What drifts in both arms.
+    /// What drifts in both arms, or jumps in both at a moment (`at`).
     #[serde(default)]
     drifts: Vec<String>,
     /// Margins instead of the rollout file's.
@@ -96,7 +102,7 @@ pub(crate) struct Case {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Expectation {
-    /// Of what: `rolled_back`, or `passes METRIC`.
+    /// Of what: `rolled_back` or another end, or `passes METRIC`.
     of: String,
     /// Seconds.
     #[serde(default)]
@@ -206,7 +212,8 @@ impl Scenario {
         if let Some(weight) = case.weight {
             let hour = Duration::from_secs(3600);
             let bake = Bake { min: hour, max: hour, min_events: 0 };
-            spec.steps = vec![Step { weight, mirror: None, bake, require: Require::NoFail, group_sequential: None }];
+            spec.steps =
+                vec![Step { weight, mirror: None, bake, require: Some(Require::NoFail), group_sequential: None }];
         }
         spec
     }
@@ -227,7 +234,16 @@ impl Expectation {
         let timed = match self.of.strip_prefix("passes ") {
             Some(metric) => report.passed_in(0, metric),
             None if self.of == End::RolledBack.name() => report.rollback,
-            None => anyhow::bail!("an expectation is of `rolled_back` or of `passes METRIC`, not of {:?}", self.of),
+            None => {
+                let end = End::ALL.into_iter().find(|end| end.name() == self.of);
+                let end = end.with_context(|| {
+                    format!(
+                        "an expectation is of an end such as `rolled_back`, or of `passes METRIC`, not of {:?}",
+                        self.of
+                    )
+                })?;
+                Timed { share: report.end(end).map_or(0.0, |end| end.share), ..Timed::default() }
+            }
         };
         let mut points: Vec<(String, bool)> = Vec::new();
         if let Some(expected) = self.median {

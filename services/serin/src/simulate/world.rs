@@ -29,7 +29,7 @@ pub(crate) struct Setup {
     pub(crate) shares: BTreeMap<String, Vec<(String, f64)>>,
     /// What is wrong with the canary.
     pub(crate) regressions: Vec<Regression>,
-    /// Rates that drift in both arms, over the planned ramp.
+    /// Rates that drift in both arms, over the planned ramp, or jump at a moment (`at`).
     pub(crate) drifts: Vec<Regression>,
 }
 
@@ -84,12 +84,14 @@ struct Era {
     apart: BTreeMap<usize, Law>,
 }
 
-/// A rate that moves in both arms.
+/// A rate that moves in both arms: over the ramp, or all at once.
 #[derive(Clone, Copy)]
 struct Drift {
     from: f64,
     to: f64,
     over: Span,
+    /// When it jumps instead.
+    at: Option<Span>,
 }
 
 impl World {
@@ -246,7 +248,12 @@ impl Behaviour {
                 split.unwrap_or_default()
             )));
         }
-        let drift = drift.map(|drift| Drift { from: base, to: drift.change.to(base), over: ramp });
+        let drift = drift.map(|drift| Drift {
+            from: base,
+            to: drift.change.to(base),
+            over: ramp,
+            at: Some(drift.at.0).filter(|_| !drift.at.is_zero()),
+        });
         let stable = law::law(spec, base, base, None);
         let canary = eras(spec, base, &changes, split.as_ref().and_then(|name| dimensions.get(name)));
         Ok(Self { spec: spec.clone(), stable, canary, split, drift })
@@ -255,6 +262,9 @@ impl Behaviour {
     fn stable_rate(&self, at: Span) -> Option<f64> {
         let Law::Rate(base) = self.stable else { return None };
         Some(self.drift.map_or(base, |drift| {
+            if let Some(jump) = drift.at {
+                return if at < jump { drift.from } else { drift.to };
+            }
             let part = (at.0 as f64 / drift.over.0 as f64).clamp(0.0, 1.0);
             drift.from + part * (drift.to - drift.from)
         }))

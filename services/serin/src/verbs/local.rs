@@ -41,6 +41,13 @@ pub(crate) fn print_problems(name: &str, checked: &Checked, format: Output) -> a
     Ok(())
 }
 
+/// Prints what a sound rollout file should not say, a line each.
+pub(crate) fn print_warnings(name: &str, checked: &Checked) {
+    for problem in checked.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
+        output::line(problem_line(name, problem));
+    }
+}
+
 fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

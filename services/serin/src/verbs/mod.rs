@@ -3,6 +3,7 @@
 mod compare;
 mod local;
 mod plan;
+mod progress;
 mod remote;
 mod replay;
 mod show;

@@ -9,13 +9,13 @@ use std::{
 
 use anyhow::Context as _;
 use serde_json::Value;
-use serin_rollout::{Outcome, RolloutState, units};
+use serin_rollout::{Outcome, RolloutSpec, RolloutState, units};
 
-use super::local::print_problems;
+use super::local::{print_problems, print_warnings};
 use crate::{
     cli::{Act, Apply, Output, Remote, Status, Stop},
     client::{Api, ApiError},
-    output,
+    output, plan,
 };
 
 /// `serin status`: the rollout ended well.
@@ -63,11 +63,29 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
         Output::Text => {
             let state = api.state(&rollout).await;
             let sentence = state.as_ref().map_or("", |state| state.sentence.as_str());
+            print_warnings(&args.file.display().to_string(), &checked);
             output::line(format!("rollout {rollout} accepted. {sentence}"));
+            if let Some(proof) = checked.spec.as_ref().and_then(how_long) {
+                output::line(proof);
+            }
             output::line(format!("watch it with: serin get {rollout} --watch"));
         }
     }
     if args.wait { wait(&api, &rollout, &args.remote, None).await } else { Ok(ExitCode::SUCCESS) }
+}
+
+/// Traffic for which it is said how long a proof takes, in requests per second.
+const RATES: [f64; 4] = [0.1, 1.0, 10.0, 100.0];
+
+/// How long a proof takes, for a model whose traffic is not known: where little comes, it takes days.
+fn how_long(spec: &RolloutSpec) -> Option<String> {
+    let spec = spec.normalised();
+    let at = |per_second: f64| Some(format!("  at {per_second} requests/s {}", plan::proof(&spec, per_second)?));
+    let lines: Vec<String> = RATES.into_iter().filter_map(at).collect();
+    (!lines.is_empty()).then(|| {
+        let lines = lines.join("\n");
+        format!("how long it takes until a version equal to stable has passed (for your own traffic: serin plan -f FILE --traffic RATE):\n{lines}")
+    })
 }
 
 /// `serin status`.

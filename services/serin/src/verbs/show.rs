@@ -7,10 +7,11 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use serin_rollout::{Outcome, RolloutState};
 use serin_schemas::{
-    ids::{ModelName, Version},
-    records::{Arm, Capture, Correction, MetricVerdict, RouterStatus, Undecided, Verdict},
+    ids::{EventTime, ModelName, Version},
+    records::{Arm, Capture, Correction, Decision, MetricVerdict, RouterStatus, Undecided, Verdict},
 };
 
+use super::progress;
 use crate::{
     cli::{Explain, Get, Output, Remote},
     client::{Api, ApiError},
@@ -60,6 +61,7 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
     let api = Api::new(&args.remote)?;
     let live = args.watch && args.remote.output == Output::Text && std::io::stdout().is_terminal();
     let mut after = 0;
+    let mut began = None;
     loop {
         let state = api.state(&args.rollout).await?;
         let verdict = optional(api.verdict(&args.rollout).await)?;
@@ -77,7 +79,8 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
                     // ANSI: home, erase to the end of the screen.
                     output::line("\x1b[H\x1b[2J");
                 }
-                output::line(screen(&state, verdict.as_ref(), &page, &undecided));
+                began = began.or_else(|| first_step(&page));
+                output::line(screen(&state, verdict.as_ref(), &page, &undecided, began));
             }
         }
         if !args.watch || state.phase.is_final() {
@@ -85,6 +88,13 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
         }
         after = page["next"].as_u64().unwrap_or(after).max(1);
     }
+}
+
+/// When the first step began, if the events say so.
+fn first_step(page: &Value) -> Option<EventTime> {
+    let events = page["events"].as_array()?;
+    let first = events.iter().find(|event| event["kind"] == "advanced" && event["step"] == 0)?;
+    first["at"].as_i64().map(EventTime)
 }
 
 /// The calls of a model that routers could not decide as its rollout asks, by router.
@@ -140,6 +150,7 @@ fn screen(
     verdict: Option<&Verdict>,
     events: &Value,
     undecided: &[(String, Undecided)],
+    began: Option<EventTime>,
 ) -> String {
     let colour = std::io::stdout().is_terminal();
     let mut text = String::new();
@@ -150,17 +161,24 @@ fn screen(
     let _ = writeln!(text, "Routing:   generation {}", state.generation);
     let _ = writeln!(text, "Message:   {}", state.sentence);
     let _ = writeln!(text, "\nRamp:      {}", ramp(state));
+    for line in progress::lines(state, verdict, began) {
+        let _ = writeln!(text, "{line}");
+    }
     if let Some(verdict) = verdict {
         let _ = writeln!(
             text,
             "\nEvidence through {} UTC, score {:.0} .. {:.0}: {}",
-            date(verdict.as_of),
+            progress::moment(verdict.as_of, state.spec.window),
             verdict.score_low,
             verdict.score_high,
             verdict.sentence
         );
-        let _ = writeln!(text, "\n{}", evidence::table(verdict, Rows::Telling, colour));
-        for arm in verdict.arms.iter().filter(|arm| arm.arm != Arm::Stable) {
+        // While warming nothing is compared.
+        let warming = verdict.warmup_events.is_some();
+        if !warming {
+            let _ = writeln!(text, "\n{}", evidence::table(verdict, Rows::Telling, colour));
+        }
+        for arm in verdict.arms.iter().filter(|arm| arm.arm != Arm::Stable && !warming) {
             let (name, outcomes) = (arm.arm.as_str(), evidence::outcomes(arm));
             let _ = writeln!(text, "  {name}: {} answers compared: {outcomes}", arm.predictions);
         }
@@ -186,9 +204,11 @@ fn ramp(state: &RolloutState) -> String {
     let promoted = state.promoted || ended_well;
     let marks = state.spec.steps.iter().enumerate().map(|(index, step)| {
         let index = index as i32;
+        // Who promotes by hand leaves steps out.
         let mark = match index {
-            _ if promoted || index < state.step => '✔',
+            _ if index < state.step || (promoted && index == state.step) => '✔',
             _ if index == state.step => '●',
+            _ if promoted => '-',
             _ => '○',
         };
         format!("{mark} {step}")
@@ -215,6 +235,8 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
         return examples(&api, args, limit).await;
     }
     let mut verdict = api.verdict(&args.rollout).await?;
+    let state = api.state(&args.rollout).await?;
+    let waits = progress::missing(&state, Some(&verdict));
     // Of all metrics, whichever is asked for: the list's bound is on the whole.
     let suspects: Vec<MetricVerdict> = evidence::suspects(&verdict).into_iter().cloned().collect();
     if let Some(metric) = &args.metric {
@@ -234,12 +256,33 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     output::line(format!(
         "Verdict {} of {} UTC on rollout {} (step {}, generation {})",
         verdict.id,
-        date(verdict.as_of),
+        progress::moment(verdict.as_of, state.spec.window),
         verdict.rollout,
         verdict.step + 1,
         verdict.generation
     ));
-    output::line(format!("Decision: {}. {}\n", decision(&verdict), verdict.sentence));
+    if verdict.decision == Decision::Promote && !waits.is_empty() {
+        let waits = waits.join("; ");
+        output::line(format!(
+            "Decision: the evidence allows the next step, which waits for {waits}. {}\n",
+            verdict.sentence
+        ));
+    } else {
+        output::line(format!("Decision: {}. {}\n", decision(&verdict), verdict.sentence));
+    }
+    if let Some(learned) = verdict.warmup_events {
+        output::line(format!(
+            "warm-up: {learned} good answers of {} learned from; nothing is compared yet",
+            state.spec.stable.version
+        ));
+        for seen in &verdict.seen {
+            output::line(format!("  {}: {} of {} answers carried a value", seen.metric, seen.values, seen.answers));
+        }
+        for issue in &verdict.health {
+            output::line(format!("health: {} (policy: {})", issue.sentence, issue.policy));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     for reason in &verdict.reasons {
         output::line(format!("  because {} ({}): {}", reason.metric, reason.segment, reason.sentence));
     }
@@ -370,8 +413,19 @@ fn explanation(metric: &MetricVerdict, as_of: serin_schemas::ids::EventTime) -> 
         let new = if metric.culprit_is_new { ", which control never showed" } else { "" };
         let _ = write!(text, ", most evidence is on {culprit}{new}");
     }
+    if let Some(harm) = &metric.harm {
+        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), evidence::short);
+        let _ = write!(
+            text,
+            ", shown by the {} to {} UTC: {} against {}",
+            span(harm.through.since(harm.from).as_secs_f64()),
+            crate::time::to_the_second(harm.through),
+            number(harm.canary.value),
+            number(harm.control.value)
+        );
+    }
     if let Some(at) = metric.failed_at {
-        let _ = write!(text, ", failed at {} UTC", date(at));
+        let _ = write!(text, ", failed at {} UTC", crate::time::to_the_second(at));
     }
     if let Some(through) = metric.evidence_through {
         let _ = write!(text, ", evidence is {} behind", span(as_of.since(through).as_secs_f64()));

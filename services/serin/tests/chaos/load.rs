@@ -75,7 +75,7 @@ window: 2s
 warmup: {{minEvents: 100}}
 steps:
   - {{weight: 20%, bake: {{min: 6s, max: 10m}}}}
-  - {{weight: 40%, bake: {{min: 10s, max: 10m}}}}
+  - {{weight: 40%, bake: {{min: 10s, max: 10m}}, require: no_fail}}
 segments:
   - {{name: origin, source: {{input: origin}}, top: 3}}
 outputs:

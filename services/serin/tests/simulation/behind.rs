@@ -58,7 +58,7 @@ grace: 5s
 warmup: {minEvents: 500}
 steps:
   - {weight: 30%, bake: {min: 1m, max: 1h}}
-  - {weight: 50%, bake: {min: 1m, max: 1h}}
+  - {weight: 50%, bake: {min: 1m, max: 1h}, require: no_fail}
 metrics:
   - {name: error_rate, kind: rate, source: error, margin: {absolute: 0.05}}
   - {name: invalid_output, kind: rate, source: invalid_output, margin: {absolute: 0.05}}

@@ -42,11 +42,17 @@ pub(crate) enum Behaviour {
 
 /// Starts a model server that speaks the Open Inference Protocol V2; returns its base URL. It ends with the process.
 pub(crate) fn model_server(behaviour: Behaviour) -> String {
+    model_server_by(move || behaviour)
+}
+
+/// A model server that is asked for each call how it answers.
+pub(crate) fn model_server_by(behaviour: impl Fn() -> Behaviour + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             // A caller that goes away ends the connection's thread, not the server.
+            let behaviour = behaviour.clone();
             thread::spawn(move || drop(serve(&stream, behaviour)));
         }
     });
@@ -58,11 +64,12 @@ pub(crate) fn nobody() -> String {
     format!("http://127.0.0.1:{}", free_port().unwrap())
 }
 
-fn serve(stream: &TcpStream, behaviour: Behaviour) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, behaviour: impl Fn() -> Behaviour) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
     while read_request(&mut reader)? {
+        let behaviour = behaviour();
         let number = if behaviour == Behaviour::Nan { "NaN" } else { "0.1" };
         let body = format!(
             r#"{{"model_name":"{MODEL}","outputs":[{{"name":"probability","shape":[1],"datatype":"FP64","data":[{number}]}}]}}"#
@@ -182,7 +189,8 @@ pub(crate) fn infer() -> Value {
     json!({"inputs": [{"name": "origin", "shape": [1], "datatype": "BYTES", "data": ["LGA"]}]})
 }
 
-/// A rollout of seconds from v1 to `canary`, judged on truth that comes over HTTP. `bake_min` such as `1s`.
+/// A rollout of seconds from v1 to `canary`, judged on truth that comes over HTTP. `bake_min` such as `1s`. A proof would take longer
+/// than that, so its last step asks for none.
 pub(crate) fn rollout(canary: &str, bake_min: &str) -> String {
     format!(
         "apiVersion: serin.dev/v1
@@ -194,7 +202,7 @@ window: 1s
 warmup: {{minEvents: 50}}
 steps:
   - {{weight: 30%, bake: {{min: {bake_min}, max: 2h}}}}
-  - {{weight: 50%, bake: {{min: {bake_min}, max: 2h}}}}
+  - {{weight: 50%, bake: {{min: {bake_min}, max: 2h}}, require: no_fail}}
 outputs:
   - {{name: probability, source: {{tensor: probability}}, min: 0, max: 1}}
 metrics:

@@ -21,7 +21,7 @@ canary: {version: '2'}
 warmup: {minEvents: 2000}
 steps:
   - {weight: 20%, bake: {min: 2m, max: 30m}}
-  - {weight: 50%, bake: {min: 2m, max: 30m}}
+  - {weight: 50%, bake: {min: 2m, max: 30m}, require: no_fail}
 metrics:
   - {name: error_rate, kind: rate, source: error, margin: {absolute: 0.01}}
   - {name: latency_p99, kind: {quantile: {level: 0.99}}, source: latency, margin: {relative: 0.2}}

@@ -1,0 +1,179 @@
+//! What warm-up saw of stable: whether its answers are something to compare a canary with, and which metrics have a value at
+//! all. What a later window brings is counted too, so that a value that has never come is known as such.
+//!
+//! Since rules 2.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::{MetricSource, MetricSpec, Policy};
+use serin_schemas::{
+    ids::Span,
+    records::{Arm, ArmCounts, HealthIssue, NoDataReason, Role, Seen, Segment},
+};
+
+use crate::{health::issue, plan::Plan, window::Merged};
+
+/// Largest share of warm-up's answers that may be bad.
+const MOST_BAD: f64 = 0.5;
+/// Answers before older ones begin to fade, as a multiple of those that warm-up asks for: an outage that is over must not be
+/// remembered for as long as it lasted.
+const FADES_AFTER: u64 = 2;
+/// The same where warm-up asks for hardly any.
+const FEWEST: u64 = 50;
+
+/// Of one rollout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Baseline {
+    /// Stable's answers in warm-up, newer ones above all.
+    answers: u64,
+    failed: u64,
+    refused: u64,
+    redirected: u64,
+    unusable: u64,
+    /// By index of the metric: answers that could carry its value, and those that did.
+    metrics: BTreeMap<usize, [u64; 2]>,
+}
+
+/// An arm's answers that values can be taken from.
+fn answered(counts: &ArmCounts) -> u64 {
+    counts.predictions.saturating_sub(counts.errors + counts.refused + counts.redirected).max(0) as u64
+}
+
+/// An arm's answers that teach something.
+pub(crate) fn good(counts: &ArmCounts) -> u64 {
+    answered(counts).saturating_sub(counts.invalid as u64)
+}
+
+impl Baseline {
+    /// Takes stable's outcomes in a window of warm-up.
+    pub(crate) fn learn(&mut self, plan: &Plan, counts: &ArmCounts) {
+        let more = [counts.predictions, counts.errors, counts.refused, counts.redirected, counts.invalid];
+        let sums = [&mut self.answers, &mut self.failed, &mut self.refused, &mut self.redirected, &mut self.unusable];
+        let most = FADES_AFTER * plan.spec.warmup.min_events.max(FEWEST);
+        let fades = sums[0].saturating_add(more[0] as u64) > most;
+        for (sum, more) in sums.into_iter().zip(more) {
+            *sum = sum.saturating_add(more as u64);
+            if fades {
+                *sum /= 2;
+            }
+        }
+    }
+
+    /// Takes what these arms' answers in a window of a stream carry.
+    pub(crate) fn see(&mut self, plan: &Plan, stream: Span, window: &Merged, arms: &[Arm]) {
+        for (index, metric) in plan.metrics.iter().enumerate() {
+            if metric.maturity != stream || metric.paired {
+                continue;
+            }
+            let sums = self.metrics.entry(index).or_default();
+            for &arm in arms {
+                let answers = window.arms.get(&arm).map_or(0, answered);
+                let values = window.cells.get(&(arm, index, Segment::all())).map_or(0, serin_sketches::Summary::n);
+                sums[0] = sums[0].saturating_add(answers);
+                sums[1] = sums[1].saturating_add(values.min(answers));
+            }
+        }
+    }
+
+    /// The share of stable's calls that failed in warm-up.
+    pub(crate) fn failed(&self) -> f64 {
+        self.failed as f64 / self.answers.max(1) as f64
+    }
+
+    /// The share of stable's calls that were refused in warm-up.
+    pub(crate) fn refused(&self) -> f64 {
+        self.refused as f64 / self.answers.max(1) as f64
+    }
+
+    /// The share of all answers so far that carried a metric's value.
+    pub(crate) fn share(&self, metric: usize) -> f64 {
+        let [answers, values] = self.metrics.get(&metric).copied().unwrap_or_default();
+        values as f64 / answers.max(1) as f64
+    }
+
+    /// What each metric has seen.
+    pub(crate) fn seen(&self, plan: &Plan) -> Vec<Seen> {
+        let known = plan.spec.metrics.iter().enumerate().filter(|(index, _)| !plan.metrics[*index].paired);
+        let seen = known.map(|(index, metric)| {
+            let [answers, values] = self.metrics.get(&index).copied().unwrap_or_default();
+            Seen { metric: metric.name.clone(), answers: answers as i64, values: values as i64 }
+        });
+        seen.collect()
+    }
+
+    /// What keeps warm-up from being something to compare with.
+    pub(crate) fn issues(&self, plan: &Plan) -> Vec<HealthIssue> {
+        let policies = &plan.spec.no_data;
+        let enough = plan.spec.warmup.min_events.max(1);
+        let mut issues = Vec::new();
+        let others = [
+            (self.failed, "failed"),
+            (self.refused, "refused"),
+            (self.redirected, "redirected"),
+            (self.unusable, "unusable"),
+        ];
+        let bad: u64 = others.iter().map(|(count, _)| count).sum();
+        let told = self.answers >= enough.min(plan.spec.decision.min_answers.max(1));
+        if told && bad as f64 > MOST_BAD * self.answers as f64 {
+            let parts = others.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
+            let text = format!(
+                "{bad} of the last {} answers of stable are bad ({}): there is nothing to compare a canary with",
+                self.answers,
+                parts.collect::<Vec<_>>().join(", ")
+            );
+            issues.push(issue(NoDataReason::NoBaseline, policies.baseline, text));
+        }
+        // An output that is not there is the cause of what is known with its label.
+        let labels = |(index, _): &(&usize, &[u64; 2])| plan.spec.metrics[**index].source.needs_label();
+        let (later, first): (Vec<_>, Vec<_>) = self.metrics.iter().partition(labels);
+        for (&index, &[answers, values]) in first.into_iter().chain(later) {
+            if values > 0 || answers < enough {
+                continue;
+            }
+            let metric = &plan.spec.metrics[index];
+            // Held against numbers, a value that only the canary brings can be judged; and what no answer is looked into for is no
+            // mistake in a name.
+            let told = plan.metrics[index].one_arm || metric.source == MetricSource::Unusable;
+            let policy = if told { Policy::Warn } else { missing_policy(plan, metric) };
+            let text = format!("{} has no data: none of {answers} answers of stable {}", metric.name, lacks(metric));
+            issues.push(issue(NoDataReason::ValueMissing, policy, text));
+        }
+        issues
+    }
+}
+
+/// What to do about a metric without data. What decides nothing holds nothing up.
+pub(crate) fn missing_policy(plan: &Plan, metric: &MetricSpec) -> Policy {
+    let policies = &plan.spec.no_data;
+    match metric.role {
+        Role::Gate if metric.source.needs_label() => policies.labels_missing,
+        Role::Gate => policies.value_missing,
+        Role::Score | Role::Watch => Policy::Warn,
+    }
+}
+
+/// What answers without a metric's value do not have: `carried the output "score"`.
+pub(crate) fn lacks(metric: &MetricSpec) -> String {
+    match &metric.source {
+        MetricSource::Wrong { output, label, .. }
+        | MetricSource::WrongClass { output, label }
+        | MetricSource::SquaredError { output, label }
+        | MetricSource::AbsoluteError { output, label } => format!(
+            "had the output {output:?} and, within {}, the label {label:?}; see that `outputs` and feedback use these names",
+            metric.maturity
+        ),
+        source if source.needs_label() => {
+            let label = source.label().unwrap_or_default();
+            let maturity = metric.maturity;
+            format!(
+                "got the label {label:?} within {maturity}; see that feedback uses this name and the prediction ids"
+            )
+        }
+        MetricSource::Output(name) | MetricSource::Class { output: name, .. } => {
+            format!("carried the output {name:?}; see that `outputs` finds it under the name that the servers use")
+        }
+        MetricSource::Latency => "had a latency".to_owned(),
+        _ => "carried its value".to_owned(),
+    }
+}

@@ -1,0 +1,102 @@
+//! Labels of the canary that are merely later than control's. What has not come yet is missing, or counts as 0, so a slower label
+//! looks like a worse version. A metric on the delay of the same label tells the two apart, and is heard first.
+//!
+//! Since rules 2.
+
+use serin_rollout::{MetricKind, Policy};
+use serin_schemas::records::{HealthIssue, NoDataReason};
+use serin_statistics::{ln_weighted_average, rejects};
+
+use crate::{
+    health::{ALPHA, issue},
+    rollout::Rollout,
+    sentence::noun,
+};
+
+/// Level at which a delay is suspected: enough to doubt what labels say, not enough to hold a rollout for.
+const SUSPICION: f64 = 0.05;
+/// Standardized distance of two distribution functions that equal ones exceed once in a thousand times.
+const KOLMOGOROV: f64 = 1.95;
+
+impl Rollout {
+    /// The delay metrics that know, or suspect, that the canary's labels come later: by their hypothesis over all traffic.
+    fn slower_labels(&self, level: f64) -> Vec<usize> {
+        let metrics = self.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.source.is_delay());
+        let overall = metrics.filter_map(|(metric, _)| self.plan.overall(metric));
+        let slower = |index: &usize| {
+            let Some(evidence) = self.evidence.get(*index) else { return false };
+            evidence.failed_at.is_some() || rejects(evidence.test.max_ln_e_fail(), level)
+        };
+        overall.filter(slower).collect()
+    }
+
+    fn label_of(&self, hypothesis: usize) -> Option<&str> {
+        self.plan.spec.metrics[self.plan.hypotheses[hypothesis].metric].source.label()
+    }
+
+    /// What is known of labels that come later: first among what is wrong with the evidence.
+    pub(crate) fn delay_issues(&self) -> Vec<HealthIssue> {
+        if !self.plan.rules.need_data() {
+            return Vec::new();
+        }
+        let issue = |index: usize| {
+            let metric = &self.plan.spec.metrics[self.plan.hypotheses[index].metric];
+            let text = format!(
+                "{}: the canary's {} is beyond its margin: its labels come later than control's, so what they say is not held \
+                 against it; see why they do, or give them a longer maturity",
+                metric.name,
+                noun(metric)
+            );
+            issue(NoDataReason::LabelDelay, self.plan.spec.no_data.label_delay, text)
+        };
+        self.slower_labels(ALPHA).into_iter().map(issue).collect()
+    }
+
+    /// Why what speaks against the canary is not held against it: all of it rests on labels that may merely come later. `None`:
+    /// not so, or the file says that it does not matter.
+    pub(crate) fn may_be_late(&self) -> Option<String> {
+        let policy = self.plan.spec.no_data.label_delay;
+        if !self.plan.rules.need_data() || policy != Policy::Hold {
+            return None;
+        }
+        let mut slower = self.slower_labels(SUSPICION);
+        slower.extend(self.seen_slower());
+        let labels: Vec<&str> = slower.iter().filter_map(|&index| self.label_of(index)).collect();
+        let label = *labels.first()?;
+        let doubtful = |index: usize| self.label_of(index).is_some_and(|label| labels.contains(&label));
+        let sure = |index: usize| self.evidence[index].failed_at.is_some() && self.plan.hypotheses[index].weight > 0.0;
+        if (0..self.evidence.len()).any(|index| !doubtful(index) && sure(index)) {
+            return None;
+        }
+        let rest: Vec<(f64, f64)> = self
+            .counted()
+            .into_iter()
+            .enumerate()
+            .map(|(index, (weight, ln_e))| (weight, if doubtful(index) { ln_e.min(0.0) } else { ln_e }))
+            .collect();
+        let decided = rejects(ln_weighted_average(&rest), self.plan.spec.decision.false_rollback);
+        (!decided).then(|| {
+            format!(
+                "the canary's label {label} comes later than control's, and all that speaks against it rests on that label: \
+                 see why, or give it a longer maturity"
+            )
+        })
+    }
+
+    /// Delay metrics whose estimates differ, margin or not: of a distribution by the test of Kolmogorov and Smirnov, else by the
+    /// interval of the effect. It holds at one look, and all that follows from it is a doubt.
+    fn seen_slower(&self) -> Vec<usize> {
+        let metrics = self.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.source.is_delay());
+        let overall = metrics.filter_map(|(metric, _)| self.plan.overall(metric));
+        let slower = |index: &usize| {
+            let Some(effect) = self.evidence.get(*index).map(|evidence| evidence.test.effect()) else { return false };
+            let kind = &self.plan.spec.metrics[self.plan.hypotheses[*index].metric].kind;
+            let (n_c, n_s) = (effect.canary.n as f64, effect.control.n as f64);
+            match (kind, effect.difference) {
+                (MetricKind::Distribution, Some(apart)) => apart > KOLMOGOROV * libm::sqrt(1.0 / n_c + 1.0 / n_s),
+                _ => effect.low.is_some_and(|low| low > 0.0),
+            }
+        };
+        overall.filter(slower).collect()
+    }
+}

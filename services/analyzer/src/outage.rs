@@ -1,0 +1,160 @@
+//! Whether stable itself is failing, or so many calls of either arm that no step may be taken (`decision.ceiling`). Two versions
+//! that both fail are equal, and an equal canary passes: that is no reason to send it more calls.
+//!
+//! Since rules 2.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::units::Duration;
+use serin_schemas::{
+    ids::{EventTime, Span},
+    records::{Arm, HealthIssue, NoDataReason},
+};
+
+use crate::{
+    baseline::Baseline,
+    health::{Compared, issue},
+    plan::Plan,
+};
+
+/// Windows that are kept.
+const WINDOWS: usize = 30;
+/// Answers of an arm beyond which no older window is looked at: a share must be of now.
+const PLENTY: u64 = 50;
+/// Fewer answers of an arm than this say nothing.
+const ENOUGH: u64 = 10;
+
+/// Calls of one version in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Calls {
+    answers: u64,
+    failed: u64,
+    refused: u64,
+}
+
+impl Calls {
+    fn add(&mut self, other: Self) {
+        self.answers = self.answers.saturating_add(other.answers);
+        self.failed = self.failed.saturating_add(other.failed);
+        self.refused = self.refused.saturating_add(other.refused);
+    }
+}
+
+/// One window.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Window {
+    end: EventTime,
+    canary: Calls,
+    /// Of control, and of the calls that enter no comparison.
+    stable: Calls,
+}
+
+/// The latest windows of one rollout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Outage {
+    latest: VecDeque<Window>,
+}
+
+/// What is too much of one version's calls.
+#[derive(Clone, Copy)]
+struct Finding {
+    what: &'static str,
+    ceiling: f64,
+}
+
+impl Outage {
+    /// Takes a window of stream 0 in which the arms are compared.
+    pub(crate) fn observe(&mut self, end: EventTime, strata: &[Compared<'_>]) {
+        let (mut canary, mut stable) = (Calls::default(), Calls::default());
+        for stratum in strata {
+            let of = |arm: Arm| {
+                let counts = stratum.window.arms.get(&arm);
+                counts.map_or(Calls::default(), |counts| Calls {
+                    answers: counts.predictions as u64,
+                    failed: counts.errors as u64,
+                    refused: counts.refused as u64,
+                })
+            };
+            canary.add(of(stratum.trial));
+            stable.add(of(Arm::Control));
+            stable.add(of(Arm::Stable));
+        }
+        if canary.answers + stable.answers == 0 {
+            return;
+        }
+        if self.latest.len() >= WINDOWS {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(Window { end, canary, stable });
+    }
+
+    /// The newest calls of a version, and how many windows they are from.
+    fn newest(&self, of: fn(&Window) -> Calls) -> (Calls, usize) {
+        let mut sum = Calls::default();
+        let mut windows = 0;
+        for window in self.latest.iter().rev() {
+            sum.add(of(window));
+            windows += 1;
+            if sum.answers >= PLENTY {
+                break;
+            }
+        }
+        (sum, windows)
+    }
+
+    fn over(plan: &Plan, baseline: &Baseline, calls: Calls) -> Option<Finding> {
+        if calls.answers < ENOUGH {
+            return None;
+        }
+        let kinds = [("failed", calls.failed, baseline.failed()), ("were refused", calls.refused, baseline.refused())];
+        kinds.into_iter().find_map(|(what, count, before)| {
+            let ceiling = plan.spec.decision.ceiling.over(before);
+            (count as f64 > ceiling * calls.answers as f64).then_some(Finding { what, ceiling })
+        })
+    }
+
+    /// Whether stable is above the ceiling: then nothing can be learned from a comparison with it.
+    pub(crate) fn is_of_stable(&self, plan: &Plan, baseline: &Baseline) -> bool {
+        Self::over(plan, baseline, self.newest(|window| window.stable).0).is_some()
+    }
+
+    /// The calls of a version in so many newest windows.
+    fn last(&self, windows: usize, of: fn(&Window) -> Calls) -> Calls {
+        let mut sum = Calls::default();
+        self.latest.iter().rev().take(windows).for_each(|window| sum.add(of(window)));
+        sum
+    }
+
+    /// What is wrong, if anything.
+    pub(crate) fn issue(&self, plan: &Plan, baseline: &Baseline) -> Option<HealthIssue> {
+        let ((canary, one), (stable, two)) = (self.newest(|window| window.canary), self.newest(|window| window.stable));
+        let of_stable = Self::over(plan, baseline, stable);
+        let finding = of_stable.or_else(|| Self::over(plan, baseline, canary))?;
+        // Both are told of the same windows: a canary with few calls reaches further back, to before the outage.
+        let windows = if of_stable.is_some() { two } else { one };
+        let [canary, stable] = [self.last(windows, |window| window.canary), self.last(windows, |window| window.stable)]
+            .map(|calls| {
+                let count = if finding.what == "failed" { calls.failed } else { calls.refused };
+                count as f64 / calls.answers.max(1) as f64
+            });
+        let last = Duration(Span(plan.spec.window.0.0.saturating_mul(windows as i64)));
+        let seen = format!(
+            "in the last {last} {} of stable's calls {} and {} of the canary's; no step is taken above {}",
+            percent(stable),
+            finding.what,
+            percent(canary),
+            percent(finding.ceiling),
+        );
+        let text = match of_stable {
+            Some(_) if canary > finding.ceiling => format!("stable is failing too; this is not the canary: {seen}"),
+            Some(_) => format!("stable is failing; this is not the canary: {seen}"),
+            None => format!("too much of the canary's traffic fails: {seen}"),
+        };
+        Some(issue(NoDataReason::Outage, plan.spec.no_data.outage, text))
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}

@@ -1,0 +1,195 @@
+//! What was not seen has not passed: gates without data, checks on few answers, a warm-up of broken answers.
+
+mod support;
+
+use serin_schemas::records::{Decision, MetricResult, NoDataReason, Phase, Segment};
+use support::{HEALTHY, SPEC, Version, World};
+
+/// [`SPEC`] with the score as a gate.
+fn spec(more: &str) -> String {
+    let gate = SPEC.replacen("\"role\": \"score\"", "\"role\": \"gate\"", 1);
+    gate.replacen("\"window\"", &format!("{more}\"window\""), 1)
+}
+
+fn warm_up(world: &mut World, windows: usize) {
+    world.turn(Phase::Warming, -1, 0, 0);
+    for _ in 0..windows {
+        world.window();
+    }
+}
+
+#[test]
+fn warm_up_holds_for_a_gate_that_no_answer_has_a_value_of() {
+    let mut world = World::with_spec(50, &spec(""));
+    world.scoreless = [1.0; 2];
+    warm_up(&mut world, 12);
+    let verdict = world.last();
+    assert_eq!((verdict.decision, verdict.frozen.as_ref()), (Decision::Hold, None));
+    assert_eq!(verdict.health[0].reason, NoDataReason::ValueMissing);
+    let sentence = &verdict.sentence;
+    let begin = "warm-up goes on, and the canary gets nothing: score has no data: none of ";
+    assert!(sentence.starts_with(begin), "{sentence}");
+    assert!(
+        sentence.contains(" answers of stable carried the output \"probability\"; see that `outputs` finds it"),
+        "{sentence}"
+    );
+    let seen = |name: &str| verdict.seen.iter().find(|seen| seen.metric == name).unwrap().clone();
+    assert!(seen("score").values == 0 && seen("score").answers > 20_000, "{:?}", verdict.seen);
+    assert_eq!(seen("error_rate").values, seen("error_rate").answers);
+    // The first values end it.
+    world.scoreless = [0.0; 2];
+    world.window();
+    assert_eq!(world.last().decision, Decision::Promote, "{}", world.last().sentence);
+}
+
+#[test]
+fn warm_up_names_the_label_that_does_not_come() {
+    let mut world = World::with_spec(51, SPEC);
+    world.labelled = [0.0; 2];
+    warm_up(&mut world, 20);
+    assert_eq!(world.last().decision, Decision::Hold, "{}", world.last().sentence);
+    let sentence = &world.last().sentence;
+    assert!(
+        sentence.contains("wrong has no data: none of ")
+            && sentence.contains("the label \"late\"; see that `outputs` and feedback"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn the_file_says_what_follows_from_a_gate_without_data_in_warm_up() {
+    let cases = [("warn", Decision::Promote), ("proceed", Decision::Promote), ("rollback", Decision::Rollback)];
+    for (policy, decision) in cases {
+        let mut world = World::with_spec(52, &spec(&format!("\"noData\": {{\"valueMissing\": \"{policy}\"}}, ")));
+        world.scoreless = [1.0; 2];
+        warm_up(&mut world, 12);
+        assert_eq!(world.last().decision, decision, "{policy}: {}", world.last().sentence);
+    }
+    // What only weighs into the score holds nothing up.
+    let mut world = World::with_spec(52, SPEC);
+    world.scoreless = [1.0; 2];
+    warm_up(&mut world, 12);
+    assert_eq!(world.last().decision, Decision::Promote);
+    assert_eq!(world.last().health[0].policy, "warn");
+}
+
+#[test]
+fn broken_answers_are_no_baseline() {
+    for refused in [false, true] {
+        let mut world = World::new(53);
+        if refused {
+            world.refused = [1.0; 2];
+        } else {
+            world.stable = Version { error: 1.0, ..HEALTHY };
+        }
+        warm_up(&mut world, 20);
+        let verdict = world.last();
+        assert_eq!((verdict.decision, verdict.warmup_events), (Decision::Hold, Some(0)));
+        assert_eq!(verdict.health[0].reason, NoDataReason::NoBaseline);
+        let sentence = &verdict.sentence;
+        assert!(
+            sentence.contains("answers of stable are bad") && sentence.contains("there is nothing to compare"),
+            "{sentence}"
+        );
+        // The outage is over, and is not remembered for as long as it lasted.
+        (world.stable, world.refused) = (HEALTHY, [0.0; 2]);
+        assert!(world.until(Decision::Promote, 8).is_some(), "{}", world.last().sentence);
+    }
+}
+
+#[test]
+fn a_gate_that_loses_its_values_in_both_arms_stops_a_step_that_asks_for_no_failure() {
+    let lax = spec("").replacen("\"require\": \"pass\"", "\"require\": \"no_fail\"", 1);
+    let mut world = World::with_spec(54, &lax);
+    world.bake();
+    world.window();
+    assert_eq!(world.last().decision, Decision::Promote, "{}", world.last().sentence);
+    world.scoreless = [1.0; 2];
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    world.window();
+    let verdict = world.last();
+    assert_eq!(verdict.decision, Decision::Hold, "{}", verdict.sentence);
+    assert!(verdict.sentence.starts_with("hold: score has no data: none of "), "{}", verdict.sentence);
+    let metric = world.metric("score", &Segment::all());
+    assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::ValueMissing)));
+    // The others are judged all the same.
+    assert_ne!(world.metric("error_rate", &Segment::all()).result, MetricResult::NoData);
+    world.scoreless = [0.0; 2];
+    world.window();
+    assert_ne!(world.last().decision, Decision::Hold);
+}
+
+#[test]
+fn a_gate_that_was_never_seen_is_named_where_the_file_lets_it_go() {
+    let mut world = World::with_spec(55, &spec("\"noData\": {\"valueMissing\": \"warn\"}, "));
+    world.scoreless = [1.0; 2];
+    world.bake();
+    world.window();
+    assert_eq!(world.last().decision, Decision::Promote, "{}", world.last().sentence);
+    let sentence = &world.last().sentence;
+    assert!(sentence.starts_with("nothing has failed in ") && sentence.contains("; not judged: score ("), "{sentence}");
+    // A step that asks for a pass waits for it, unless the file says that none does.
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    assert_eq!(world.until(Decision::Promote, 60), None);
+    let mut world = World::with_spec(55, &spec("\"noData\": {\"valueMissing\": \"proceed\"}, "));
+    world.scoreless = [1.0; 2];
+    world.bake();
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    assert!(world.until(Decision::Promote, 100).is_some(), "{}", world.last().sentence);
+    assert!(world.last().sentence.contains("; not judged: score ("), "{}", world.last().sentence);
+}
+
+#[test]
+fn a_check_counts_with_so_many_answers_of_each_arm() {
+    let steps = |least: &str| {
+        let mut world = World::with_spec(56, &spec(least));
+        world.bake();
+        world.traffic = 100;
+        let windows = world.until(Decision::Promote, 30);
+        (windows.unwrap(), world)
+    };
+    // Five answers of the canary in a window.
+    let (windows, world) = steps("");
+    assert!((4..=12).contains(&windows), "{windows}");
+    let waiting = &world.verdicts[world.verdicts.len() - 2];
+    let sentence = &waiting.sentence;
+    assert!(
+        sentence.contains("answers of the canary and ") && sentence.contains("counts from 30 of each on"),
+        "{sentence}"
+    );
+    let metric = waiting.metrics.iter().find(|metric| metric.metric == "error_rate").unwrap();
+    assert_eq!(metric.no_data, Some(NoDataReason::FewAnswers));
+    assert_eq!(steps("\"decision\": {\"minAnswers\": 1}, ").0, 1);
+}
+
+#[test]
+fn labels_that_come_after_the_step_are_named_and_not_waited_for() {
+    let mut world = World::new(57);
+    world.bake();
+    world.window();
+    assert_eq!(world.last().decision, Decision::Promote);
+    let sentence = &world.last().sentence;
+    assert!(sentence.ends_with("; not judged: wrong (its labels have not matured yet)"), "{sentence}");
+}
+
+#[test]
+fn the_last_step_says_that_it_asked_for_nothing() {
+    let lax = SPEC.replacen("\"require\": \"pass\"", "\"require\": \"no_fail\"", 1);
+    let mut world = World::with_spec(58, &lax);
+    world.bake();
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    assert!(world.until(Decision::Promote, 5).is_some());
+    let sentence = &world.last().sentence;
+    assert!(
+        sentence.contains("the last step asks for no more (`require: no_fail`), so nothing had to be shown"),
+        "{sentence}"
+    );
+    // Without a word it asks for a pass.
+    let unsaid = SPEC.replacen(", \"require\": \"pass\"", "", 1);
+    let mut world = World::with_spec(58, &unsaid);
+    world.bake();
+    world.turn(Phase::Baking, 1, 2500, 7500);
+    assert_eq!(world.until(Decision::Promote, 5), None);
+    assert!(world.until(Decision::Promote, 100).is_some());
+    assert!(world.last().sentence.starts_with("the step's evidence is complete: all "), "{}", world.last().sentence);
+}

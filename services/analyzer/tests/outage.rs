@@ -1,0 +1,157 @@
+//! Stable itself fails: two versions that both fail are equal, and that is no reason to give the canary more calls.
+
+mod support;
+
+use serin_schemas::records::{Decision, MetricResult, NoDataReason, Phase, Segment};
+use support::{HEALTHY, SPEC, Version, World};
+
+fn failing(error: f64) -> Version {
+    Version { error, ..HEALTHY }
+}
+
+fn with(more: &str) -> String {
+    SPEC.replacen("\"window\"", &format!("{more}, \"window\""), 1)
+}
+
+fn both_fail(world: &mut World, error: f64) {
+    (world.stable, world.canary) = (failing(error), failing(error));
+}
+
+#[test]
+fn an_outage_of_both_versions_holds_and_passes_nothing() {
+    // Both a step that asks for no failure and one that asks for a pass.
+    for step in [0, 1] {
+        let mut world = World::new(40);
+        world.bake();
+        world.until(Decision::Rollback, 6);
+        if step == 1 {
+            world.turn(Phase::Baking, 1, 2500, 7500);
+            world.window();
+        }
+        both_fail(&mut world, 0.6);
+        for _ in 0..60 {
+            world.window();
+            let verdict = world.last();
+            assert_eq!(verdict.decision, Decision::Hold, "{}", verdict.sentence);
+            let issue = &verdict.health[0];
+            assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::Outage, "hold"));
+            assert!(
+                issue.sentence.starts_with("stable is failing too; this is not the canary: in the last 10s "),
+                "{}",
+                issue.sentence
+            );
+            let metric = world.metric("error_rate", &Segment::all());
+            assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::Outage)));
+        }
+        // It ends with the outage.
+        both_fail(&mut world, 0.01);
+        world.window();
+        assert!(world.last().health.is_empty(), "{:?}", world.last().health);
+        assert_ne!(world.last().decision, Decision::Hold);
+    }
+}
+
+#[test]
+fn a_canary_that_fails_alone_is_rolled_back_at_once() {
+    let mut world = World::new(41);
+    world.bake();
+    world.until(Decision::Rollback, 3);
+    world.canary = failing(0.6);
+    assert_eq!(world.until(Decision::Rollback, 3), Some(1), "{}", world.last().sentence);
+    assert_eq!(world.last().reasons[0].metric, "error_rate");
+    assert!(!world.last().sentence.contains("not the canary"), "{}", world.last().sentence);
+}
+
+#[test]
+fn an_outage_of_stable_alone_holds_too() {
+    let mut world = World::new(42);
+    world.bake();
+    world.stable = failing(0.6);
+    world.window();
+    assert_eq!(world.last().decision, Decision::Hold);
+    let sentence = &world.last().sentence;
+    assert!(sentence.starts_with("hold: stable is failing; this is not the canary: "), "{sentence}");
+}
+
+#[test]
+fn refused_calls_have_the_same_ceiling() {
+    let mut world = World::new(43);
+    world.bake();
+    world.refused = [0.5, 0.5];
+    world.window();
+    assert_eq!(world.last().decision, Decision::Hold);
+    assert!(world.last().sentence.contains(" of stable's calls were refused and "), "{}", world.last().sentence);
+}
+
+#[test]
+fn the_ceiling_is_ten_times_what_warm_up_saw_and_at_least_a_fifth() {
+    // Error rate of warm-up, of the outage, whether it is above the ceiling.
+    let cases = [
+        (0.0, 0.08, false),
+        (0.0, 0.35, true),
+        (0.04, 0.25, false),
+        (0.04, 0.6, true),
+        (0.3, 0.45, false),
+        (0.3, 0.85, true),
+    ];
+    for (before, then, above) in cases {
+        let mut world = World::new(44);
+        both_fail(&mut world, before);
+        world.bake();
+        both_fail(&mut world, then);
+        let held = world.until(Decision::Hold, 5).is_some();
+        assert_eq!(held, above, "{before} {then}: {}", world.last().sentence);
+    }
+}
+
+#[test]
+fn the_file_may_say_another_ceiling_and_another_response() {
+    let lax = with(r#""decision": {"ceiling": {"times": 100, "atLeast": "70%"}}"#);
+    let warn = with(r#""noData": {"outage": "warn"}"#);
+    for (spec, told) in [(lax, 0), (warn, 1)] {
+        let mut world = World::with_spec(45, &spec);
+        world.bake();
+        both_fail(&mut world, 0.45);
+        assert_eq!(world.until(Decision::Hold, 5), None);
+        assert_eq!(world.last().health.len(), told, "{:?}", world.last().health);
+    }
+}
+
+#[test]
+fn traffic_that_others_split_has_the_same_ceiling() {
+    let mut world = World::with_spec(46, &with(r#""traffic": "external""#));
+    world.bake();
+    both_fail(&mut world, 0.6);
+    world.window();
+    assert_eq!(world.last().health[0].reason, NoDataReason::Outage);
+}
+
+#[test]
+fn an_outage_is_known_after_a_restart() {
+    let play = |restart: bool| {
+        let mut world = World::new(47);
+        // So few calls that one window does not say it.
+        world.traffic = 200;
+        world.bake();
+        both_fail(&mut world, 0.6);
+        world.window();
+        if restart {
+            let rows = world.harness.rows();
+            world.harness.reset(rows).unwrap();
+        }
+        world.window();
+        world.last().clone()
+    };
+    let verdict = play(true);
+    assert_eq!(verdict.decision, Decision::Hold);
+    assert_eq!(verdict, play(false));
+}
+
+#[test]
+fn rollouts_of_the_rules_before_go_on_as_they_did() {
+    let mut world = World::new(48);
+    world.control.rules = 1;
+    world.bake();
+    both_fail(&mut world, 0.6);
+    assert_eq!(world.until(Decision::Hold, 5), None);
+}
