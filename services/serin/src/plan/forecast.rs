@@ -191,7 +191,9 @@ impl Ramp<'_> {
         let max = step.bake.max.0.as_secs_f64();
         for (place, metric) in self.required(step) {
             let slower = if step.require == Require::PassInSegments { self.rarest(metric) } else { 1.0 };
-            let pass = forecast.metrics[place].pass.filter(|_| regressed != Some(place));
+            // What cannot fail passes, however bad it is.
+            let planned = &forecast.metrics[place];
+            let pass = planned.pass.filter(|_| regressed != Some(place) || planned.border.is_none());
             let passed = pass.map_or(f64::INFINITY, |pass| (pass.seconds - metric.wait()) * slower + metric.wait());
             if passed > seconds {
                 (seconds, wait) = (passed, Some(metric.spec.name.clone()));
