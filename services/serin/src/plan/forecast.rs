@@ -268,7 +268,9 @@ impl Ramp<'_> {
         let require = self.request.spec.require(forecast.step);
         for (place, metric) in self.required(require) {
             let slower = if require == Require::PassInSegments { self.rarest(metric) } else { 1.0 };
-            let pass = forecast.metrics[place].pass.filter(|_| regressed != Some(place));
+            // What cannot fail passes, however bad it is.
+            let planned = &forecast.metrics[place];
+            let pass = planned.pass.filter(|_| regressed != Some(place) || planned.border.is_none());
             let passed = pass.map_or(f64::INFINITY, |pass| (pass.seconds - metric.wait()) * slower + metric.wait());
             if passed > seconds {
                 (seconds, wait) = (passed, Some(metric.spec.name.clone()));
