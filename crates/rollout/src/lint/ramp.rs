@@ -133,7 +133,7 @@ fn steps(spec: &RolloutSpec, found: &mut Found) {
 /// A gate whose first label comes when the ramp has long been at its last weight finds a regression there, not at a small one.
 fn late_labels(spec: &RolloutSpec, found: &mut Found) {
     let Some((last, light)) = spec.steps.split_last().filter(|(_, light)| !light.is_empty()) else { return };
-    if light.iter().any(|step| step.require != Require::NoFail) {
+    if (0..light.len()).any(|step| spec.require(step) != Require::NoFail) {
         return;
     }
     let full = Duration(Span(light.iter().fold(0, |sum: i64, step| sum.saturating_add(step.bake.min.0.0))));

@@ -292,7 +292,7 @@ fn labels_that_come_after_the_ramp_are_warned_about() {
         let bake = &mut spec.steps[0].bake;
         (bake.min, bake.max) = (Duration::from_secs(12 * 3600), Duration::from_secs(20 * 3600));
     };
-    let passes = |spec: &mut RolloutSpec| spec.steps[0].require = crate::Require::Pass;
+    let passes = |spec: &mut RolloutSpec| spec.steps[0].require = Some(crate::Require::Pass);
     let watched = |spec: &mut RolloutSpec| spec.metrics[0].role = Role::Watch;
     for change in [light as fn(&mut RolloutSpec), passes, watched] {
         let found = told(|spec| {

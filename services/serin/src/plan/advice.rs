@@ -83,7 +83,7 @@ fn often_held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     if healthy.end == "held" || healthy.share >= OFTEN {
         return;
     }
-    let required = |step: &&StepForecast| request.spec.steps[step.step].require != Require::NoFail;
+    let required = |step: &&StepForecast| request.spec.require(step.step) != Require::NoFail;
     let gates =
         forecast.steps.iter().filter(required).flat_map(|step| step.metrics.iter().map(move |metric| (step, metric)));
     let gates = gates.filter(|(_, metric)| metric.role == Role::Gate);

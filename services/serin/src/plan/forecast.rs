@@ -224,11 +224,11 @@ impl Ramp<'_> {
     /// Share of canaries equal to stable that are promoted without a person: each gate must pass by `bake.max` of each step that
     /// requires it.
     fn share_promoted(&self, steps: &[StepForecast]) -> f64 {
-        let of = |(forecast, step): (&StepForecast, &Step)| {
+        let of = |forecast: &StepForecast| {
             let passed = |(place, _): (usize, &Metric<'_>)| forecast.metrics[place].passed_by_max;
-            self.required(step).map(passed).product::<f64>()
+            self.required(self.request.spec.require(forecast.step)).map(passed).product::<f64>()
         };
-        steps.iter().zip(&self.request.spec.steps).map(of).product()
+        steps.iter().map(of).product()
     }
 
     /// Share of canaries with a metric's regression that are rolled back before the rollout ends. Answers of the last `maturity` are
