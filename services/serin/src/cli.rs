@@ -4,7 +4,7 @@ mod foresight;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 pub(crate) use foresight::{Plan, Replay, Simulate};
 
@@ -197,6 +197,9 @@ pub(crate) struct Apply {
     /// Wait for the rollout's end and exit as `serin status` does
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Give up waiting after this long; a controller that is away meanwhile is asked again
+    #[arg(long, value_name = "SPAN", default_value = "24h", requires = "wait")]
+    pub(crate) timeout: String,
     #[command(flatten)]
     pub(crate) remote: Remote,
 }
@@ -223,6 +226,9 @@ pub(crate) struct Get {
     /// Show it again whenever it changes, until it ends
     #[arg(long, short)]
     pub(crate) watch: bool,
+    /// Give up watching after this long; a controller that is away meanwhile is asked again
+    #[arg(long, value_name = "SPAN", default_value = "24h", requires = "watch")]
+    pub(crate) timeout: String,
     #[command(flatten)]
     pub(crate) remote: Remote,
 }
@@ -235,7 +241,7 @@ pub(crate) struct Status {
     /// Wait for its end
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Give up waiting after this long
+    /// Give up waiting after this long; a controller that is away meanwhile is asked again
     #[arg(long, value_name = "SPAN", default_value = "24h", requires = "wait")]
     pub(crate) timeout: String,
     #[command(flatten)]
@@ -434,7 +440,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "URLS", conflicts_with = "kafka")]
     pub(crate) attach: Option<String>,
     /// Instead of replaying over HTTP: this many rollouts of the scenario in process with a virtual clock, counted
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub(crate) rollouts: Option<u32>,
     /// Keep log and state here instead of in a temporary folder
     #[arg(long, value_name = "DIR")]

@@ -15,7 +15,7 @@ mod text;
 mod world;
 
 pub(crate) use law::{CLASS_COUNT, CONCENTRATION, SIGMA, default_base, impossible};
-pub(crate) use regression::{Change, Regression, number};
+pub(crate) use regression::{Regression, number};
 pub(crate) use report::Report;
 pub(crate) use run::Experiment;
 pub(crate) use scenario::{Case, Compared, find, names};
