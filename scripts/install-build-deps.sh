@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing to build and test Serin: a C++ compiler, cmake, libclang and OpenSSL's headers for the native
 # libraries (RocksDB, librdkafka); with --test also Python's venv, for the foreign clients and model servers of the
-# tests, nginx, a plain server behind the router, and docker-compose, to check the compose file; with --bench the
+# tests, nginx, a plain server behind the router, Prometheus, which scrapes Serin, and docker-compose, to check the compose file; with
+# --bench the
 # proxies that the router is measured beside.
 # (Java and Maven for the tests' Kafka: tests/kafka/install.sh.)
 # As root or with sudo it installs; otherwise it prints the exact command and fails.
@@ -28,6 +29,7 @@ if [ "${1:-}" = --test ]; then
     need docker-compose 'command -v docker-compose'
     need python3-yaml '/usr/bin/python3 -c "import yaml"'
     need nginx-light 'command -v nginx || test -x /usr/sbin/nginx'
+    need prometheus 'command -v prometheus && command -v promtool'
     need python3-venv 'python3 -m venv --help && python3 -c "import ensurepip"'
 fi
 if [ "${1:-}" = --bench ]; then

@@ -11,9 +11,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A targets=(
-    [system]="attacks chaos cli compare demo embedded_kill exact kill log_away metrics publish restart sticky stored tls transcripts webhook
+    [system]="attacks chaos cli compare demo embedded_kill exact interrupted kill log_away metrics publish restart sticky stored tls transcripts webhook
         conformance_kafka security_kafka"
-    [peers]="compose peers python"
+    [peers]="comparison compose peers prometheus python"
 )
 order=(core system peers)
 parts=("$@")

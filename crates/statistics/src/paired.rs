@@ -7,9 +7,9 @@
 //! **At every look** (e-values per window, one per bet; average over the bets and multiply over windows with
 //! [`crate::Mixture`]): [`ln_e_disagreement`], [`ln_e_mcnemar`], [`ln_e_mean`].
 //!
-//! **For one look** (reports): [`Disagreement`] for the share of answers that differ (Wilson's score),
-//! [`Discordant`] for 0/1 outcomes (`McNemar`'s exact test, Tango's score test around a margin), [`Differences`] for numbers
-//! (the paired t test and its interval).
+//! **For one look** (reports): [`Disagreement`] for the share of answers that differ (the binomial, Wilson's
+//! score in the large), [`Discordant`] for 0/1 outcomes (`McNemar`'s exact test; around a margin an exact test, Tango's score in the
+//! large), [`Differences`] for numbers (the paired t test and its interval), [`p_within_bounded`] for numbers of a known range.
 //!
 //! Assumes that pairs are independent. Worse is higher: outcomes are errors, differences are "canary minus control" of a
 //! loss; for a gain swap the arms.
@@ -18,12 +18,27 @@ use serin_sketches::{Pairs, Rate};
 
 use crate::bets::{MEAN_EFFECTS, ODDS_MULTIPLIERS};
 use crate::laws::{normal_sf, t_isf, t_sf};
-use crate::numeric::{bisect, is_inner, odds, sqrt};
+use crate::numeric::{exp, is_inner, ln_1p, odds, sqrt};
 use crate::two_means::Grid;
 use crate::{PastMean, fixed, one_mean, one_rate};
 
 /// Bets on the canary's share of the discordant pairs.
 pub const THETAS: [f64; 5] = [0.52, 0.55, 0.6, 0.7, 0.8];
+
+/// Below so many pairs that differ the normal distribution is not close enough.
+const FEW: u64 = 30;
+/// Chance that a share is ruled out falsely in an exact test.
+const RULED_OUT: f64 = 1e-4;
+/// Steps over the shares that are not ruled out.
+const NUISANCE: u32 = 64;
+/// The same for the ends of an interval.
+const COARSE: u32 = 16;
+/// Halvings of the range that an end of an interval is looked for in.
+const BISECTIONS: u32 = 40;
+/// Pairs per squared skewness that a t test needs: as planned looks have it.
+const PER_SQUARED_SKEWNESS: f64 = 25.0;
+/// The largest bet, as a share of the one that can lose everything.
+const MOST_BET: f64 = 0.75;
 
 /// `ln e` per bet of one window against "at most a share `limit` of the answers differ"; `None` unless `0 < limit < 1`.
 /// The bets are multiples of the limit's odds: `odds(d1) = odds(limit) m`.
@@ -108,26 +123,109 @@ impl Discordant {
         if distance == 0.0 { 0.0 } else { distance / sqrt(variance) }
     }
 
-    /// One-sided p-value of "the canary's rate is higher by more than `margin`" (exact at a margin of 0).
+    /// Whether a test against `delta` is exact: `McNemar`'s at 0, else where too few pairs differ, or would at `delta`, for the
+    /// normal distribution.
+    pub fn is_exact(self, delta: f64) -> bool {
+        let expected = self.n as f64 * delta.abs();
+        delta == 0.0 || (self.only_canary + self.only_control < FEW && expected < 2.0 * FEW as f64)
+    }
+
+    /// One-sided p-value of "the canary's rate is higher by more than `margin`": exact where [`Self::is_exact`], else Tango's.
     pub fn p_beyond(self, margin: f64) -> f64 {
-        if margin == 0.0 { self.p_higher() } else { normal_sf(self.score(margin)) }
+        self.swapped().p_within(-margin)
     }
 
-    /// One-sided p-value of "the canary's rate is higher by less than `margin`" (exact at 0: "its rate is lower").
+    /// One-sided p-value of "the canary's rate is higher by less than `margin`": exact where [`Self::is_exact`], else Tango's.
     pub fn p_within(self, margin: f64) -> f64 {
-        if margin == 0.0 { self.swapped().p_higher() } else { normal_sf(-self.score(margin)) }
+        if margin == 0.0 {
+            self.swapped().p_higher()
+        } else if self.is_exact(margin) {
+            self.exact(margin, NUISANCE)
+        } else {
+            normal_sf(-self.score(margin))
+        }
     }
 
-    /// Two-sided interval of the difference of the rates at level `1 - alpha`, by inverting Tango's test. `None` without
-    /// pairs or for an impossible alpha.
+    /// The exact p-value of "the canary's rate is higher by less than `delta`": the chance of counts whose score is as low or
+    /// lower, at the worst share `q` of pairs in which only control has the outcome, `P(canary only) = q + delta`. Shares that
+    /// the counts rule out with a confidence of 1 - [`RULED_OUT`] are left aside, for which that is added. Sources: Hsueh, Liu,
+    /// Chen, Biometrics 2001 (the score statistic, unconditional); Berger, Boos, JASA 1994.
+    fn exact(self, delta: f64, steps: u32) -> f64 {
+        let (n, seen) = (self.n, self.score(delta));
+        if !seen.is_finite() {
+            return 1.0;
+        }
+        let (least, most) = ((-delta).max(0.0), f64::midpoint(1.0, -delta).min(1.0));
+        let control = Rate::new(n, self.only_control).and_then(|rate| fixed::clopper_pearson(rate, 1.0 - RULED_OUT));
+        let (low, high) = control.unwrap_or((0.0, 1.0));
+        let (low, high) = (low.clamp(least, most), high.clamp(least, most));
+        // Numbers beyond these have no chance to speak of.
+        let reach = |share: f64| (n as f64 * share + 8.0 * sqrt(n as f64 * share) + 20.0).min(n as f64) as u64;
+        let (rows, columns) = (reach(high), reach((high + delta).max(0.0)));
+        // For each number of control's pairs, for how many numbers of the canary's the score is as low: more and more.
+        let mut below = Vec::with_capacity(rows as usize + 1);
+        let mut end = 0;
+        for only_control in 0..=rows {
+            let fits = |only_canary| Self { n, only_canary, only_control }.score(delta) <= seen + 1e-9;
+            while end <= columns.min(n - only_control) && fits(end) {
+                end += 1;
+            }
+            below.push(end);
+        }
+        let chance = |q: f64| {
+            let q = q.min(1.0 - 1e-12);
+            let rest = ((q + delta).max(0.0) / (1.0 - q)).min(1.0);
+            let (mut own, mut sum) = (exp(n as f64 * ln_1p(-q)), 0.0);
+            for (c, &end) in (0..).zip(&below) {
+                sum += own * binomial_below(end, n - c, rest);
+                own *= (n - c) as f64 / (c + 1) as f64 * odds(q);
+            }
+            sum
+        };
+        let worst = (0..=steps).map(|i| chance(low + (high - low) * f64::from(i) / f64::from(steps)));
+        (worst.fold(0.0, f64::max) + RULED_OUT).min(1.0)
+    }
+
+    /// Two-sided interval of the difference of the rates at level `1 - alpha`, by inverting the test that judges it. `None`
+    /// without pairs or for an impossible alpha.
     pub fn interval(self, alpha: f64) -> Option<(f64, f64)> {
         let difference = self.difference()?;
         if !is_inner(alpha) {
             return None;
         }
-        let within = |delta: f64| normal_sf(self.score(delta).abs()) >= alpha / 2.0;
-        Some((bisect(difference, -1.0, within), bisect(difference, 1.0, within)))
+        // At 0 as well, so that the interval has no gap there.
+        let p_within = |counts: Self, delta: f64| {
+            let exact = delta != 0.0 && counts.is_exact(delta);
+            if exact { counts.exact(delta, COARSE) } else { normal_sf(-counts.score(delta)) }
+        };
+        // The nearest value that the test rules out; `sign` -1: below.
+        let end = |counts: Self, sign: f64| {
+            let (mut inside, mut outside) = (sign * difference, 1.0);
+            for _ in 0..BISECTIONS {
+                let middle = f64::midpoint(inside, outside);
+                let stays = p_within(counts, middle) >= alpha / 2.0;
+                *(if stays { &mut inside } else { &mut outside }) = middle;
+            }
+            sign * f64::midpoint(inside, outside)
+        };
+        Some((end(self.swapped(), -1.0), end(self, 1.0)))
     }
+}
+
+/// `P(Binomial(n, p) < end)`, for `n p` of some hundred at most.
+fn binomial_below(end: u64, n: u64, p: f64) -> f64 {
+    if end > n {
+        return 1.0;
+    }
+    if p >= 1.0 {
+        return 0.0;
+    }
+    let (mut term, mut sum) = (exp(n as f64 * ln_1p(-p)), 0.0);
+    for k in 0..end {
+        sum += term;
+        term *= (n - k) as f64 / (k + 1) as f64 * odds(p);
+    }
+    sum.min(1.0)
 }
 
 /// How often the answers of pairs differ.
@@ -151,19 +249,33 @@ impl Disagreement {
         (share - limit) / sqrt(limit * (1.0 - limit) / self.n as f64)
     }
 
-    /// One-sided p-value of "more than a share `limit` differs": the score test.
+    /// Whether the counts are too small for the normal distribution, so that the binomial itself is used.
+    pub fn is_exact(self) -> bool {
+        self.differ.min(self.n.saturating_sub(self.differ)) < FEW
+    }
+
+    /// One-sided p-value of "more than a share `limit` differs": the binomial test where [`Self::is_exact`], else the score test.
+    /// At a limit of 0 one pair that differs shows it, at 1 nothing can.
     pub fn p_beyond(self, limit: f64) -> f64 {
-        normal_sf(self.score(limit))
+        if limit <= 0.0 && self.differ > 0 {
+            return 0.0;
+        }
+        let exact = || fixed::binomial_test(self.differ, self.n, limit, fixed::Alternative::Greater).unwrap_or(1.0);
+        if self.is_exact() { exact() } else { normal_sf(self.score(limit)) }
     }
 
     /// One-sided p-value of "less than a share `limit` differs".
     pub fn p_within(self, limit: f64) -> f64 {
-        normal_sf(-self.score(limit))
+        let exact = || fixed::binomial_test(self.differ, self.n, limit, fixed::Alternative::Less).unwrap_or(1.0);
+        if self.is_exact() { exact() } else { normal_sf(-self.score(limit)) }
     }
 
-    /// Two-sided interval of the share at level `1 - alpha`: Wilson's, which inverts the score test.
+    /// Two-sided interval of the share at level `1 - alpha`: Clopper's and Pearson's where [`Self::is_exact`], else Wilson's. Each
+    /// inverts the test that judges it.
     pub fn interval(self, alpha: f64) -> Option<(f64, f64)> {
-        let (low, high) = fixed::wilson(Rate::new(self.n, self.differ)?, 1.0 - alpha)?;
+        let rate = Rate::new(self.n, self.differ)?;
+        let interval = if self.is_exact() { fixed::clopper_pearson } else { fixed::wilson };
+        let (low, high) = interval(rate, 1.0 - alpha)?;
         // At the ends the formula gives 0 and 1 only up to rounding.
         Some((if self.differ == 0 { 0.0 } else { low }, if self.differ == self.n { 1.0 } else { high }))
     }
@@ -178,24 +290,36 @@ pub struct Differences {
     pub mean: f64,
     /// Sample standard deviation of the differences.
     pub sd: f64,
+    /// Their skewness: the mean cube of the standardised differences. 0 where they do not spread.
+    pub skewness: f64,
 }
 
 impl Differences {
     /// The moments of these differences, in two passes. `None` with fewer than two, or if one is not finite.
     pub fn of(differences: &[f64]) -> Option<Self> {
         let n = differences.len() as f64;
-        let mean = differences.iter().sum::<f64>() / n;
-        let squares: f64 = differences.iter().map(|difference| (difference - mean) * (difference - mean)).sum();
-        let sd = sqrt(squares / (n - 1.0));
-        (differences.len() >= 2 && sd.is_finite()).then_some(Self { n: differences.len() as u64, mean, sd })
+        // In units of the largest one, whose square and cube are finite.
+        let unit = differences.iter().fold(0.0, |largest: f64, difference| largest.max(difference.abs()));
+        let unit = if unit > 0.0 { unit } else { 1.0 };
+        let mean = differences.iter().map(|difference| difference / unit).sum::<f64>() / n;
+        let power = |k: i32| -> f64 { differences.iter().map(|difference| (difference / unit - mean).powi(k)).sum() };
+        let sd = sqrt(power(2) / (n - 1.0));
+        // Rounding alone is no spread.
+        let sd = if sd > 1e-15 { sd } else { 0.0 };
+        let skewness = if sd > 0.0 { power(3) / n / (sd * sd * sd) } else { 0.0 };
+        let finite = differences.iter().all(|difference| difference.is_finite());
+        (differences.len() >= 2 && finite).then_some(Self {
+            n: differences.len() as u64,
+            mean: mean * unit,
+            sd: sd * unit,
+            skewness,
+        })
     }
 
-    /// The moments of a summary's differences. `None` with fewer than two.
-    pub fn of_pairs(pairs: &Pairs) -> Option<Self> {
-        let (n, moments) = (pairs.differences().n(), pairs.differences());
-        let mean = moments.mean()?;
-        let squares = (moments.sum_of_squares() - n as f64 * mean * mean).max(0.0);
-        (n >= 2).then(|| Self { n, mean, sd: sqrt(squares / (n as f64 - 1.0)) })
+    /// Pairs that the t test needs: [`PER_SQUARED_SKEWNESS`] times the squared skewness. With fewer the mean of so skewed
+    /// differences is not near normal, and the test passes too easily (or fails, by the side of the long tail).
+    pub fn pairs_needed(self) -> u64 {
+        (PER_SQUARED_SKEWNESS * self.skewness * self.skewness).ceil() as u64
     }
 
     fn standard_error(self) -> f64 {
@@ -233,6 +357,33 @@ impl Differences {
     }
 }
 
+/// One-sided p-value of "the mean of these differences is below `margin`", of differences that are known to lie within `-reach` and
+/// `reach`: exact for any distribution and any number of independent pairs, at the price of less power than a t test has.
+///
+/// A bet on each pair, chosen by those before it, multiplies the wealth by `1 - lam (x - m)`, `x` and `m` the difference and the
+/// margin on a scale of 0 to 1. Under the null the wealth passes `1/p` with a chance of at most `p`. 1 where there is nothing to
+/// bet on. Source: Waudby-Smith, Ramdas, JRSSB 2024 (arXiv 2010.09686).
+pub fn p_within_bounded(differences: impl IntoIterator<Item = f64>, reach: f64, margin: f64) -> f64 {
+    let scaled = |value: f64| f64::midpoint(value / reach, 1.0);
+    let m = scaled(margin);
+    if !is_inner(m) {
+        return 1.0;
+    }
+    let (mut wealth, mut most) = (0.0_f64, 0.0_f64);
+    // As if one pair had been at the middle, with a spread of half the range.
+    let (mut count, mut sum, mut squares) = (1.0, 0.5, 0.25);
+    for difference in differences {
+        let x = scaled(difference).clamp(0.0, 1.0);
+        let (mean, variance): (f64, f64) = (sum / count, squares / count);
+        let gap = m - mean;
+        let lam = (gap / (variance + gap * gap)).clamp(0.0, MOST_BET / (1.0 - m));
+        wealth += ln_1p(-lam * (x - m));
+        most = most.max(wealth);
+        (count, sum, squares) = (count + 1.0, sum + x, squares + (x - mean) * (x - mean));
+    }
+    exp(-most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,36 +396,119 @@ mod tests {
     #[test]
     fn fixed_sample_reports_match_reference_values() {
         // scipy.stats.binomtest(10, 14, alternative="greater"), ttest_1samp; Tango's by a numeric likelihood (scipy).
-        let pairs = Discordant { n: 50, only_canary: 10, only_control: 4 };
-        close(pairs.p_higher(), 0.089_782_714_843_75);
-        close(pairs.p_beyond(0.0), 0.089_782_714_843_75);
-        close(pairs.difference().unwrap(), 0.12);
+        let few = Discordant { n: 50, only_canary: 10, only_control: 4 };
+        close(few.p_higher(), 0.089_782_714_843_75);
+        close(few.p_beyond(0.0), 0.089_782_714_843_75);
+        close(few.difference().unwrap(), 0.12);
+        let pairs = Discordant { n: 500, only_canary: 100, only_control: 40 };
         for (delta, beyond) in [
-            (0.02, 0.088_493_597_541_215_05),
-            (0.1, 0.391_668_459_428_889_4),
-            (0.2, 0.857_886_715_896_087_4),
-            (-0.05, 0.013_765_946_937_814_827),
+            (0.02, 9.801_791_173_200_515e-6),
+            (0.1, 0.192_275_582_243_917_5),
+            (0.2, 0.999_645_916_435_549_5),
+            (-0.05, 1.592_376_852_259_927_2e-12),
         ] {
             close(pairs.p_beyond(delta), beyond);
         }
-        close(pairs.p_within(0.2), 0.142_113_284_103_912_6);
+        close(pairs.p_within(0.2), 0.000_354_083_564_450_569_77);
         let (low, high) = pairs.interval(0.05).unwrap();
-        close(low, -0.029_219_460_502_595_836);
-        close(high, 0.270_366_931_524_439_8);
-        // scipy.stats.binomtest(14, 50).proportion_ci(method="wilson"), norm.sf.
-        let differ = Disagreement { n: 50, differ: 14 };
-        close(differ.p_beyond(0.2), 0.078_649_603_525_142_51);
+        close(low, 0.074_869_805_356_346_24);
+        close(high, 0.165_717_664_319_856_16);
+        // scipy.stats.binomtest(140, 500).proportion_ci(method="wilson"), norm.sf; with few pairs "exact" and the binomial test.
+        let differ = Disagreement { n: 500, differ: 140 };
+        close(differ.p_beyond(0.2), 3.872_108_215_522_035e-6);
         let (low, high) = differ.interval(0.05).unwrap();
-        close(low, 0.174_741_706_659_112_3);
-        close(high, 0.416_651_236_956_956_3);
+        close(low, 0.242_436_043_041_275_45);
+        close(high, 0.320_918_666_761_807_5);
+        let differ = Disagreement { n: 50, differ: 14 };
+        close(differ.p_beyond(0.2), 0.110_586_507_715_119_16);
+        close(differ.p_within(0.4), 0.053_955_034_878_514_33);
+        let (low, high) = differ.interval(0.05).unwrap();
+        close(low, 0.162_310_600_707_175_2);
+        close(high, 0.424_905_356_710_168_57);
         let differences = Differences::of(&[0.1, -0.2, 0.35, 0.05, 0.6, -0.1, 0.25, 0.15]).unwrap();
         close(differences.mean, 0.15);
         close(differences.sd, 0.253_546_276_418_555);
+        close(differences.skewness, 0.310_594_188_612_729_7);
+        assert_eq!(differences.pairs_needed(), 3);
         close(differences.p_beyond(0.05), 0.150_721_351_894_191_3);
         close(differences.p_within(0.3), 0.069_089_975_486_553_59);
         let (low, high) = differences.interval(0.05).unwrap();
         close(low, -0.061_969_991_687_221_84);
         close(high, 0.361_969_991_687_221_8);
+    }
+
+    /// The exact test by every table of counts, with scipy; and what a normal approximation would let through.
+    #[test]
+    fn a_handful_of_pairs_is_tested_exactly() {
+        for ((n, only_canary, only_control, margin), within) in [
+            ((3, 0, 0, 0.5), 0.1251),
+            ((25, 1, 1, 0.1), 0.105_354_299_694_501_05),
+            ((50, 4, 10, -0.02), 0.126_532_599_789_118_32),
+        ] {
+            let pairs = Discordant { n, only_canary, only_control };
+            close(pairs.p_within(margin), within);
+            close(pairs.swapped().p_beyond(-margin), within);
+        }
+        assert!(Discordant { n: 3, only_canary: 0, only_control: 0 }.p_within(0.5) > 0.05);
+        assert!(Disagreement { n: 3, differ: 0 }.p_within(0.5) > 0.05);
+        // Never in more than 5 % of the samples at the margin, by the law of the counts itself.
+        let (n, margin) = (25_u64, 0.1);
+        for q in [0.0, 0.02, 0.1, 0.3] {
+            let mut passes = 0.0;
+            for only_control in 0..=n {
+                for only_canary in 0..=n - only_control {
+                    let ways = choose(n, only_control) * choose(n - only_control, only_canary);
+                    let chance = ways
+                        * libm::pow(q, only_control as f64)
+                        * libm::pow(q + margin, only_canary as f64)
+                        * libm::pow(1.0 - 2.0 * q - margin, (n - only_control - only_canary) as f64);
+                    let pairs = Discordant { n, only_canary, only_control };
+                    passes += if pairs.p_within(margin) <= 0.05 { chance } else { 0.0 };
+                }
+            }
+            assert!(passes <= 0.05, "{q}: {passes}");
+        }
+        let large = Disagreement { n: 1_000_000, differ: 0 };
+        assert!(large.p_within(1e-5) < 1e-4 && large.p_beyond(0.0) > 0.999, "{large:?}");
+        assert_eq!(
+            (Disagreement { n: 9, differ: 1 }.p_beyond(0.0), Disagreement { n: 9, differ: 0 }.p_within(0.0)),
+            (0.0, 1.0)
+        );
+        let (low, high) = Discordant { n: 16_000, only_canary: 3, only_control: 5 }.interval(0.05).unwrap();
+        assert!(low < -2.0 / 16_000.0 && high > -2.0 / 16_000.0 && high - low < 0.002, "{low} {high}");
+    }
+
+    fn choose(n: u64, k: u64) -> f64 {
+        (0..k).fold(1.0, |c, i| c * (n - i) as f64 / (i + 1) as f64)
+    }
+
+    #[test]
+    fn a_bounded_mean_needs_no_normal_distribution() {
+        // One gross error in a hundred, exactly at the margin: a t test passes two thirds of the samples of 30.
+        let mut bits = 1_u64;
+        let mut random = || {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (bits >> 11) as f64 / 9_007_199_254_740_992.0
+        };
+        for n in [30, 100, 1000] {
+            let passes = (0..1000).filter(|_| {
+                let drawn: Vec<f64> = (0..n).map(|_| if random() < 0.01 { 1.0 } else { 0.0 }).collect();
+                p_within_bounded(drawn, 1.0, 0.01) <= 0.05
+            });
+            assert!(passes.count() <= 60, "{n}");
+        }
+        // What is well within is shown.
+        assert!(p_within_bounded((0..200).map(|i| f64::from(i % 2) * 0.02 - 0.01), 1.0, 0.1) < 1e-3);
+        assert_eq!(p_within_bounded([0.0; 9], 1.0, 1.0).to_bits(), 1.0_f64.to_bits());
+        assert_eq!(p_within_bounded([], 1.0, 0.1).to_bits(), 1.0_f64.to_bits());
+    }
+
+    #[test]
+    fn numbers_near_the_end_of_the_range_are_numbers() {
+        let differences: Vec<f64> = (0..60).map(|i| f64::from(i % 3) * 1e300).collect();
+        let found = Differences::of(&differences).unwrap();
+        assert!((found.mean / 1e300 - 1.0).abs() < 1e-12 && (found.sd / 1e300 - 0.823).abs() < 0.001, "{found:?}");
+        assert_eq!(Differences::of(&[1.0, f64::INFINITY]), None);
     }
 
     #[test]
@@ -298,7 +532,6 @@ mod tests {
     #[test]
     fn the_pairs_e_values_have_mean_one_or_less_under_the_null() {
         // Every outcome of small windows, enumerated.
-        let choose = |n: u64, k: u64| (0..k).fold(1.0, |c, i| c * (n - i) as f64 / (i + 1) as f64);
         for m in 0..=12_u64 {
             // At the boundary of the null a discordant pair is the canary's with chance 1/2.
             let mut mean = [0.0; 5];

@@ -12,6 +12,7 @@ pub mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod fold;
+pub mod gauge;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod local;

@@ -34,6 +34,23 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// The name used on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Warming => "warming",
+            Self::Shadowing => "shadowing",
+            Self::Baking => "baking",
+            Self::Held => "held",
+            Self::Paused => "paused",
+            Self::Promoted => "promoted",
+            Self::Completed => "completed",
+            Self::RolledBack => "rolled_back",
+            Self::Aborted => "aborted",
+            Self::Superseded => "superseded",
+        }
+    }
+
     /// Whether the rollout is over.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::RolledBack | Self::Aborted | Self::Superseded)

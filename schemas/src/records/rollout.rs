@@ -76,6 +76,42 @@ pub enum EventKind {
     Warned,
 }
 
+impl EventKind {
+    /// All of them, in the order of the schema.
+    pub const ALL: [Self; 12] = [
+        Self::Started,
+        Self::Refused,
+        Self::Advanced,
+        Self::Held,
+        Self::Resumed,
+        Self::Paused,
+        Self::Promoted,
+        Self::Completed,
+        Self::RolledBack,
+        Self::Aborted,
+        Self::Superseded,
+        Self::Warned,
+    ];
+
+    /// The name used on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Refused => "refused",
+            Self::Advanced => "advanced",
+            Self::Held => "held",
+            Self::Resumed => "resumed",
+            Self::Paused => "paused",
+            Self::Promoted => "promoted",
+            Self::Completed => "completed",
+            Self::RolledBack => "rolled_back",
+            Self::Aborted => "aborted",
+            Self::Superseded => "superseded",
+            Self::Warned => "warned",
+        }
+    }
+}
+
 /// Something that happened to a rollout (topic `audit`, key = model).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutEvent {

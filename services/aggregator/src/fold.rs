@@ -16,6 +16,7 @@ use serin_schemas::{
 use serin_sketches::hash::hash64;
 use serin_stream::{
     fold::{Context, Fold, FoldError, Poison, Rows},
+    gauge::Series,
     record::Record,
 };
 
@@ -66,6 +67,8 @@ pub struct AggregatorFold {
     pub(crate) stored_state: Option<bytes::Bytes>,
     pub(crate) tally: Tally,
     alarms: Alarms,
+    /// The watermark as metrics show it.
+    shown: Option<Series>,
     scratch: Scratch,
 }
 
@@ -129,6 +132,7 @@ impl AggregatorFold {
             stored_state: None,
             tally: Tally::default(),
             alarms: Alarms::default(),
+            shown: None,
             scratch: Scratch::default(),
         }
     }
@@ -562,6 +566,7 @@ impl Asked for Rollouts<'_> {
 
 impl Fold for AggregatorFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        self.tally.publish();
         self.load(rows)
     }
 
@@ -597,7 +602,8 @@ impl Fold for AggregatorFold {
     fn committed(&mut self) {
         self.tally.publish();
         if let Some(watermark) = self.writers.watermark {
-            metrics::watermark(self.partition, watermark.0 as f64 / 1e6);
+            let seconds = watermark.0 as f64 / 1e6;
+            self.shown.get_or_insert_with(|| metrics::watermark(self.partition, seconds)).set(seconds);
         }
         self.alarms.sound(self.partition, &self.writers);
     }

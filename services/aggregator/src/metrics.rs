@@ -5,10 +5,8 @@
 
 use std::sync::LazyLock;
 
-use opentelemetry::{
-    KeyValue, global,
-    metrics::{Counter, Gauge},
-};
+use opentelemetry::{KeyValue, global, metrics::Counter};
+use serin_stream::gauge::{PresentGauge, Series};
 
 /// Events read from `events`, by outcome: `counted`, `late`, `duplicate`, `untracked` (no rollout wants it), `filled` (a model
 /// server's event added to a routed call), `old_incarnation`.
@@ -31,9 +29,9 @@ pub const UNUSABLE_VALUES: &str = "serin_unusable_values_total";
 pub const WINDOWS: &str = "serin_windows_total";
 /// Heartbeats of writers whose clock is off by more than `max_skew`.
 pub const SKEWED_HEARTBEATS: &str = "serin_skewed_heartbeats_total";
-/// 1 while event time goes on without a router that is not heard: labels `partition` and `writer`.
+/// 1 while event time goes on without a router that is not heard, else absent: labels `partition` and `writer`.
 pub const SILENT_WRITERS: &str = "serin_writer_silent";
-/// How far a writer's clock is off the log's, in seconds, negative when it is behind; 0 once it is right again: labels `partition` and
+/// How far a writer's clock is off the log's, in seconds, negative when it is behind; absent while it is right: labels `partition` and
 /// `writer`.
 pub const CLOCK_OFFSET: &str = "serin_writer_clock_offset_seconds";
 /// Control records that were ignored because a newer generation is known.
@@ -84,9 +82,9 @@ struct Instruments {
     windows: Counter<u64>,
     skewed: Counter<u64>,
     stale_controls: Counter<u64>,
-    watermark: Gauge<f64>,
-    silent: Gauge<u64>,
-    offset: Gauge<f64>,
+    watermark: PresentGauge,
+    silent: PresentGauge,
+    offset: PresentGauge,
     relayed: Counter<u64>,
 }
 
@@ -104,13 +102,9 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         windows: counter(WINDOWS, "Windows, by outcome"),
         skewed: counter(SKEWED_HEARTBEATS, "Heartbeats of writers whose clock is wrong"),
         stale_controls: counter(STALE_CONTROLS, "Control records older than what is known"),
-        silent: meter.u64_gauge(SILENT_WRITERS).with_description("Whether a writer is not heard").build(),
-        offset: meter
-            .f64_gauge(CLOCK_OFFSET)
-            .with_description("A writer's clock less the log's")
-            .with_unit("s")
-            .build(),
-        watermark: meter.f64_gauge(WATERMARK).with_description("Event time of the watermark").build(),
+        silent: PresentGauge::new(SILENT_WRITERS, "Whether a writer is not heard"),
+        offset: PresentGauge::new(CLOCK_OFFSET, "A writer's clock less the log's"),
+        watermark: PresentGauge::new(WATERMARK, "Event time of the watermark"),
         relayed: counter(INTAKE_RELAYED, "Records relayed by the intake, by kind"),
     }
 });
@@ -120,10 +114,10 @@ impl Tally {
     pub(crate) fn publish(&mut self) {
         let tally = std::mem::take(self);
         let instruments = &*INSTRUMENTS;
-        // Plain counters and losses are there from the start, so that the first one shows as an increase from 0.
+        // Zeros too: with its first publishing everything is there, so that the first of a kind shows as an increase from 0.
         let plain = |counter: &Counter<u64>, count: u64| counter.add(count, &[]);
         let each = |counter: &Counter<u64>, key: &'static str, counts: &[(&'static str, u64)]| {
-            for (value, count) in counts.iter().filter(|(_, count)| *count > 0) {
+            for (value, count) in counts {
                 counter.add(*count, &[KeyValue::new(key, *value)]);
             }
         };
@@ -138,9 +132,7 @@ impl Tally {
         each(&instruments.consumed, "outcome", &outcomes);
         plain(&instruments.late, tally.late);
         plain(&instruments.duplicate, tally.duplicate);
-        for (cause, count) in [("gap", tally.lost_gap), ("dropped", tally.lost_dropped)] {
-            instruments.lost.add(count, &[KeyValue::new("cause", cause)]);
-        }
+        each(&instruments.lost, "cause", &[("gap", tally.lost_gap), ("dropped", tally.lost_dropped)]);
         let labels = [
             ("joined", tally.joined),
             ("early", tally.early),
@@ -165,28 +157,26 @@ impl Tally {
 }
 
 /// Shows how far event time has come on a partition of `events`.
-pub(crate) fn watermark(partition: i32, seconds: f64) {
-    INSTRUMENTS.watermark.record(seconds, &[KeyValue::new("partition", i64::from(partition))]);
+pub(crate) fn watermark(partition: i32, seconds: f64) -> Series {
+    INSTRUMENTS.watermark.hold(vec![KeyValue::new("partition", i64::from(partition))], seconds)
 }
 
-/// Shows whether a writer is heard on a partition of `events`.
-pub(crate) fn silent(partition: i32, writer: &str, silent: bool) {
-    INSTRUMENTS.silent.record(u64::from(silent), &labels(partition, writer));
+/// Shows that a writer is not heard on a partition of `events`.
+pub(crate) fn silent(partition: i32, writer: &str) -> Series {
+    INSTRUMENTS.silent.hold(labels(partition, writer), 1.0)
 }
 
 /// Shows how far a writer's clock is off, as a partition of `events` sees it.
-pub(crate) fn clock_offset(partition: i32, writer: &str, seconds: f64) {
-    INSTRUMENTS.offset.record(seconds, &labels(partition, writer));
+pub(crate) fn clock_offset(partition: i32, writer: &str, seconds: f64) -> Series {
+    INSTRUMENTS.offset.hold(labels(partition, writer), seconds)
 }
 
 /// Writers are routers and relays of ours, as many as the fold remembers.
-fn labels(partition: i32, writer: &str) -> [KeyValue; 2] {
-    [KeyValue::new("partition", i64::from(partition)), KeyValue::new("writer", writer.to_owned())]
+fn labels(partition: i32, writer: &str) -> Vec<KeyValue> {
+    vec![KeyValue::new("partition", i64::from(partition)), KeyValue::new("writer", writer.to_owned())]
 }
 
-/// Counts relayed records of one kind.
+/// Counts relayed records of one kind; 0 makes the kind known.
 pub(crate) fn relayed(kind: &'static str, count: u64) {
-    if count > 0 {
-        INSTRUMENTS.relayed.add(count, &[KeyValue::new("kind", kind)]);
-    }
+    INSTRUMENTS.relayed.add(count, &[KeyValue::new("kind", kind)]);
 }

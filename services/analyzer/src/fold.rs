@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     evidence::{Evidence, Looks},
     latest,
-    metrics::Metrics,
+    metrics::{self, Metrics},
     progress::Progress,
     rollout::{Refusal, Rollout},
     rows::{self, Kind},
@@ -119,7 +119,7 @@ impl Fold for AnalyzerFold {
                 )));
             }
         }
-        self.metrics.rollouts(self.rollouts.len());
+        self.metrics.rollouts(&self.rollouts);
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl AnalyzerFold {
                 Err(poison) => return Ok(Err(poison)),
             }
         }
-        self.metrics.rollouts(self.rollouts.len());
+        self.metrics.rollouts(&self.rollouts);
         Ok(Ok(()))
     }
 
@@ -240,7 +240,7 @@ impl AnalyzerFold {
         let (id, partition) = (window.rollout.clone(), window.partition);
         let Some(rollout) = self.rollouts.get_mut(&id) else {
             // It has ended, and its last windows still come in.
-            self.metrics.refused("unknown_rollout");
+            self.metrics.refused(metrics::UNKNOWN_ROLLOUT);
             return Ok(Ok(()));
         };
         match rollout.take(window) {
@@ -294,7 +294,7 @@ impl AnalyzerFold {
                 delete_partials(id, &window, parts.into_iter(), context.rows);
             }
             if let Some(verdict) = verdict {
-                self.metrics.verdict(&verdict);
+                self.metrics.verdict(&verdict, &rollout.plan.spec);
                 tell(&verdict);
                 context.out.push(outgoing(verdict, &self.source)?);
                 context.commit_now = true;
@@ -305,7 +305,9 @@ impl AnalyzerFold {
 }
 
 impl Refusal {
-    fn name(self) -> &'static str {
+    pub(crate) const ALL: [Self; 4] = [Self::Repeated, Self::Late, Self::UnknownGeneration, Self::OtherRules];
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Repeated => "repeated",
             Self::Late => "late",

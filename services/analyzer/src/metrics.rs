@@ -1,23 +1,44 @@
 //! What the analyzer counts about itself.
+//!
+//! Counters of a rollout are there, at 0, with its first record; what is shown of a verdict leaves when the rollout has ended.
 
-use opentelemetry::{
-    KeyValue, global,
-    metrics::{Counter, Gauge},
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use opentelemetry::{KeyValue, global, metrics::Counter};
+use serin_rollout::{Direction, RolloutSpec};
+use serin_schemas::{
+    ids::RolloutId,
+    records::{Decision, MetricResult, MetricVerdict, Verdict},
 };
-use serin_schemas::records::{Decision, MetricResult, Verdict};
+use serin_stream::gauge::{PresentGauge, Series};
+
+use crate::rollout::{Refusal, Rollout};
 
 /// Windows that were judged, merged from all partitions.
 pub const WINDOWS: &str = "serin_analyzer_windows_total";
-/// Partial windows that were not taken, by reason.
+/// Partial windows that were not taken: label `reason`.
 pub const REFUSED: &str = "serin_analyzer_windows_refused_total";
-/// Verdicts by model and decision.
+/// Verdicts: labels `model`, `decision`.
 pub const DECISIONS: &str = "serin_verdicts_total";
-/// Findings by model, metric and result, of all traffic (not of segments).
-pub const FINDINGS: &str = "serin_verdict_total";
-/// Difference canary - control by model and metric, of all traffic.
+/// Findings on all traffic (not on segments), one per metric of each verdict: labels `model`, `metric`, `verdict`.
+pub const FINDINGS: &str = "serin_findings_total";
+/// Difference canary - control in the newest verdict, of all traffic, in the metric's unit: labels `model`, `metric`.
 pub const EFFECT: &str = "serin_verdict_effect";
-/// Active rollouts that this process analyses.
+/// The same as a share of the margin, above 0 where the canary is worse and above 1 where it is beyond the margin. Absent for a metric
+/// that is held against numbers or has no margin to be a share of.
+pub const EFFECT_OF_MARGIN: &str = "serin_verdict_effect_margin_ratio";
+/// Active rollouts that this process analyses: label `partition`.
 pub const ROLLOUTS: &str = "serin_analyzer_rollouts";
+
+/// A refusal of a window whose rollout is not known.
+pub(crate) const UNKNOWN_ROLLOUT: &str = "unknown_rollout";
+
+static EFFECTS: LazyLock<PresentGauge> =
+    LazyLock::new(|| PresentGauge::new(EFFECT, "Difference canary - control by model and metric, of all traffic"));
+static EFFECTS_OF_MARGIN: LazyLock<PresentGauge> =
+    LazyLock::new(|| PresentGauge::new(EFFECT_OF_MARGIN, "How much worse the canary is, as a share of the margin"));
+static ACTIVE: LazyLock<PresentGauge> =
+    LazyLock::new(|| PresentGauge::new(ROLLOUTS, "Active rollouts that are analysed"));
 
 /// The instruments. They never influence a verdict.
 pub(crate) struct Metrics {
@@ -25,8 +46,9 @@ pub(crate) struct Metrics {
     refused: Counter<u64>,
     decisions: Counter<u64>,
     findings: Counter<u64>,
-    effect: Gauge<f64>,
-    rollouts: Gauge<u64>,
+    rollouts: Series,
+    /// What is shown of the newest verdict on each active rollout.
+    effects: BTreeMap<RolloutId, Vec<Series>>,
     partition: KeyValue,
 }
 
@@ -34,18 +56,21 @@ impl Metrics {
     pub(crate) fn new(partition: i32) -> Self {
         let meter = global::meter("serin");
         let counter = |name, text: &'static str| meter.u64_counter(name).with_description(text).build();
-        Self {
+        let partition = KeyValue::new("partition", i64::from(partition));
+        let metrics = Self {
             windows: counter(WINDOWS, "Windows that were judged, merged from all partitions"),
             refused: counter(REFUSED, "Partial windows that were not taken, by reason"),
             decisions: counter(DECISIONS, "Verdicts by model and decision"),
             findings: counter(FINDINGS, "Findings by model, metric and result, of all traffic"),
-            effect: meter
-                .f64_gauge(EFFECT)
-                .with_description("Difference canary - control by model and metric, of all traffic")
-                .build(),
-            rollouts: meter.u64_gauge(ROLLOUTS).with_description("Active rollouts that are analysed").build(),
-            partition: KeyValue::new("partition", i64::from(partition)),
+            rollouts: ACTIVE.hold(vec![partition.clone()], 0.0),
+            effects: BTreeMap::new(),
+            partition,
+        };
+        metrics.windows(0);
+        for reason in Refusal::ALL.map(Refusal::name).into_iter().chain([UNKNOWN_ROLLOUT]) {
+            metrics.refused.add(0, &[KeyValue::new("reason", reason)]);
         }
+        metrics
     }
 
     pub(crate) fn windows(&self, count: usize) {
@@ -56,31 +81,78 @@ impl Metrics {
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 
-    pub(crate) fn rollouts(&self, count: usize) {
-        self.rollouts.record(count as u64, std::slice::from_ref(&self.partition));
-    }
-
-    pub(crate) fn verdict(&self, verdict: &Verdict) {
-        let model = KeyValue::new("model", verdict.model.as_str().to_owned());
-        let decision = match verdict.decision {
-            Decision::Promote => "promote",
-            Decision::Rollback => "rollback",
-            Decision::Continue => "continue",
-            Decision::Hold => "hold",
-        };
-        self.decisions.add(1, &[model.clone(), KeyValue::new("decision", decision)]);
-        for metric in verdict.metrics.iter().filter(|metric| metric.segment.is_all()) {
-            let name = KeyValue::new("metric", metric.metric.clone());
-            let result = match metric.result {
-                MetricResult::Pass => "pass",
-                MetricResult::Fail => "fail",
-                MetricResult::Undecided => "undecided",
-                MetricResult::NoData => "no_data",
-            };
-            self.findings.add(1, &[model.clone(), name.clone(), KeyValue::new("verdict", result)]);
-            if let Some(effect) = metric.effect {
-                self.effect.record(effect, &[model.clone(), name]);
+    /// The active rollouts have changed.
+    pub(crate) fn rollouts(&mut self, active: &BTreeMap<RolloutId, Rollout>) {
+        self.rollouts.set(active.len() as f64);
+        self.effects.retain(|id, _| active.contains_key(id));
+        for (id, rollout) in active {
+            if !self.effects.contains_key(id) {
+                self.begin(rollout);
+                self.effects.insert(id.clone(), Vec::new());
             }
         }
     }
+
+    /// Everything that will be counted of a rollout, at 0.
+    fn begin(&self, rollout: &Rollout) {
+        let model = KeyValue::new("model", rollout.head.model.as_str().to_owned());
+        for decision in [Decision::Promote, Decision::Rollback, Decision::Continue, Decision::Hold] {
+            self.decisions.add(0, &[model.clone(), decision_label(decision)]);
+        }
+        for metric in &rollout.plan.spec.metrics {
+            for result in [MetricResult::Pass, MetricResult::Fail, MetricResult::Undecided, MetricResult::NoData] {
+                self.findings.add(0, &[model.clone(), metric_label(&metric.name), result_label(result)]);
+            }
+        }
+    }
+
+    /// Counts a verdict, and shows its effects until the next.
+    pub(crate) fn verdict(&mut self, verdict: &Verdict, spec: &RolloutSpec) {
+        let model = KeyValue::new("model", verdict.model.as_str().to_owned());
+        self.decisions.add(1, &[model.clone(), decision_label(verdict.decision)]);
+        let mut shown = Vec::new();
+        for metric in verdict.metrics.iter().filter(|metric| metric.segment.is_all()) {
+            let name = metric_label(&metric.metric);
+            self.findings.add(1, &[model.clone(), name.clone(), result_label(metric.result)]);
+            let labels = vec![model.clone(), name];
+            shown.extend(metric.effect.map(|effect| EFFECTS.hold(labels.clone(), effect)));
+            shown.extend(of_margin(metric, spec).map(|share| EFFECTS_OF_MARGIN.hold(labels, share)));
+        }
+        self.effects.insert(verdict.rollout.clone(), shown);
+    }
+}
+
+/// How much worse the canary is, as a share of the margin.
+fn of_margin(metric: &MetricVerdict, spec: &RolloutSpec) -> Option<f64> {
+    let margin = metric.margin.filter(|margin| *margin > 0.0 && metric.limit_fail.is_none())?;
+    let direction = spec.metrics.iter().find(|known| known.name == metric.metric)?.direction;
+    let effect = metric.effect?;
+    Some(match direction {
+        Direction::LowerIsBetter => effect / margin,
+        Direction::HigherIsBetter => -effect / margin,
+    })
+}
+
+fn metric_label(name: &str) -> KeyValue {
+    KeyValue::new("metric", name.to_owned())
+}
+
+fn decision_label(decision: Decision) -> KeyValue {
+    let name = match decision {
+        Decision::Promote => "promote",
+        Decision::Rollback => "rollback",
+        Decision::Continue => "continue",
+        Decision::Hold => "hold",
+    };
+    KeyValue::new("decision", name)
+}
+
+fn result_label(result: MetricResult) -> KeyValue {
+    let name = match result {
+        MetricResult::Pass => "pass",
+        MetricResult::Fail => "fail",
+        MetricResult::Undecided => "undecided",
+        MetricResult::NoData => "no_data",
+    };
+    KeyValue::new("verdict", name)
 }

@@ -24,7 +24,7 @@ use serin_stream::{
 use serin_topology::{AUDIT, COMMANDS, EVENTS, ROUTER_STATUS, ROUTING, VERDICTS, WINDOWS};
 
 use crate::{
-    metrics,
+    metrics::Shown,
     progress::{Progress, ProgressBoard},
 };
 
@@ -139,6 +139,7 @@ impl FoldFactory for ControllerFactory {
             partition,
             ticked_ms: None,
             uncommitted: Vec::new(),
+            shown: Shown::default(),
         })
     }
 }
@@ -153,6 +154,8 @@ struct ControllerFold {
     ticked_ms: Option<i64>,
     /// What waits for its commit, to be counted after it.
     uncommitted: Vec<Effects>,
+    /// What metrics show of its models.
+    shown: Shown,
 }
 
 impl ControllerFold {
@@ -175,6 +178,8 @@ impl ControllerFold {
             for event in &effects.events {
                 tracing::info!(model = %event.model, generation = event.generation.0, "{}", event.sentence);
             }
+        }
+        if !effects.is_silent() || !effects.changed.is_empty() {
             self.uncommitted.push(effects);
         }
         Ok(())
@@ -186,6 +191,7 @@ impl Fold for ControllerFold {
         for (_, row) in rows.scan(MODEL_ROW.as_bytes())? {
             let state = ModelState::from_json(&row).map_err(|error| FoldError::State(error.to_string()))?;
             post(&self.progress, &state);
+            self.shown.state(&state);
             self.planner.restore(state);
         }
         if let Some(row) = rows.get(ROUTERS_ROW)? {
@@ -195,6 +201,7 @@ impl Fold for ControllerFold {
         }
         let tables = self.tables.newest(self.partition)?;
         for table in tables {
+            self.shown.table(&table);
             self.planner.adopt(table);
         }
         Ok(())
@@ -216,7 +223,10 @@ impl Fold for ControllerFold {
 
     fn committed(&mut self) {
         for effects in self.uncommitted.drain(..) {
-            metrics::record(&effects);
+            self.shown.record(&effects);
+            for state in effects.changed.iter().filter_map(|model| self.planner.model(model)) {
+                self.shown.state(state);
+            }
         }
     }
 }

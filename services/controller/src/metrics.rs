@@ -1,22 +1,41 @@
 //! Names of the controller's metrics and how they are recorded.
+//!
+//! Counters of a model are there, at 0, with the first record of it: an increase from nothing is no increase to Prometheus. Gauges
+//! show what stands now: they are held with the model's state, and leave with it.
 
-use std::sync::OnceLock;
+use std::{
+    collections::BTreeMap,
+    sync::{LazyLock, OnceLock},
+};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram},
+    metrics::{Counter, Histogram},
 };
-use serin_rollout::Effects;
-use serin_schemas::records::EventKind;
+use serin_rollout::{
+    Effects, ModelState,
+    planner::{Ended, Outcome},
+};
+use serin_schemas::{
+    ids::ModelName,
+    records::{EventKind, Phase, RolloutEvent, RoutingTable},
+};
+use serin_stream::gauge::{PresentGauge, Series};
 
-/// Audit events by kind.
+/// Audit events: labels `model`, `kind`.
 const EVENTS: &str = "serin_rollout_events_total";
-/// Index of the step, from 0; -1 before the first.
+/// 1 for the phase of a model's rollout: the one that runs, else the one that ended last. Labels `model`, `phase`.
+const PHASE: &str = "serin_rollout_phase";
+/// Index of the step of the rollout that runs, from 0; -1 before the first. Label `model`.
 const STEP: &str = "serin_rollout_step";
-/// Share of the traffic per version and arm, 0 to 1.
+/// Share of the traffic in the routing table that was written last, 0 to 1: labels `model`, `version`, `arm`.
 const WEIGHT: &str = "serin_routing_weight_ratio";
-/// Routing tables written, lease renewals too.
+/// Routing tables written, lease renewals too. Label `model`.
 const TABLES: &str = "serin_routing_tables_total";
+
+/// Deliveries of the registry's webhook: label `outcome` (`started`: a rollout was asked for, `ignored`: no policy wants it,
+/// `refused`: not signed or not understood, `failed`: to be delivered again).
+const DELIVERIES: &str = "serin_webhook_deliveries_total";
 
 /// How long each part of a rollback took, in seconds: label `phase`. Here `decided`: from the end of the deciding window, or the
 /// event time of the command, to the decision. Routers know `applied` and `drained`.
@@ -26,76 +45,118 @@ const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0,
 /// A longer time says that event time is not that of the wall: recorded traffic is replayed.
 const REPLAYED: f64 = 3600.0;
 
-struct Instruments {
+struct Counters {
     events: Counter<u64>,
-    step: Gauge<i64>,
-    weight: Gauge<f64>,
     tables: Counter<u64>,
+    deliveries: Counter<u64>,
     rollback: Histogram<f64>,
 }
 
-fn instruments() -> &'static Instruments {
-    static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
-    INSTRUMENTS.get_or_init(|| {
+fn counters() -> &'static Counters {
+    static COUNTERS: OnceLock<Counters> = OnceLock::new();
+    COUNTERS.get_or_init(|| {
         let meter = opentelemetry::global::meter("serin");
-        Instruments {
+        Counters {
             events: meter.u64_counter(EVENTS).with_description("Audit events by kind").build(),
-            step: meter.i64_gauge(STEP).with_description("Index of the step, from 0; -1 before the first").build(),
-            weight: meter
-                .f64_gauge(WEIGHT)
-                .with_description("Share of the traffic per version and arm, 0 to 1")
-                .build(),
             rollback: meter
                 .f64_histogram(ROLLBACK)
                 .with_description("How long each part of a rollback took")
                 .with_unit("s")
                 .with_boundaries(ROLLING_BACK.to_vec())
                 .build(),
+            deliveries: meter.u64_counter(DELIVERIES).with_description("Deliveries of the webhook by outcome").build(),
             tables: meter.u64_counter(TABLES).with_description("Routing tables written, renewals too").build(),
         }
     })
 }
 
-/// Records what was committed.
-pub(crate) fn record(effects: &Effects) {
-    let instruments = instruments();
-    for event in &effects.events {
-        let model = KeyValue::new("model", event.model.0.clone());
-        instruments.events.add(1, &[model.clone(), KeyValue::new("kind", kind(event.kind))]);
-        let took = event.recorded_at.since(event.at).as_secs_f64();
-        if event.kind == EventKind::RolledBack && (0.0..REPLAYED).contains(&took) {
-            instruments.rollback.record(took, &[KeyValue::new("phase", "decided")]);
-        }
-        if event.state.is_some() {
-            instruments.step.record(i64::from(event.step), &[model]);
-        }
+static PHASES: LazyLock<PresentGauge> =
+    LazyLock::new(|| PresentGauge::new(PHASE, "1 for the phase of a model's rollout, running or ended last"));
+static STEPS: LazyLock<PresentGauge> = LazyLock::new(|| {
+    PresentGauge::new(STEP, "Index of the step of the rollout that runs, from 0; -1 before the first")
+});
+static WEIGHTS: LazyLock<PresentGauge> =
+    LazyLock::new(|| PresentGauge::new(WEIGHT, "Share of the traffic per version and arm, 0 to 1"));
+
+/// What is shown of the models of one fold. It leaves with the fold.
+#[derive(Debug, Default)]
+pub(crate) struct Shown(BTreeMap<ModelName, ShownModel>);
+
+#[derive(Debug, Default)]
+struct ShownModel {
+    /// Phase and step.
+    rollout: Vec<Series>,
+    weights: Vec<Series>,
+}
+
+impl Shown {
+    /// Shows where a model's rollout stands.
+    pub(crate) fn state(&mut self, state: &ModelState) {
+        let label = || KeyValue::new("model", state.model.0.clone());
+        let phase = state.active.as_ref().map(|rollout| rollout.phase).or_else(|| state.ended.back().map(phase_of));
+        let phase = phase.map(|phase| PHASES.hold(vec![label(), KeyValue::new("phase", phase.as_str())], 1.0));
+        let step = state.active.as_ref().map(|rollout| STEPS.hold(vec![label()], f64::from(rollout.step)));
+        self.model(&state.model).rollout = phase.into_iter().chain(step).collect();
     }
-    for table in &effects.tables {
-        instruments.tables.add(1, &[KeyValue::new("model", table.model.0.clone())]);
-        for route in &table.routes {
-            let labels = [
+
+    /// Shows a model's newest routing table.
+    pub(crate) fn table(&mut self, table: &RoutingTable) {
+        let weight = |route: &serin_schemas::records::Route| {
+            let labels = vec![
                 KeyValue::new("model", table.model.0.clone()),
                 KeyValue::new("version", route.version.0.clone()),
                 KeyValue::new("arm", route.arm.as_str()),
             ];
-            instruments.weight.record(f64::from(route.share) / 1e4, &labels);
+            WEIGHTS.hold(labels, f64::from(route.share) / 1e4)
+        };
+        self.model(&table.model).weights = table.routes.iter().map(weight).collect();
+    }
+
+    /// A model; the first time its counters are there at 0.
+    fn model(&mut self, model: &ModelName) -> &mut ShownModel {
+        self.0.entry(model.clone()).or_insert_with(|| {
+            let label = KeyValue::new("model", model.0.clone());
+            for kind in EventKind::ALL {
+                counters().events.add(0, &[label.clone(), KeyValue::new("kind", kind.as_str())]);
+            }
+            counters().tables.add(0, &[label]);
+            ShownModel::default()
+        })
+    }
+
+    /// Records what was committed.
+    pub(crate) fn record(&mut self, effects: &Effects) {
+        for event in &effects.events {
+            self.model(&event.model);
+            count(event);
+        }
+        for table in &effects.tables {
+            self.table(table);
+            counters().tables.add(1, &[KeyValue::new("model", table.model.0.clone())]);
         }
     }
 }
 
-fn kind(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::Started => "started",
-        EventKind::Refused => "refused",
-        EventKind::Advanced => "advanced",
-        EventKind::Held => "held",
-        EventKind::Resumed => "resumed",
-        EventKind::Paused => "paused",
-        EventKind::Promoted => "promoted",
-        EventKind::Completed => "completed",
-        EventKind::RolledBack => "rolled_back",
-        EventKind::Aborted => "aborted",
-        EventKind::Superseded => "superseded",
-        EventKind::Warned => "warned",
+/// Counts a delivery of the webhook; 0 makes the outcome known.
+pub(crate) fn delivered(outcome: &'static str, count: u64) {
+    counters().deliveries.add(count, &[KeyValue::new("outcome", outcome)]);
+}
+
+fn count(event: &RolloutEvent) {
+    let labels = [KeyValue::new("model", event.model.0.clone()), KeyValue::new("kind", event.kind.as_str())];
+    counters().events.add(1, &labels);
+    let took = event.recorded_at.since(event.at).as_secs_f64();
+    if event.kind == EventKind::RolledBack && (0.0..REPLAYED).contains(&took) {
+        counters().rollback.record(took, &[KeyValue::new("phase", "decided")]);
+    }
+}
+
+/// The last phase of a rollout that has ended.
+fn phase_of(ended: &Ended) -> Phase {
+    match ended.ending.outcome {
+        Outcome::Promoted => Phase::Completed,
+        Outcome::Evidence | Outcome::NoData | Outcome::Inconclusive => Phase::RolledBack,
+        Outcome::Aborted => Phase::Aborted,
+        Outcome::Superseded => Phase::Superseded,
     }
 }

@@ -22,13 +22,14 @@ use serin_schemas::{
     ids::{EventTime, RolloutId},
     records::{Action, Command},
 };
-use serin_stream::record::Target;
+use serin_stream::{record::Target, seldom::Seldom};
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
     api::{ApiState, Failure},
     config::{Policy, Trigger},
+    metrics,
     view::View,
 };
 
@@ -110,26 +111,60 @@ struct Data {
     value: String,
 }
 
-/// `POST /hooks/mlflow`.
+static REFUSED: Seldom = Seldom::new();
+
+/// `POST /hooks/mlflow`. What becomes of a delivery is logged and counted: the registry shows it to nobody.
 pub(crate) async fn receive(
     State(state): State<ApiState>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
+    let answer = take(&state, &headers, &body).await;
+    let outcome = match &answer {
+        Ok(Taken::Started(_)) => "started",
+        Ok(Taken::Ignored(_)) => "ignored",
+        Err(failure) if failure.is_of_server() => "failed",
+        Err(_) => "refused",
+    };
+    metrics::delivered(outcome, 1);
+    match answer {
+        Ok(Taken::Started(rollout)) => {
+            tracing::info!(%rollout, "a delivery of the MLflow webhook asks for a rollout");
+            Ok((StatusCode::ACCEPTED, Json(json!({"rollout": rollout}))))
+        }
+        Ok(Taken::Ignored(why)) => {
+            tracing::info!("a delivery of the MLflow webhook is ignored: {why}");
+            Ok((StatusCode::ACCEPTED, Json(json!({"ignored": why}))))
+        }
+        Err(failure) => {
+            if let Some(count) = REFUSED.happened(1) {
+                tracing::warn!(count, "a delivery of the MLflow webhook is not taken: {}", failure.told());
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// What a delivery that was understood led to.
+enum Taken {
+    Started(RolloutId),
+    Ignored(String),
+}
+
+async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Taken, Failure> {
     let config = &state.config().mlflow;
     if config.secret.expose().is_empty() {
         let error = "the MLflow webhook is off; set controller.mlflow.secret";
         return Err(Failure::new(StatusCode::NOT_FOUND, error));
     }
     let refuse = |refusal: Refusal| Failure::new(StatusCode::UNAUTHORIZED, refusal.to_string());
-    let signed = Signed::read(&headers).map_err(refuse)?;
-    signed.check(&config.secret, config.tolerance, &body, state.now_ms()).map_err(refuse)?;
-    let delivery: Delivery = serde_json::from_slice(&body)
+    let signed = Signed::read(headers).map_err(refuse)?;
+    signed.check(&config.secret, config.tolerance, body, state.now_ms()).map_err(refuse)?;
+    let delivery: Delivery = serde_json::from_slice(body)
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, format!("the body is no MLflow event: {error}")))?;
 
-    let ignored = |why: String| (StatusCode::ACCEPTED, Json(json!({"ignored": why})));
-    match decide(&state, &delivery) {
-        Decided::Ignore(why) => Ok(ignored(why)),
+    match decide(state, &delivery) {
+        Decided::Ignore(why) => Ok(Taken::Ignored(why)),
         Decided::Trouble(error) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)),
         Decided::Start(spec) => {
             let rollout = RolloutId(rollout_id(signed.timestamp, signed.id));
@@ -147,7 +182,7 @@ pub(crate) async fn receive(
                 at: EventTime(state.now_ms().saturating_mul(1000)),
             };
             state.write(command, Target::ByKey).await?;
-            Ok((StatusCode::ACCEPTED, Json(json!({"rollout": rollout}))))
+            Ok(Taken::Started(rollout))
         }
     }
 }

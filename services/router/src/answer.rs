@@ -76,6 +76,26 @@ impl Refusal {
         }
     }
 
+    /// Every word of [`reason`](Self::reason).
+    pub(crate) const REASONS: [&str; 16] = [
+        "no_model",
+        "unknown_model",
+        "unknown_version",
+        "may_not_pin",
+        "bad_id",
+        "bad_time",
+        "no_clock",
+        "method",
+        "host",
+        "bare_line",
+        "too_large",
+        "slow",
+        "broken",
+        "unread_model",
+        "no_room",
+        "overloaded",
+    ];
+
     /// The word for it in metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {

@@ -268,9 +268,9 @@ impl Consumer {
                     None => table,
                 };
                 let ended = before.map(|before| before.ended(Some(&table))).unwrap_or_default();
-                self.shared.publish(|tables| {
-                    tables.0.insert(model.0.clone(), Arc::new(table));
-                });
+                let table = Arc::new(table);
+                self.shared.metrics.begin(&table);
+                self.shared.publish(|tables| drop(tables.0.insert(model.0.clone(), table)));
                 self.drain(&model, ended, Some(apply_us));
                 if self.shared.caught_up.load(Ordering::Relaxed) {
                     self.shared.metrics.applied(apply_us);
@@ -317,14 +317,13 @@ impl Consumer {
             if let Some(apply_us) = apply_us {
                 self.shared.metrics.rolled_back("applied", Duration::from_micros(apply_us.unsigned_abs()));
             }
-            self.shared.metrics.shed(model.as_str(), route.version.as_str(), false);
             let (shared, model) = (Arc::clone(&self.shared), model.clone());
             let patience = route.drain;
             self.shared.runtime.spawn(async move {
                 let begun = Instant::now();
                 let cut = route.flights.drain(patience).await;
                 shared.metrics.rolled_back("drained", begun.elapsed());
-                shared.metrics.cut(model.as_str(), route.version.as_str(), cut);
+                shared.metrics.cut(&route, cut);
                 if cut > 0 {
                     tracing::warn!(%model, version = %route.version, cut, "calls in flight were cut: their version was rolled back");
                 }

@@ -51,11 +51,10 @@ impl Fleet {
             .map(str::to_owned)
             .or(named);
         let header = HeaderValue::from_str(version.as_str()).ok();
-        let labels = [
-            KeyValue::new("model", Arc::clone(&self.model)),
-            KeyValue::new("version", Arc::<str>::from(version.as_str())),
-            KeyValue::new("arm", arm.as_str()),
-        ];
+        let mut labels = vec![KeyValue::new("model", Arc::clone(&self.model)), KeyValue::new("arm", arm.as_str())];
+        if arm == Arm::Shadow {
+            labels.push(version_label(&version));
+        }
         let (flights, measured, drain) = (Arc::default(), Arc::default(), self.drain);
         let part = arm.as_str();
         Ok(Arc::new(Route {
@@ -72,4 +71,9 @@ impl Fleet {
             measured,
         }))
     }
+}
+
+/// The version as metrics have it, where more than one version has the arm.
+pub(crate) fn version_label(version: &Version) -> KeyValue {
+    KeyValue::new("version", Arc::<str>::from(version.as_str()))
 }

@@ -1,6 +1,16 @@
 //! What the router measures. Labels are bounded: models and versions come from tables and configuration, never from callers.
+//!
+//! `arm` says which version a series is about, by way of `serin_routing_weight_ratio{model, version, arm}`: versions come and go, and a
+//! counter keeps every label that it ever had. The label `version` is there only where an arm has more than one version: of shadows
+//! (`arm="shadow"`), and of configured versions that callers ask for beside those of the table.
+//!
+//! What can be counted of a route is there, at 0, before the first of it: for versions on trial with their table, for others with
+//! their first call.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use opentelemetry::{
     KeyValue,
@@ -8,12 +18,20 @@ use opentelemetry::{
 };
 use serin_schemas::records::{Arm, Assignment, Outcome};
 
-use crate::{llm::Reply, table::Route};
+use crate::{
+    answer::Refusal,
+    fleet::version_label,
+    llm::Reply,
+    protocol::Unread,
+    state::Shared,
+    table::{Route, Table},
+    undecided::{ABSENT, Needed},
+};
 
-/// Calls of versions: labels `model`, `version`, `arm`, `code_class` (`2xx` ..., or `none`), `outcome` (`ok`, `refused`,
+/// Calls of versions: labels `model`, `arm`, `code_class` (`2xx` ..., or `none`), `outcome` (`ok`, `refused`,
 /// `redirected`, `failed`, `unusable`, `unread`, `cancelled`).
 pub const REQUESTS: &str = "serin_router_requests_total";
-/// From the last byte of a request to the last byte of its answer, in seconds: labels `model`, `version`, `arm`.
+/// From the last byte of a request to the last byte of its answer, in seconds: labels `model`, `arm`.
 pub const DURATION: &str = "serin_router_request_duration_seconds";
 /// Answers that enter no comparison: labels `model`, `assignment` (`pinned`, `lease_expired` ...).
 pub const UNCOMPARED: &str = "serin_router_uncompared_total";
@@ -21,7 +39,8 @@ pub const UNCOMPARED: &str = "serin_router_uncompared_total";
 /// `segment`), `reason` (`too_large`, `encoding`, `not_json` ...); and calls that were split by chance because they have no sticky key:
 /// `needed` is `sticky`, `reason` is `absent`.
 pub const UNDECIDED: &str = "serin_router_undecided_total";
-/// Calls whose outcome has a cause: labels `model`, `version`, `outcome` (`failed`, `unusable`, `unread`, `cancelled`), `cause`.
+/// Calls whose outcome has a cause: labels `model`, `arm`, `outcome` (`failed`, `unusable`, `unread`, `cancelled`), `cause`. A cause is
+/// there from its first call on, at 1: an alert takes [`REQUESTS`].
 pub const FAILURES: &str = "serin_router_failures_total";
 /// Requests that the router itself turned away: label `reason`.
 pub const REFUSED: &str = "serin_router_refused_total";
@@ -31,27 +50,28 @@ pub const IN_FLIGHT: &str = "serin_router_in_flight";
 pub const EVENTS_DROPPED: &str = "serin_router_events_dropped_total";
 /// From a routing record on the log to its use, in seconds.
 pub const APPLY: &str = "serin_router_apply_seconds";
-/// Copies of calls for shadows: labels `model`, `version`, `outcome` (`sent`, `capped`: too many in flight, `too_large`: the body was
+/// Copies of calls for shadows: labels `model`, `arm`, `version`, `outcome` (`sent`, `capped`: too many in flight, `too_large`: the body was
 /// not kept).
 pub const MIRRORED: &str = "serin_router_mirrored_total";
 /// Pairs of answers kept as examples: labels `model`, `reason` (`disagreement`, `sample`, `over_budget`: not kept, `lost`: not kept).
 pub const EXAMPLES: &str = "serin_router_examples_total";
-/// Calls that were cut as their version was rolled back: labels `model`, `version`.
+/// Calls that were cut as their version was rolled back: labels `model`, `arm`.
 pub const CUT: &str = "serin_router_cut_total";
-/// 1 while a router does not call a version, because its servers failed: labels `model`, `version`.
+/// 1 while a router does not call a version on trial, because its servers failed, else 0: labels `model`, `version`.
 pub const SHED: &str = "serin_router_shed";
 /// How long each part of a rollback took, in seconds: label `phase` (`applied`: from the routing record on the log to its use;
 /// `drained`: from there until no call is in flight on the version. The controller knows `decided`).
 pub const ROLLBACK: &str = "serin_rollback_seconds";
 /// Routing records: label `outcome` (`applied`, `renewed`, `removed`, `older`, `garbage`, `unusable`).
 pub const TABLES: &str = "serin_router_tables_total";
-/// Feedback and events taken over HTTP: labels `door` (`feedback`, `events`) and `outcome` (`accepted`, `refused`, `failed`).
+/// Feedback and events taken over HTTP: labels `door` (`feedback`, `events`) and `outcome` (`accepted`, `refused`,
+/// `unauthorized`, `failed`).
 pub const INTAKE: &str = "serin_router_intake_total";
-/// From the end of a request to the first chunk of a language model's stream, in seconds: labels `model`, `version`, `arm`.
+/// From the end of a request to the first chunk of a language model's stream, in seconds: labels `model`, `arm`.
 pub const FIRST_CHUNK: &str = "serin_router_time_to_first_chunk_seconds";
-/// Mean time between two chunks of such a stream, in seconds: labels `model`, `version`, `arm`.
+/// Mean time between two chunks of such a stream, in seconds: labels `model`, `arm`.
 pub const PER_CHUNK: &str = "serin_router_time_per_output_chunk_seconds";
-/// Tokens of such an answer: labels `model`, `version`, `arm`.
+/// Tokens of such an answer: labels `model`, `arm`.
 pub const OUTPUT_TOKENS: &str = "serin_router_output_tokens";
 /// Looks at a changed certificate of the TLS port: label `outcome` (`loaded`, `unusable`).
 pub const CERTIFICATES: &str = "serin_router_certificates_total";
@@ -102,7 +122,6 @@ pub(crate) struct Metrics {
     mirrored: Counter<u64>,
     examples: Counter<u64>,
     cut: Counter<u64>,
-    shed: Gauge<u64>,
     rollback: Histogram<f64>,
     name_lost: Counter<u64>,
     clock_offset: Gauge<f64>,
@@ -115,7 +134,7 @@ impl Metrics {
         let histogram = |name, text, bounds: &[f64]| {
             meter.f64_histogram(name).with_description(text).with_unit("s").with_boundaries(bounds.to_vec()).build()
         };
-        Self {
+        let metrics = Self {
             requests: counter(REQUESTS, "Calls of versions"),
             duration: histogram(DURATION, "From the end of a request to the end of its answer", &LATENCY),
             undecided: counter(UNDECIDED, "Calls that could not be decided as the rollout asks"),
@@ -138,7 +157,6 @@ impl Metrics {
             mirrored: counter(MIRRORED, "Copies of calls for shadows"),
             examples: counter(EXAMPLES, "Pairs of answers kept as examples"),
             cut: counter(CUT, "Calls cut as their version was rolled back"),
-            shed: meter.u64_gauge(SHED).with_description("Whether a version is not called, because it failed").build(),
             rollback: histogram(ROLLBACK, "How long each part of a rollback took", &ROLLING_BACK),
             clock_offset: meter
                 .f64_gauge(CLOCK_OFFSET)
@@ -146,7 +164,77 @@ impl Metrics {
                 .with_unit("s")
                 .build(),
             name_lost: counter(NAME_LOST, "Times that a newer process took this one's name"),
+        };
+        metrics.begin_process();
+        metrics
+    }
+
+    /// Everything that is counted of the whole process, at 0.
+    fn begin_process(&self) {
+        let zero = |counter: &Counter<u64>, label: &'static str, values: &[&'static str]| {
+            values.iter().for_each(|value| counter.add(0, &[KeyValue::new(label, *value)]));
+        };
+        zero(&self.refused, "reason", &Refusal::REASONS);
+        zero(&self.tables, "outcome", &["applied", "renewed", "removed", "older", "garbage", "unusable"]);
+        zero(&self.certificates, "outcome", &["loaded", "unusable"]);
+        for door in ["feedback", "events"] {
+            for outcome in ["accepted", "refused", "unauthorized", "failed"] {
+                self.intake(door, outcome, 0);
+            }
         }
+        self.name_lost.add(0, &[]);
+        self.in_flight.add(0, &[]);
+    }
+
+    /// Everything that will be counted of a table with a version on trial, at 0.
+    pub(crate) fn begin(&self, table: &Table) {
+        if table.canary.is_none() && table.shadows.is_empty() {
+            return;
+        }
+        let model = model_label(table.record.model.as_str());
+        for route in table.split() {
+            self.of(route);
+        }
+        for shadow in &table.shadows {
+            ["sent", "capped", "too_large"].into_iter().for_each(|outcome| self.copies(&shadow.route, outcome, 0));
+        }
+        if table.policy.capture.is_some() {
+            for reason in ["disagreement", "sample", "over_budget", "lost"] {
+                self.examples.add(0, &[model.clone(), KeyValue::new("reason", reason)]);
+            }
+        }
+        let asks = [
+            (Needed::Sticky, table.sticky.is_some()),
+            (Needed::Target, !table.policy.targets.is_empty()),
+            (Needed::Segment, !table.segments.is_empty()),
+        ];
+        for (needed, _) in asks.into_iter().filter(|(_, asks)| *asks) {
+            let absent = (needed == Needed::Sticky).then_some(ABSENT);
+            for reason in Unread::ALL.map(Unread::as_str).into_iter().chain(absent) {
+                let labels = [model.clone(), KeyValue::new("needed", needed.as_str()), KeyValue::new("reason", reason)];
+                self.undecided.add(0, &labels);
+            }
+        }
+    }
+
+    /// What is measured of a route; the first time everything that will be counted of it is there at 0.
+    fn of<'r>(&self, route: &'r Route) -> &'r Measured {
+        route.measured.get_or_init(|| {
+            let labels = route.labels.as_slice();
+            let (model, arm) = (&labels[..1], &labels[..2]);
+            self.dropped.add(0, arm);
+            for (class, outcome) in USUAL {
+                let answer = [KeyValue::new("code_class", class), KeyValue::new("outcome", outcome.as_str())];
+                self.requests.add(0, &[labels, &answer].concat());
+            }
+            for assignment in UNCOMPARABLE {
+                self.uncompared.add(0, &[model, &[KeyValue::new("assignment", assignment_name(assignment))]].concat());
+            }
+            if route.drains() {
+                self.cut(route, 0);
+            }
+            Measured { duration: self.duration.bind(labels), answers: Default::default() }
+        })
     }
 
     /// A call of a version has ended.
@@ -158,22 +246,17 @@ impl Metrics {
         status: Option<i32>,
         took: Duration,
     ) {
-        let [model, version, arm] = &route.labels;
-        let bound = route.measured.get_or_init(|| {
-            // So that the first drop shows as an increase from 0.
-            self.dropped.add(0, &[model.clone(), arm.clone()]);
-            Measured { duration: self.duration.bind(&route.labels), answers: Default::default() }
-        });
+        let bound = self.of(route);
         if !assignment.is_compared() {
             let assignment = KeyValue::new("assignment", assignment_name(assignment));
-            self.uncompared.add(1, &[model.clone(), assignment]);
+            self.uncompared.add(1, &[&route.labels[..1], &[assignment]].concat());
         }
         bound.duration.record(took.as_secs_f64());
         let class = code_class(status);
         let answers = bound.answers[class][outcome as usize].get_or_init(|| {
             let class = KeyValue::new("code_class", CODE_CLASSES[class]);
             let outcome = KeyValue::new("outcome", outcome.as_str());
-            self.requests.bind(&[model.clone(), version.clone(), arm.clone(), class, outcome])
+            self.requests.bind(&[route.labels.as_slice(), &[class, outcome]].concat())
         });
         answers.add(1);
     }
@@ -186,9 +269,8 @@ impl Metrics {
 
     /// A call did not end well, or it is not known how, for this cause.
     pub(crate) fn not_ok(&self, route: &Route, outcome: Outcome, cause: &str) {
-        let [model, version, _] = &route.labels;
-        let outcome = KeyValue::new("outcome", outcome.as_str());
-        self.failures.add(1, &[model.clone(), version.clone(), outcome, KeyValue::new("cause", cause.to_owned())]);
+        let why = [KeyValue::new("outcome", outcome.as_str()), KeyValue::new("cause", cause.to_owned())];
+        self.failures.add(1, &[route.labels.as_slice(), &why].concat());
     }
 
     /// An answer of a language model.
@@ -230,19 +312,17 @@ impl Metrics {
     }
 
     /// A copy of a call for a shadow.
-    pub(crate) fn mirrored(&self, model: &str, version: &str, outcome: &'static str) {
-        let version = KeyValue::new("version", version.to_owned());
-        self.mirrored.add(1, &[model_label(model), version, KeyValue::new("outcome", outcome)]);
+    pub(crate) fn mirrored(&self, shadow: &Route, outcome: &'static str) {
+        self.copies(shadow, outcome, 1);
+    }
+
+    fn copies(&self, shadow: &Route, outcome: &'static str, count: u64) {
+        self.mirrored.add(count, &[shadow.labels.as_slice(), &[KeyValue::new("outcome", outcome)]].concat());
     }
 
     /// A pair of answers was kept as an example, or not.
     pub(crate) fn example(&self, model: &str, reason: &'static str) {
         self.examples.add(1, &[model_label(model), KeyValue::new("reason", reason)]);
-    }
-
-    /// A version is called no more, or again.
-    pub(crate) fn shed(&self, model: &str, version: &str, shed: bool) {
-        self.shed.record(u64::from(shed), &[model_label(model), KeyValue::new("version", version.to_owned())]);
     }
 
     /// A part of a rollback took so long.
@@ -261,14 +341,32 @@ impl Metrics {
     }
 
     /// Calls on a version were cut.
-    pub(crate) fn cut(&self, model: &str, version: &str, calls: usize) {
-        self.cut.add(calls as u64, &[model_label(model), KeyValue::new("version", version.to_owned())]);
+    pub(crate) fn cut(&self, route: &Route, calls: usize) {
+        self.cut.add(calls as u64, &route.labels);
     }
 
     /// Entries that came through a door over HTTP.
     pub(crate) fn intake(&self, door: &'static str, outcome: &'static str, entries: usize) {
         self.intake.add(entries as u64, &[KeyValue::new("door", door), KeyValue::new("outcome", outcome)]);
     }
+}
+
+/// Shows which versions on trial are not called, from the tables in use.
+pub(crate) fn observe_shed(shared: &Arc<Shared>) {
+    let shared = Arc::downgrade(shared);
+    opentelemetry::global::meter("serin")
+        .u64_observable_gauge(SHED)
+        .with_description("Whether a version is not called, because it failed")
+        .with_callback(move |observer| {
+            let Some(shared) = shared.upgrade() else { return };
+            for (model, table) in &shared.tables.load().0 {
+                for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
+                    let labels = [model_label(model), version_label(&route.version)];
+                    observer.observe(u64::from(route.servers.shed().is_some()), &labels);
+                }
+            }
+        })
+        .build();
 }
 
 fn model_label(model: &str) -> KeyValue {
@@ -289,6 +387,29 @@ fn assignment_name(assignment: Assignment) -> &'static str {
         A::Unreadable => "unreadable",
     }
 }
+
+/// How an answer comes to enter no comparison.
+const UNCOMPARABLE: [Assignment; 6] = [
+    Assignment::Pinned,
+    Assignment::Targeted,
+    Assignment::Fallback,
+    Assignment::LeaseExpired,
+    Assignment::SwitchedOff,
+    Assignment::Unreadable,
+];
+
+/// What answers usually are: they are there before the first of their kind.
+const USUAL: [(&str, Outcome); 9] = [
+    ("2xx", Outcome::Ok),
+    ("2xx", Outcome::Failed),
+    ("2xx", Outcome::Unusable),
+    ("2xx", Outcome::Unread),
+    ("3xx", Outcome::Redirected),
+    ("4xx", Outcome::Refused),
+    ("5xx", Outcome::Failed),
+    ("none", Outcome::Failed),
+    ("none", Outcome::Cancelled),
+];
 
 /// Values of the label `code_class`.
 const CODE_CLASSES: [&str; 7] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx", "other"];

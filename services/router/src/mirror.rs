@@ -129,9 +129,7 @@ pub(crate) fn send(
         if !shadow.takes(called.request_id.as_str()) {
             continue;
         }
-        let told = |outcome| {
-            shared.metrics.mirrored(table.record.model.as_str(), shadow.route.version.as_str(), outcome);
-        };
+        let told = |outcome| shared.metrics.mirrored(&shadow.route, outcome);
         let Some(kept) = kept else {
             told("too_large");
             continue;

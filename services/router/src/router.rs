@@ -27,7 +27,7 @@ use crate::{
     consumer::Consumer,
     disk,
     events::Events,
-    metrics::Metrics,
+    metrics::{self, Metrics},
     name,
     serve::{self, Door, Workers},
     state::{Chance, Parts, Shared},
@@ -183,6 +183,7 @@ impl Router {
             );
         }
 
+        metrics::observe_shed(&shared);
         let (stop_consumer, stop) = mpsc::channel();
         let (connected, wait) = oneshot::channel();
         let consumer = Consumer::new(Arc::clone(&shared), log, incarnation, stop, connected);

@@ -41,9 +41,7 @@ pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: 
 pub(crate) fn standing_changed(shared: &Shared, model: &str, standing: Standing) {
     let Some(table) = shared.table(model) else { return };
     for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
-        let shed = route.servers.shed();
-        shared.metrics.shed(model, route.version.as_str(), shed.is_some());
-        if let Some(shed) = shed {
+        if let Some(shed) = route.servers.shed() {
             tracing::warn!(%model, version = %route.version, cause = %shed.cause, "a version is not called for a while");
         }
     }

@@ -20,7 +20,7 @@ use serin_sketches::hash::{BUCKETS, Salt, bucket};
 
 use crate::{
     config::{Config, ModelConfig, VersionServers, span},
-    fleet::Fleet,
+    fleet::{Fleet, version_label},
     flights::Flights,
     metrics::Measured,
     protocol::scan::Asks,
@@ -76,8 +76,8 @@ pub(crate) struct Route {
     pub(crate) part: &'static str,
     /// The version as answers and requests carry it.
     pub(crate) header: Option<HeaderValue>,
-    /// Model, version and arm as metrics have them.
-    pub(crate) labels: [KeyValue; 3],
+    /// Model and arm as metrics have them, and the version where those do not say it: versions never leave a counter.
+    pub(crate) labels: Vec<KeyValue>,
     /// Its metrics, from the first call on.
     pub(crate) measured: Arc<OnceLock<Measured>>,
 }
@@ -281,7 +281,7 @@ impl Table {
     }
 
     /// Routes that get something by themselves.
-    fn split(&self) -> impl Iterator<Item = &Arc<Route>> {
+    pub(crate) fn split(&self) -> impl Iterator<Item = &Arc<Route>> {
         let shadows = self.shadows.iter().map(|shadow| &shadow.route);
         self.canary.iter().chain([&self.stable]).chain(&self.control).chain(shadows)
     }
@@ -318,7 +318,10 @@ fn others(known: Option<&ModelConfig>, fleet: &mut Fleet) -> Vec<Arc<Route>> {
     let versions = known.into_iter().flat_map(|known| &known.versions);
     versions
         .filter_map(|(version, servers)| fleet.route(version.as_str().into(), Arm::Stable, servers.url(), known).ok())
-        .map(|route| Arc::new(Route { part: "pinned", ..Route::clone(&route) }))
+        .map(|route| {
+            let labels = [route.labels.as_slice(), &[version_label(&route.version)]].concat();
+            Arc::new(Route { part: "pinned", labels, ..Route::clone(&route) })
+        })
         .collect()
 }
 

@@ -17,7 +17,8 @@ pub(crate) enum Needed {
 }
 
 impl Needed {
-    const ALL: [Self; 3] = [Self::Sticky, Self::Target, Self::Segment];
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Sticky, Self::Target, Self::Segment];
 
     /// The word for it in metrics and reports.
     pub(crate) fn as_str(self) -> &'static str {

@@ -4,7 +4,7 @@ mod foresight;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 pub(crate) use foresight::{Plan, Replay, Simulate};
 
@@ -112,14 +112,14 @@ pub(crate) enum Verb {
     Explain(Explain),
     /// Compare two files of predictions for the same inputs, pair by pair
     ///
-    /// A is what serves now, B what may replace it. Both files hold one row per input, CSV with a header or JSON lines
-    /// (.jsonl, .ndjson, .json), and are joined by id. What is judged depends on what there is:
+    /// A is what serves now, B what may replace it. Both files hold one row per input, CSV with a header or JSON lines or a
+    /// JSON array (.jsonl, .ndjson, .json), and are joined by id. What is judged depends on what there is:
     /// classes and --label: who is wrong more often (McNemar's test);
-    /// numbers and --label: the absolute or squared error;
+    /// numbers and --label: the squared error where labels are 0 or 1 (the Brier score), else the absolute error;
     /// numbers without labels: the mean, if a --margin says by how much it may differ;
     /// always: the share of answers that differ, judged if --max-differ is given.
     #[command(
-        after_help = "The first of these that has a limit is also judged per value of each --segment column; Holm's correction keeps the chance of any false \"FAIL\" at --alpha. One look at complete files: do not run it again and again on growing ones.\n\nExit status: 0 B may replace A, 1 not known yet, 2 not possible (bad rows are listed, all at once), 3 B is worse beyond the margin.\n\nExamples:\n  serin compare v1.csv v2.csv --label late --margin 0.01 --segment origin,carrier\n  serin compare a.jsonl b.jsonl --id request_id --prediction probability --label late --loss squared\n  serin compare a.csv b.csv --tolerance 0.001 --max-differ 0.01 && echo 'the same model'"
+        after_help = "The first of these that has a limit is also judged per value of each --segment column; Holm's correction keeps the chance of any false \"FAIL\" at --alpha. One look at complete files: do not run it again and again on growing ones.\n\nExit status: 0 B may replace A, 1 not known yet, 2 not possible (bad rows are listed, all at once), 3 B is worse beyond the margin.\n\nExamples:\n  serin compare v1.csv v2.csv --label late --margin 0.01 --segment origin,carrier\n  serin compare a.jsonl b.jsonl --id request_id --prediction probability --label late --margin 0.002\n  serin compare a.csv b.csv --tolerance 0.001 --max-differ 0.01 && echo 'the same model'"
     )]
     Compare(Compare),
     /// Print a topic's records, decoded, as they come
@@ -197,6 +197,9 @@ pub(crate) struct Apply {
     /// Wait for the rollout's end and exit as `serin status` does
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Give up waiting after this long; a controller that is away meanwhile is asked again
+    #[arg(long, value_name = "SPAN", default_value = "24h", requires = "wait")]
+    pub(crate) timeout: String,
     #[command(flatten)]
     pub(crate) remote: Remote,
 }
@@ -223,6 +226,9 @@ pub(crate) struct Get {
     /// Show it again whenever it changes, until it ends
     #[arg(long, short)]
     pub(crate) watch: bool,
+    /// Give up watching after this long; a controller that is away meanwhile is asked again
+    #[arg(long, value_name = "SPAN", default_value = "24h", requires = "watch")]
+    pub(crate) timeout: String,
     #[command(flatten)]
     pub(crate) remote: Remote,
 }
@@ -235,7 +241,7 @@ pub(crate) struct Status {
     /// Wait for its end
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Give up waiting after this long
+    /// Give up waiting after this long; a controller that is away meanwhile is asked again
     #[arg(long, value_name = "SPAN", default_value = "24h", requires = "wait")]
     pub(crate) timeout: String,
     #[command(flatten)]
@@ -295,7 +301,7 @@ pub(crate) struct Explain {
 /// How predictions are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// Numbers if most of them are, unless all are 0 or 1.
+    /// Numbers if most of them are; classes if all are texts, 0 or 1, or, as the labels, few whole numbers.
     #[default]
     Auto,
     /// Numbers: scores, probabilities, amounts.
@@ -307,10 +313,12 @@ pub(crate) enum Kind {
 /// What a number's distance from its label costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Loss {
-    /// The distance itself.
+    /// Its square where all labels are 0 or 1 (of a probability: the Brier score), else the distance itself.
     #[default]
+    Auto,
+    /// The distance itself.
     Absolute,
-    /// Its square (of a probability: the Brier score).
+    /// Its square.
     Squared,
 }
 
@@ -334,14 +342,17 @@ pub(crate) struct Compare {
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub(crate) segment: Vec<String>,
     /// How much worse B may be, in the unit of what is judged (0.01: one point of an error rate); 0 with labels
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) margin: Option<f64>,
     /// Numbers that are no further apart than this count as equal
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) tolerance: f64,
-    /// Share of the answers that may differ, such as 0.05
-    #[arg(long, value_name = "SHARE")]
+    /// Share of the answers that may differ, such as 0.05; 0: none
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub(crate) max_differ: Option<f64>,
+    /// Share of the ids that one of the files may lack
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, allow_negative_numbers = true)]
+    pub(crate) max_missing: f64,
     /// How predictions are read
     #[arg(long, value_enum, default_value_t)]
     pub(crate) kind: Kind,
@@ -349,7 +360,7 @@ pub(crate) struct Compare {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) loss: Loss,
     /// Chance of a false FAIL (over all lines), and of a false pass (per line)
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, allow_negative_numbers = true)]
     pub(crate) alpha: f64,
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
@@ -429,7 +440,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "URLS", conflicts_with = "kafka")]
     pub(crate) attach: Option<String>,
     /// Instead of replaying over HTTP: this many rollouts of the scenario in process with a virtual clock, counted
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub(crate) rollouts: Option<u32>,
     /// Keep log and state here instead of in a temporary folder
     #[arg(long, value_name = "DIR")]

@@ -180,6 +180,7 @@ pub(crate) fn short(value: f64) -> String {
     let magnitude = value.abs();
     match magnitude {
         0.0 => "0".to_owned(),
+        m if m >= 1e15 => format!("{value:.3e}"),
         m if m >= 1000.0 => format!("{value:.0}"),
         m if m >= 10.0 => format!("{value:.1}"),
         m if m >= 1.0 => format!("{value:.2}"),
@@ -204,6 +205,7 @@ mod tests {
         assert_eq!(short(0.012_345), "0.0123");
         assert_eq!(short(12_345.6), "12346");
         assert_eq!(short(6.25), "6.25");
+        assert_eq!((short(1e300), signed(-2.5e18)), ("1.000e300".to_owned(), "-2.500e18".to_owned()));
         assert_eq!(signed(0.002), "+0.0020");
         assert_eq!(signed(-0.002), "-0.0020");
         assert_eq!(signed(0.0), "0");

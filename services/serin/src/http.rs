@@ -42,6 +42,9 @@ pub(crate) enum NoAnswer {
     /// None in time.
     #[error("no answer in {} s", .0.as_secs())]
     Late(Duration),
+    /// Nobody listens there: nothing was sent.
+    #[error("{0}")]
+    Refused(String),
     /// Why, in the words of the innermost cause: "connection refused" says more than "client error".
     #[error("{0}")]
     Failed(String),
@@ -132,7 +135,11 @@ fn why(error: &(dyn std::error::Error + 'static)) -> NoAnswer {
         };
         match next {
             Some(next) => cause = next,
-            None => return NoAnswer::Failed(cause.to_string()),
+            None => {
+                let refused = io::ErrorKind::ConnectionRefused;
+                let is_refused = cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == refused);
+                return if is_refused { NoAnswer::Refused } else { NoAnswer::Failed }(cause.to_string());
+            }
         }
     }
 }

@@ -55,6 +55,10 @@ fn main() -> ExitCode {
     if !serin_stream::native::wait_until_closed(CLOSING) {
         tracing::warn!("a database was not closed in time");
     }
+    if let Some(error) = output::failure() {
+        output::aside(format!("error: the result cannot be written to standard output: {error}"));
+        return ExitCode::from(EXIT_FAILED);
+    }
     match ended {
         Ok(code) => code,
         Err(error) => {
@@ -95,10 +99,9 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
 }
 
 /// Tells a person what went wrong: the failure, then its causes.
-#[expect(clippy::print_stderr, reason = "an error of the command line belongs on standard error")]
 fn report(error: &anyhow::Error) {
-    eprintln!("error: {error}");
+    output::aside(format!("error: {error}"));
     for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
+        output::aside(format!("  because: {cause}"));
     }
 }

@@ -21,11 +21,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use opentelemetry::KeyValue;
 use opentelemetry_sdk::{
     Resource,
-    metrics::{PeriodicReader, SdkMeterProvider},
+    metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream},
+    resource::{EnvResourceDetector, TelemetryResourceDetector},
 };
-use prometheus::{Encoder as _, Registry, TextEncoder};
+use prometheus::{Encoder as _, IntGauge, Registry, TextEncoder, core::Collector as _, proto::MetricFamily};
 use serin_access::{Refused, Secret, bearer, check_local, check_origin};
 use serin_listener::{Certificate, Listener, PROTOCOLS, Sockets};
 use tokio::task::JoinHandle;
@@ -46,6 +48,8 @@ pub(crate) fn start_logs(settings: &TelemetrySettings) -> anyhow::Result<()> {
     .context("telemetry.log_level")?;
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    // A log that nobody reads any more is no reason to stop: it would be said on the same standard error, and panic.
+    let builder = builder.log_internal_errors(false);
     match settings.log_format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
@@ -53,10 +57,18 @@ pub(crate) fn start_logs(settings: &TelemetrySettings) -> anyhow::Result<()> {
     .map_err(|error| anyhow::anyhow!("logging: {error}"))
 }
 
+/// Most label sets of one instrument; further ones are summed up in one series, which [`OVERFLOWING`] counts.
+const LABEL_SETS: usize = 50_000;
+/// Metrics that have more label sets than are kept.
+const OVERFLOWING: &str = "serin_telemetry_overflowing_metrics";
+/// The label of the series that sums them up.
+const OVERFLOW: &str = "otel_metric_overflow";
+
 /// Metrics of this process; they stop when it is dropped.
 pub(crate) struct Metrics {
     provider: SdkMeterProvider,
     registry: Registry,
+    overflowing: IntGauge,
 }
 
 /// Starts recording metrics for `role`.
@@ -68,8 +80,9 @@ pub(crate) fn start_metrics(settings: &TelemetrySettings, role: &str) -> anyhow:
         .without_counter_suffixes()
         .without_units()
         .build()?;
-    let resource = Resource::builder().with_service_name(format!("serin-{role}")).build();
-    let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
+    let label_sets = |_: &Instrument| Stream::builder().with_cardinality_limit(LABEL_SETS).build().ok();
+    let mut provider =
+        SdkMeterProvider::builder().with_resource(resource(role)).with_view(label_sets).with_reader(prometheus);
     if let Some(endpoint) = &settings.otlp {
         use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
         let collector = otlp::Collector::new(endpoint, settings.otlp_ca_file.as_deref())?;
@@ -83,15 +96,40 @@ pub(crate) fn start_metrics(settings: &TelemetrySettings, role: &str) -> anyhow:
     }
     let provider = provider.build();
     opentelemetry::global::set_meter_provider(provider.clone());
-    crate::process::observe();
-    Ok(Metrics { provider, registry })
+    crate::process::observe(role);
+    let overflowing = IntGauge::new(OVERFLOWING, "Metrics with more label sets than are kept")?;
+    Ok(Metrics { provider, registry, overflowing })
+}
+
+/// What this process is to a collector. `OTEL_RESOURCE_ATTRIBUTES` wins over our words, `OTEL_SERVICE_NAME` over both.
+fn resource(role: &str) -> Resource {
+    let ours = [
+        KeyValue::new("service.name", format!("serin-{role}")),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", uuid::Uuid::now_v7().to_string()),
+    ];
+    let told = Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_attributes(ours)
+        .with_detector(Box::new(EnvResourceDetector::new()));
+    match std::env::var("OTEL_SERVICE_NAME") {
+        Ok(name) if !name.is_empty() => told.with_service_name(name).build(),
+        _ => told.build(),
+    }
 }
 
 impl Metrics {
     /// The text that Prometheus scrapes.
     fn text(&self) -> anyhow::Result<String> {
+        let mut families = self.registry.gather();
+        let overflows = |family: &&MetricFamily| {
+            let mut labels = family.get_metric().iter().flat_map(|metric| metric.get_label());
+            labels.any(|label| label.name() == OVERFLOW)
+        };
+        self.overflowing.set(families.iter().filter(overflows).count() as i64);
+        families.extend(self.overflowing.collect());
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(String::from_utf8(text)?)
     }
 }
@@ -182,5 +220,28 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::global;
+
+    use super::*;
+
+    #[test]
+    fn thousands_of_models_have_series_of_their_own_and_more_than_are_kept_is_said() {
+        let metrics = start_metrics(&TelemetrySettings::default(), "test").unwrap();
+        let counter = global::meter("serin").u64_counter("serin_test_total").build();
+        let count = |models: std::ops::Range<usize>| {
+            models.for_each(|model| counter.add(1, &[KeyValue::new("model", model.to_string())]));
+        };
+        let overflowing = |expected: u32| metrics.text().unwrap().contains(&format!("\n{OVERFLOWING} {expected}\n"));
+        count(0..LABEL_SETS);
+        assert!(overflowing(0));
+        count(LABEL_SETS..LABEL_SETS + 1);
+        assert!(overflowing(1));
+        let text = metrics.text().unwrap();
+        assert!(text.contains("\nserin_test_total{model=\"2500\",") && text.contains("otel_metric_overflow=\"true\""));
     }
 }

@@ -165,6 +165,27 @@ fn what_cannot_be_simulated_planned_or_replayed_is_named() {
         ]
         .concat()
     );
+    // What `plan` and `simulate` print can be given to both of them.
+    for more in [&["--base", "failed=0%"][..], &["--base", "failed=100%"], &["--regression", "wrong_rate=9%"]] {
+        let plan = ["plan", "-f", "{}", "--traffic", "100/s"];
+        user.with_file(&rollout("v2", "1m"), &[&plan[..], more].concat()).expect(0);
+    }
+    for text in ["wrong_rate=5%->9%", "wrong_rate 9%", "wrong_rate=x2"] {
+        let run =
+            user.with_file(&rollout("v2", "1m"), &[&simulate[..], &["--until", "1m", "--regression", text]].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+    }
+    let mean = rollout("v2", "1m")
+        + "  - {name: score, kind: {mean: {min: 0, max: 1}}, source: {output: probability}, margin: {absolute: 0.1}}\n";
+    for verb in [&["plan"][..], &["simulate", "--runs", "1"]] {
+        let all = [verb, &["-f", "{}", "--traffic", "100/s", "--base", "score=5"]].concat();
+        let run = user.with_file(&mean, &all).expect(2);
+        assert!(run.err.contains("score: 5 is no mean of values from 0 to 1"), "{run:?}");
+    }
+    for zero in [["--runs", "0"], ["--jobs", "0"]] {
+        let run = user.with_file(&rollout("v2", "1m"), &[&simulate[..5], &zero[..]].concat()).expect(2);
+        assert!(run.err.contains(&format!("invalid value '0' for '{}", zero[0])), "{run:?}");
+    }
     let unknown = serin(&["simulate", "--scenario", "8.9-nothing"]).expect(2);
     assert!(unknown.err.contains("there is no scenario \"8.9-nothing\""), "{unknown:?}");
     let list = serin(&["simulate", "--list"]).expect(0).out;

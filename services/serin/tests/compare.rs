@@ -93,7 +93,7 @@ fn too_few_pairs_are_no_verdict() {
     let folder = folder(&[("a.csv", "id,prediction\n1,0.5\n2,0.25\n"), ("b.csv", "id,prediction\n1,0.9\n2,0.8\n")]);
     let run = compare(folder.path(), &["a.csv", "b.csv", "--margin", "0.01"]);
     assert_eq!(run.status, 1, "{}", run.err);
-    assert!(run.out.contains("too few pairs to judge a mean (30 are needed)"), "{}", run.out);
+    assert!(run.out.contains("too few pairs to judge a mean (300 are needed)"), "{}", run.out);
 }
 
 #[test]
@@ -112,7 +112,22 @@ fn bad_rows_are_told_all_at_once() {
 
 #[test]
 fn what_cannot_be_used_is_named() {
-    let folder = folder(&[("a.csv", "id,prediction\n1,x\n1,y\n2,x\n"), ("b.csv", "id,prediction\n3,x\n")]);
+    let folder = folder(&[
+        ("a.csv", "id,prediction\n1,x\n1,x\n2,x\n"),
+        ("b.csv", "id,prediction\n3,x\n"),
+        ("twice.csv", "id,prediction,prediction\n1,x,y\n"),
+        ("says.csv", "id,prediction\n1,x\n2,x\n1,y\n"),
+        ("half.csv", "id,prediction\n1,x\n"),
+        ("words.csv", "id,prediction\n1,yes\n2,no\n"),
+        ("numbers.csv", "id,prediction,late\n1,0,no\n2,1,yes\n"),
+        ("names.csv", "id,prediction,late\n1,0,0\n2,1,1\n"),
+        ("amounts.csv", &amounts(40)),
+        ("huge.csv", "id,prediction\n1,1e300\n2,0.5\n"),
+        ("lake.csv", "PAR1\x15\x04\x15"),
+        ("zipped.csv", "PK\x03\x04"),
+        ("twice.jsonl", "{\"id\": 1, \"prediction\": 1, \"prediction\": 0}\n[1]\n"),
+        ("array.json", "[{\"id\": 1, \"prediction\": 0.5}, 7]"),
+    ]);
     let told = |arguments: &[&str]| {
         let run = compare(folder.path(), arguments);
         assert_eq!((run.status, run.out.as_str()), (2, ""), "{}", run.err);
@@ -127,12 +142,189 @@ fn what_cannot_be_used_is_named() {
         (&["a.csv", "a.csv", "--margin=-1"], "--margin -1: must be a number of at least 0"),
         (&["a.csv", "a.csv", "--alpha", "0.5"], "--alpha 0.5: must be between 0 and 0.5"),
         (&["a.csv", "a.csv", "--max-differ", "5"], "--max-differ 5: must be a share between 0 and 1, such as 0.05"),
+        (&["a.csv", "a.csv", "--margin", "-1"], "--margin -1: must be a number of at least 0"),
+        (&["a.csv", "a.csv", "--max-missing", "-1"], "--max-missing -1: must be a share between 0 and 1"),
+        (&["twice.csv", "a.csv"], "twice.csv:1: there is more than one column `prediction` (--prediction)"),
+        (&["says.csv", "a.csv"], "says.csv:4: the id 1 is predicted \"y\", but \"x\" in line 2"),
+        (&["a.csv", "half.csv"], "half.csv lacks 1 of the 2 ids of a.csv (50.0 %): what it has no answer to"),
+        (&["half.csv", "a.csv"], "half.csv lacks 1 of the 2 ids of a.csv (50.0 %)"),
+        (
+            &["numbers.csv", "numbers.csv", "--label", "late"],
+            "the labels (`late`) have no value in common: 0, 1 against no, yes",
+        ),
+        (
+            &["names.csv", "words.csv", "--label", "late"],
+            "the predictions of words.csv and the labels (`late`) have no value in",
+        ),
+        (&["a.csv", "words.csv"], "the predictions of a.csv and the predictions of words.csv have no value in common"),
+        (
+            &["names.csv", "names.csv", "--label", "late", "--margin", "5"],
+            "an error rate lies between 0 and 1, so every B",
+        ),
+        (&["words.csv", "words.csv", "--margin", "0.1"], "--margin: these are classes, and without labels"),
+        (&["amounts.csv", "amounts.csv", "--label", "true"], "whole numbers (40 different ones): say `--kind class`"),
+        (&["amounts.csv", "amounts.csv", "--margin", "1"], "whole numbers (40 different ones): say `--kind class`"),
+        (&["huge.csv", "huge.csv", "--margin", "1"], "huge.csv:2: 1e300 is too large to be judged"),
+        (&["lake.csv", "a.csv"], "lake.csv:1: this is Parquet; write it as CSV or as JSON lines"),
+        (&["zipped.csv", "a.csv"], "zipped.csv:1: this is a ZIP archive (Excel files are, too); write it"),
+        (&["twice.jsonl", "a.csv"], "twice.jsonl:1: this is no row: `prediction` is there twice"),
+        (&["twice.jsonl", "a.csv"], "twice.jsonl:2: this is no row: invalid type: sequence, expected a JSON object"),
+        (
+            &["array.json", "a.csv"],
+            "array.json:1: the file begins like a JSON array of rows and is none: invalid type: integer",
+        ),
     ] {
         let text = told(arguments);
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
+    let run = compare(folder.path(), &["a.csv", "half.csv", "--max-missing", "0.5", "--max-differ", "0"]);
+    assert!(run.status == 0 && run.out.contains("\n1 pairs, 1 ids only in A"), "{}", run.out);
     let run = compare(folder.path(), &["a.csv", "a.csv", "--max-differ", "0.9"]);
     assert!(run.out.contains("2 pairs, 1 repeated rows in A (the first counts), 1 repeated rows in B"), "{}", run.out);
+}
+
+/// Whole numbers that may be amounts or names: `n` of them, each its own label.
+fn amounts(n: u32) -> String {
+    (0..n).fold("id,prediction,true\n".to_owned(), |text, i| text + &format!("{i},{i},{i}\n"))
+}
+
+/// Numbers that look random, from 0 to 1.
+fn scattered(i: u32) -> f64 {
+    let mut x = (u64::from(i) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    f64::from((x >> 40) as u32) / f64::from(1_u32 << 24)
+}
+
+/// Rows of `id,prediction,label`.
+fn rows(n: u32, prediction: impl Fn(u32) -> f64, label: impl Fn(u32) -> f64) -> String {
+    (0..n).fold("id,prediction,label\n".to_owned(), |text, i| text + &format!("{i},{},{}\n", prediction(i), label(i)))
+}
+
+#[test]
+fn a_constant_does_not_beat_an_honest_forecast() {
+    // An honest forecast from 0 to 0.6 of what happens as often; B says 0 to everything.
+    let honest = |i: u32| 0.6 * scattered(i);
+    let label = |i: u32| f64::from(scattered(i.wrapping_add(77_777)) < honest(i));
+    let folder = folder(&[("a.csv", &rows(4000, honest, label)), ("b.csv", &rows(4000, |_| 0.0, label))]);
+    let judge = |more: &[&str]| compare(folder.path(), &[&["a.csv", "b.csv", "--label", "label"], more].concat());
+    let run = judge(&[]);
+    assert_eq!(run.status, 3, "{}", run.out);
+    assert!(
+        run.out.contains("note: labels are 0 or 1 and predictions lie between: judged by the squared error"),
+        "{}",
+        run.out
+    );
+    assert!(
+        run.out.contains("B's Brier score is") && run.out.contains("B is worse, with 95 % confidence"),
+        "{}",
+        run.out
+    );
+    // Asked for, the improper score is used, and says what it is.
+    let run = judge(&["--loss", "absolute"]);
+    assert!(run.out.contains("note: the absolute error of a probability is no proper score"), "{}", run.out);
+    // The same in other words: true and false are 1 and 0.
+    let worded = rows(4000, honest, label).replace(",1\n", ",True\n").replace(",0\n", ",False\n");
+    std::fs::write(folder.path().join("a.csv"), worded).unwrap();
+    assert_eq!(judge(&[]).status, 3);
+}
+
+#[test]
+fn classes_that_are_written_as_numbers_are_classes() {
+    // Ten classes, each in 10 % of the rows. Both are wrong in 10 %: A by one class number, B by five.
+    let wrong = |by: u32| move |i: u32| f64::from(if i / 10 % 10 == 3 { (i + by) % 10 } else { i % 10 });
+    let label = |i: u32| f64::from(i % 10);
+    let folder = folder(&[("a.csv", &rows(1000, wrong(1), label)), ("b.csv", &rows(1000, wrong(5), label))]);
+    let judge = |more: &[&str]| compare(folder.path(), &[&["a.csv", "b.csv", "--label", "label"], more].concat());
+    let run = judge(&["--margin", "0.02"]);
+    assert_eq!(run.status, 0, "{}", run.out);
+    assert!(
+        run.out.contains("note: predictions and labels are 10 whole numbers, read as classes; see --kind"),
+        "{}",
+        run.out
+    );
+    assert!(run.out.contains("B is wrong in 10.00 % of the pairs, A in 10.00 %"), "{}", run.out);
+    assert_eq!(judge(&["--kind", "number"]).status, 3);
+}
+
+#[test]
+fn a_mean_is_judged_only_where_its_test_holds() {
+    // B is as A, but for one gross error in a hundred: on average worse by 1, which is the margin.
+    let label = |i: u32| 10.0 * scattered(i);
+    let gross = |n: u32| move |i: u32| label(i) + if i % 100 == 99 && i < n { 100.0 } else { 0.0 };
+    for (n, needed) in [(30, "300"), (99, "300"), (300, "2402"), (1000, "2418")] {
+        let folder = folder(&[("a.csv", &rows(n, label, label)), ("b.csv", &rows(n, gross(n), label))]);
+        let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "1.1"]);
+        assert_eq!(run.status, 1, "{n}: {}", run.out);
+        assert!(
+            run.out.contains("too few pairs") && run.out.contains(&format!("({needed} are needed)")),
+            "{n}: {}",
+            run.out
+        );
+    }
+    // With enough of them it is judged, and says what it assumes.
+    let folder = folder(&[("a.csv", &rows(20_000, label, label)), ("b.csv", &rows(20_000, gross(20_000), label))]);
+    let run = compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", "2"]);
+    assert_eq!(run.status, 0, "{}", run.out);
+    assert!(run.out.contains("note: the paired t test assumes that pairs are independent"), "{}", run.out);
+    // Probabilities have a range, so that bets can judge a handful of skewed pairs.
+    let label = |i: u32| f64::from(i % 2);
+    let near = |i: u32| (label(i) - 0.1).abs();
+    let rare = |i: u32| if i % 100 == 99 { 1.0 - near(i) } else { near(i) };
+    let folder = self::folder(&[("a.csv", &rows(200, near, label)), ("b.csv", &rows(200, rare, label))]);
+    let judge = |margin: &str| {
+        let run =
+            compare(folder.path(), &["a.csv", "b.csv", "--label", "label", "--margin", margin, "--output", "json"]);
+        let report: Value = serde_json::from_str(&run.out).unwrap();
+        (run.status, report["lines"][0]["test"].as_str().unwrap().to_owned())
+    };
+    let bets = "betting on values from 0 to 1".to_owned();
+    assert_eq!((judge("0.01"), judge("0.1")), ((1, bets.clone()), (0, bets)));
+}
+
+#[test]
+fn a_handful_of_pairs_proves_nothing() {
+    let three = "id,prediction,late\n1,x,x\n2,y,y\n3,x,x\n";
+    let folder = folder(&[("a.csv", three)]);
+    for (more, status) in [
+        (&["--label", "late", "--margin", "0.5"][..], 1),
+        (&["--max-differ", "0.5"], 1),
+        (&["--max-differ", "0"], 0),
+        (&["--label", "late"], 1),
+    ] {
+        let run = compare(folder.path(), &[&["a.csv", "a.csv"], more].concat());
+        assert_eq!(run.status, status, "{more:?}: {}", run.out);
+    }
+    // A file with itself: nothing is shown at a margin of 0, of classes and of numbers.
+    let numbers = rows(400, scattered, scattered);
+    let folder = self::folder(&[("a.csv", &numbers)]);
+    for more in [&["--label", "label"][..], &["--margin", "0"]] {
+        let run = compare(folder.path(), &[&["a.csv", "a.csv"], more].concat());
+        assert_eq!(run.status, 1, "{more:?}: {}", run.out);
+    }
+}
+
+#[test]
+fn files_of_other_shapes_are_read() {
+    let csv = rows(300, scattered, scattered);
+    let semicolons = csv.replace(',', ";").replace('.', ",");
+    let array: Vec<Value> =
+        (0..300).map(|i| serde_json::json!({"id": i, "prediction": scattered(i), "label": scattered(i)})).collect();
+    let array = serde_json::to_string_pretty(&array).unwrap();
+    let marked = format!("\u{feff}{csv}");
+    let folder = folder(&[
+        ("a.csv", &csv),
+        ("semicolons.csv", &semicolons),
+        ("tabs.tsv", &csv.replace(',', "\t")),
+        ("array.json", &array),
+        ("marked.csv", &marked),
+    ]);
+    for other in ["semicolons.csv", "tabs.tsv", "array.json", "marked.csv"] {
+        let run =
+            compare(folder.path(), &["a.csv", other, "--max-differ", "0", "--label", "label", "--margin", "0.01"]);
+        assert_eq!(run.status, 0, "{other}: {}{}", run.out, run.err);
+        assert_eq!(run.out.contains(&format!("note: {other}: ")), other != "marked.csv", "{}", run.out);
+    }
 }
 
 #[test]

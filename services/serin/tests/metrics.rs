@@ -72,8 +72,8 @@ fn every_metric_of_the_dashboards_is_there_after_a_little_traffic() {
     })
     .unwrap_or_else(|error| panic!("{error}, still missing: {missing:?}\nthere are {:#?}", series(&pipeline)));
     // Every answer is in both metrics of answers, under the labels of its route.
-    for (version, arm) in [("v1", "stable"), ("v1", "control"), ("v2", "canary")] {
-        let route = [("model", MODEL), ("version", version), ("arm", arm)];
+    for arm in ["stable", "control", "canary"] {
+        let route = [("model", MODEL), ("arm", arm)];
         let route = route.map(|(label, value)| format!("{label}=\"{value}\""));
         let with = |class: &str| [route.as_slice(), &[format!("code_class=\"{class}\"")]].concat();
         wait_until(PATIENCE, || {
@@ -84,19 +84,116 @@ fn every_metric_of_the_dashboards_is_there_after_a_little_traffic() {
             // Numbers that are counted are exact.
             Ok(good > 0.0 && [answers, timed].map(f64::to_bits) == [good; 2].map(f64::to_bits))
         })
-        .unwrap_or_else(|error| panic!("{error}: {version} as {arm}\n{}", scrape(&pipeline)));
+        .unwrap_or_else(|error| panic!("{error}: {arm}\n{}", scrape(&pipeline)));
     }
     // One vocabulary: nothing of ours without the prefix, no doubled suffixes.
     for name in series(&pipeline) {
         // Prometheus' own names for what every process has.
-        let common = ["target_info", "otel_scope_info", "process_open_fds", "process_resident_memory_bytes"];
-        assert!(name.starts_with("serin_") || common.contains(&&*name), "{name}");
+        let common = name.starts_with("process_") || ["target_info", "otel_scope_info"].contains(&&*name);
+        assert!(name.starts_with("serin_") || common, "{name}");
+        assert!(common || is_documented(&name), "docs/metrics.md does not name {name}");
         assert!(!name.contains("_total_total") && !name.contains("_seconds_seconds"), "{name}");
     }
-    for (path, text) in [("healthz", "ok\n"), ("readyz", "ready\n")] {
-        let answer = http(Method::GET, &format!("{}/{path}", pipeline.telemetry("up")), None).unwrap();
-        assert_eq!((answer.status, &*answer.text), (200, text));
+    let text = scrape(&pipeline);
+    assert!(text.contains("\nserin_build_info{role=\"up\",version=\""), "{text}");
+    for (url, text) in [
+        (pipeline.telemetry("up") + "/healthz", "ok\n"),
+        (pipeline.telemetry("up") + "/readyz", "ready\n"),
+        (pipeline.api() + "/healthz", "ok\n"),
+    ] {
+        let answer = http(Method::GET, &url, None).unwrap();
+        assert_eq!((answer.status, &*answer.text), (200, text), "{url}");
     }
+}
+
+/// Whether the pages about metrics name this one, by itself or with others of its prefix.
+fn is_documented(name: &str) -> bool {
+    let page =
+        |page: &str| std::fs::read_to_string(format!("{}/../../docs/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let name = ["_bucket", "_sum", "_count"].into_iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
+    match name.strip_prefix("serin_router_") {
+        Some(_) => page("router.md").contains(&format!("`{name}`")),
+        None => name.starts_with("serin_stream_") || page("metrics.md").contains(name),
+    }
+}
+
+/// Series of a metric, without the labels of the exporter.
+fn shown(text: &str, metric: &str) -> BTreeSet<String> {
+    let named = text.lines().filter(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
+    named.map(|line| line.replace("otel_scope_name=\"serin\",", "").replace(",otel_scope_name=\"serin\"", "")).collect()
+}
+
+/// The weights as `/metrics` would say what `/v1/routing` says.
+fn weights(pipeline: &Pipeline) -> BTreeSet<String> {
+    let tables = pipeline.ask("/v1/routing").unwrap();
+    let routes = tables.as_array().unwrap().iter().flat_map(|table| {
+        let model = table["model"].as_str().unwrap();
+        table["routes"].as_array().unwrap().iter().map(move |route| {
+            let share = route["share"].as_f64().unwrap() / 1e4;
+            format!(
+                "serin_routing_weight_ratio{{arm={},model=\"{model}\",version={}}} {share}",
+                route["arm"], route["version"]
+            )
+        })
+    });
+    routes.collect()
+}
+
+#[test]
+fn gauges_show_the_present_and_counters_begin_at_0() {
+    let (v1, v2) = (model_server(Behaviour::Good), model_server(Behaviour::Fails));
+    let versions = wall(&[("v1", &v1), ("v2", &v2), ("v3", &v1)]);
+    let mut pipeline = Pipeline::embedded(&borrowed(&versions)).unwrap();
+    let user = User(pipeline.api());
+    let phase = |phase: &str| BTreeSet::from([format!("serin_rollout_phase{{model=\"{MODEL}\",phase=\"{phase}\"}} 1")]);
+    let present = |pipeline: &Pipeline, expected: &str, step: Option<i32>| {
+        let step = step.map(|step| format!("serin_rollout_step{{model=\"{MODEL}\"}} {step}"));
+        let step: BTreeSet<String> = step.into_iter().collect();
+        let mut text = String::new();
+        wait_until(PATIENCE, || {
+            text = scrape(pipeline);
+            let as_routed = shown(&text, "serin_routing_weight_ratio") == weights(pipeline);
+            let rollout = (shown(&text, "serin_rollout_phase"), shown(&text, "serin_rollout_step"));
+            Ok(as_routed && rollout == (phase(expected), step.clone()))
+        })
+        .unwrap_or_else(|error| panic!("{error}: {expected}, {:#?}, {text}", weights(pipeline)));
+        text
+    };
+    let one = user.apply(&rollout("v2", "1h"));
+    let text = present(&pipeline, "warming", Some(-1));
+    // Every kind is there before it happens, but for those that have.
+    for (metric, label, kinds) in [
+        ("serin_rollout_events_total", "kind", 12),
+        ("serin_verdicts_total", "decision", 4),
+        ("serin_events_consumed_total", "outcome", 6),
+        ("serin_label_join_total", "outcome", 10),
+        ("serin_windows_total", "outcome", 3),
+        ("serin_analyzer_windows_refused_total", "reason", 5),
+        ("serin_router_tables_total", "outcome", 6),
+        ("serin_router_intake_total", "outcome", 8),
+        ("serin_stream_dead_letters_total", "stage", 4),
+    ] {
+        let series = shown(&text, metric);
+        assert!(series.len() >= kinds && series.iter().all(|line| line.contains(label)), "{metric}: {series:#?}");
+    }
+    let _traffic = Traffic::start(&pipeline.router(), 50);
+    user.wait_for_phase(&one, "rolled_back");
+    let text = present(&pipeline, "rolled_back", None);
+    assert!(!text.contains("version=\"v2\""), "{text}");
+    assert_eq!(shown(&text, "serin_verdict_effect"), BTreeSet::new(), "{text}");
+    let kind = |kind: &str| [format!("kind=\"{kind}\"")];
+    assert_eq!(sum(&text, "serin_rollout_events_total", &kind("rolled_back")).to_bits(), 1.0_f64.to_bits());
+    // The next one, and a start anew while it runs.
+    let two = user.apply(&rollout("v3", "1h"));
+    user.wait_for_phase(&two, "baking");
+    present(&pipeline, "baking", Some(0));
+    pipeline.kill("up").unwrap();
+    pipeline.start("up").unwrap();
+    pipeline.ready().unwrap();
+    let text = present(&pipeline, "baking", Some(0));
+    assert_eq!(sum(&text, "serin_rollout_events_total", &kind("rolled_back")).to_bits(), 0.0_f64.to_bits());
+    user.run(&["abort", &two]).expect(0);
+    present(&pipeline, "aborted", None);
 }
 
 /// A collector that takes one body after another.
@@ -183,6 +280,8 @@ fn metrics_go_out_over_otlp_and_json_logs_hold_no_secret() {
     let mut child = command(&["up"])
         .args(arguments(&settings))
         .env("OTEL_METRIC_EXPORT_INTERVAL", "200")
+        .env("OTEL_SERVICE_NAME", "canaries-of-payments")
+        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging,service.version=as-told")
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -214,12 +313,18 @@ fn metrics_go_out_over_otlp_and_json_logs_hold_no_secret() {
     drop(http(Method::POST, &format!("{}/v2/models/{MODEL}/infer", addresses["router: model traffic"]), None));
 
     // OTLP: protobuf with our names in it, more than once.
-    for _ in 0..2 {
+    let mut complete = 0;
+    while complete < 2 {
         let (head, body) = collected.recv_timeout(PATIENCE).unwrap();
         assert!(head.starts_with("POST /v1/metrics HTTP/1.1") && head.contains("application/x-protobuf"), "{head}");
         let text = String::from_utf8_lossy(&body).into_owned();
-        assert!(text.contains("serin_stream_") && text.contains("serin-up"), "{text}");
+        for expected in ["serin_build_info", "canaries-of-payments", "staging", "as-told", "service.instance.id"] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        assert!(!text.contains("serin-up"), "{text}");
         no_secret_in(&text);
+        // The first ones may go out before the stages have started.
+        complete += u32::from(text.contains("serin_stream_"));
     }
     child.kill().unwrap();
     child.wait().unwrap();

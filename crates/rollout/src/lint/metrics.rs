@@ -22,6 +22,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         maturity(spec, metric, &path, found);
         delay(spec, metric, &path, found);
         pairs(spec, metric, &path, found);
+        proper(spec, metric, &path, found);
         if !(metric.score_weight.is_finite() && metric.score_weight >= 0.0) {
             let message = format!("{} is no weight", metric.score_weight);
             found.error(format!("{path}.scoreWeight"), message, "use a number from 0; 1 is the default");
@@ -156,6 +157,21 @@ fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
     found.add(Severity::Warning, format!("{path}.kind"), message, way_out, &["steps", "traffic"]);
 }
 
+/// Of a probability and a yes or no, the absolute error is smallest for whoever answers 0 or 1, whichever is more frequent. What a label
+/// is only its events say.
+fn proper(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    let MetricSource::AbsoluteError { output, label } = &metric.source else { return };
+    let range = |rule: &crate::OutputRule| rule.name == *output && rule.min == Some(0.0) && rule.max == Some(1.0);
+    if spec.outputs.iter().any(range) {
+        let message = format!(
+            "if label {label:?} is a yes or no, the absolute error of a probability is no proper score: a constant 0 beats an \
+             honest forecast of what is rare"
+        );
+        let way_out = "use `squared_error` (of a probability: the Brier score); for amounts from 0 to 1 it may stay";
+        found.add(Severity::Warning, format!("{path}.source"), message, way_out, &["outputs"]);
+    }
+}
+
 fn together(spec: &RolloutSpec, found: &mut Found) {
     let gates = |spec: &RolloutSpec| spec.metrics.iter().filter(|metric| metric.role == Role::Gate).count();
     let named = gates(spec);
@@ -193,5 +209,24 @@ fn together(spec: &RolloutSpec, found: &mut Found) {
     }
     if spec.metrics.iter().all(|metric| metric.score_weight == 0.0) && !spec.metrics.is_empty() {
         found.error("metrics", "all score weights are 0, so there is no score", "leave scoreWeight out where in doubt");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{MetricSource, lint, testing::spec};
+
+    #[test]
+    fn an_improper_score_of_a_probability_is_told() {
+        let (output, label) = ("late".to_owned(), "late".to_owned());
+        let told = |source: MetricSource, max: f64| {
+            let mut spec = spec();
+            spec.outputs[0].max = Some(max);
+            spec.metrics[1].source = source;
+            lint(&spec, None).iter().any(|problem| problem.message.contains("is no proper score"))
+        };
+        let absolute = || MetricSource::AbsoluteError { output: output.clone(), label: label.clone() };
+        assert!(told(absolute(), 1.0) && !told(absolute(), 100.0));
+        assert!(!told(MetricSource::SquaredError { output: output.clone(), label: label.clone() }, 1.0));
     }
 }

@@ -202,6 +202,7 @@ impl IntakeFold {
 
 impl Fold for IntakeFold {
     fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        self.committed();
         let Some(row) = rows.get(STATE)? else { return Ok(()) };
         let stored: State = rows::decode(&row)?;
         let partitions = self.state.seqs.len();

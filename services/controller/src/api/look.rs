@@ -21,6 +21,9 @@ use crate::{
 /// Longest wait for news.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
+/// How long a request waits for the topics to have been read after a start.
+const STARTING: Duration = Duration::from_secs(5);
+
 /// `?after=&wait_ms=`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,7 +42,7 @@ pub(super) async fn state(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Json<Arc<RolloutState>>, Failure> {
-    let rollout = find(&state.view(), &id)?;
+    let rollout = state.rollout(&id).await?;
     rollout.state.clone().map(Json).ok_or_else(|| unknown(&id))
 }
 
@@ -47,7 +50,7 @@ pub(super) async fn verdict(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Json<Arc<Verdict>>, Failure> {
-    let rollout = find(&state.view(), &id)?;
+    let rollout = state.rollout(&id).await?;
     let none = || Failure::new(StatusCode::NOT_FOUND, format!("there is no verdict on {id} yet"));
     rollout.verdict.clone().map(Json).ok_or_else(none)
 }
@@ -57,10 +60,10 @@ pub(super) async fn events(
     Path(id): Path<String>,
     Query(news): Query<News>,
 ) -> Result<Json<Value>, Failure> {
-    find(&state.view(), &id)?;
+    state.rollout(&id).await?;
     let is_new = |view: &View| view.rollout(&id).is_some_and(|rollout| rollout.after(news.after).1 > news.after);
     let view = state.wait_until(Duration::from_millis(news.wait_ms).min(WAIT_MAX), is_new).await;
-    let (events, next) = find(&view, &id)?.after(news.after);
+    let (events, next) = view.rollout(&id).ok_or_else(|| unknown(&id))?.after(news.after);
     Ok(Json(json!({"events": events, "next": next})))
 }
 
@@ -86,7 +89,7 @@ pub(super) async fn examples(
     Path(id): Path<String>,
     Query(few): Query<Few>,
 ) -> Result<Json<Vec<Capture>>, Failure> {
-    let known = find(&state.view(), &id)?.state.clone().ok_or_else(|| unknown(&id))?;
+    let known = state.rollout(&id).await?.state.clone().ok_or_else(|| unknown(&id))?;
     let found = tokio::task::spawn_blocking(move || match state.0.examples.get() {
         Some(examples) => examples.newest(&known.spec.model, &known.id, few.limit.min(EXAMPLES_MAX)),
         None => Ok(Vec::new()),
@@ -100,7 +103,7 @@ pub(super) async fn examples(
 
 /// How far the model's partition is planned; only the process that owns it knows.
 pub(super) async fn progress(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Progress>, Failure> {
-    let rollout = find(&state.view(), &id)?;
+    let rollout = state.rollout(&id).await?;
     let elsewhere = || Failure::new(StatusCode::NOT_FOUND, format!("{} is planned by another process", rollout.model));
     state.progress().of(&rollout.model).map(Json).ok_or_else(elsewhere)
 }
@@ -117,15 +120,24 @@ pub(super) async fn schema() -> Json<Value> {
     Json(serin_rollout::json_schema())
 }
 
-fn find(view: &View, id: &str) -> Result<Arc<RolloutView>, Failure> {
-    view.rollout(id).cloned().ok_or_else(|| unknown(id))
-}
-
 fn unknown(id: &str) -> Failure {
     Failure::new(StatusCode::NOT_FOUND, format!("there is no rollout or model {id:?} with a rollout"))
 }
 
 impl ApiState {
+    /// A rollout by its id or its model. After a start it is not known that there is none before the topics have been read.
+    pub(super) async fn rollout(&self, id: &str) -> Result<Arc<RolloutView>, Failure> {
+        let view = self.wait_until(STARTING, |view| view.caught_up() || view.rollout(id).is_some()).await;
+        let none = || {
+            if view.caught_up() {
+                return unknown(id);
+            }
+            let error = "the controller has not read its topics yet; ask again in a second";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        };
+        view.rollout(id).cloned().ok_or_else(none)
+    }
+
     /// The first snapshot that is `enough`, or the newest after `wait`.
     pub(super) async fn wait_until(&self, wait: Duration, enough: impl Fn(&View) -> bool) -> Arc<View> {
         let mut view = self.0.view.clone();

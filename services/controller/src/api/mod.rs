@@ -24,7 +24,9 @@ use serin_stream::{
 };
 use tokio::sync::watch;
 
-use crate::{config::Config, examples::Examples, mlflow, mlflow::Policies, progress::ProgressBoard, view::View};
+use crate::{
+    config::Config, examples::Examples, metrics, mlflow, mlflow::Policies, progress::ProgressBoard, view::View,
+};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -100,9 +102,11 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/routers", get(look::routers))
         .route("/v1/schema", get(look::schema))
         .layer(middleware::from_fn_with_state(state.clone(), auth::check));
+    let alive = Router::new().route("/healthz", get(|| async { "ok\n" }));
+    ["started", "ignored", "refused", "failed"].into_iter().for_each(|outcome| metrics::delivered(outcome, 0));
     // A webhook proves itself by its signature.
     let hooks = Router::new().route("/hooks/mlflow", post(mlflow::receive));
-    let api = guarded.merge(hooks).fallback(nothing_here).method_not_allowed_fallback(wrong_method);
+    let api = guarded.merge(alive).merge(hooks).fallback(nothing_here).method_not_allowed_fallback(wrong_method);
     api.layer(limit).with_state(state).layer(middleware::map_response(serin_listener::in_json))
 }
 
@@ -123,6 +127,16 @@ pub(crate) struct Failure(StatusCode, serde_json::Value);
 impl Failure {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self(status, json!({"error": error.into()}))
+    }
+
+    /// Whether asking again may help.
+    pub(crate) fn is_of_server(&self) -> bool {
+        self.0.is_server_error()
+    }
+
+    /// What it says.
+    pub(crate) fn told(&self) -> &str {
+        self.1["error"].as_str().unwrap_or_default()
     }
 
     fn with(status: StatusCode, body: serde_json::Value) -> Self {

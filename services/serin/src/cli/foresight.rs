@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, value_parser};
 
 use super::{Output, Serve};
 
@@ -61,7 +61,7 @@ pub(crate) struct Simulate {
     #[arg(long = "share", value_name = "SEGMENT:SHARE")]
     pub(crate) shares: Vec<String>,
     /// Number of rollouts. Default 1000, or what the scenario says
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub(crate) runs: Option<u32>,
     /// Seed of all draws: the same seed gives the same report, whatever --jobs says
     #[arg(long, default_value_t = 1)]
@@ -70,8 +70,8 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "SPAN")]
     pub(crate) until: Option<String>,
     /// Rollouts at once. Default: one per core
-    #[arg(long, value_name = "N")]
-    pub(crate) jobs: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) jobs: Option<u32>,
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,

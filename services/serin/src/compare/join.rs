@@ -1,8 +1,10 @@
 //! Rows of both files with the same id, as numbers or as classes.
 
+use std::collections::BTreeSet;
+
 use super::read::{Row, Rows};
 use super::{CompareError, Problem};
-use crate::cli::{Compare, Kind};
+use crate::cli::{Compare, Kind, Loss};
 
 /// Both answers to one input, and its label.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,16 @@ pub(super) struct Pair {
     pub(super) segments: Vec<String>,
 }
 
+/// What a number's distance from its label costs, as it was asked for or as the labels say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Score {
+    #[default]
+    Absolute,
+    Squared,
+    /// The squared error of probabilities: all labels are 0 or 1, all predictions between them.
+    Brier,
+}
+
 /// What both files have in common, and what not.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
@@ -35,7 +47,15 @@ pub(super) struct Joined {
     /// Pairs without a label, where labels were asked for.
     pub(super) unlabelled: u64,
     pub(super) numbers: bool,
+    pub(super) score: Score,
+    /// Whether all labels are 0 or 1 and all predictions between them, so that no loss is above 1.
+    pub(super) probabilities: bool,
+    /// What was taken for granted, a sentence each.
+    pub(super) notes: Vec<String>,
 }
+
+/// Most different whole numbers that are taken for classes.
+const FEW: usize = 20;
 
 /// Pairs the rows by id, in the order of A. Errors: bad rows (of either file, all at once), or nothing in common.
 pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, CompareError> {
@@ -54,13 +74,24 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
         let message = format!("no row has a label in `{column}` (--label), nor has one in {}", b.file);
         a.problem(1, message);
     }
+    let mut notes: Vec<String> = a.note.iter().chain(&b.note).cloned().collect();
+    // Bad rows are told first: what they hold decides nothing.
+    let unread = !a.problems.is_empty() || !b.problems.is_empty();
     let numbers = match args.kind {
         Kind::Number => true,
         Kind::Class => false,
-        Kind::Auto => are_numbers(&a, &b),
+        Kind::Auto => match are_numbers(&a, &b, args, &mut notes) {
+            Err(_) if unread => true,
+            found => found?,
+        },
     };
-    let mut joined =
-        Joined { numbers, duplicates: (a.duplicates, b.duplicates), only_b: b.by_id.len() as u64, ..Joined::default() };
+    let mut joined = Joined {
+        numbers,
+        duplicates: (a.duplicates, b.duplicates),
+        only_b: b.by_id.len() as u64,
+        notes,
+        ..Joined::default()
+    };
     let mut problems: Vec<Problem> = Vec::new();
     for id in &a.order {
         let (Some(row_a), Some(row_b)) = (a.by_id.get(id), b.by_id.get(id)) else {
@@ -80,26 +111,158 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
     if joined.pairs.is_empty() {
         return Err(CompareError::NoPairs(a.file, b.file));
     }
+    for (lacks, has, missing) in [(&b, &a, joined.only_a), (&a, &b, joined.only_b)] {
+        let of = has.by_id.len() as u64;
+        if missing as f64 > args.max_missing * of as f64 {
+            let (lacks, has) = (lacks.file.clone(), has.file.clone());
+            return Err(CompareError::Missing { lacks, has, missing, of });
+        }
+    }
+    if !numbers {
+        something_in_common(&a, &b, args)?;
+    }
     if args.label.is_some() {
         let labelled = |pair: &&Pair| match pair.answers {
             Answers::Numbers { label, .. } => label.is_some(),
             Answers::Classes { wrong, .. } => wrong.is_some(),
         };
         joined.unlabelled = (joined.pairs.len() - joined.pairs.iter().filter(labelled).count()) as u64;
+        if numbers {
+            joined.choose_score(args.loss);
+        }
     }
+    check_margin(&joined, args)?;
     Ok(joined)
 }
 
-fn number(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|number: &f64| number.is_finite())
+impl Joined {
+    /// What is judged of numbers with labels. The absolute error is no proper score of a probability: its best answer to "it happens
+    /// in 30 % of such cases" is 0.
+    fn choose_score(&mut self, loss: Loss) {
+        let values = || {
+            self.pairs.iter().filter_map(|pair| match pair.answers {
+                Answers::Numbers { a, b, label } => Some(([a, b], label?)),
+                Answers::Classes { .. } => None,
+            })
+        };
+        let binary = values().all(|(_, label)| is_binary(label));
+        self.probabilities =
+            binary && values().all(|(predictions, _)| predictions.iter().all(|p| (0.0..=1.0).contains(p)));
+        self.score = match loss {
+            Loss::Absolute => Score::Absolute,
+            Loss::Auto if !binary => Score::Absolute,
+            Loss::Auto | Loss::Squared if self.probabilities => Score::Brier,
+            Loss::Auto | Loss::Squared => Score::Squared,
+        };
+        if loss == Loss::Auto && binary {
+            let what = if self.probabilities {
+                "labels are 0 or 1 and predictions lie between: judged by the squared error (the Brier score)"
+            } else {
+                "labels are 0 or 1: judged by the squared error; predictions beyond 0 to 1 are no probabilities"
+            };
+            self.notes.push(what.to_owned());
+        }
+        if loss == Loss::Absolute && binary {
+            self.notes.push(
+                "the absolute error of a probability is no proper score: a constant may beat an honest forecast; see --loss".to_owned(),
+            );
+        }
+    }
 }
 
-/// Predictions are numbers if most of them are (then the others are bad rows), unless all of them are 0 or 1.
-fn are_numbers(a: &Rows, b: &Rows) -> bool {
-    let predictions = || a.by_id.values().chain(b.by_id.values()).map(|row| number(&row.prediction));
-    let all = predictions().count();
-    let binary = predictions().all(|value| value.is_some_and(|value| value == 0.0 || (value - 1.0).abs() == 0.0));
-    2 * predictions().flatten().count() > all && !binary
+/// Margins that would let everything pass.
+fn check_margin(joined: &Joined, args: &Compare) -> Result<(), CompareError> {
+    let Some(margin) = args.margin else { return Ok(()) };
+    if args.label.is_none() && !joined.numbers {
+        let text =
+            "--margin: these are classes, and without labels there is no error rate; give --label, or --max-differ";
+        return Err(CompareError::Unfit(text.to_owned()));
+    }
+    let share = args.label.is_some() && (!joined.numbers || joined.probabilities);
+    if share && margin >= 1.0 {
+        let what = if joined.numbers { "an error of a probability" } else { "an error rate" };
+        return Err(CompareError::Unfit(format!(
+            "--margin {margin}: {what} lies between 0 and 1, so every B would be within it; write 0.05 for five points"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether each file's predictions are ever a label, or without labels ever one of the other file's.
+fn something_in_common(a: &Rows, b: &Rows, args: &Compare) -> Result<(), CompareError> {
+    let predictions =
+        |rows: &Rows| -> BTreeSet<String> { rows.by_id.values().map(|row| canonical(&row.prediction)).collect() };
+    let (of_a, of_b) = (predictions(a), predictions(b));
+    let labels: BTreeSet<String> = a
+        .by_id
+        .values()
+        .chain(b.by_id.values())
+        .filter(|row| !row.label.is_empty())
+        .map(|row| canonical(&row.label))
+        .collect();
+    let named = |rows: &Rows| format!("the predictions of {}", rows.file);
+    let differ = |one: String, other: String, of_one: &BTreeSet<String>, of_other: &BTreeSet<String>| {
+        if of_one.is_disjoint(of_other) {
+            Err(CompareError::NothingInCommon(one, other, some_of(of_one), some_of(of_other)))
+        } else {
+            Ok(())
+        }
+    };
+    match &args.label {
+        Some(column) => {
+            let name = || format!("the labels (`{column}`)");
+            differ(named(a), name(), &of_a, &labels).and_then(|()| differ(named(b), name(), &of_b, &labels))
+        }
+        None => differ(named(a), named(b), &of_a, &of_b),
+    }
+}
+
+/// The first few of them.
+fn some_of(values: &BTreeSet<String>) -> String {
+    let shown: Vec<&str> = values.iter().take(4).map(String::as_str).collect();
+    let more = if values.len() > shown.len() { ", ..." } else { "" };
+    shown.join(", ") + more
+}
+
+/// A finite number. `True` and `false` are 1 and 0, `50%` is 0.5.
+fn number(text: &str) -> Option<f64> {
+    let found = match text.strip_suffix('%') {
+        Some(percent) => percent.trim_end().parse::<f64>().ok().map(|number| number / 100.0),
+        None if text.eq_ignore_ascii_case("true") => Some(1.0),
+        None if text.eq_ignore_ascii_case("false") => Some(0.0),
+        None => text.parse().ok(),
+    };
+    found.filter(|number: &f64| number.is_finite())
+}
+
+fn is_binary(value: f64) -> bool {
+    value == 0.0 || value.total_cmp(&1.0).is_eq()
+}
+
+/// Predictions are numbers if most of them are (then the others are bad rows), unless all of them are 0 or 1, or they and the labels
+/// are few whole numbers.
+fn are_numbers(a: &Rows, b: &Rows, args: &Compare, notes: &mut Vec<String>) -> Result<bool, CompareError> {
+    let rows = || a.by_id.values().chain(b.by_id.values());
+    let predictions = || rows().map(|row| number(&row.prediction));
+    if 2 * predictions().flatten().count() <= predictions().count() {
+        return Ok(false);
+    }
+    let labels = || rows().filter(|row| !row.label.is_empty()).map(|row| number(&row.label));
+    let all = || predictions().chain(labels());
+    let whole = |value: Option<f64>| value.is_some_and(|value| value.fract() == 0.0);
+    let binary = predictions().all(|value| value.is_some_and(is_binary));
+    if binary && labels().all(|label| label.is_none() || whole(label)) {
+        return Ok(false);
+    }
+    if !all().all(whole) || (args.label.is_none() && args.margin.is_none()) {
+        return Ok(true);
+    }
+    let values: BTreeSet<u64> = all().flatten().map(|value| (value + 0.0).to_bits()).collect();
+    if args.label.is_none() || values.len() > FEW {
+        return Err(CompareError::Ask(values.len()));
+    }
+    notes.push(format!("predictions and labels are {} whole numbers, read as classes; see --kind", values.len()));
+    Ok(false)
 }
 
 fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<Pair, Vec<Problem>> {
@@ -117,12 +280,21 @@ fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<P
             if found.is_none() {
                 bad(file, line, format!("the {what} {text:?} is not a finite number"));
             }
-            found.unwrap_or(f64::NAN)
+            found.unwrap_or(0.0)
         };
         let (x, y) =
             (finite("prediction", &a.prediction, file_a, a.line), finite("prediction", &b.prediction, file_b, b.line));
         let (file, line) = if a.label.is_empty() { (file_b, b.line) } else { (file_a, a.line) };
         let label = (!label.is_empty()).then(|| finite("label", label, file, line));
+        // Squares are taken of distances, and sums of squares of those.
+        let largest = [x, y, label.unwrap_or_default()].into_iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        if largest > LARGEST {
+            bad(
+                file_a,
+                a.line,
+                format!("{largest:e} is too large to be judged (beyond {LARGEST:e}); scale all numbers down"),
+            );
+        }
         Answers::Numbers { a: x, b: y, label }
     } else {
         let (x, y, label) = (canonical(&a.prediction), canonical(&b.prediction), canonical(label));
@@ -138,7 +310,10 @@ fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<P
     }
 }
 
-/// One writing of a class: 1, 1.0 and 1e0 are the same one.
-fn canonical(text: &str) -> String {
-    number(text).map_or_else(|| text.to_owned(), |number| number.to_string())
+/// Largest number: the square of a distance, summed over all rows there may be, is a number too.
+const LARGEST: f64 = 1e140;
+
+/// One writing of a class: 1, 1.0, 1e0 and True are the same one.
+pub(super) fn canonical(text: &str) -> String {
+    number(text).map_or_else(|| text.to_owned(), |number| (number + 0.0).to_string())
 }

@@ -1,19 +1,28 @@
 //! From pairs to findings: which metrics there are, their tests, Holm over all of them, one sentence each.
+//!
+//! A test is chosen by what its assumption needs, and where none fits the line stays undecided: exact tests of counts where few pairs
+//! differ; of means a t test where the pairs are many enough for their skewness, bets on bounded values where they are not.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serin_statistics::paired::{Differences, Disagreement, Discordant};
+use serin_statistics::paired::{Differences, Disagreement, Discordant, p_within_bounded};
 use serin_statistics::{Scope, rollback_weights, weighted_holm_adjusted};
 
-use super::join::{Answers, Joined, Pair};
+use super::join::{Answers, Joined, Pair, Score};
 use super::text::{self, Figures};
-use crate::cli::{Compare, Loss};
+use crate::cli::Compare;
 
-/// Fewest pairs for a test of means: with fewer, a few outliers decide.
+/// Fewest pairs for a t test, whatever they look like.
 const MIN_PAIRS: u64 = 30;
+/// Fewest pairs for which a t test shows that B is good enough: with fewer, something gross in one pair of a hundred is often not among
+/// them (`0.99^299` is 5 %), and a mean hangs on such things.
+const RARE_PAIRS: u64 = 300;
 /// Most values of a segment column that are judged: the most frequent ones.
 const MAX_VALUES: usize = 50;
+
+/// Name of the t test.
+pub(super) const T_TEST: &str = "paired t test";
 
 /// What is known of one metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,6 +57,10 @@ pub(crate) struct Line {
     pub(super) p_within: Option<f64>,
     pub(super) finding: Finding,
     pub(super) sentence: String,
+    /// The test behind it.
+    pub(super) test: &'static str,
+    /// Pairs that the test needs, where there are fewer.
+    pub(super) pairs_needed: Option<u64>,
     #[serde(skip)]
     scope: Option<Scope>,
 }
@@ -64,6 +77,8 @@ pub(crate) struct Report {
     pub(super) duplicates_in_b: u64,
     pub(super) unlabelled: u64,
     pub(super) alpha: f64,
+    /// What was taken for granted, a sentence each.
+    pub(super) notes: Vec<String>,
     pub(super) lines: Vec<Line>,
     pub(crate) finding: Finding,
     pub(super) sentence: String,
@@ -72,6 +87,8 @@ pub(crate) struct Report {
 /// A test's result before it is corrected: the figures of a line, `(p_beyond, p_within)`.
 struct Tested {
     figures: Figures,
+    test: &'static str,
+    needed: Option<u64>,
     p: Option<(f64, f64)>,
 }
 
@@ -80,11 +97,11 @@ pub(super) fn report(joined: &Joined, args: &Compare) -> Report {
     let all: Vec<&Pair> = joined.pairs.iter().collect();
     let mut lines: Vec<Line> = metrics(joined, args)
         .into_iter()
-        .filter_map(|metric| Some(line("all".to_owned(), Scope::Overall, &test(metric, &all, args)?, args)))
+        .filter_map(|metric| Some(line("all".to_owned(), Scope::Overall, &test(metric, &all, joined, args)?, args)))
         .collect();
     if let Some(metric) = metrics(joined, args).into_iter().find(|metric| limit(*metric, args).is_some()) {
         for (segment, pairs) in segments(joined, args) {
-            lines.extend(test(metric, &pairs, args).map(|tested| line(segment, Scope::Segment, &tested, args)));
+            lines.extend(test(metric, &pairs, joined, args).map(|tested| line(segment, Scope::Segment, &tested, args)));
         }
     }
     correct(&mut lines, args.alpha);
@@ -93,6 +110,8 @@ pub(super) fn report(joined: &Joined, args: &Compare) -> Report {
     for line in &mut lines {
         line.sentence = text::sentence(line, args);
     }
+    let mut notes = joined.notes.clone();
+    notes.extend(text::assumptions(&lines));
     Report {
         a: name(&args.a),
         b: name(&args.b),
@@ -103,6 +122,7 @@ pub(super) fn report(joined: &Joined, args: &Compare) -> Report {
         duplicates_in_b: joined.duplicates.1,
         unlabelled: joined.unlabelled,
         alpha: args.alpha,
+        notes,
         sentence: text::conclusion(&lines, finding),
         lines,
         finding,
@@ -113,7 +133,7 @@ pub(super) fn report(joined: &Joined, args: &Compare) -> Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Metric {
     ErrorRate,
-    Loss(Loss),
+    Loss(Score),
     Mean,
     Differs,
 }
@@ -123,7 +143,7 @@ fn metrics(joined: &Joined, args: &Compare) -> Vec<Metric> {
     let quality = match (&args.label, joined.numbers) {
         (None, _) => None,
         (Some(_), false) => Some(Metric::ErrorRate),
-        (Some(_), true) => Some(Metric::Loss(args.loss)),
+        (Some(_), true) => Some(Metric::Loss(joined.score)),
     };
     let mean = joined.numbers.then_some(Metric::Mean);
     quality.into_iter().chain(mean).chain([Metric::Differs]).collect()
@@ -138,28 +158,34 @@ fn limit(metric: Metric, args: &Compare) -> Option<f64> {
     }
 }
 
-fn test(metric: Metric, pairs: &[&Pair], args: &Compare) -> Option<Tested> {
+fn test(metric: Metric, pairs: &[&Pair], joined: &Joined, args: &Compare) -> Option<Tested> {
     let limit = limit(metric, args);
     match metric {
         Metric::ErrorRate => error_rate(pairs, limit?, args.alpha),
-        Metric::Loss(loss) => {
-            let of = |prediction: f64, label: f64| match loss {
-                Loss::Absolute => (prediction - label).abs(),
-                Loss::Squared => (prediction - label) * (prediction - label),
+        Metric::Loss(score) => {
+            let of = |prediction: f64, label: f64| match score {
+                Score::Absolute => (prediction - label).abs(),
+                Score::Squared | Score::Brier => (prediction - label) * (prediction - label),
             };
             let losses = pairs.iter().filter_map(|pair| match pair.answers {
                 Answers::Numbers { a, b, label } => label.map(|label| (of(a, label), of(b, label))),
                 Answers::Classes { .. } => None,
             });
-            let name = if loss == Loss::Absolute { "absolute error" } else { "squared error" };
-            means(name, &losses.collect::<Vec<_>>(), limit, false, args.alpha)
+            let name = match score {
+                Score::Absolute => "absolute error",
+                Score::Squared => "squared error",
+                Score::Brier => "Brier score",
+            };
+            let about = About { metric: name, both_ways: false, bounded: joined.probabilities };
+            means(about, &losses.collect::<Vec<_>>(), limit, args.alpha)
         }
         Metric::Mean => {
             let values = pairs.iter().filter_map(|pair| match pair.answers {
                 Answers::Numbers { a, b, .. } => Some((a, b)),
                 Answers::Classes { .. } => None,
             });
-            means("mean prediction", &values.collect::<Vec<_>>(), limit, true, args.alpha)
+            let about = About { metric: "mean prediction", both_ways: true, bounded: false };
+            means(about, &values.collect::<Vec<_>>(), limit, args.alpha)
         }
         Metric::Differs => Some(differs(pairs, limit, args)),
     }
@@ -187,43 +213,83 @@ fn error_rate(pairs: &[&Pair], margin: f64, alpha: f64) -> Option<Tested> {
         interval: counts.interval(alpha),
         margin: Some(margin),
     };
-    Some(Tested { figures, p: Some((counts.p_beyond(margin), counts.p_within(margin))) })
+    let test = match (margin == 0.0, counts.is_exact(margin)) {
+        (true, _) => "McNemar, exact",
+        (false, true) => "score test, exact",
+        (false, false) => "score test (Tango)",
+    };
+    Some(Tested { figures, test, needed: None, p: Some((counts.p_beyond(margin), counts.p_within(margin))) })
 }
 
-/// Means of `(a, b)`; `both_ways`: a difference counts in either direction.
-fn means(
+/// What a mean is of.
+#[derive(Clone, Copy)]
+struct About {
     metric: &'static str,
-    values: &[(f64, f64)],
-    margin: Option<f64>,
+    /// A difference counts in either direction.
     both_ways: bool,
-    alpha: f64,
-) -> Option<Tested> {
+    /// Whether no value is outside of 0 to 1, by what it is.
+    bounded: bool,
+}
+
+/// Means of `(a, b)`.
+fn means(about: About, values: &[(f64, f64)], margin: Option<f64>, alpha: f64) -> Option<Tested> {
     let n = values.len() as u64;
     if n == 0 {
         return None;
     }
-    let mean = |of: fn(&(f64, f64)) -> f64| values.iter().map(of).sum::<f64>() / n as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| values.iter().map(|pair| of(pair) / n as f64).sum::<f64>();
     let differences: Vec<f64> = values.iter().map(|(a, b)| b - a).collect();
     let found = Differences::of(&differences);
-    let enough = found.filter(|_| n >= MIN_PAIRS);
-    let p = |(found, margin): (Differences, f64)| {
-        if both_ways {
-            let beyond = found.p_beyond(margin).min(found.p_within(-margin));
-            ((2.0 * beyond).min(1.0), found.p_within(margin).max(found.p_beyond(-margin)))
+    // A t test takes the mean of the differences for normal: enough of them for their skewness, and for what is rare.
+    let least = found.map_or(MIN_PAIRS, |found| found.pairs_needed().max(MIN_PAIRS));
+    let normal = found.filter(|_| n >= least);
+    let betting = about.bounded && (normal.is_none() || n < RARE_PAIRS);
+    let rare = !betting && n < RARE_PAIRS;
+    let test = if betting { Some(MeanTest::Bets(&differences)) } else { normal.map(MeanTest::Normal) };
+    let judge = |(test, margin): (MeanTest<'_>, f64)| {
+        let (above, within) = test.p(margin);
+        let (beyond, within) = if about.both_ways {
+            let (not_below, below) = test.p(-margin);
+            ((2.0 * above.min(below)).min(1.0), within.max(not_below))
         } else {
-            (found.p_beyond(margin), found.p_within(margin))
-        }
+            (above, within)
+        };
+        (beyond, if rare { 1.0 } else { within })
     };
     let figures = Figures {
-        metric,
+        metric: about.metric,
         pairs: n,
         a: Some(mean(|pair| pair.0)),
         b: Some(mean(|pair| pair.1)),
-        difference: Some(differences.iter().sum::<f64>() / n as f64),
-        interval: enough.and_then(|found| found.interval(alpha)),
+        difference: Some(differences.iter().map(|difference| difference / n as f64).sum()),
+        interval: normal.filter(|_| !betting).and_then(|found| found.interval(alpha)),
         margin,
     };
-    Some(Tested { figures, p: enough.zip(margin).map(p) })
+    let needed = if rare { least.max(RARE_PAIRS) } else { least };
+    let needed = (!betting && n < needed).then_some(needed);
+    let name = if betting { "betting on values from 0 to 1" } else { T_TEST };
+    Some(Tested { figures, test: name, needed, p: test.zip(margin).map(judge) })
+}
+
+/// A test of a mean difference.
+enum MeanTest<'a> {
+    /// A paired t test.
+    Normal(Differences),
+    /// Bets, of differences between -1 and 1.
+    Bets(&'a [f64]),
+}
+
+impl MeanTest<'_> {
+    /// One-sided p-values of "above `margin`" and of "below `margin`".
+    fn p(&self, margin: f64) -> (f64, f64) {
+        match self {
+            Self::Normal(found) => (found.p_beyond(margin), found.p_within(margin)),
+            Self::Bets(differences) => {
+                let below = |sign: f64| p_within_bounded(differences.iter().map(|d| sign * d), 1.0, sign * margin);
+                (below(-1.0), below(1.0))
+            }
+        }
+    }
 }
 
 fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Tested {
@@ -241,7 +307,14 @@ fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Tested {
         interval: counts.interval(args.alpha),
         margin: limit,
     };
-    Tested { figures, p: limit.map(|limit| (counts.p_beyond(limit), counts.p_within(limit))) }
+    let test = if counts.is_exact() { "binomial, exact" } else { "score test (Wilson)" };
+    // That nothing differs is seen, not shown: of these inputs it is so.
+    let p = |limit: f64| match (limit == 0.0, counts.differ) {
+        (true, 0) => (1.0, 0.0),
+        (true, _) => (0.0, 1.0),
+        _ => (counts.p_beyond(limit), counts.p_within(limit)),
+    };
+    Tested { figures, test, needed: None, p: limit.map(p) }
 }
 
 /// The pairs of each value of each segment column, the most frequent values first.
@@ -261,10 +334,7 @@ fn segments<'a>(joined: &'a Joined, args: &Compare) -> Vec<(String, Vec<&'a Pair
 
 fn line(segment: String, scope: Scope, tested: &Tested, args: &Compare) -> Line {
     let Figures { metric, pairs, a, b, difference, interval, margin } = tested.figures;
-    // Answers without any difference are within whatever margin.
-    let same =
-        metric == "mean prediction" && margin.is_some() && difference == Some(0.0) && interval == Some((0.0, 0.0));
-    let within = tested.p.is_some_and(|(_, p)| p <= args.alpha) || same;
+    let within = tested.p.is_some_and(|(_, p)| p <= args.alpha);
     let finding = match margin {
         None => Finding::Shown,
         Some(_) if within => Finding::Pass,
@@ -285,6 +355,8 @@ fn line(segment: String, scope: Scope, tested: &Tested, args: &Compare) -> Line 
         p_within: tested.p.map(|p| p.1),
         finding,
         sentence: String::new(),
+        test: tested.test,
+        pairs_needed: tested.needed,
         scope: tested.p.map(|_| scope),
     }
 }

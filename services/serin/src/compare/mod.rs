@@ -36,6 +36,35 @@ pub(crate) enum CompareError {
     /// No id is in both files.
     #[error("no id of {0} is in {1}: is `--id` the column that names the input?")]
     NoPairs(String, String),
+    /// Answers that one file lacks are no answers that were judged.
+    #[error(
+        "{lacks} lacks {missing} of the {of} ids of {has} ({:.1} %): what it has no answer to cannot be judged; complete it, take \
+         them out of both files, or allow it with --max-missing", 100.0 * *.missing as f64 / *.of as f64
+    )]
+    Missing {
+        /// The file that lacks them.
+        lacks: String,
+        /// The other one.
+        has: String,
+        /// How many.
+        missing: u64,
+        /// Ids of the other one.
+        of: u64,
+    },
+    /// Values that are never equal, which says more of how they are written than of who is right.
+    #[error(
+        "{0} and {1} have no value in common: {2} against {3}; write the same value in the same way, or see --label"
+    )]
+    NothingInCommon(String, String, String, String),
+    /// It cannot be seen whether numbers are amounts or names.
+    #[error(
+        "all values are whole numbers ({0} different ones): say `--kind class` if they are names of classes, `--kind number` if \
+         a distance between them means something"
+    )]
+    Ask(usize),
+    /// An option that fits something else.
+    #[error("{0}")]
+    Unfit(String),
     /// An option outside of its range.
     #[error("--{0} {1}: {2}")]
     Option(&'static str, f64, &'static str),
@@ -81,8 +110,11 @@ fn check(args: &Compare) -> Result<(), CompareError> {
         return Err(CompareError::Option("alpha", args.alpha, "must be between 0 and 0.5"));
     }
     match args.max_differ {
-        Some(share) if !(share > 0.0 && share < 1.0) => {
+        Some(share) if !(0.0..1.0).contains(&share) => {
             Err(CompareError::Option("max-differ", share, "must be a share between 0 and 1, such as 0.05"))
+        }
+        _ if !(0.0..1.0).contains(&args.max_missing) => {
+            Err(CompareError::Option("max-missing", args.max_missing, "must be a share between 0 and 1, such as 0.05"))
         }
         _ => Ok(()),
     }

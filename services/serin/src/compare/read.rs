@@ -1,7 +1,11 @@
-//! Rows of one file: CSV with a header, or JSON lines.
+//! Rows of one file: delimited text with a header, JSON lines, or a JSON array.
 
 use std::collections::HashMap;
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::Value;
 
 use super::Problem;
@@ -24,9 +28,13 @@ pub(super) struct Rows {
     /// Ids in the order of the file.
     pub(super) order: Vec<String>,
     pub(super) by_id: HashMap<String, Row>,
-    /// Rows whose id was there before; the first one counts.
+    /// Rows that say again what a row before has said.
     pub(super) duplicates: u64,
     pub(super) problems: Vec<Problem>,
+    /// How the file was read, where that is not as its name says.
+    pub(super) note: Option<String>,
+    /// Whether numbers are written with a comma.
+    decimal_comma: bool,
 }
 
 impl Rows {
@@ -42,36 +50,101 @@ impl Rows {
         let Some(prediction) = get(&args.prediction).filter(|text| !text.is_empty()) else {
             return self.problem(line, format!("no prediction: `{}` is missing or empty", args.prediction));
         };
-        if self.by_id.contains_key(&id) {
-            self.duplicates += 1;
-            return;
-        }
         let label = args.label.as_deref().and_then(&get).unwrap_or_default();
         let segments = args.segment.iter().map(|name| get(name)).collect();
-        self.order.push(id.clone());
-        self.by_id.insert(id, Row { line, prediction, label, segments });
+        let row = Row { line, prediction: self.plain(prediction), label: self.plain(label), segments };
+        let Some(before) = self.by_id.get(&id) else {
+            self.order.push(id.clone());
+            self.by_id.insert(id, row);
+            return;
+        };
+        let differing = [("predicted", &before.prediction, &row.prediction), ("labelled", &before.label, &row.label)]
+            .into_iter()
+            .find(|(_, first, now)| super::join::canonical(first) != super::join::canonical(now));
+        match differing {
+            Some((verb, first, now)) => {
+                let message = format!("the id {id} is {verb} {now:?}, but {first:?} in line {}", before.line);
+                self.problem(line, message);
+            }
+            None if before.segments != row.segments => {
+                let message = format!("the id {id} is in other segments than in line {}", before.line);
+                self.problem(line, message);
+            }
+            None => self.duplicates += 1,
+        }
+    }
+
+    /// A number with a point, where the file writes a comma.
+    fn plain(&self, text: String) -> String {
+        let is_number = || {
+            let digits = text.trim_start_matches(['+', '-']);
+            digits.split_once(',').is_some_and(|(whole, part)| {
+                [whole, part]
+                    .iter()
+                    .all(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+            })
+        };
+        if self.decimal_comma && is_number() { text.replacen(',', ".", 1) } else { text }
     }
 }
 
 /// Reads a file's content; what cannot be used becomes a problem of its line.
 pub(super) fn rows(file: &str, content: &[u8], args: &Compare) -> Rows {
     let mut rows = Rows { file: file.to_owned(), ..Rows::default() };
+    if let Some(other) = other_format(content) {
+        rows.problem(1, format!("this is {other}; write it as CSV or as JSON lines"));
+        return rows;
+    }
+    // A byte order mark is no part of the first name.
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let json = [".jsonl", ".ndjson", ".json"].iter().any(|end| file.ends_with(end));
-    if json {
-        json_lines(&mut rows, content, args);
-    } else {
-        csv(&mut rows, content, args);
+    match content.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') if json => json_array(&mut rows, content, args),
+        _ if json => json_lines(&mut rows, content, args),
+        _ => delimited(&mut rows, content, args),
     }
     rows
 }
 
-fn csv(rows: &mut Rows, content: &[u8], args: &Compare) {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(content);
+/// What a file is that is no text.
+fn other_format(content: &[u8]) -> Option<&'static str> {
+    let begins: [(&[u8], &str); 10] = [
+        (b"PAR1", "Parquet"),
+        (b"ARROW1", "an Arrow file (Feather)"),
+        (b"FEA1", "an Arrow file (Feather)"),
+        (b"ORC", "ORC"),
+        (b"Obj\x01", "Avro"),
+        (b"PK\x03\x04", "a ZIP archive (Excel files are, too)"),
+        (b"\x1f\x8b", "compressed with gzip"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+        (b"\xff\xfe", "UTF-16"),
+        (b"\xfe\xff", "UTF-16"),
+    ];
+    begins.into_iter().find(|(begin, _)| content.starts_with(begin)).map(|(_, name)| name)
+}
+
+/// What may stand between fields, and its name.
+const DELIMITERS: [(u8, &str); 4] = [(b',', "commas"), (b';', "semicolons"), (b'\t', "tabs"), (b'|', "bars")];
+
+fn delimited(rows: &mut Rows, content: &[u8], args: &Compare) {
+    let (delimiter, name) = delimiter(content, args);
+    if delimiter != b',' {
+        rows.note = Some(format!("{}: fields are separated by {name}", rows.file));
+        rows.decimal_comma = true;
+    }
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(content);
     let header = match reader.headers() {
         Ok(header) => header.clone(),
-        Err(error) => return rows.problem(1, format!("the header is no CSV: {error}")),
+        Err(error) => return rows.problem(1, format!("the header is no CSV: {}", csv_error(&error))),
     };
     let place = |name: &str| header.iter().position(|column| column == name);
+    let used = [("--id", Some(&args.id)), ("--prediction", Some(&args.prediction)), ("--label", args.label.as_ref())];
+    let used = used.into_iter().filter_map(|(what, name)| Some((what, name?)));
+    for (what, name) in used.chain(args.segment.iter().map(|name| ("--segment", name))) {
+        if header.iter().filter(|column| column == name).count() > 1 {
+            return rows.problem(1, format!("there is more than one column `{name}` ({what}); rename the others"));
+        }
+    }
     for (what, name) in [("--id", &args.id), ("--prediction", &args.prediction)] {
         if place(name).is_none() {
             let known = header.iter().collect::<Vec<_>>().join(", ");
@@ -92,6 +165,18 @@ fn csv(rows: &mut Rows, content: &[u8], args: &Compare) {
     }
 }
 
+/// What stands between the fields of the header: the first that makes the columns that are asked for, else commas.
+fn delimiter(content: &[u8], args: &Compare) -> (u8, &'static str) {
+    let header = content.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    let header = String::from_utf8_lossy(header);
+    let fits = |(delimiter, _): &(u8, &str)| {
+        let columns: Vec<&str> =
+            header.split(char::from(*delimiter)).map(|column| column.trim().trim_matches('"')).collect();
+        [&args.id, &args.prediction].iter().all(|name| columns.contains(&name.as_str()))
+    };
+    DELIMITERS.into_iter().find(fits).unwrap_or(DELIMITERS[0])
+}
+
 /// The library's message without its own place, which is ours already.
 fn csv_error(error: &csv::Error) -> String {
     match error.kind() {
@@ -103,25 +188,73 @@ fn csv_error(error: &csv::Error) -> String {
     }
 }
 
+/// An object whose keys are there once: of two with one name, none is meant more than the other.
+struct Object(HashMap<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object, M::Error> {
+                let mut fields = HashMap::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if fields.contains_key(&name) {
+                        return Err(M::Error::custom(format_args!("`{name}` is there twice")));
+                    }
+                    fields.insert(name, value);
+                }
+                Ok(Object(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
 fn json_lines(rows: &mut Rows, content: &[u8], args: &Compare) {
     for (line, text) in (1..).zip(content.split(|&byte| byte == b'\n')) {
-        if text.trim_ascii().is_empty() {
-            continue;
+        if !text.trim_ascii().is_empty() {
+            json_row(rows, line, serde_json::from_slice(text), args);
         }
-        match serde_json::from_slice::<Value>(text) {
-            Ok(Value::Object(object)) => {
-                let wanted = [Some(&args.id), Some(&args.prediction), args.label.as_ref()];
-                let wanted = wanted.into_iter().flatten().chain(&args.segment);
-                let nested =
-                    wanted.clone().find(|name| object.get(*name).is_some_and(|v| v.is_object() || v.is_array()));
-                match nested {
-                    Some(name) => rows.problem(line, format!("`{name}` is not one value")),
-                    None => rows.push(line, args, |name| object.get(name).map(as_text)),
-                }
+    }
+}
+
+/// The elements of an array are counted from 1, and their number stands for the line.
+fn json_array(rows: &mut Rows, content: &[u8], args: &Compare) {
+    match serde_json::from_slice::<Vec<Object>>(content) {
+        Ok(elements) => {
+            rows.note = Some(format!("{}: a JSON array; lines are numbers of its elements", rows.file));
+            for (number, element) in (1..).zip(elements) {
+                json_row(rows, number, Ok(element), args);
             }
-            Ok(_) => rows.problem(line, "the line is no JSON object"),
-            Err(error) => rows.problem(line, format!("the line is no JSON: {error}")),
         }
+        Err(error) => {
+            let message = format!("the file begins like a JSON array of rows and is none: {error}");
+            rows.problem(error.line() as u64, message);
+        }
+    }
+}
+
+fn json_row(rows: &mut Rows, line: u64, object: serde_json::Result<Object>, args: &Compare) {
+    let Object(object) = match object {
+        Ok(object) => object,
+        Err(error) if error.is_data() => {
+            let told = error.to_string();
+            let told = told.split(" at line ").next().unwrap_or_default();
+            return rows.problem(line, format!("this is no row: {told}"));
+        }
+        Err(error) => return rows.problem(line, format!("the line is no JSON: {error}")),
+    };
+    let wanted = [Some(&args.id), Some(&args.prediction), args.label.as_ref()];
+    let mut wanted = wanted.into_iter().flatten().chain(&args.segment);
+    match wanted.find(|name| object.get(*name).is_some_and(|v| v.is_object() || v.is_array())) {
+        Some(name) => rows.problem(line, format!("`{name}` is not one value")),
+        None => rows.push(line, args, |name| object.get(name).map(as_text)),
     }
 }
 

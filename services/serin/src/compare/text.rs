@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::judge::{Finding, Line, Report};
+use super::judge::{Finding, Line, Report, T_TEST};
 use crate::cli::Compare;
 use crate::evidence::{short, signed};
 use crate::output;
@@ -25,6 +25,9 @@ pub(super) struct Figures {
 pub(crate) fn print(report: &Report, colour: bool) {
     output::line(format!("A: {}   B: {}", report.a, report.b));
     output::line(counts(report));
+    for note in &report.notes {
+        output::line(format!("note: {note}"));
+    }
     output::line(format!("\n{}\n", table(report, colour)));
     for line in &report.lines {
         output::line(format!("{} ({}): {}", line.metric, line.segment, line.sentence));
@@ -153,10 +156,18 @@ fn known(line: &Line, alpha: f64) -> String {
     match (line.finding, share) {
         (Finding::Shown, true) => "no limit was given (--max-differ)".to_owned(),
         (Finding::Shown, false) => "shown without a limit".to_owned(),
+        (Finding::Fail, true) if margin == 0.0 => "no answer may differ".to_owned(),
+        (Finding::Pass, true) if margin == 0.0 => "none does, as was asked for".to_owned(),
         (Finding::Fail, true) => format!("that is more than {limit}, {sure}"),
         (Finding::Pass, true) => format!("that is less than {limit}, {sure}"),
-        (Finding::Undecided, _) if line.p_beyond.is_none() => {
-            "too few pairs to judge a mean (30 are needed)".to_owned()
+        (Finding::Undecided, _) if line.pairs_needed.is_some() => {
+            let needed = line.pairs_needed.unwrap_or_default();
+            let why = match (line.p_beyond, line.pairs) {
+                (None, 30..) => "too few pairs to judge a mean of differences with so long a tail",
+                (None, _) => "too few pairs to judge a mean",
+                (Some(_), _) => "too few pairs to see what happens in one of a hundred, on which a mean hangs",
+            };
+            format!("{why} ({needed} are needed)")
         }
         (Finding::Undecided, true) => format!("that may be more or less than {limit}"),
         (Finding::Fail, false) if line.metric == "mean prediction" => {
@@ -172,6 +183,15 @@ fn known(line: &Line, alpha: f64) -> String {
         (Finding::Undecided, false) if margin == 0.0 => "neither is shown to be better".to_owned(),
         (Finding::Undecided, false) => format!("not enough pairs to tell on which side of the margin of {limit}"),
     }
+}
+
+/// What the tests take for granted, a sentence for each kind of test.
+pub(super) fn assumptions(lines: &[Line]) -> Option<String> {
+    let t_tests = || lines.iter().filter(|line| line.test == T_TEST && line.finding != Finding::Shown);
+    let fewest = t_tests().filter(|line| line.pairs_needed.is_none()).map(|line| line.pairs).min()?;
+    Some(format!(
+        "the paired t test assumes that pairs are independent and that errors too rare to be among {fewest} pairs do not weigh"
+    ))
 }
 
 /// The whole in one sentence.

@@ -11,6 +11,9 @@ use serin_statistics::{
 use super::Request;
 use crate::simulate;
 
+/// The smallest share, or number of events per answer, that is planned with.
+const RAREST: f64 = 1e-6;
+
 /// A metric with its figures.
 pub(super) struct Metric<'a> {
     pub(super) spec: &'a MetricSpec,
@@ -30,12 +33,14 @@ impl<'a> Metric<'a> {
     /// The figures of a metric. `weight`: its share of the rollback budget.
     pub(super) fn new(request: &Request, spec: &'a MetricSpec, weight: f64) -> anyhow::Result<Self> {
         let own = request.regressions.iter().find(|regression| regression.metric == spec.name);
-        let from = own.and_then(|regression| match regression.change {
-            simulate::Change::FromTo(from, _) => Some(from),
-            simulate::Change::Factor(_) => None,
-        });
+        let from = own.and_then(|regression| regression.change.from());
         let told = from.or(request.base.get(&spec.name).copied());
         let stable = told.unwrap_or_else(|| spec.usual_value());
+        let check = |value: f64| match simulate::impossible(spec, value) {
+            Some(why) => Err(anyhow::anyhow!("{}: {why}", spec.name)),
+            None => Ok(()),
+        };
+        check(stable)?;
         let budget = request.spec.decision.false_rollback;
         // What is only watched has no share of the budget and is held against its own e-value.
         let alpha = if spec.role == Role::Watch { budget } else { budget * weight };
@@ -45,10 +50,9 @@ impl<'a> Metric<'a> {
         let mut metric = Self { spec, stable, alpha, regressed: stable, maturity, settle };
         metric.regressed = match own {
             Some(regression) => regression.change.to(stable),
-            None => metric.usual_regression()?,
+            None => metric.usual_regression().map_err(|error| anyhow::anyhow!("{}: {error}", spec.name))?,
         };
-        let impossible = [stable, metric.regressed].into_iter().find_map(|value| simulate::impossible(spec, value));
-        anyhow::ensure!(impossible.is_none(), "{}: {}", spec.name, impossible.unwrap_or_default());
+        check(metric.regressed)?;
         Ok(metric)
     }
 
@@ -94,7 +98,14 @@ impl<'a> Metric<'a> {
 
     /// What stable is expected to show: the laws of the simulator.
     fn expected(&self) -> Expected {
-        let control = self.stable;
+        // The formulas need some of both; what never or always happens is planned as what hardly ever, or nearly always, does.
+        let control = match self.spec.kind {
+            MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement => {
+                self.stable.clamp(RAREST, 1.0 - RAREST)
+            }
+            MetricKind::Count => self.stable.max(RAREST),
+            _ => self.stable,
+        };
         match self.spec.kind {
             MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement => Expected::Rate { control },
             MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Count => {

@@ -15,7 +15,7 @@ mod text;
 mod world;
 
 pub(crate) use law::impossible;
-pub(crate) use regression::{Change, Regression, number};
+pub(crate) use regression::{Regression, number};
 pub(crate) use report::Report;
 pub(crate) use run::Experiment;
 #[cfg(test)]

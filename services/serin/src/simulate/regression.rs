@@ -1,8 +1,10 @@
 //! How a regression is written: `error_rate 1%->2%`, `latency_p99 x1.5 tail 3%`, `error_rate 1%->3% at 30m in origin=LGA`.
 //!
 //! ```text
-//! METRIC FROM->TO | METRIC xFACTOR   then any of   at SPAN   in DIMENSION=VALUE   tail SHARE
+//! METRIC FROM->TO | METRIC TO | METRIC xFACTOR   then any of   at SPAN   in DIMENSION=VALUE   tail SHARE
 //! ```
+//!
+//! A `=` after the metric is a space: `failed=2%` is how `--base` and the output of `serin plan` read.
 
 use std::fmt;
 
@@ -28,15 +30,25 @@ pub(crate) struct Regression {
 pub(crate) enum Change {
     /// Stable's value, and the canary's.
     FromTo(f64, f64),
+    /// The canary's value; stable keeps its own.
+    To(f64),
     /// The canary's value as a multiple of stable's.
     Factor(f64),
 }
 
 impl Change {
+    /// Stable's value, if it is said.
+    pub(crate) fn from(self) -> Option<f64> {
+        match self {
+            Self::FromTo(from, _) => Some(from),
+            Self::To(_) | Self::Factor(_) => None,
+        }
+    }
+
     /// The canary's value where stable's is `base`.
     pub(crate) fn to(self, base: f64) -> f64 {
         match self {
-            Self::FromTo(_, to) => to,
+            Self::FromTo(_, to) | Self::To(to) => to,
             Self::Factor(factor) => base * factor,
         }
     }
@@ -44,7 +56,7 @@ impl Change {
 
 /// A text that is no regression: which piece, what is wrong with it, what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("regression {text:?}: {what}")]
+#[error("regression {text:?}: {what}\na whole one reads 'failed 1%->2%', or 'failed 1%->3% at 30m in origin=LGA'")]
 pub(crate) struct RegressionError {
     text: String,
     what: String,
@@ -62,6 +74,7 @@ impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.change {
             Change::FromTo(from, to) => write!(f, "{} {from}->{to}", self.metric)?,
+            Change::To(to) => write!(f, "{} {to}", self.metric)?,
             Change::Factor(factor) => write!(f, "{} x{factor}", self.metric)?,
         }
         if !self.at.is_zero() {
@@ -78,24 +91,28 @@ impl fmt::Display for Regression {
 }
 
 fn parse(text: &str) -> Result<Regression, String> {
-    let spaced = text.replace('→', "->").replace("->", " -> ");
+    let spaced = with_space(text).replace('→', "->").replace("->", " -> ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut words = words.as_slice();
     let metric = next(&mut words).ok_or("it is empty; write for example 'failed 1%->2%'")?;
-    let first = next(&mut words)
-        .ok_or_else(|| format!("after {metric:?} comes what changes, such as 1%->2% or x1.5, and nothing is there"))?;
+    let first = next(&mut words).ok_or_else(|| {
+        format!("after {metric:?} comes what changes, such as 1%->2%, 2% or x1.5, and nothing is there")
+    })?;
     #[expect(clippy::single_match_else, reason = "two cases side by side")]
     let change = match first.strip_prefix('x') {
         Some(factor) => Change::Factor(self::factor(first, factor)?),
         None => {
-            let from = number(first)?;
-            let arrow = next(&mut words);
-            if arrow != Some("->") {
-                let found = arrow.map_or_else(|| "nothing is there".to_owned(), |word| format!("not {word:?}"));
-                return Err(format!("after {first:?} comes -> and the canary's value, {found}"));
+            let value = number(first)?;
+            match words.first() {
+                Some(&"->") => {
+                    next(&mut words);
+                    let to =
+                        next(&mut words).ok_or_else(|| format!("after \"{first} ->\" comes the canary's value"))?;
+                    Change::FromTo(value, number(to)?)
+                }
+                None | Some(&("at" | "in" | "tail")) => Change::To(value),
+                Some(word) => return Err(format!("after {first:?} comes -> and the canary's value, not {word:?}")),
             }
-            let to = next(&mut words).ok_or_else(|| format!("after \"{first} ->\" comes the canary's value"))?;
-            Change::FromTo(from, number(to)?)
         }
     };
     let mut regression =
@@ -114,6 +131,14 @@ fn parse(text: &str) -> Result<Regression, String> {
         }
     }
     Ok(regression)
+}
+
+/// The text with a space for a `=` after the metric.
+fn with_space(text: &str) -> String {
+    match text.split_once('=') {
+        Some((metric, rest)) if metric.split_whitespace().count() == 1 => format!("{metric} {rest}"),
+        _ => text.to_owned(),
+    }
 }
 
 fn next<'a>(words: &mut &[&'a str]) -> Option<&'a str> {
@@ -177,12 +202,20 @@ mod tests {
         assert_eq!(all.segment, Some(("origin".to_owned(), "LGA".to_owned())));
         assert_eq!(all.tail, Some(0.03));
         assert_eq!(all.to_string(), "latency_p99 x1.5 at 1h30m in origin=LGA tail 0.03");
+        for text in ["wrong=5%->9%", "wrong = 5% -> 9%", "wrong= 5%→9%"] {
+            assert_eq!(read(text).change, Change::FromTo(0.05, 0.09), "{text}");
+            assert_eq!(read(text).metric, "wrong");
+        }
+        for text in ["wrong=9%", "wrong 9%", "wrong = 9%"] {
+            assert_eq!((read(text).metric.as_str(), read(text).change), ("wrong", Change::To(0.09)), "{text}");
+        }
+        assert_eq!(read("wrong=x2 in origin=LGA").segment, Some(("origin".to_owned(), "LGA".to_owned())));
         assert_eq!(read("latency_p99 0.2s->300ms").change, Change::FromTo(200.0, 300.0));
     }
 
     #[test]
     fn what_is_written_is_read_again() {
-        for text in ["a 0.1->0.2", "a x2 at 30m", "a 10->1 in d=v", "a x1.1 tail 0.03"] {
+        for text in ["a 0.1->0.2", "a x2 at 30m", "a 10->1 in d=v", "a x1.1 tail 0.03", "a 0.09 at 1h"] {
             assert_eq!(read(text).to_string(), text);
         }
     }
@@ -192,7 +225,6 @@ mod tests {
         let told: Vec<String> = [
             "",
             "error_rate",
-            "error_rate 1%",
             "error_rate 1% 2%",
             "error_rate 1%->",
             "error_rate one->2%",

@@ -12,7 +12,7 @@ use serin_sketches::{Rate, Summary};
 use super::{
     dice::{Dice, Table},
     law::{self, Law},
-    regression::{Change, Regression},
+    regression::Regression,
 };
 
 /// The segment value that stands for all that are not judged alone.
@@ -220,10 +220,7 @@ impl Behaviour {
         let changes: Vec<&Regression> = setup.regressions.iter().filter(|change| change.metric == *name).collect();
         let drift = setup.drifts.iter().find(|drift| drift.metric == *name);
         let bad = |what: String| SetupError(format!("{name}: {what}"));
-        let mut bases = changes.iter().copied().chain(drift).filter_map(|change| match change.change {
-            Change::FromTo(from, _) => Some(from),
-            Change::Factor(_) => None,
-        });
+        let mut bases = changes.iter().copied().chain(drift).filter_map(|change| change.change.from());
         let told = bases.next().or(setup.base.get(name).copied());
         if let Some(other) = bases.chain(setup.base.get(name).copied()).find(|base| Some(*base) != told) {
             let told = told.unwrap_or_default();

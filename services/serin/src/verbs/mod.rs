@@ -2,6 +2,7 @@
 
 mod compare;
 mod local;
+mod patience;
 mod plan;
 mod progress;
 mod remote;

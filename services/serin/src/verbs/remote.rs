@@ -1,17 +1,15 @@
 //! Verbs that change something at the controller: `apply`, `status`, `promote`, `pause`, `resume`, `abort`, `stop`.
 
-use std::{
-    io::Read as _,
-    path::Path,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{io::Read as _, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use serde_json::Value;
-use serin_rollout::{Outcome, RolloutSpec, RolloutState, units};
+use serin_rollout::{Outcome, RolloutSpec, RolloutState};
 
-use super::local::{print_problems, print_warnings};
+use super::{
+    local::{print_problems, print_warnings},
+    patience::Patience,
+};
 use crate::{
     cli::{Act, Apply, Output, Remote, Status, Stop},
     client::{Api, ApiError},
@@ -28,6 +26,9 @@ const ROLLED_BACK: u8 = 3;
 const ABORTED: u8 = 4;
 /// The rollout file has errors.
 const INVALID: u8 = 1;
+
+/// Longest wait for news in one request.
+const NEWS: Duration = Duration::from_secs(20);
 
 /// The text of a file, or of standard input for `-`.
 pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
@@ -49,7 +50,9 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INVALID));
     }
     let api = Api::new(&args.remote)?;
-    let answer = match api.apply(&text).await {
+    let mut patience = Patience::of(&args.timeout)?;
+    let sent = if args.wait { patience.send(|| api.apply(&text)).await } else { api.apply(&text).await };
+    let answer = match sent {
         Err(ApiError::Invalid(body)) => {
             output::json(&body)?;
             return Ok(ExitCode::from(INVALID));
@@ -71,7 +74,7 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
             output::line(format!("watch it with: serin get {rollout} --watch"));
         }
     }
-    if args.wait { wait(&api, &rollout, &args.remote, None).await } else { Ok(ExitCode::SUCCESS) }
+    if args.wait { wait(&api, &rollout, &args.remote, patience).await } else { Ok(ExitCode::SUCCESS) }
 }
 
 /// Traffic for which it is said how long a proof takes, in requests per second.
@@ -90,11 +93,10 @@ fn how_long(spec: &RolloutSpec) -> Option<String> {
 
 /// `serin status`.
 pub(crate) async fn status(args: &Status) -> anyhow::Result<ExitCode> {
-    let timeout = units::Duration::parse(&args.timeout).map_err(|error| anyhow::anyhow!("--timeout: {error}"))?;
+    let patience = Patience::of(&args.timeout)?;
     let api = Api::new(&args.remote)?;
     if args.wait {
-        let deadline = Instant::now() + Duration::from_micros(timeout.0.0.unsigned_abs());
-        return wait(&api, &args.rollout, &args.remote, Some(deadline)).await;
+        return wait(&api, &args.rollout, &args.remote, patience).await;
     }
     let state = api.state(&args.rollout).await?;
     print_state(&state, args.remote.output)?;
@@ -102,18 +104,19 @@ pub(crate) async fn status(args: &Status) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits until a rollout ends, telling what happens to it on the way.
-async fn wait(api: &Api, rollout: &str, remote: &Remote, deadline: Option<Instant>) -> anyhow::Result<ExitCode> {
+async fn wait(api: &Api, rollout: &str, remote: &Remote, mut patience: Patience) -> anyhow::Result<ExitCode> {
     let mut after = 0;
     let mut told = String::new();
     loop {
-        let state = api.state(rollout).await?;
-        if state.phase.is_final() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let state = patience.ask(|| api.state(rollout)).await?;
+        if state.phase.is_final() || patience.is_over() || output::is_closed() {
             if remote.output == Output::Json || told != state.sentence {
                 print_state(&state, remote.output)?;
             }
             return Ok(exit_code(&state));
         }
-        let page = api.events(rollout, after, Duration::from_secs(20)).await?;
+        let news = patience.left(NEWS);
+        let page = patience.ask(|| api.events(rollout, after, news)).await?;
         after = page["next"].as_u64().unwrap_or(after);
         if remote.output == Output::Text {
             for event in page["events"].as_array().into_iter().flatten() {

@@ -11,7 +11,7 @@ use serin_schemas::{
     records::{Arm, Capture, Correction, Decision, MetricVerdict, RouterStatus, Undecided, Verdict},
 };
 
-use super::progress;
+use super::{patience::Patience, progress};
 use crate::{
     cli::{Explain, Get, Output, Remote},
     client::{Api, ApiError},
@@ -59,14 +59,15 @@ pub(crate) async fn list(args: &Remote) -> anyhow::Result<ExitCode> {
 /// `serin get`.
 pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
     let api = Api::new(&args.remote)?;
+    let mut patience = Patience::of(if args.watch { &args.timeout } else { "0s" })?;
     let live = args.watch && args.remote.output == Output::Text && std::io::stdout().is_terminal();
     let mut after = 0;
     let mut began = None;
     loop {
-        let state = api.state(&args.rollout).await?;
-        let verdict = optional(api.verdict(&args.rollout).await)?;
+        let state = patience.ask(|| api.state(&args.rollout)).await?;
+        let verdict = optional(patience.ask(|| api.verdict(&args.rollout)).await)?;
         let wait = if args.watch && after > 0 { WAIT } else { Duration::ZERO };
-        let page = api.events(&args.rollout, after, wait).await?;
+        let page = patience.ask(|| api.events(&args.rollout, after, wait)).await?;
         // What routers tell is beside the state: an API that does not know it hides nothing else.
         let undecided = undecided(&api.routers().await.unwrap_or_default(), &state.spec.model);
         match args.remote.output {
@@ -83,7 +84,7 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
                 output::line(screen(&state, verdict.as_ref(), &page, &undecided, began));
             }
         }
-        if !args.watch || state.phase.is_final() {
+        if !args.watch || state.phase.is_final() || patience.is_over() || output::is_closed() {
             return Ok(ExitCode::SUCCESS);
         }
         after = page["next"].as_u64().unwrap_or(after).max(1);

@@ -40,7 +40,8 @@ pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
     };
     change(&mut setup, args)?;
     anyhow::ensure!(setup.per_second > 0.0, "say how many requests there are, such as --traffic 10000/min");
-    let runs = args.runs.or(scenario.as_ref().and_then(|scenario| scenario.runs)).unwrap_or(RUNS).max(1);
+    let runs = args.runs.or(scenario.as_ref().and_then(|scenario| scenario.runs)).unwrap_or(RUNS);
+    anyhow::ensure!(runs > 0, "the scenario plays 0 rollouts; write `runs: 1` or more");
     let cases = scenario.as_ref().map(|scenario| scenario.cases.clone()).filter(|cases| !cases.is_empty());
     let (mut all, mut held) = (Vec::new(), true);
     for case in cases.unwrap_or_else(|| vec![Case::default()]) {
@@ -136,7 +137,7 @@ fn play(spec: &RolloutSpec, setup: &Setup, runs: u32, args: &Simulate) -> anyhow
         None => Span(planned.saturating_add(spec.promotion.monitor.0.0)),
     };
     let experiment = Experiment { spec: spec.clone(), world, seed: args.seed, limit };
-    let jobs = args.jobs.unwrap_or_else(parallel::cores);
+    let jobs = args.jobs.map_or_else(parallel::cores, |jobs| jobs as usize);
     let played = parallel::run("rollouts", runs, jobs, |number| experiment.play(number))?;
     Ok(Report::new(&experiment, onset(setup), &played))
 }

@@ -35,7 +35,7 @@ pub(crate) fn tail(args: &Tail) -> anyhow::Result<ExitCode> {
     let mut reader = log.reader(&from)?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut batch = Vec::new();
-    while left > 0 {
+    while left > 0 && !output::is_closed() {
         let polled = reader.poll(BATCH, WAIT, &mut batch)?;
         for record in batch.drain(..) {
             if left == 0 {
