@@ -2,7 +2,10 @@
 //!
 //! A delivery is signed: `X-MLflow-Signature: v1,<base64 of HMAC-SHA256(secret, "<delivery id>.<timestamp>.<raw body>")>` (the
 //! scheme of Standard Webhooks under other names). MLflow repeats a delivery with the same id after a 5xx; the id becomes
-//! the command's, which is done once. It is an untrusted hint until the signature is checked.
+//! the command's, which is done once. It is an untrusted hint until the signature is checked. Without an id of its own a delivery
+//! would stand for all others without one, so it is refused.
+//!
+//! What becomes of the command is waited for: a rollout that the planner refuses is answered with 409 and its sentence.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +25,6 @@ use serin_schemas::{
     ids::{EventTime, RolloutId},
     records::{Action, Command},
 };
-use serin_stream::record::Target;
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
@@ -32,6 +34,10 @@ use crate::{
     view::View,
 };
 
+/// How long a delivery waits for what becomes of its command, in milliseconds.
+const ANSWER_MS: u64 = 3_000;
+/// Longest id of a delivery: the command's id is made from it, and has a bound.
+const DELIVERY_ID_MAX: usize = 100;
 /// Longest version name that is put into a spec.
 const VERSION_MAX: usize = 100;
 
@@ -127,9 +133,11 @@ pub(crate) async fn receive(
     let delivery: Delivery = serde_json::from_slice(&body)
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, format!("the body is no MLflow event: {error}")))?;
 
-    let ignored = |why: String| (StatusCode::ACCEPTED, Json(json!({"ignored": why})));
     match decide(&state, &delivery) {
-        Decided::Ignore(why) => Ok(ignored(why)),
+        Decided::Ignore(why) => {
+            tracing::info!(model = %delivery.data.name, why, "a delivery of the registry is ignored");
+            Ok((StatusCode::ACCEPTED, Json(json!({"ignored": why}))))
+        }
         Decided::Trouble(error) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)),
         Decided::Start(spec) => {
             let rollout = RolloutId(rollout_id(signed.timestamp, signed.id));
@@ -146,8 +154,14 @@ pub(crate) async fn receive(
                 reason: format!("{}.{} of version {}", delivery.entity, delivery.action, delivery.data.version),
                 at: EventTime(state.now_ms().saturating_mul(1000)),
             };
-            state.write(command, Target::ByKey).await?;
-            Ok((StatusCode::ACCEPTED, Json(json!({"rollout": rollout}))))
+            let answer = state.ask(command, ANSWER_MS).await?;
+            let sentence = answer.sentence.as_deref().unwrap_or("the command is on the log, and not answered yet");
+            if answer.refused {
+                tracing::warn!(model = %delivery.data.name, version = %delivery.data.version, sentence,
+                    "a delivery of the registry started no rollout");
+                return Err(Failure::new(StatusCode::CONFLICT, sentence));
+            }
+            Ok((StatusCode::ACCEPTED, Json(json!({"rollout": rollout, "sentence": sentence}))))
         }
     }
 }
@@ -211,8 +225,10 @@ fn rollout_id(timestamp: i64, delivery: &str) -> String {
 /// Why a delivery is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
-    #[error("the header {0} is missing or not text")]
+    #[error("the header {0} must be there once, with text in it")]
     Header(&'static str),
+    #[error("X-MLflow-Delivery-Id must have 1 to {DELIVERY_ID_MAX} visible ASCII characters")]
+    Id,
     #[error("the signature does not fit this body and our secret")]
     Signature,
     #[error("the delivery's timestamp is {0} s away from our clock")]
@@ -230,15 +246,18 @@ struct Signed<'a> {
 impl<'a> Signed<'a> {
     fn read(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let text = |name: &'static str| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .filter(|text| text.len() <= 1000)
-                .ok_or(Refusal::Header(name))
+            let mut values = headers.get_all(name).iter();
+            let (first, second) = (values.next(), values.next());
+            let text = first.filter(|_| second.is_none()).and_then(|value| value.to_str().ok());
+            text.filter(|text| text.len() <= 1000 && !text.trim().is_empty()).ok_or(Refusal::Header(name))
         };
         let timestamp_text = text("X-MLflow-Timestamp")?;
+        let id = text("X-MLflow-Delivery-Id")?;
+        if id.len() > DELIVERY_ID_MAX || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Refusal::Id);
+        }
         Ok(Self {
-            id: text("X-MLflow-Delivery-Id")?,
+            id,
             timestamp: timestamp_text.parse().map_err(|_| Refusal::Header("X-MLflow-Timestamp"))?,
             timestamp_text,
             signatures: text("X-MLflow-Signature")?,
@@ -301,6 +320,26 @@ mod tests {
         assert_eq!(check("s3cret", BODY, NOW_MS - 311_000), Err(Refusal::Time(-301)));
         let two = Signed { signatures: "v2,zzz v1,AAAA v1,3F8kehZZTw/HYNu4Np2NYAqheP95njrGRdGhSzB4dAE=", ..SIGNED };
         assert_eq!(two.check(&Secret::new("s3cret"), Duration::from_secs(300), BODY.as_bytes(), NOW_MS), Ok(()));
+    }
+
+    #[test]
+    fn a_delivery_has_one_id_of_its_own() {
+        let read = |ids: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("X-MLflow-Timestamp", "1"), ("X-MLflow-Signature", "v1,AAAA")] {
+                headers.insert(name, value.parse().unwrap());
+            }
+            for id in ids {
+                headers.append("X-MLflow-Delivery-Id", id.parse().unwrap());
+            }
+            Signed::read(&headers).map(|signed| signed.id.to_owned())
+        };
+        assert_eq!(read(&["0a5a93cb"]), Ok("0a5a93cb".to_owned()));
+        let long = "x".repeat(DELIVERY_ID_MAX + 1);
+        for bad in [&[][..], &[""], &["  "], &["\t"], &["a", "b"], &["a", "a"], &["", "a"], &["a b"], &[long.as_str()]]
+        {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

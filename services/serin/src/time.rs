@@ -9,6 +9,12 @@ pub(crate) fn date(at: EventTime) -> String {
         .map_or_else(|_| "?".to_owned(), |timestamp| timestamp.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
+/// `2013-06-12 18:00:07`, UTC; `?` outside of the calendar.
+pub(crate) fn clock(at: EventTime) -> String {
+    Timestamp::from_microsecond(at.0)
+        .map_or_else(|_| "?".to_owned(), |timestamp| timestamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
 /// A span in its two largest units: `3d 6h`, `4m 10s`.
 pub(crate) fn span(secs: f64) -> String {
     let secs = secs.max(0.0) as i64;
@@ -33,6 +39,7 @@ mod tests {
         assert_eq!(date(EventTime::from_secs(0)), "1970-01-01 00:00");
         assert_eq!(date(EventTime::from_secs(1_357_035_420)), "2013-01-01 10:17");
         assert_eq!(date(EventTime(i64::MAX)), "?");
+        assert_eq!(clock(EventTime::from_secs(1_357_035_427)), "2013-01-01 10:17:07");
     }
 
     #[test]
