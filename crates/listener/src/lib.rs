@@ -3,11 +3,13 @@
 //! Invariants:
 //! - Nobody holds a place for nothing: a TLS handshake, the head of a request and an idle connection have [`HEAD`] each, a
 //!   request has [`REQUEST`], and a listener has [`CONNECTIONS`] places. Who comes when all are taken waits in the backlog.
+//! - An answer that comes before the request's body was read does not break the connection ([`unread`]).
 //! - Whoever stops is polite: requests in flight are answered, new ones are not taken.
 
 mod refusals;
 pub mod sockets;
 pub mod tls;
+pub mod unread;
 
 use std::{
     convert::Infallible,
@@ -23,7 +25,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use axum::{Router, body::Body, extract::Request, http::StatusCode, response::Response};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -45,6 +53,8 @@ pub const HEAD: Duration = Duration::from_secs(10);
 pub const REQUEST: Duration = Duration::from_mins(2);
 /// Connections of one listener at a time, unless [`set_places`] has lowered it.
 pub const CONNECTIONS: usize = 512;
+/// Most bytes of a body that are read after an answer that did not ask for them.
+const UNREAD: u64 = 16 << 20;
 /// Between two warnings that connections cannot be accepted.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
@@ -145,7 +155,7 @@ async fn speak(
     routes: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request: hyper::Request<Incoming>| answer(routes.clone(), request.map(Body::new)));
+    let service = service_fn(move |request: hyper::Request<Incoming>| answer(routes.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -167,12 +177,20 @@ async fn speak(
     }
 }
 
-async fn answer(mut routes: Router, request: Request) -> Result<Response, Infallible> {
+async fn answer(mut routes: Router, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
     use tower_service::Service as _;
+    let (head, body) = request.into_parts();
+    let (body, loan) = unread::lend(body, &head.headers);
+    let request = Request::from_parts(head, Body::new(body));
     let Ok(answered) = tokio::time::timeout(REQUEST, routes.call(request)).await else {
         let mut response = Response::new(Body::from("the request took too long\n"));
         *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return Ok(response);
     };
-    answered
+    let Ok(mut response) = answered;
+    if !loan.settle(UNREAD, response.status().is_client_error()).await {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }

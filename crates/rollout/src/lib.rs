@@ -1,5 +1,6 @@
 //! The rollout: its spec, its lint, its state machine. Pure: time, ids and verdicts are arguments.
 
+pub mod address;
 pub mod lint;
 mod normalise;
 pub mod planner;
@@ -13,6 +14,7 @@ mod testing;
 pub mod units;
 pub mod yaml;
 
+pub use address::{Address, AddressError};
 pub use lint::{Traffic, lint};
 pub use normalise::built_in_name;
 pub use planner::{Effects, Input, ModelState, Outcome, Planner, RolloutState};

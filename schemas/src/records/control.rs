@@ -190,6 +190,36 @@ pub struct Undecided {
     pub of: i64,
 }
 
+/// A routing table that a router cannot use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableRefused {
+    /// The model.
+    pub model: ModelName,
+    /// Its generation; 0: the record could not be read, so it is not known.
+    pub generation: Generation,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What a router's own configuration says of a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configured {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// Whether it serves the model while there is no routing table.
+    pub stable: bool,
+    /// Base URLs of its servers, with commas between them.
+    pub url: String,
+    /// Base URL for gRPC; `None`: `url`.
+    #[serde(default)]
+    pub grpc_url: Option<String>,
+    /// The servers' own name for the version; `None`: they want none.
+    #[serde(default)]
+    pub path_version: Option<String>,
+}
+
 /// A router's report of what it applied (topic `router-status`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouterStatus {
@@ -207,6 +237,12 @@ pub struct RouterStatus {
     /// Calls that were not decided as their rollout asks.
     #[serde(default)]
     pub undecided: Vec<Undecided>,
+    /// Newest tables that it cannot use, of the models of this partition. It goes on with the tables before them.
+    #[serde(default)]
+    pub refused: Vec<TableRefused>,
+    /// What its own configuration says of the models of this partition; `None`: an older router did not say.
+    #[serde(default)]
+    pub configured: Option<Vec<Configured>>,
     /// True on a clean shutdown.
     pub leaving: bool,
 }

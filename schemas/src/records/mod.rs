@@ -13,7 +13,9 @@ mod verdict;
 mod window;
 
 pub use capture::{Capture, CapturedAnswer};
-pub use control::{Control, Phase, RULES, Route, RouterStatus, RoutingTable, Shed, TableApplied, Undecided};
+pub use control::{
+    Configured, Control, Phase, RULES, Route, RouterStatus, RoutingTable, Shed, TableApplied, TableRefused, Undecided,
+};
 pub use event::{ArmDrops, Assignment, Credential, Feedback, Heartbeat, Origin, Outcome, Prediction, Writer};
 pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};
 pub use verdict::{
@@ -73,7 +75,7 @@ records! {
     ClosedThrough = "closed_through" { 1, 2 }
     Verdict = "verdict" { 1, 2, 3, 4 }
     RoutingTable = "routing_table" { 1, 2 }
-    RouterStatus = "router_status" { 1, 2, 3 }
+    RouterStatus = "router_status" { 1, 2, 3, 4 }
     Command = "command" { 1 }
     RolloutEvent = "rollout_event" { 1 }
     DeadLetter = "dead_letter" { 1 }

@@ -171,6 +171,7 @@ draw_structs! {
     ClockOffset { writer, offset }
     ClosedThrough { partition, partitions, through, relayed_through, heard_through, silent, skewed }
     Command { id, action, model, rollout, spec, actor, reason, at }
+    Configured { model, version, stable, url, grpc_url, path_version }
     Control {
         model, rollout, generation, phase, step, stable, canary, canary_share, control_share, decided_at, spec, frozen,
         rules,
@@ -198,7 +199,7 @@ draw_structs! {
         id, model, rollout, kind, phase, step, canary_share, generation, at, recorded_at, actor, sentence, cause, state,
     }
     Route { version, arm, share, url }
-    RouterStatus { router, incarnation, at, applied, shed, undecided, leaving }
+    RouterStatus { router, incarnation, at, applied, shed, undecided, refused, configured, leaving }
     RoutingTable {
         model, generation, lease_seq, lease_ms, rollout, salt, sticky, routes, segments, outputs, fallback, policy,
         reason, decided_at,
@@ -207,6 +208,7 @@ draw_structs! {
     Segment { dimension, value }
     Shed { model, version, since, cause }
     TableApplied { model, generation, lease_seq, apply_us }
+    TableRefused { model, generation, reason }
     Undecided { model, needed, reason, calls, of }
     Verdict {
         id, model, rollout, generation, step, as_of, decision, reasons, score_low, score_high, ln_e_rollback, metrics, groups,

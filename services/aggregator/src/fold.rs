@@ -253,10 +253,10 @@ impl AggregatorFold {
                 return poison("class_too_long", format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"));
             }
             self.joins.early.wait(&waits_for, expires, &mut self.tally, |pending| {
-                for (name, value) in outputs {
+                for (name, value) in &outputs {
                     set(&mut pending.outputs, name, *value);
                 }
-                for (name, class) in classes {
+                for (name, class) in &classes {
                     set(&mut pending.classes, name, (*class).to_owned());
                 }
             });

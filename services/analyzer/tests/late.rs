@@ -85,7 +85,7 @@ fn every_kind_says_what_the_last_windows_show() {
 #[test]
 fn counts_too() {
     let metric = r#"{"name": "m", "kind": "count", "source": {"output": "n"}, "margin": {"relative": 0.3}}"#;
-    let (verdict, _) = turns_bad(metric, false, |dice, _, n, harm| events(dice, n, 0.2 + 0.8 * harm));
+    let (verdict, _) = turns_bad(metric, false, |dice, _, n, harm| events(dice, n, 0.2 + 0.8 * harm, 1));
     assert!(verdict.reasons[0].sentence.contains(" in the last "), "{}", verdict.reasons[0].sentence);
 }
 

@@ -2,7 +2,10 @@
 //!
 //! A delivery is signed: `X-MLflow-Signature: v1,<base64 of HMAC-SHA256(secret, "<delivery id>.<timestamp>.<raw body>")>` (the
 //! scheme of Standard Webhooks under other names). MLflow repeats a delivery with the same id after a 5xx; the id becomes
-//! the command's, which is done once. It is an untrusted hint until the signature is checked.
+//! the command's, which is done once. It is an untrusted hint until the signature is checked. Without an id of its own a delivery
+//! would stand for all others without one, so it is refused.
+//!
+//! What becomes of the command is waited for: a rollout that the planner refuses is answered with 409 and its sentence.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +25,7 @@ use serin_schemas::{
     ids::{EventTime, RolloutId},
     records::{Action, Command},
 };
-use serin_stream::{record::Target, seldom::Seldom};
+use serin_stream::seldom::Seldom;
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
@@ -33,6 +36,10 @@ use crate::{
     view::View,
 };
 
+/// How long a delivery waits for what becomes of its command, in milliseconds.
+const ANSWER_MS: u64 = 3_000;
+/// Longest id of a delivery: the command's id is made from it, and has a bound.
+const DELIVERY_ID_MAX: usize = 100;
 /// Longest version name that is put into a spec.
 const VERSION_MAX: usize = 100;
 
@@ -121,16 +128,16 @@ pub(crate) async fn receive(
 ) -> Result<(StatusCode, Json<Value>), Failure> {
     let answer = take(&state, &headers, &body).await;
     let outcome = match &answer {
-        Ok(Taken::Started(_)) => "started",
+        Ok(Taken::Started(..)) => "started",
         Ok(Taken::Ignored(_)) => "ignored",
         Err(failure) if failure.is_of_server() => "failed",
         Err(_) => "refused",
     };
     metrics::delivered(outcome, 1);
     match answer {
-        Ok(Taken::Started(rollout)) => {
-            tracing::info!(%rollout, "a delivery of the MLflow webhook asks for a rollout");
-            Ok((StatusCode::ACCEPTED, Json(json!({"rollout": rollout}))))
+        Ok(Taken::Started(rollout, sentence)) => {
+            tracing::info!(%rollout, "a delivery of the MLflow webhook asks for a rollout: {sentence}");
+            Ok((StatusCode::ACCEPTED, Json(json!({"rollout": rollout, "sentence": sentence}))))
         }
         Ok(Taken::Ignored(why)) => {
             tracing::info!("a delivery of the MLflow webhook is ignored: {why}");
@@ -147,7 +154,8 @@ pub(crate) async fn receive(
 
 /// What a delivery that was understood led to.
 enum Taken {
-    Started(RolloutId),
+    /// With what became of the command.
+    Started(RolloutId, String),
     Ignored(String),
 }
 
@@ -181,8 +189,12 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
                 reason: format!("{}.{} of version {}", delivery.entity, delivery.action, delivery.data.version),
                 at: EventTime(state.now_ms().saturating_mul(1000)),
             };
-            state.write(command, Target::ByKey).await?;
-            Ok(Taken::Started(rollout))
+            let answer = state.ask(command, ANSWER_MS).await?;
+            let sentence = answer.sentence.as_deref().unwrap_or("the command is on the log, and not answered yet");
+            if answer.refused {
+                return Err(Failure::new(StatusCode::CONFLICT, sentence));
+            }
+            Ok(Taken::Started(rollout, sentence.to_owned()))
         }
     }
 }
@@ -246,8 +258,10 @@ fn rollout_id(timestamp: i64, delivery: &str) -> String {
 /// Why a delivery is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
-    #[error("the header {0} is missing or not text")]
+    #[error("the header {0} must be there once, with text in it")]
     Header(&'static str),
+    #[error("X-MLflow-Delivery-Id must have 1 to {DELIVERY_ID_MAX} visible ASCII characters")]
+    Id,
     #[error("the signature does not fit this body and our secret")]
     Signature,
     #[error("the delivery's timestamp is {0} s away from our clock")]
@@ -265,15 +279,18 @@ struct Signed<'a> {
 impl<'a> Signed<'a> {
     fn read(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let text = |name: &'static str| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .filter(|text| text.len() <= 1000)
-                .ok_or(Refusal::Header(name))
+            let mut values = headers.get_all(name).iter();
+            let (first, second) = (values.next(), values.next());
+            let text = first.filter(|_| second.is_none()).and_then(|value| value.to_str().ok());
+            text.filter(|text| text.len() <= 1000 && !text.trim().is_empty()).ok_or(Refusal::Header(name))
         };
         let timestamp_text = text("X-MLflow-Timestamp")?;
+        let id = text("X-MLflow-Delivery-Id")?;
+        if id.len() > DELIVERY_ID_MAX || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Refusal::Id);
+        }
         Ok(Self {
-            id: text("X-MLflow-Delivery-Id")?,
+            id,
             timestamp: timestamp_text.parse().map_err(|_| Refusal::Header("X-MLflow-Timestamp"))?,
             timestamp_text,
             signatures: text("X-MLflow-Signature")?,
@@ -336,6 +353,26 @@ mod tests {
         assert_eq!(check("s3cret", BODY, NOW_MS - 311_000), Err(Refusal::Time(-301)));
         let two = Signed { signatures: "v2,zzz v1,AAAA v1,3F8kehZZTw/HYNu4Np2NYAqheP95njrGRdGhSzB4dAE=", ..SIGNED };
         assert_eq!(two.check(&Secret::new("s3cret"), Duration::from_secs(300), BODY.as_bytes(), NOW_MS), Ok(()));
+    }
+
+    #[test]
+    fn a_delivery_has_one_id_of_its_own() {
+        let read = |ids: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("X-MLflow-Timestamp", "1"), ("X-MLflow-Signature", "v1,AAAA")] {
+                headers.insert(name, value.parse().unwrap());
+            }
+            for id in ids {
+                headers.append("X-MLflow-Delivery-Id", id.parse().unwrap());
+            }
+            Signed::read(&headers).map(|signed| signed.id.to_owned())
+        };
+        assert_eq!(read(&["0a5a93cb"]), Ok("0a5a93cb".to_owned()));
+        let long = "x".repeat(DELIVERY_ID_MAX + 1);
+        for bad in [&[][..], &[""], &["  "], &["\t"], &["a", "b"], &["a", "a"], &["", "a"], &["a b"], &[long.as_str()]]
+        {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
-use serin_rollout::{Concurrency, RolloutState};
+use serin_rollout::{
+    Concurrency, RolloutState,
+    planner::{Applied, RouterSeen, applied},
+};
 use serin_schemas::{
     codec::{self, Record as _},
     envelope,
-    ids::{ModelName, NextOffset, RolloutId},
-    records::{Arm, RolloutEvent, RouterStatus, RoutingTable, Verdict},
+    ids::{Generation, ModelName, NextOffset, RolloutId},
+    records::{Arm, Phase, RolloutEvent, RouterStatus, RoutingTable, Verdict},
 };
 use serin_stream::{
     log::{Log, LogError, Polled, Reader, Start},
@@ -35,6 +38,27 @@ const READ_BACK: i64 = 500;
 /// Records per poll.
 const BATCH: usize = 1000;
 
+/// What reports under a name that begins with this is no router of Serin's, but drives somebody else's.
+const ACTUATOR: &str = "actuator/";
+
+/// Whose reports count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reporters {
+    /// All.
+    Routers,
+    /// Those that drive somebody else's routers: Serin's carry no call of `traffic: external`.
+    Actuators,
+}
+
+/// Until when a report counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live {
+    /// The wall clock.
+    pub(crate) now_ms: i64,
+    /// How old a report may be.
+    pub(crate) ttl_ms: i64,
+}
+
 /// A snapshot of everything shown.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -44,9 +68,19 @@ pub struct View {
     /// Audit events that answer a command, newest last.
     answers: VecDeque<Arc<RolloutEvent>>,
     tables: BTreeMap<ModelName, Arc<RoutingTable>>,
-    routers: BTreeMap<String, Arc<RouterStatus>>,
+    routers: BTreeMap<String, Reports>,
     caught_up: bool,
     history: usize,
+}
+
+/// What one router reported last, by partition: each report speaks of the models of its own.
+type Reports = BTreeMap<i32, Report>;
+
+/// A report, and when it came (wall clock of the log).
+#[derive(Clone, Debug)]
+struct Report {
+    status: Arc<RouterStatus>,
+    seen_ms: i64,
 }
 
 /// One rollout as it is shown.
@@ -83,13 +117,16 @@ impl View {
         self.order.iter().rev().filter_map(|id| self.rollouts.get(id)).filter(|rollout| rollout.state.is_some())
     }
 
-    /// A rollout by its id, or the newest of a model: the one that runs, if one does.
+    /// A rollout by its id, or by its model: the one that runs, else one that waits, else the newest.
     pub fn rollout(&self, id_or_model: &str) -> Option<&Arc<RolloutView>> {
         if let Some(rollout) = self.rollouts.get(&RolloutId::from(id_or_model)) {
             return Some(rollout);
         }
         let of_model = || self.rollouts().filter(|rollout| rollout.model.as_str() == id_or_model);
-        of_model().find(|rollout| runs(rollout)).or_else(|| of_model().next())
+        let waits =
+            |rollout: &&Arc<RolloutView>| rollout.state.as_ref().is_some_and(|state| state.phase == Phase::Pending);
+        let running = of_model().find(|rollout| runs(rollout) && !waits(rollout));
+        running.or_else(|| of_model().filter(waits).last()).or_else(|| of_model().next())
     }
 
     /// Rollouts that have not ended.
@@ -102,14 +139,31 @@ impl View {
         &self.tables
     }
 
-    /// The newest report of each router, for those of its models that shared a partition.
-    pub fn routers(&self) -> &BTreeMap<String, Arc<RouterStatus>> {
-        &self.routers
+    /// The newest report of each router, with all its models.
+    pub fn routers(&self) -> impl Iterator<Item = RouterStatus> {
+        self.routers.values().filter_map(merged)
     }
 
-    /// The event that answers a command.
-    pub fn answer(&self, command: &str) -> Option<&Arc<RolloutEvent>> {
-        self.answers.iter().rev().find(|event| event.cause.as_deref() == Some(command))
+    /// Who uses a generation of a model's table, of the routers that reported within `ttl_ms`.
+    pub(crate) fn applied(&self, model: &ModelName, generation: Generation, only: Reporters, span: Live) -> Applied {
+        let live: Vec<(&str, RouterSeen)> = self
+            .routers
+            .iter()
+            .filter(|(name, _)| only == Reporters::Routers || name.starts_with(ACTUATOR))
+            .filter_map(|(name, reports)| {
+                let seen_ms = reports.values().map(|report| report.seen_ms).max()?;
+                let live = span.now_ms.saturating_sub(seen_ms) <= span.ttl_ms;
+                live.then(|| Some((name.as_str(), RouterSeen::of(&merged(reports)?, seen_ms)))).flatten()
+            })
+            .collect();
+        applied(model, generation, live.iter().map(|(name, seen)| (*name, seen)))
+    }
+
+    /// The event that answers a command: the one about the rollout that the command is about, if it named one. In the same turn
+    /// another rollout may have left the queue.
+    pub fn answer(&self, command: &str, rollout: Option<&RolloutId>) -> Option<&Arc<RolloutEvent>> {
+        let mut answers = self.answers.iter().filter(|event| event.cause.as_deref() == Some(command));
+        answers.find(|event| rollout.is_none_or(|rollout| event.rollout.as_ref() == Some(rollout)))
     }
 
     /// The version that will serve a model when its next rollout starts, as far as is known: the promoted one while it is
@@ -144,28 +198,19 @@ impl View {
                 self.tables.insert(table.model.clone(), Arc::new(table));
             });
         } else if name == RouterStatus::NAME {
-            let _ = codec::decode(version, body).map(|status: RouterStatus| self.on_status(status));
+            let at = (record.at.partition, record.timestamp_ms);
+            let _ = codec::decode(version, body).map(|status: RouterStatus| self.on_status(status, at));
         }
     }
 
-    fn on_status(&mut self, status: RouterStatus) {
+    fn on_status(&mut self, status: RouterStatus, (partition, seen_ms): (i32, i64)) {
         if status.leaving {
             self.routers.remove(&status.router);
             return;
         }
-        let name = status.router.clone();
-        // A report speaks of the models of its own partition: keep what was said of the others.
-        let mut merged = status;
-        if let Some(known) = self.routers.get(&name).filter(|known| known.incarnation == merged.incarnation) {
-            let others =
-                known.applied.iter().filter(|table| !merged.applied.iter().any(|new| new.model == table.model));
-            let others: Vec<_> = others.cloned().collect();
-            let of_others = |model: &ModelName| others.iter().any(|table| table.model == *model);
-            let undecided: Vec<_> = known.undecided.iter().filter(|told| of_others(&told.model)).cloned().collect();
-            merged.undecided.extend(undecided);
-            merged.applied.extend(others);
-        }
-        self.routers.insert(name, Arc::new(merged));
+        let reports = self.routers.entry(status.router.clone()).or_default();
+        reports.retain(|_, report| report.status.incarnation == status.incarnation);
+        reports.insert(partition, Report { status: Arc::new(status), seen_ms });
     }
 
     fn on_verdict(&mut self, verdict: Verdict) {
@@ -217,6 +262,23 @@ impl View {
             self.rollouts.remove(&id);
         }
     }
+}
+
+/// All that a router reported, as one report.
+fn merged(reports: &Reports) -> Option<RouterStatus> {
+    let mut reports = reports.values();
+    let mut all = RouterStatus::clone(&reports.next()?.status);
+    for Report { status, .. } in reports {
+        all.at = all.at.max(status.at);
+        all.applied.extend_from_slice(&status.applied);
+        all.shed.extend_from_slice(&status.shed);
+        all.undecided.extend_from_slice(&status.undecided);
+        all.refused.extend_from_slice(&status.refused);
+        if let Some(configured) = &status.configured {
+            all.configured.get_or_insert_default().extend_from_slice(configured);
+        }
+    }
+    Some(all)
 }
 
 fn runs(rollout: &RolloutView) -> bool {

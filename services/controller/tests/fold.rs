@@ -146,6 +146,8 @@ fn a_router_status_is_kept_without_a_word() {
         applied: Vec::new(),
         shed: Vec::new(),
         undecided: Vec::new(),
+        refused: Vec::new(),
+        configured: None,
         leaving: false,
     };
     assert!(feed(&mut harness, "router-status", &status).is_empty());

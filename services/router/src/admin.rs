@@ -189,9 +189,13 @@ async fn tables(State(admin): State<Arc<Admin>>) -> Response {
     let mut list: Vec<&Arc<Table>> = tables.0.values().collect();
     list.sort_by(|a, b| a.record.model.cmp(&b.record.model));
     let list: Vec<TableOut<'_>> = list.into_iter().map(|table| describe(table, now)).collect();
+    let refusals = shared.refusals().into_iter();
+    let refused: Vec<_> = refusals
+        .map(|(model, refused)| json!({"model": model, "generation": refused.generation, "reason": refused.reason}))
+        .collect();
     let in_flight = shared.config().limits.in_flight - shared.calls.available_permits();
     Json(json!({"all_stable": shared.switch.is_on(), "in_flight": in_flight, "drops": shared.events.drops(),
-        "tables": list}))
+        "tables": list, "refused": refused}))
     .into_response()
 }
 

@@ -4,7 +4,6 @@ use std::{borrow::Cow, mem, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
-use hyper::body::Incoming;
 use serde_json::Value;
 use serin_rollout::StickyKey;
 use serin_schemas::{
@@ -15,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     answer::{self, Refusal},
-    body::{AnswerBody, Arriving, BodyError, Hold, Listening, RequestBody, Taken, Taking},
+    body::{AnswerBody, Arriving, BodyError, CallerBody, Hold, Listening, RequestBody, Taken, Taking},
     config::{Config, MayPin, Pinning, span},
     exchange::Cutter,
     guard::{Called, Guard, Said, is_last_resort},
@@ -85,7 +84,7 @@ pub(crate) async fn call(
     worker: &Arc<Worker>,
     peer: &Peer,
     parts: Parts,
-    body: Incoming,
+    body: CallerBody,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let Parts { method, uri, mut headers, .. } = parts;
     let shared = &worker.shared;

@@ -13,7 +13,7 @@ use std::{
 
 use serin_schemas::{
     codec,
-    ids::{EventTime, ModelName},
+    ids::{EventTime, Generation, ModelName},
     records::RoutingTable,
 };
 use serin_stream::{
@@ -23,10 +23,10 @@ use serin_stream::{
 };
 
 use crate::{
-    config::span,
+    config::{Config, span},
     disk::Keeper,
     namesakes::Namesakes,
-    state::Shared,
+    state::{Refused, Shared},
     status,
     table::{Lease, Route, Table},
 };
@@ -51,6 +51,10 @@ pub(crate) struct Consumer {
     reported_at: Option<EventTime>,
     /// Newest record older than an unconfirmed table from disk, per model: what the log knows of it.
     behind: HashMap<ModelName, (RoutingTable, i64)>,
+    /// Tables that could not be used, with the time of their records: another configuration may know what they lack.
+    refused: HashMap<ModelName, (RoutingTable, i64)>,
+    /// The configuration with which they were tried.
+    tried_with: Arc<Config>,
     keeper: Keeper,
     namesakes: Namesakes,
 }
@@ -89,6 +93,8 @@ impl Consumer {
     ) -> Self {
         Self {
             keeper: Keeper::start(Arc::clone(&shared)),
+            refused: HashMap::new(),
+            tried_with: shared.config(),
             shared,
             log,
             incarnation,
@@ -152,6 +158,7 @@ impl Consumer {
             self.shared.log_is_away(None);
             self.apply(&records);
             records.clear();
+            self.try_again();
             if polled == Polled::AtEnd && !at_end {
                 at_end = true;
                 self.reached_end();
@@ -162,6 +169,20 @@ impl Consumer {
                 self.report_all();
             }
         }
+    }
+
+    /// Tries tables again that could not be used, when the configuration is another one.
+    fn try_again(&mut self) {
+        let config = self.shared.config();
+        if Arc::ptr_eq(&config, &self.tried_with) {
+            return;
+        }
+        self.tried_with = config;
+        for (record, timestamp_ms) in std::mem::take(&mut self.refused).into_values() {
+            self.swap(record, timestamp_ms);
+        }
+        self.report_all();
+        self.keeper.keep();
     }
 
     /// Everything that is on the log has been read.
@@ -186,7 +207,7 @@ impl Consumer {
             let (model, outcome) = self.apply_one(record);
             self.shared.metrics.table(outcome.as_str());
             keep |= matches!(outcome, Outcome::Applied | Outcome::Removed | Outcome::Unusable);
-            if !matches!(outcome, Outcome::Older | Outcome::Garbage) {
+            if outcome != Outcome::Older {
                 changed.push(partition_of(model.as_str().as_bytes(), self.shared.status_partitions().max(1)));
             }
         }
@@ -209,6 +230,8 @@ impl Consumer {
             Ok(table) => table,
             Err(error) => {
                 tracing::warn!(place = %place(record), key = %key, %error, "a routing record cannot be read and is skipped");
+                let reason = format!("the record cannot be read: {error}");
+                self.shared.refuse(key.as_str(), Some(Refused { generation: Generation(0), reason }));
                 return (key, Outcome::Garbage);
             }
         };
@@ -254,13 +277,14 @@ impl Consumer {
         // What was on the log before this router started could not be used earlier.
         let apply_us = age_us.min(wall.since(EventTime(self.incarnation)).0.max(0));
         let lease = lease(&record, source.steady(), age_us);
-        let model = record.model.clone();
+        let (model, generation) = (record.model.clone(), record.generation);
         if lease.expired(source.steady()) && self.shared.caught_up.load(Ordering::Relaxed) {
             tracing::warn!(%model, age_ms = age_us / 1000, lease_ms = record.lease_ms, "a table came after its lease had run \
                 out: the log is late, or the controller's clock and this one differ; all is on stable");
         }
         let known = self.shared.known(model.as_str());
-        match Table::compile(record, lease, known.as_ref(), apply_us) {
+        self.refused.remove(&model);
+        match Table::compile(record.clone(), lease, known.as_ref(), apply_us) {
             Ok(table) => {
                 let before = self.shared.table(model.as_str());
                 let table = match &before {
@@ -271,6 +295,7 @@ impl Consumer {
                 let table = Arc::new(table);
                 self.shared.metrics.begin(&table);
                 self.shared.publish(|tables| drop(tables.0.insert(model.0.clone(), table)));
+                self.shared.refuse(model.as_str(), None);
                 self.drain(&model, ended, Some(apply_us));
                 if self.shared.caught_up.load(Ordering::Relaxed) {
                     self.shared.metrics.applied(apply_us);
@@ -279,6 +304,8 @@ impl Consumer {
             }
             Err(error) => {
                 tracing::warn!(%model, %error, "a routing table cannot be used");
+                self.shared.refuse(model.as_str(), Some(Refused { generation, reason: error.to_string() }));
+                self.refused.insert(model.clone(), (record, timestamp_ms));
                 self.demote(&model);
                 Outcome::Unusable
             }
@@ -300,6 +327,8 @@ impl Consumer {
     fn remove(&mut self, model: &ModelName) -> Outcome {
         let configured = self.shared.known(model.as_str()).map(|known| Table::configured(model.as_str(), &known));
         self.behind.remove(model);
+        self.refused.remove(model);
+        self.shared.refuse(model.as_str(), None);
         let ended = self.shared.table(model.as_str()).map(|before| before.ended(None)).unwrap_or_default();
         self.shared.publish(|tables| {
             match configured {

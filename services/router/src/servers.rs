@@ -25,9 +25,6 @@ use crate::{
     upstream::{Base, Cause},
 };
 
-/// Most servers of one version.
-pub(crate) const MOST: usize = 64;
-
 /// The servers of one version.
 #[derive(Debug)]
 pub(crate) struct Servers {
@@ -89,10 +86,7 @@ pub(crate) struct Rules {
 impl Servers {
     /// The servers of a version: one or more base URLs, separated by commas.
     pub(crate) fn parse(version: Version, urls: &str) -> Result<Self, String> {
-        let list = urls.split(',').map(|url| Base::parse(url.trim())).collect::<Result<Vec<_>, _>>()?;
-        if list.len() > MOST {
-            return Err(format!("version {version} has {} servers; at most {MOST} can be listed", list.len()));
-        }
+        let list = Base::parse_list(urls)?;
         Ok(Self {
             version,
             list: list.into_iter().map(Server::new).collect(),

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serin_access::Writers;
-use serin_schemas::ids::EventTime;
+use serin_schemas::ids::{EventTime, Generation};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) leaving: AtomicBool,
     /// The routing log was read to its end once.
     pub(crate) caught_up: AtomicBool,
+    /// The newest tables that cannot be used, by model.
+    pub(crate) refused: Mutex<BTreeMap<String, Refused>>,
     /// Why the routing log cannot be read now, since when (steady time).
     pub(crate) log_away: Mutex<Option<(Duration, String)>>,
     /// Examples kept in this minute, per model.
@@ -70,6 +72,15 @@ pub(crate) struct Shared {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Steady time of the start.
     pub(crate) started: Duration,
+}
+
+/// A table that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Its generation; 0: the record could not be read.
+    pub(crate) generation: Generation,
+    /// Why.
+    pub(crate) reason: String,
 }
 
 /// What a router is made of when it starts.
@@ -101,6 +112,7 @@ impl Parts {
             flying: Arc::new(Flying::default()),
             leaving: AtomicBool::new(false),
             caught_up: AtomicBool::new(false),
+            refused: Mutex::default(),
             log_away: Mutex::default(),
             examples: Mutex::default(),
             status_partitions: AtomicI32::new(0),
@@ -182,6 +194,20 @@ impl Shared {
         Err("the routing log has not been read to its end yet".to_owned())
     }
 
+    /// Notes that the newest table of a model cannot be used, or that it can.
+    pub(crate) fn refuse(&self, model: &str, refused: Option<Refused>) {
+        let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused {
+            Some(refused) => drop(all.insert(model.to_owned(), refused)),
+            None => drop(all.remove(model)),
+        }
+    }
+
+    /// The tables that cannot be used, by model.
+    pub(crate) fn refusals(&self) -> BTreeMap<String, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Notes that the routing log is away, or there again.
     pub(crate) fn log_is_away(&self, why: Option<String>) {
         let mut away = self.log_away.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,6 +243,18 @@ impl Shared {
             details.push((false, format!("{dropped} events were dropped: the log could not take them")));
         }
         let tables = self.tables.load();
+        for (model, refused) in self.refusals() {
+            let goes_on = match tables.0.get(&model).map(|table| table.record.generation) {
+                None => "it has no other one, and answers 404".to_owned(),
+                Some(Generation(0)) => "all goes where the configuration says".to_owned(),
+                Some(older) => format!("all is on stable of generation {older}"),
+            };
+            let Refused { generation, reason } = refused;
+            details.push((
+                false,
+                format!("{model}: the table of generation {generation} cannot be used ({reason}); {goes_on}"),
+            ));
+        }
         let mut models: Vec<_> = tables.0.iter().collect();
         models.sort_by_key(|(model, _)| *model);
         for (model, table) in models {

@@ -9,6 +9,7 @@ use serin_schemas::{
 use serin_stream::{partition_of, seldom::Seldom};
 
 use crate::{
+    config::Config,
     servers::Standing,
     state::Shared,
     table::{Lease, Table, Tables},
@@ -27,6 +28,8 @@ pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: 
             applied: applied(&tables, partition, of),
             shed: shed(&tables, partition, of),
             undecided: undecided(&tables, partition, of),
+            refused: refused(shared, partition, of),
+            configured: Some(configured(&shared.config(), partition, of)),
             leaving,
         };
         if let Err(error) = shared.events.status(partition, &status)
@@ -56,7 +59,43 @@ pub(crate) fn standing_changed(shared: &Shared, model: &str, standing: Standing)
 }
 
 fn is_here(table: &Table, partition: i32, of: i32) -> bool {
-    partition_of(table.record.model.as_str().as_bytes(), of) == partition
+    belongs(table.record.model.as_str(), partition, of)
+}
+
+fn belongs(model: &str, partition: i32, of: i32) -> bool {
+    partition_of(model.as_bytes(), of) == partition
+}
+
+/// The newest tables of the models of one of `of` partitions that cannot be used.
+fn refused(shared: &Shared, partition: i32, of: i32) -> Vec<records::TableRefused> {
+    let here = shared.refusals().into_iter().filter(|(model, _)| belongs(model, partition, of));
+    here.map(|(model, refused)| records::TableRefused {
+        model: model.as_str().into(),
+        generation: refused.generation,
+        reason: refused.reason,
+    })
+    .collect()
+}
+
+/// What the configuration says of the versions of the models of one of `of` partitions, as a table without addresses gets it.
+fn configured(config: &Config, partition: i32, of: i32) -> Vec<records::Configured> {
+    let here = config.models.iter().filter(|(model, _)| belongs(model, partition, of));
+    let versions = here.flat_map(|(model, known)| {
+        known.versions.iter().map(move |(version, servers)| (model, known, version, servers))
+    });
+    versions
+        .map(|(model, known, version, servers)| records::Configured {
+            model: model.as_str().into(),
+            version: version.as_str().into(),
+            stable: known.stable.as_str() == version,
+            url: servers.url().to_owned(),
+            grpc_url: servers.grpc_url().map(str::to_owned),
+            path_version: servers
+                .path_version()
+                .map(str::to_owned)
+                .or_else(|| known.versioned_paths.then(|| version.clone())),
+        })
+        .collect()
 }
 
 /// The tables in use of the models of one of `of` partitions.

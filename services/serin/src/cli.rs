@@ -81,12 +81,12 @@ pub(crate) enum Verb {
     Get(Get),
     /// Wait for a rollout's end, or tell its state, by exit status
     #[command(
-        after_help = "Exit status: 0 promoted, 1 still running (without --wait) or timed out, 2 not known, 3 rolled back, 4 aborted or superseded.\n\nExamples:\n  serin status flights\n  serin status flights --wait --timeout 2h && deploy"
+        after_help = "Exit status: 0 promoted and used by routers, 1 still running (without --wait), timed out or not applied by routers yet, 2 not known, 3 rolled back, 4 aborted or superseded.\n\nExamples:\n  serin status flights\n  serin status flights --wait --timeout 2h && deploy"
     )]
     Status(Status),
     /// Go to the next step, or with --full to the end
     #[command(
-        after_help = "Promotion by hand needs no evidence; the audit log names who asked and why.\n\nExamples:\n  serin promote flights --reason 'seen enough'\n  serin promote flights --full"
+        after_help = "Promotion by hand needs no evidence; the audit log names who asked and why. What is only observed (mode: observe) cannot be promoted.\n\nExit status: 0 routers use it, 1 decided and not applied yet, 2 refused.\n\nExamples:\n  serin promote flights --reason 'seen enough'\n  serin promote flights --full"
     )]
     Promote(Promote),
     /// Stop the clock at the present weight

@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use serin_rollout::RolloutState;
+use serin_rollout::{RolloutState, planner::Applied};
 use serin_schemas::{
     ids::{EventTime, Generation},
     records::{Capture, RouterStatus, Verdict},
@@ -132,6 +132,13 @@ impl Api {
         self.typed(&rollout_path(rollout, "")).await
     }
 
+    /// The same, and whether routers use its table; `None`: it waits for another rollout, or the controller is older and does not say.
+    pub(crate) async fn shown(&self, rollout: &str) -> Result<(RolloutState, Option<Applied>), ApiError> {
+        let body = self.call(Method::GET, &rollout_path(rollout, ""), None).await?;
+        let applied = serde_json::from_value(body["applied"].clone()).unwrap_or_default();
+        Ok((read(body)?, applied))
+    }
+
     /// How far a rollout's model is planned: event time, and the generation after it.
     pub(crate) async fn progress(&self, rollout: &str) -> Result<(Option<EventTime>, Generation), ApiError> {
         let body = self.call(Method::GET, &rollout_path(rollout, "/progress"), None).await?;
@@ -150,11 +157,7 @@ impl Api {
     }
 
     async fn typed<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
-        let body = self.call(Method::GET, path, None).await?;
-        serde_json::from_value(body).map_err(|error| ApiError::Other {
-            status: StatusCode::OK,
-            message: format!("something this version of serin cannot read: {error}"),
-        })
+        read(self.call(Method::GET, path, None).await?)
     }
 
     /// What routers report.
@@ -178,6 +181,13 @@ impl Api {
     pub(crate) async fn stop_all(&self, reason: &str) -> Result<Value, ApiError> {
         self.call(Method::POST, "/v1/stop-all?wait_ms=10000", Some(json!({"reason": reason}).to_string())).await
     }
+}
+
+fn read<T: DeserializeOwned>(body: Value) -> Result<T, ApiError> {
+    serde_json::from_value(body).map_err(|error| ApiError::Other {
+        status: StatusCode::OK,
+        message: format!("something this version of serin cannot read: {error}"),
+    })
 }
 
 /// The path of a rollout: its name is one part of it, whatever characters it has.

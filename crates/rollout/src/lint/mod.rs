@@ -1,6 +1,7 @@
 //! What a spec means and cannot or should not mean: checks that can never fail, ramps that go down, names that nothing
 //! defines. Its form (types, keys, units) is checked by [`crate::yaml`].
 
+mod addresses;
 mod bounds;
 mod decision;
 mod groups;
@@ -43,6 +44,7 @@ pub(crate) struct Finding {
 pub(crate) fn findings(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Finding> {
     let mut found = Found::default();
     whole(spec, &mut found);
+    addresses::lint(spec, &mut found);
     servers::lint(spec, &mut found);
     ramp::lint(spec, &mut found);
     looks::lint(spec, &mut found);
@@ -113,11 +115,6 @@ impl Found {
     }
 }
 
-/// Whether routers can call servers there. `h2c` is HTTP/2 without TLS.
-fn is_address(url: &str) -> bool {
-    ["http://", "https://", "h2c://"].iter().any(|scheme| url.starts_with(scheme))
-}
-
 fn whole(spec: &RolloutSpec, found: &mut Found) {
     if spec.api_version != "serin.dev/v1" {
         let message = format!("{:?} is not a version that this Serin reads", spec.api_version);
@@ -132,24 +129,6 @@ fn whole(spec: &RolloutSpec, found: &mut Found) {
     for (path, name) in names {
         if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
             found.error(path, format!("{name:?} is no name"), "use one word without spaces");
-        }
-    }
-    for (path, version) in versions {
-        for (name, url) in [("url", &version.url), ("grpcUrl", &version.grpc_url)] {
-            if let Some(url) = url.as_deref().filter(|url| !is_address(url)) {
-                let message = format!("{url:?} is no http or https address");
-                found.error(format!("{path}.{name}"), message, "write for example http://models:8080");
-            }
-        }
-        let odd =
-            |name: &&str| name.is_empty() || name.contains(['/', ':', '?', '#']) || name.contains(char::is_whitespace);
-        if let Some(name) = version.path_version.as_deref().filter(odd) {
-            let message = format!("{name:?} cannot stand in a path");
-            found.error(
-                format!("{path}.pathVersion"),
-                message,
-                "write the servers' own name for the version, such as 2",
-            );
         }
     }
     if spec.stable.version == spec.canary.version {

@@ -42,6 +42,10 @@ pub(super) fn click() -> crate::MetricSpec {
     crate::MetricSpec { maturity: Duration::from_secs(60), ..rate("click", MetricSource::Feedback("click".into())) }
 }
 
+fn shadow(version: &str, share: &str) -> crate::ShadowSpec {
+    serde_json::from_str(&serde_json::json!({"version": version, "share": share}).to_string()).unwrap()
+}
+
 fn rate(name: &str, source: MetricSource) -> crate::MetricSpec {
     let mut metric = spec().normalised().metrics.remove(2);
     name.clone_into(&mut metric.name);
@@ -351,9 +355,46 @@ fn numbers_are_in_their_range() {
     refused("controlRatio", "compares with nothing", |spec| spec.control_ratio = 0.0);
     refused("window", "too short", |spec| spec.window = Duration::default());
     refused("metrics[0].scoreWeight", "no weight", |spec| spec.metrics[0].score_weight = -1.0);
-    refused("stable.url", "no http", |spec| spec.stable.url = Some("ftp://x".into()));
-    refused("canary.grpcUrl", "no http", |spec| spec.canary.grpc_url = Some("x:9000".into()));
     refused("canary.pathVersion", "cannot stand in a path", |spec| spec.canary.path_version = Some("a/b".into()));
+}
+
+#[test]
+fn an_address_that_no_router_can_use_is_refused() {
+    let none = "no address that a router can use";
+    for urls in
+        ["ftp://x", "http://a:1,b:2", "a:1", "http://", "http://a:0", "http://a:99999", "unix:///x", "http://a b"]
+    {
+        refused("stable.url", none, |spec| spec.stable.url = Some(urls.into()));
+        refused("canary.url", none, |spec| spec.canary.url = Some(urls.into()));
+        refused("shadows[0].url", none, |spec| {
+            spec.shadows.push(shadow("v3", "1%"));
+            spec.shadows[0].url = Some(urls.into());
+        });
+    }
+    for url in ["x:9000", "http://a,http://b", "http://a:1,http://b:2"] {
+        refused("canary.grpcUrl", none, |spec| spec.canary.grpc_url = Some(url.into()));
+    }
+    refused("stable.url", "routers send neither", |spec| spec.stable.url = Some("http://me:secret@a:1".into()));
+    let told = |urls: &str| told(|spec| spec.stable.url = Some(urls.into()));
+    for urls in ["HTTP://a:1", "http://a:1, http://b:2", "h2c://a:1", "https://[::1]:8443/v2"] {
+        assert_eq!(told(urls), told("http://localhost:9001"), "{urls}");
+    }
+    assert!(told("http://a,http://a:80").iter().any(|line| line.contains("listed twice")));
+}
+
+#[test]
+fn one_name_stands_for_one_kind_of_servers() {
+    let errors = |change: &dyn Fn(&mut RolloutSpec)| -> Vec<String> {
+        let told = told(|spec| {
+            spec.canary.version = spec.stable.version.clone();
+            change(spec);
+        });
+        told.into_iter().filter(|line| line.starts_with("error")).collect()
+    };
+    let another = "another grpcUrl or pathVersion";
+    only("error", "canary.version", another, &errors(&|spec| spec.canary.path_version = Some("2".into())));
+    only("error", "canary.version", another, &errors(&|spec| spec.canary.grpc_url = Some("http://b:1".into())));
+    assert_eq!(errors(&|_| ()), [""; 0], "another address alone is what a rollout is for");
 }
 
 #[test]
@@ -430,9 +471,6 @@ fn mirrors_targets_features_and_examples() {
         spec.steps.truncate(1);
         spec.steps[0].bake.max = Duration::from_secs(86_400);
     });
-    let shadow = |version: &str, share: &str| {
-        serde_json::from_str(&json(serde_json::json!({"version": version, "share": share}))).unwrap()
-    };
     refused("shadows[0].version", "is an arm of this rollout", |spec| spec.shadows.push(shadow("v2", "1%")));
     refused("shadows[0].share", "nothing is mirrored", |spec| spec.shadows.push(shadow("v3", "0%")));
     let target = |is: &[&str]| {
@@ -485,7 +523,7 @@ fn a_spec_of_which_a_record_could_be_too_large_is_refused() {
         spec.segments[0].source = SegmentSource::Json(format!("/{}", "p".repeat(MAX_SPEC_BYTES)));
     };
     only("error", "segments", "bytes; at most 262144 are taken", &errors(&pointer));
-    let pointer = |spec: &mut RolloutSpec| spec.canary.url = Some(format!("http://{}", "u".repeat(MAX_SPEC_BYTES)));
+    let pointer = |spec: &mut RolloutSpec| spec.plan.currency = Some("u".repeat(MAX_SPEC_BYTES));
     only("error", "model", "as JSON the spec has", &errors(&pointer));
     // Ten dimensions are few enough, forty are not.
     let dimensions = |count: usize| {

@@ -66,11 +66,6 @@ fn shadows(spec: &RolloutSpec, found: &mut Found) {
             let way_out = "to mirror to the canary, begin the ramp with `- mirror: 10%`";
             found.add(Severity::Error, format!("{path}.version"), message, way_out, &["stable", "canary"]);
         }
-        let url = shadow.url.as_deref().unwrap_or("http://");
-        if !(url.starts_with("http://") || url.starts_with("https://")) {
-            let message = format!("{url:?} is no http or https address");
-            found.error(format!("{path}.url"), message, "write for example http://models:8080");
-        }
     }
 }
 

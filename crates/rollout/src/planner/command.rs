@@ -7,9 +7,10 @@ use serin_schemas::{
 
 use super::{
     Clock, Effects, HoldCause, ModelState, Outcome, Pause, Planner, Queued, RolloutState, Turn,
-    turn::{event_id, push_bounded, wrong_stable},
+    serving::{stable_of, without_address},
+    turn::{event_id, push_bounded},
 };
-use crate::{Concurrency, RolloutSpec, Severity, lint::lint};
+use crate::{Concurrency, Mode, RolloutSpec, Severity, lint::lint};
 
 /// Commands of a model whose ids are kept.
 const COMMANDS_KEPT: usize = 256;
@@ -32,6 +33,7 @@ impl Planner {
             effects,
             actor: command.actor.clone(),
             cause: Some(command.id.clone()),
+            asked_at: Some(command.at),
         };
         if command.action == Action::StopAll {
             for state in self.models.values_mut() {
@@ -82,9 +84,7 @@ impl ModelState {
         if self.knows(&id) {
             return Err(format!("rollout {id} exists already; apply it under a new id"));
         }
-        if let Some(why) = self.wrong_at_once(&spec) {
-            return Err(why);
-        }
+        let spec = self.checked_at_once(spec, turn)?;
         self.warn_about_stable(&spec, now, turn);
         let (concurrency, queued) = (spec.concurrency, Queued { id, spec, actor: command.actor.clone() });
         let Some(mut active) = self.active.take() else {
@@ -144,22 +144,28 @@ impl ModelState {
             || self.ended.iter().any(|ended| ended.id == *id)
     }
 
-    /// Why a rollout that would start now must not. One that waits is looked at when its turn comes.
-    fn wrong_at_once(&self, spec: &RolloutSpec) -> Option<String> {
+    /// A spec that would start now, from what serves, or why it must not. One that waits is looked at when its turn comes.
+    fn checked_at_once(&self, spec: RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, Refusal> {
         match (&self.active, spec.concurrency) {
             // What is superseded ends to its stable.
-            (Some(active), Concurrency::Supersede) if active.acts() => wrong_stable(spec, Some(&active.spec.stable))
-                .map(|why| format!("rollout {} would end to its stable, and then {why}", active.id)),
-            (None, _) | (Some(_), Concurrency::Supersede) => wrong_stable(spec, self.serving.as_ref()),
-            (Some(_), Concurrency::Queue | Concurrency::Reject) => None,
+            (Some(active), Concurrency::Supersede) if active.acts() && spec.mode == Mode::Act => {
+                let stable = stable_of(&spec, Some(&active.spec.stable), turn)
+                    .map_err(|why| format!("rollout {} would end to its stable, and then {why}", active.id))?;
+                let spec = RolloutSpec { stable, ..spec };
+                without_address(&spec, turn).map_or(Ok(spec), Err)
+            }
+            (None, _) | (Some(_), Concurrency::Supersede) => self.from_what_serves(&spec, turn),
+            (Some(_), Concurrency::Queue | Concurrency::Reject) => Ok(spec),
         }
     }
 
     /// An observed rollout moves nothing, so it may start; but it compares with what did not serve.
     fn warn_about_stable(&mut self, spec: &RolloutSpec, now: EventTime, turn: &mut Turn<'_>) {
-        let Some(serving) = self.serving.as_ref().map(|serving| serving.version.clone()) else { return };
-        if self.active.is_none() && serving != spec.stable.version {
-            let sentence = format!("the spec says that {} is stable; {serving} served last", spec.stable.version);
+        if self.active.is_some() || spec.mode == Mode::Act {
+            return;
+        }
+        if let Err(why) = stable_of(spec, self.serving.as_ref(), turn) {
+            let sentence = format!("the rollout is only observed, and its file does not name what serves: {why}");
             self.tell(None, EventKind::Warned, sentence, now, turn);
         }
     }
@@ -196,10 +202,7 @@ impl ModelState {
         let Some(mut rollout) = self.active.take() else { return Ok(()) };
         let done = match command.action {
             Action::Promote => self.on_promote(&mut rollout, command, now, turn),
-            Action::PromoteFull => {
-                self.on_promote_full(&mut rollout, command, now, turn);
-                Ok(())
-            }
+            Action::PromoteFull => self.on_promote_full(&mut rollout, command, now, turn),
             Action::Pause => self.on_pause(&mut rollout, command, now, turn),
             Action::Resume => self.on_resume(&mut rollout, command, now, turn),
             Action::Abort | Action::Apply | Action::StopAll => {
@@ -219,9 +222,7 @@ impl ModelState {
         now: EventTime,
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
-        if !rollout.acts() {
-            return Err("it is only observed (mode: observe): nothing here moves weights".to_owned());
-        }
+        moves_weights(rollout)?;
         let why = format!(", {}", stopped("promoted", command));
         if rollout.promoted {
             self.complete(rollout, &why, now, turn);
@@ -235,13 +236,21 @@ impl ModelState {
         Ok(())
     }
 
-    fn on_promote_full(&mut self, rollout: &mut RolloutState, command: &Command, now: EventTime, turn: &mut Turn<'_>) {
+    fn on_promote_full(
+        &mut self,
+        rollout: &mut RolloutState,
+        command: &Command,
+        now: EventTime,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        moves_weights(rollout)?;
         let why = format!(", {}", stopped("promoted in full", command));
-        if rollout.promoted || !rollout.acts() {
+        if rollout.promoted {
             self.complete(rollout, &why, now, turn);
         } else {
             self.promote(rollout, &why, now, turn);
         }
+        Ok(())
     }
 
     fn on_pause(
@@ -298,6 +307,18 @@ impl ModelState {
             None => Err(format!("it is neither paused nor held but {}", word(rollout.phase))),
         }
     }
+}
+
+/// A rollout that is only observed can promote nothing.
+fn moves_weights(rollout: &RolloutState) -> Result<(), Refusal> {
+    if rollout.acts() {
+        return Ok(());
+    }
+    Err(format!(
+        "it is only observed (mode: observe), so nothing here sends calls to {}; move them where they are split, or abort it and \
+         apply the file with `mode: act`",
+        rollout.spec.canary.version
+    ))
 }
 
 fn refused_without_state(command: &Command, now_ms: i64) -> RolloutEvent {

@@ -5,10 +5,13 @@
 //! that verdicts stopped coming, and for routers that went away.
 //!
 //! Invariants (property tests below): generations of a model strictly grow; a rollback can happen in any phase and its table has no
-//! canary; weights only go up the ramp or to nothing; the same inputs give the same outputs whether or not the state
-//! was written and read in between; no input panics.
+//! canary; weights only go up the ramp or to nothing; what serves changes by a promotion alone, so every way back leads to the
+//! table from before the rollout; the same inputs give the same outputs whether or not the state was written and read in between; no
+//! input panics.
 
 mod command;
+mod routers;
+mod serving;
 mod state;
 mod tick;
 mod turn;
@@ -23,12 +26,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName},
-    records::{Arm, Command, Control, RolloutEvent, RouterStatus, RoutingTable, Shed, Verdict},
+    records::{Arm, Command, Configured, Control, RolloutEvent, RouterStatus, RoutingTable, Verdict},
 };
 
+pub use routers::{Applied, RouterSeen, applied};
 pub use state::{
     Clock, Ended, Ending, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued, RolloutState,
-    RouterSeen, STATE_VERSION, StateError,
+    STATE_VERSION, StateError,
 };
 
 /// What the planner reacts to.
@@ -118,6 +122,9 @@ impl Planner {
             return;
         }
         state.generation = table.generation;
+        if state.serving.is_none() && state.active.is_none() {
+            state.serving = serving::base_of(&table);
+        }
         let has_canary =
             table.routes.iter().any(|route| matches!(route.arm, Arm::Canary | Arm::Shadow) && route.share > 0);
         if state.active.is_some() || has_canary {
@@ -159,29 +166,35 @@ impl Planner {
             return;
         }
         let before = self.routers.get(&status.router).cloned().unwrap_or_default();
-        let applied = status.applied.iter().map(|table| (table.model.clone(), table.generation)).collect();
-        let shed = status.shed.iter().map(|shed| (shed.model.clone(), shed.clone())).collect();
-        let seen = RouterSeen { at: status.at, seen_ms: now_ms, applied, shed };
-        self.tell_shed(&status.router, &before.shed, &seen.shed, now_ms, effects);
+        let seen = RouterSeen::of(status, now_ms);
+        self.tell_news(&status.router, &before, &seen, now_ms, effects);
         self.routers.insert(status.router.clone(), seen);
     }
 
-    /// Tells at once that a router calls a version no more, or again.
-    fn tell_shed(
-        &mut self,
-        router: &str,
-        before: &BTreeMap<ModelName, Shed>,
-        now: &BTreeMap<ModelName, Shed>,
-        now_ms: i64,
-        effects: &mut Effects,
-    ) {
-        let begun = now.iter().filter(|(model, shed)| before.get(*model).is_none_or(|old| old.since != shed.since));
+    /// Tells at once that a router cannot use a table, or calls a version no more, or that this is over.
+    fn tell_news(&mut self, router: &str, before: &RouterSeen, now: &RouterSeen, now_ms: i64, effects: &mut Effects) {
+        let begun =
+            now.shed.iter().filter(|(model, shed)| before.shed.get(*model).is_none_or(|old| old.since != shed.since));
         let begun = begun.map(|(model, shed)| {
             (model, format!("router {router} does not call {} for a while: {}", shed.version, shed.cause))
         });
-        let over = before.iter().filter(|(model, _)| !now.contains_key(*model));
+        let over = before.shed.iter().filter(|(model, _)| !now.shed.contains_key(*model));
         let over = over.map(|(model, shed)| (model, format!("router {router} calls {} again", shed.version)));
-        for (model, sentence) in begun.chain(over) {
+        let refused = now.refused.iter().filter(|(model, table)| before.refused.get(*model) != Some(table));
+        let refused = refused.map(|(model, table)| {
+            let which = match table.generation {
+                Generation(0) => "the newest table".to_owned(),
+                generation => format!("the table of generation {generation}"),
+            };
+            let goes_on = match now.applied.get(model) {
+                Some(older) => format!("it goes on with generation {older}, without a canary"),
+                None => "it has no other one from here".to_owned(),
+            };
+            (model, format!("router {router} cannot use {which}: {}; {goes_on}", table.reason))
+        });
+        let usable = before.refused.keys().filter(|model| !now.refused.contains_key(*model));
+        let usable = usable.map(|model| (model, format!("router {router} can use the newest table again")));
+        for (model, sentence) in begun.chain(over).chain(refused).chain(usable) {
             let Some(state) = self.models.get_mut(model) else { continue };
             let mut turn = Turn {
                 now_ms,
@@ -190,6 +203,7 @@ impl Planner {
                 effects,
                 actor: router.to_owned(),
                 cause: None,
+                asked_at: None,
             };
             state.warn(sentence, &mut turn);
         }
@@ -204,6 +218,7 @@ impl Planner {
             effects,
             actor: "analyzer".to_owned(),
             cause: Some(verdict.id.clone()),
+            asked_at: None,
         };
         state.on_verdict(verdict, &mut turn);
     }
@@ -222,6 +237,7 @@ impl Planner {
                 effects,
                 actor: "controller".to_owned(),
                 cause: None,
+                asked_at: None,
             };
             state.on_tick(&mut turn);
         }
@@ -236,6 +252,8 @@ struct Turn<'a> {
     effects: &'a mut Effects,
     actor: String,
     cause: Option<String>,
+    /// When a person asked for it, wall clock.
+    asked_at: Option<EventTime>,
 }
 
 impl Turn<'_> {
@@ -244,11 +262,17 @@ impl Turn<'_> {
         self.routers.iter().filter(|(_, router)| self.now_ms.saturating_sub(router.seen_ms) <= self.settings.router_ms)
     }
 
-    /// A live router that serves the model and has not applied this generation yet.
-    fn unconfirmed(&self, model: &ModelName, generation: Generation) -> Option<&str> {
-        self.live()
-            .find(|(_, router)| router.applied.get(model).is_some_and(|applied| *applied < generation))
-            .map(|(name, _)| name.as_str())
+    /// What the own configurations of live routers say of a model's versions.
+    fn configured<'b>(&'b self, model: &'b ModelName) -> impl Iterator<Item = (&'b str, &'b Configured)> {
+        self.live().flat_map(move |(name, router)| router.configured(model).map(move |known| (name.as_str(), known)))
+    }
+
+    /// Why this generation of a model's table is not known to be in use, as a clause; `None`: it is, or no router is there to ask.
+    fn unapplied(&self, model: &ModelName, generation: Generation) -> Option<String> {
+        let live = || self.live().map(|(name, router)| (name.as_str(), router));
+        let told = live().any(|(_, router)| router.applied.contains_key(model) || router.refused.contains_key(model));
+        let applied = applied(model, generation, live().collect::<Vec<_>>().into_iter());
+        (told && !applied.done).then_some(applied.waits_for)
     }
 
     /// The routers' clock: the earliest of the live ones.

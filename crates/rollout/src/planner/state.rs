@@ -1,11 +1,11 @@
 //! What the planner remembers: per model, and per rollout. JSON with a version number; a newer reader takes older states.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span},
-    records::{Arm, Decision, NoDataReason, Phase, Reason, RoutingTable, Shed, Verdict},
+    records::{Arm, Decision, NoDataReason, Phase, Reason, RoutingTable, Verdict},
 };
 
 use crate::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
@@ -39,6 +39,9 @@ pub struct ModelState {
     pub as_of: Option<EventTime>,
     /// Number of audit events so far.
     pub events: u64,
+    /// Time of the newest audit event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<EventTime>,
     /// A routing table on the log that this state does not know: the state was lost, or is older than the log.
     pub unknown_table: Option<RoutingTable>,
 }
@@ -272,6 +275,7 @@ impl ModelState {
             lease: Lease::default(),
             as_of: None,
             events: 0,
+            told_at: None,
             unknown_table: None,
         }
     }
@@ -379,19 +383,4 @@ impl RolloutState {
             self.answers = self.answers.max(arm.predictions);
         }
     }
-}
-
-/// A router, as its last status told.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RouterSeen {
-    /// Its clock then.
-    pub at: EventTime,
-    /// When it came, wall clock.
-    pub seen_ms: i64,
-    /// The generation it uses, per model.
-    pub applied: BTreeMap<ModelName, Generation>,
-    /// Versions that it does not call for a while, because they failed.
-    #[serde(default)]
-    pub shed: BTreeMap<ModelName, Shed>,
 }

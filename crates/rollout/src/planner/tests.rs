@@ -2,6 +2,7 @@
 
 mod mirror;
 mod people;
+mod routers;
 mod rules;
 mod stable;
 mod unseen;
@@ -26,11 +27,14 @@ struct World {
     planner: Planner,
     wall_ms: i64,
     commands: u32,
+    /// When the next command is asked for.
+    asked_at: EventTime,
 }
 
 impl World {
     fn new() -> Self {
-        Self { planner: Planner::new(Settings::default()), wall_ms: 1_000_000, commands: 0 }
+        let planner = Planner::new(Settings::default());
+        Self { planner, wall_ms: 1_000_000, commands: 0, asked_at: EventTime::from_secs(0) }
     }
 
     fn apply_spec(&mut self, id: &str, spec: &RolloutSpec) -> Effects {
@@ -52,7 +56,7 @@ impl World {
             spec,
             actor: "ada".to_owned(),
             reason: "because".to_owned(),
-            at: EventTime::from_secs(0),
+            at: self.asked_at,
         };
         self.planner.apply(Input::Command(Box::new(command)), self.wall_ms)
     }
@@ -98,6 +102,23 @@ impl World {
         let mut verdict = self.verdict(secs, Decision::Promote);
         verdict.frozen = Some(r#"{"segments":{"origin":["LGA"]},"warmupEvents":1200}"#.to_owned());
         self.send(verdict)
+    }
+
+    /// A router reports.
+    fn report(&mut self, change: impl FnOnce(&mut RouterStatus)) -> Effects {
+        let mut status = RouterStatus {
+            router: "router-0".into(),
+            incarnation: 1,
+            at: EventTime::from_secs(0),
+            applied: Vec::new(),
+            shed: Vec::new(),
+            undecided: Vec::new(),
+            refused: Vec::new(),
+            configured: None,
+            leaving: false,
+        };
+        change(&mut status);
+        self.planner.apply(Input::RouterStatus(Box::new(status)), self.wall_ms)
     }
 
     fn tick(&mut self, after_ms: i64) -> Effects {
@@ -322,6 +343,18 @@ fn an_observed_rollout_moves_nothing_and_tells() {
     assert!(world.say(2 * HOUR, Decision::Rollback).is_silent());
     assert_eq!(world.phase(), Phase::Baking);
     assert_eq!(world.tick(5_000).tables.len(), 0);
+    // Nothing that it does may be taken for a promotion.
+    assert_eq!(effects.events[0].canary_share, 0);
+    assert!(
+        effects.events[0].sentence.starts_with("observed only, nothing here moves weights: v2 is compared with v1")
+    );
+    for action in [Action::Promote, Action::PromoteFull] {
+        let refused = world.command(action);
+        assert_eq!((refused.events[0].kind, refused.controls.len()), (EventKind::Refused, 0));
+        assert!(refused.events[0].sentence.contains("only observed"), "{}", refused.events[0].sentence);
+    }
+    assert_eq!(world.state().serving, None);
+    assert_eq!(world.command(Action::Abort).events[0].kind, EventKind::Aborted);
 }
 
 #[test]
@@ -380,23 +413,12 @@ fn long_windows_make_patience_longer() {
 #[test]
 fn a_router_that_lags_holds_up_a_step_until_its_status_expires() {
     let mut world = World::baking();
-    let status = |generation| {
-        let applied =
-            TableApplied { model: "flights".into(), generation: Generation(generation), lease_seq: 0, apply_us: 1 };
-        let status = RouterStatus {
-            router: "router-0".into(),
-            incarnation: 1,
-            at: EventTime::from_secs(0),
-            applied: vec![applied],
-            shed: Vec::new(),
-            undecided: Vec::new(),
-            leaving: false,
-        };
-        Input::RouterStatus(Box::new(status))
+    let applied = |generation| {
+        vec![TableApplied { model: "flights".into(), generation: Generation(generation), lease_seq: 0, apply_us: 1 }]
     };
-    world.planner.apply(status(1), world.wall_ms);
+    world.report(|status| status.applied = applied(1));
     assert!(world.say(HOUR, Decision::Promote).is_silent());
-    world.planner.apply(status(2), world.wall_ms);
+    world.report(|status| status.applied = applied(2));
     assert_eq!(world.say(HOUR + 10, Decision::Promote).events[0].step, 1);
     world.tick(30_001);
     let mut verdict = world.verdict(4 * HOUR, Decision::Promote);
@@ -427,7 +449,7 @@ fn the_states_json_is_pinned() {
     world.say(5 * MINUTE, Decision::Continue);
     let mut state = serde_json::to_value(world.state()).unwrap();
     state["active"]["spec"] = "(pinned by its own tests)".into();
-    insta::assert_snapshot!(serde_json::to_string(&state).unwrap(), @r#"{"active":{"answers":0,"answersBefore":0,"canaryShare":500,"clock":{"since":0,"spent":0},"controlMs":1000000,"controlShare":5000,"ending":null,"frozen":{"segments":{"origin":["LGA"]},"warmupEvents":1200},"generation":2,"hold":null,"id":"r1","mirrorShare":0,"pause":null,"phase":"baking","promoted":false,"rules":2,"sentence":"step 1 of 2: 5% to v2 after 1200 answers of v1","spec":"(pinned by its own tests)","staleTold":false,"startedAt":0,"step":0,"told":null,"verdict":{"asOf":300000000,"decision":"continue","id":"verdict-300"},"verdictMs":1000000,"version":1},"asOf":300000000,"commands":["command-1"],"ended":[],"events":2,"generation":2,"lease":{"lengthMs":60000,"renewedMs":1000000,"seq":0},"model":"flights","queue":[],"serving":null,"unknownTable":null,"version":1}"#);
+    insta::assert_snapshot!(serde_json::to_string(&state).unwrap(), @r#"{"active":{"answers":0,"answersBefore":0,"canaryShare":500,"clock":{"since":0,"spent":0},"controlMs":1000000,"controlShare":5000,"ending":null,"frozen":{"segments":{"origin":["LGA"]},"warmupEvents":1200},"generation":2,"hold":null,"id":"r1","mirrorShare":0,"pause":null,"phase":"baking","promoted":false,"rules":2,"sentence":"step 1 of 2: 5% to v2 after 1200 answers of v1","spec":"(pinned by its own tests)","staleTold":false,"startedAt":0,"step":0,"told":null,"verdict":{"asOf":300000000,"decision":"continue","id":"verdict-300"},"verdictMs":1000000,"version":1},"asOf":300000000,"commands":["command-1"],"ended":[],"events":2,"generation":2,"lease":{"lengthMs":60000,"renewedMs":1000000,"seq":0},"model":"flights","queue":[],"serving":null,"toldAt":0,"unknownTable":null,"version":1}"#);
     let newer = serde_json::to_vec(&serde_json::json!({"version": 2})).unwrap();
     assert!(ModelState::from_json(&newer).is_err());
     assert_eq!(ModelState::from_json(&world.state().to_json()).unwrap(), *world.state());
@@ -437,25 +459,14 @@ fn the_states_json_is_pinned() {
 #[test]
 fn a_version_that_a_router_does_not_call_is_told_at_once() {
     let mut world = World::baking();
-    let status = |shed: &[i64]| {
-        let shed = shed.iter().map(|&since| serin_schemas::records::Shed {
+    let mut told = |since: &[i64]| -> Vec<String> {
+        let shed = since.iter().map(|&since| serin_schemas::records::Shed {
             model: "flights".into(),
             version: Version::from("v2"),
             since: EventTime(since),
             cause: "5 calls in a row failed, the last one: connect".to_owned(),
         });
-        Input::RouterStatus(Box::new(RouterStatus {
-            router: "router-0".into(),
-            incarnation: 1,
-            at: EventTime::from_secs(0),
-            applied: Vec::new(),
-            shed: shed.collect(),
-            undecided: Vec::new(),
-            leaving: false,
-        }))
-    };
-    let mut told = |shed: &[i64]| -> Vec<String> {
-        let effects = world.planner.apply(status(shed), world.wall_ms);
+        let effects = world.report(|status| status.shed = shed.collect());
         assert!(effects.tables.is_empty() && effects.controls.is_empty());
         effects.events.into_iter().map(|event| event.sentence).collect()
     };

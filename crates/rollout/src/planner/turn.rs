@@ -1,17 +1,23 @@
 //! Transitions: each takes a new generation and emits its table, its control record and its audit event.
 
 use serin_schemas::{
-    ids::{EventTime, Generation},
+    ids::{EventTime, Generation, Span},
     records::{Arm, Control, EventKind, Phase, Reason, RolloutEvent, Route, RoutingTable},
 };
 use serin_sketches::hash::hash64;
 use uuid::Builder;
 
-use super::{Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, Turn, state::Lease};
+use super::{
+    Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, Turn,
+    serving::{stable_of, without_address},
+    state::Lease,
+};
 use crate::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
 
 /// Endings of a model that are kept.
 const ENDED_KEPT: usize = 32;
+/// A clock of the routers that is so far from the wall clock replays another time.
+const REPLAYED: Span = Span(3_600_000_000);
 /// Reasons of an ending that are kept, worst first: a row of the controller has a bound. The verdict has them all.
 const REASONS_KEPT: usize = 20;
 
@@ -27,8 +33,9 @@ impl ModelState {
         let now = turn.router_clock().map_or(now, |clock| clock.max(now));
         let mut rollout = RolloutState::new(queued, now, turn.now_ms);
         let spec = &rollout.spec;
+        let before = if rollout.acts() { "the first canary request" } else { "the comparison begins (observed only)" };
         let sentence = format!(
-            "{} -> {}: learning from at least {} answers of {} before the first canary request",
+            "{} -> {}: learning from at least {} answers of {} before {before}",
             spec.stable.version, spec.canary.version, spec.warmup.min_events, spec.stable.version
         );
         self.take_turn(&mut rollout, kind, sentence, now, turn);
@@ -45,12 +52,13 @@ impl ModelState {
         turn: &mut Turn<'_>,
     ) {
         let planned = &rollout.spec.steps[step];
-        let sentence = format!(
-            "step {} of {}: {planned} to {}{why}",
-            step + 1,
-            rollout.spec.steps.len(),
-            rollout.spec.canary.version
-        );
+        let spec = &rollout.spec;
+        let sentence = if rollout.acts() {
+            format!("step {} of {}: {planned} to {}{why}", step + 1, spec.steps.len(), spec.canary.version)
+        } else {
+            let (stable, canary) = (&spec.stable.version, &spec.canary.version);
+            format!("observed only, nothing here moves weights: {canary} is compared with {stable}{why}")
+        };
         (rollout.canary_share, rollout.mirror_share) = (planned.weight.0, planned.mirror.map_or(0, |share| share.0));
         rollout.control_share = control_share(planned, rollout.spec.control_ratio);
         rollout.phase = rollout.step_phase();
@@ -170,18 +178,40 @@ impl ModelState {
         }
         push_bounded(&mut self.ended, Ended { id: rollout.id, ending }, ENDED_KEPT);
         while let Some(next) = self.queue.pop_front() {
-            let Some(why) = wrong_stable(&next.spec, self.serving.as_ref()) else {
-                self.start(next, now, EventKind::Started, turn);
-                return;
-            };
-            self.drop_queued(next, format!("aborted when its turn came: {why}"), now, turn);
+            match self.from_what_serves(&next.spec, turn) {
+                Ok(spec) => {
+                    self.start(Queued { spec, ..next }, now, EventKind::Started, turn);
+                    return;
+                }
+                Err(why) => self.drop_queued(next, format!("aborted when its turn came: {why}"), now, turn),
+            }
         }
+    }
+
+    /// The spec of a rollout that starts now, from what serves; or why it must not. One that is only observed moves nothing.
+    pub(super) fn from_what_serves(&self, spec: &RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, String> {
+        if spec.mode == Mode::Observe {
+            return Ok(spec.clone());
+        }
+        let stable = stable_of(spec, self.serving.as_ref(), turn)?;
+        let spec = RolloutSpec { stable, ..spec.clone() };
+        without_address(&spec, turn).map_or(Ok(spec), Err)
     }
 
     /// Tells that a rollout that waited will not start.
     pub(super) fn drop_queued(&mut self, queued: Queued, sentence: String, now: EventTime, turn: &mut Turn<'_>) {
         let mut waiting = RolloutState::new(queued, now, turn.now_ms);
         waiting.phase = Phase::Aborted;
+        waiting.sentence.clone_from(&sentence);
+        let ending = Ending {
+            outcome: Outcome::Aborted,
+            reasons: Vec::new(),
+            sentence: sentence.clone(),
+            at: now,
+            actor: turn.actor.clone(),
+        };
+        waiting.ending = Some(ending.clone());
+        push_bounded(&mut self.ended, Ended { id: waiting.id.clone(), ending }, ENDED_KEPT);
         self.tell(Some(&waiting), EventKind::Aborted, sentence, now, turn);
     }
 
@@ -240,6 +270,7 @@ impl ModelState {
         turn: &mut Turn<'_>,
     ) {
         self.events += 1;
+        let at = self.stamp(now, turn);
         turn.effects.changed.insert(self.model.clone());
         turn.effects.events.push(RolloutEvent {
             id: event_id(&format!("{} {} {}", self.model, self.events, self.generation)),
@@ -248,15 +279,28 @@ impl ModelState {
             kind,
             phase: rollout.map_or(Phase::Pending, |rollout| rollout.phase),
             step: rollout.map_or(-1, |rollout| rollout.step),
-            canary_share: rollout.map_or(0, |rollout| rollout.canary_share),
+            canary_share: rollout.filter(|rollout| rollout.acts()).map_or(0, |rollout| rollout.canary_share),
             generation: self.generation,
-            at: now,
+            at,
             recorded_at: EventTime(turn.now_ms.saturating_mul(1000)),
             actor: turn.actor.clone(),
             sentence,
             cause: turn.cause.clone(),
             state: rollout.map(to_json),
         });
+    }
+
+    /// The time of an audit event. What a person did is as of when it was asked for, by the wall clock, or by the routers' clock where
+    /// that replays another time; the rest is as of `now`, in event time. No event is as of a time before the one before it.
+    fn stamp(&mut self, now: EventTime, turn: &Turn<'_>) -> EventTime {
+        let at = match (turn.asked_at, turn.router_clock()) {
+            (Some(asked), Some(clock)) if asked.since(clock).0.abs() > REPLAYED.0 => now.max(clock),
+            (Some(asked), _) => asked.min(EventTime(turn.now_ms.saturating_mul(1000))),
+            (None, _) => now,
+        };
+        let at = self.told_at.map_or(at, |before| before.max(at));
+        self.told_at = Some(at);
+        at
     }
 
     /// The routing table of a rollout as it stands.
@@ -346,18 +390,6 @@ impl ModelState {
             rules: rollout.rules.number(),
         }
     }
-}
-
-/// Why a rollout must not start: its first table would move all traffic to its stable from the version that serves, with no
-/// ramp and no evidence. `None`: it may, for that is the same version, nothing is known of what serves, or it moves nothing.
-pub(super) fn wrong_stable(spec: &RolloutSpec, serving: Option<&VersionSpec>) -> Option<String> {
-    let (stable, serving) = (&spec.stable.version, &serving?.version);
-    (spec.mode == Mode::Act && stable != serving).then(|| {
-        format!(
-            "{serving} serves {}, not {stable}; set `stable.version` to {serving}, and to go back to {stable} make it the canary",
-            spec.model
-        )
-    })
 }
 
 /// The control arm's share: `ratio` times the canary's, or all there is. Of mirrored calls every live answer is compared.

@@ -249,8 +249,8 @@ fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTi
     if answers < step.bake.min_events as i64 {
         return Some(format!("{answers} answers of the canary, {} are needed", step.bake.min_events));
     }
-    let late = turn.unconfirmed(&verdict.model, rollout.generation)?;
-    Some(format!("router {late} has not applied generation {} ({step})", rollout.generation))
+    let missing = turn.unapplied(&verdict.model, rollout.generation)?;
+    Some(format!("{missing} ({step})"))
 }
 
 fn health_sentence(verdict: &Verdict) -> String {

@@ -74,7 +74,7 @@ fallback: yes
     1:1: error: apiVersion: "serin.dev/v2" is not a version that this Serin reads; write serin.dev/v1
     2:1: error: kind: "Rolout" is not a kind that this Serin knows; write Rollout
     3:1: error: model: "my model" is no name; use one word without spaces
-    6:3: error: stable.url: "localhost:9001" is no http or https address; write for example http://models:8080
+    6:3: error: stable.url: "localhost:9001" is no address that a router can use (the scheme must be http, https or h2c); write for example http://models:8080
     8:3: error: canary.verison: the key "verison" is unknown; did you mean "version"?
     9:9: error: window: a span of time is expected here, this is "10 seconds"; write for example 500ms, 10s, 5m, 6h, 2d or 1h30m
     10:15: error: controlRatio: a number is expected here, this is "ten"; write for example 0.01

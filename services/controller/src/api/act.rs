@@ -14,7 +14,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use serin_rollout::{Problem, Traffic};
+use serin_rollout::{Mode, Problem, RolloutState, Traffic, planner::Applied};
 use serin_schemas::{
     codec,
     envelope::{self, Envelope},
@@ -25,29 +25,33 @@ use serin_stream::record::{Outgoing, Target};
 use serin_topology::COMMANDS;
 use uuid::Uuid;
 
-use super::{ApiState, Failure, auth::Caller};
+use super::{ApiState, Failure, applied::moves_calls, auth::Caller};
 use crate::{REASON_MAX, view::View};
 
 /// Longest wait for an answer.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long writing a command may take.
 const FLUSH: Duration = Duration::from_secs(10);
+
 /// What became of a command.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// Its id.
     command: String,
     /// The rollout it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     rollout: Option<RolloutId>,
     /// Whether it could not be done.
-    refused: bool,
+    pub(crate) refused: bool,
     /// What became of it; left out when nothing did in the time given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    sentence: Option<String>,
+    pub(crate) sentence: Option<String>,
     /// The audit event.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<Arc<RolloutEvent>>,
+    /// Who uses the table that it led to; left out when it led to none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied: Option<Applied>,
     /// Warnings about the spec.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<Problem>,
@@ -201,16 +205,30 @@ pub(super) async fn stop_all(
     let left = |view: &View| {
         view.running().filter(|rollout| rollout.state.as_ref().is_some_and(|state| running.contains(&state.id))).count()
     };
-    let view = state.wait_until(deadline.saturating_duration_since(Instant::now()), |view| left(view) == 0).await;
-    let left = left(&view);
-    let sentence = match (running.len(), left) {
-        (0, _) => "no rollout is running; all traffic is on stable".to_owned(),
-        (1, 0) => "the one running rollout is stopped; all traffic is on stable".to_owned(),
-        (all, 0) => format!("{all} rollouts stopped; all traffic is on stable"),
+    let ended = |view: &View| -> Vec<Arc<RolloutState>> {
+        let rollouts =
+            running.iter().filter_map(|id| view.rollout(id.as_str())).filter_map(|found| found.state.clone());
+        rollouts.filter(|state| state.phase.is_final() && state.spec.mode == Mode::Act).collect()
+    };
+    // The one that is furthest from being done.
+    let applied = |view: &View| {
+        let all = ended(view).into_iter().filter_map(|rollout| state.applied(view, &rollout, rollout.generation));
+        all.min_by_key(|applied| (applied.done, applied.soon))
+    };
+    let settled = |view: &View| left(view) == 0 && applied(view).is_none_or(|applied| applied.done || !applied.soon);
+    let view = state.wait_until(deadline.saturating_duration_since(Instant::now()), settled).await;
+    let (left, applied) = (left(&view), applied(&view));
+    let done = applied.as_ref().is_none_or(|applied| applied.done);
+    let stopped = match (running.len(), left) {
+        (0, _) => "no rollout is running".to_owned(),
+        (1, 0) => "the one running rollout is stopped".to_owned(),
+        (all, 0) => format!("{all} rollouts stopped"),
         (all, left) => format!("{} of {all} rollouts stopped; {left} have not answered yet", all - left),
     };
-    let status = if left == 0 { StatusCode::OK } else { StatusCode::ACCEPTED };
-    respond(status, &Answer { command: id, sentence: Some(sentence), ..Answer::default() })
+    let all_there = left == 0 && done;
+    let sentence = if all_there { format!("{stopped}; all traffic is on stable") } else { stopped };
+    let status = if all_there { StatusCode::OK } else { StatusCode::ACCEPTED };
+    respond(status, &Answer { command: id, sentence: Some(sentence), applied, ..Answer::default() })
 }
 
 fn read_why(body: &Bytes) -> Result<Why, Failure> {
@@ -240,16 +258,22 @@ fn own_trouble(error: &dyn std::fmt::Display) -> Failure {
 }
 
 impl ApiState {
-    /// Writes a command and waits for its answer.
-    async fn ask(&self, command: Command, wait_ms: u64) -> Result<Answer, Failure> {
-        let id = command.id.clone();
+    /// Writes a command and waits for its answer, and until routers use the table that it led to.
+    pub(crate) async fn ask(&self, command: Command, wait_ms: u64) -> Result<Answer, Failure> {
+        let (id, about, action) = (command.id.clone(), command.rollout.clone(), command.action);
         self.write(command, Target::ByKey).await?;
-        let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
-        let view = self.wait_until(wait, |view| view.answer(&id).is_some()).await;
-        let event = view.answer(&id).cloned();
+        let deadline = Instant::now() + Duration::from_millis(wait_ms).min(WAIT_MAX);
+        let answer = |view: &View| view.answer(&id, about.as_ref()).cloned();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let view = self.wait_until(left, |view| answer(view).is_some()).await;
+        let event = answer(&view);
         let refused = event.as_ref().is_some_and(|event| event.kind == EventKind::Refused);
         let sentence = event.as_ref().map(|event| event.sentence.clone());
-        Ok(Answer { command: id, refused, sentence, event, ..Answer::default() })
+        let applied = match &event {
+            Some(event) if !refused && moves_calls(action) => self.applied_by(event, deadline).await,
+            _ => None,
+        };
+        Ok(Answer { command: id, refused, sentence, event, applied, ..Answer::default() })
     }
 
     /// Writes a command; when this returns, it is on the log.

@@ -7,9 +7,9 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use serin_rollout::RolloutState;
+use serin_rollout::{RolloutState, planner::Applied};
 use serin_schemas::records::{Capture, Verdict};
 
 use super::{ApiState, Failure};
@@ -34,16 +34,31 @@ pub(super) struct News {
     wait_ms: u64,
 }
 
-pub(super) async fn list(State(state): State<ApiState>) -> Json<Vec<Arc<RolloutState>>> {
+/// A query that asks for nothing: what is not known is refused, not passed over.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Query(Nothing {}): Query<Nothing>,
+) -> Json<Vec<Arc<RolloutState>>> {
     Json(state.view().rollouts().filter_map(|rollout| rollout.state.clone()).collect())
 }
 
-pub(super) async fn state(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-) -> Result<Json<Arc<RolloutState>>, Failure> {
-    let rollout = state.rollout(&id).await?;
-    rollout.state.clone().map(Json).ok_or_else(|| unknown(&id))
+/// The state of a rollout, and whether calls go as it says.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    state: Arc<RolloutState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied: Option<Applied>,
+}
+
+pub(super) async fn state(State(api): State<ApiState>, Path(id): Path<String>) -> Result<Json<Shown>, Failure> {
+    let state = api.rollout(&id).await?.state.clone().ok_or_else(|| unknown(&id))?;
+    let applied = api.applied(&api.view(), &state, state.generation);
+    Ok(Json(Shown { state, applied }))
 }
 
 pub(super) async fn verdict(
@@ -113,7 +128,7 @@ pub(super) async fn routing(State(state): State<ApiState>) -> Json<Value> {
 }
 
 pub(super) async fn routers(State(state): State<ApiState>) -> Json<Value> {
-    Json(json!(state.view().routers().values().collect::<Vec<_>>()))
+    Json(json!(state.view().routers().collect::<Vec<_>>()))
 }
 
 pub(super) async fn schema() -> Json<Value> {

@@ -4,6 +4,7 @@
 //! event.
 
 mod act;
+mod applied;
 mod auth;
 mod look;
 

@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 pub(crate) use answer::{AnswerBody, Cut};
 pub(crate) use decoder::{DecodeError, Decoder};
 pub(crate) use listening::Listening;
-pub(crate) use request::{Arriving, BodyError, Budget, Hold, RequestBody, Taken, Taking, Upload, collect};
+pub(crate) use request::{Arriving, BodyError, Budget, CallerBody, Hold, RequestBody, Taken, Taking, Upload, collect};
 
 /// Pieces in memory; a single one is not copied.
 #[derive(Default)]

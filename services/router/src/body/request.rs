@@ -16,10 +16,14 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use serin_listener::unread::Lent;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Pause, within};
 use crate::protocol::Scan;
+
+/// A request's body as it comes from its caller.
+pub(crate) type CallerBody = Lent<Incoming>;
 
 /// Bytes that bodies may hold in memory together.
 #[derive(Clone, Debug)]
@@ -134,7 +138,7 @@ pub(crate) struct Streamed {
     head: VecDeque<Bytes>,
     /// The head's part of the budget.
     paid: Option<OwnedSemaphorePermit>,
-    rest: Incoming,
+    rest: CallerBody,
     /// Bytes that may still come; beyond the limit, that are still thrown away.
     left: u64,
     limit: u64,
@@ -183,7 +187,7 @@ pub(crate) struct Taking {
 /// A request's body, as far as it has come.
 pub(crate) struct Arriving {
     head: Held,
-    rest: Incoming,
+    rest: CallerBody,
     ended: bool,
     budget: Budget,
     /// Whether it waits for room in memory.
@@ -198,7 +202,7 @@ const DISCARD_AT_LEAST: u64 = 16 << 20;
 
 /// Throws away about `most` bytes of what a caller still sends. Closing a connection with unread bytes resets it, and the caller
 /// would never see why.
-async fn discard(rest: &mut Incoming, most: u64) {
+async fn discard(rest: &mut CallerBody, most: u64) {
     let mut left = most.max(DISCARD_AT_LEAST);
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_PAUSE, rest.frame()).await {
         match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
@@ -210,7 +214,7 @@ async fn discard(rest: &mut Incoming, most: u64) {
 
 impl Arriving {
     /// A body of which nothing was read yet.
-    pub(crate) fn new(rest: Incoming, budget: Budget) -> Self {
+    pub(crate) fn new(rest: CallerBody, budget: Budget) -> Self {
         Self { head: Held::default(), ended: rest.is_end_stream(), rest, budget, starved: false }
     }
 
@@ -373,7 +377,7 @@ pub(crate) struct Hold {
 
 /// Reads a whole body of at most `limit` bytes.
 pub(crate) async fn collect(
-    body: Incoming,
+    body: CallerBody,
     budget: Budget,
     limit: usize,
     patience: Duration,

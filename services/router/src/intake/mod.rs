@@ -13,7 +13,6 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use serin_access::Door;
 use serin_schemas::{
@@ -26,7 +25,7 @@ use access::Granted;
 
 use crate::{
     answer,
-    body::{self, AnswerBody, BodyError, DecodeError, Decoder},
+    body::{self, AnswerBody, BodyError, CallerBody, DecodeError, Decoder},
     clock::Clock,
     config::span,
     events::{About, Events, SendError},
@@ -79,7 +78,7 @@ pub(crate) async fn feedback(
     shared: &Arc<Shared>,
     head: &request::Parts,
     at: SocketAddr,
-    body: Incoming,
+    body: CallerBody,
 ) -> Response<AnswerBody> {
     door(shared, head, at, body, Door::Feedback, read_feedback).await
 }
@@ -89,7 +88,7 @@ pub(crate) async fn seldon_feedback(
     shared: &Arc<Shared>,
     head: &request::Parts,
     at: SocketAddr,
-    body: Incoming,
+    body: CallerBody,
 ) -> Response<AnswerBody> {
     door(shared, head, at, body, Door::Feedback, |entry, bounds, granted| {
         read_feedback(seldon::into_ours(entry)?, bounds, granted)
@@ -102,7 +101,7 @@ pub(crate) async fn events(
     shared: &Arc<Shared>,
     head: &request::Parts,
     at: SocketAddr,
-    body: Incoming,
+    body: CallerBody,
 ) -> Response<AnswerBody> {
     door(shared, head, at, body, Door::Events, read_event).await
 }
@@ -153,7 +152,7 @@ async fn door(
     shared: &Arc<Shared>,
     head: &request::Parts,
     at: SocketAddr,
-    body: Incoming,
+    body: CallerBody,
     door: Door,
     read: Reader,
 ) -> Response<AnswerBody> {

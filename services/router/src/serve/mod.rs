@@ -14,9 +14,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Request, Response, Version, header};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls::ServerConfig;
+use serin_listener::unread::lend;
 use serin_stream::seldom::Seldom;
 use tokio::{
     net::TcpListener,
@@ -146,8 +146,8 @@ async fn accept(
     }
 }
 
-/// Longest body, in bytes, that is taken in even when nobody reads it.
-const READ_ANYWAY: u64 = 8 << 10;
+/// Most bytes of a body that are read after an answer that did not ask for them, and ends the connection.
+const UNREAD: u64 = 16 << 20;
 
 /// Whether a request says what it is for in the one way that RFC 9112 leaves it: others between may read it in another way.
 fn check(request: &Request<Incoming>, bare_line: bool) -> Result<(), Refusal> {
@@ -174,11 +174,14 @@ async fn answer(
     let checked = check(&request, bare_line);
     let (parts, body) = request.into_parts();
     let cors = Cors::of(&parts.headers);
-    let is_large = body.size_hint().exact().is_none_or(|size| size > READ_ANYWAY);
+    let (body, loan) = lend(body, &parts.headers);
     let wire = Wire::of(parts.uri.path(), &parts.headers);
     let own = own::find(&parts.method, parts.uri.path(), wire);
     let answered = match (checked, own) {
-        (Err(refusal), _) => Err(refusal),
+        (Err(refusal), _) => {
+            drop(body);
+            Err(refusal)
+        }
         (Ok(()), Some(own)) => {
             let mut response = Box::pin(own::answer(shared, own, &parts, peer.at, body)).await;
             cors.allow(&shared.config().cors, response.headers_mut());
@@ -189,16 +192,18 @@ async fn answer(
     let mut response = answered.unwrap_or_else(|refusal| {
         shared.metrics.refused(refusal.reason());
         let mut answer = refusal.answer(wire);
-        if is_large {
-            // The rest of the body is not read, so the connection ends: the caller should know.
-            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         cors.allow(&shared.config().cors, answer.headers_mut());
         answer
     });
     if version >= Version::HTTP_2 {
         response.headers_mut().remove(header::CONNECTION);
-    } else if shared.leaving.load(Ordering::Relaxed) {
+        return response;
+    }
+    let ends = response.headers().contains_key(header::CONNECTION);
+    let most = if ends { UNREAD } else { shared.config().limits.body.max(UNREAD) };
+    let status = response.status();
+    let read = loan.settle(most, status.is_client_error() || status.is_server_error()).await;
+    if !read || shared.leaving.load(Ordering::Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -3,13 +3,12 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{Method, Response, StatusCode, request};
-use hyper::body::Incoming;
 use serde_json::json;
 
 use super::Cors;
 use crate::{
     answer,
-    body::AnswerBody,
+    body::{AnswerBody, CallerBody},
     intake,
     protocol::{Wire, grpc},
     state::Shared,
@@ -72,7 +71,7 @@ pub(super) async fn answer(
     own: Own,
     head: &request::Parts,
     at: SocketAddr,
-    body: Incoming,
+    body: CallerBody,
 ) -> Response<AnswerBody> {
     match own {
         Own::Preflight => Cors::preflight(&shared.config().cors, &head.headers),

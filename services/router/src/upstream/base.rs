@@ -4,51 +4,45 @@ use std::fmt;
 
 use http::{
     HeaderValue, Uri,
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::{Authority, PathAndQuery},
 };
+use serin_rollout::address::{Address, Scheme};
 
 /// Base URL of a version's servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base {
-    scheme: Scheme,
-    /// HTTP/2 without TLS and without asking first.
-    h2c: bool,
-    authority: Authority,
+    address: Address,
     /// The `host` header of its requests.
     host: HeaderValue,
-    /// Path in front of every request's path, without a slash at the end.
-    prefix: String,
 }
 
 impl Base {
     /// Reads `http://host:port/prefix`, `https://...` or `h2c://...`.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{url:?} is not the base URL of an upstream ({why}); write http://host:port");
-        let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
-        let (scheme, h2c) = match uri.scheme_str() {
-            Some("http") => (Scheme::HTTP, false),
-            Some("https") => (Scheme::HTTPS, false),
-            Some("h2c") => (Scheme::HTTP, true),
-            _ => return Err(wrong("the scheme must be http, https or h2c")),
-        };
-        if uri.query().is_some() {
-            return Err(wrong("it has a query"));
-        }
-        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?.clone();
-        let port = authority.port_u16().filter(|&port| port != if scheme == Scheme::HTTPS { 443 } else { 80 });
-        let host = port.map_or_else(|| authority.host().to_owned(), |port| format!("{}:{port}", authority.host()));
-        let host = HeaderValue::from_str(&host).map_err(|error| wrong(&format!("{error}")))?;
-        Ok(Self { scheme, h2c, authority, host, prefix: uri.path().trim_end_matches('/').to_owned() })
+        Self::new(Address::parse(url).map_err(|error| error.to_string())?)
+    }
+
+    /// The base URLs of a version: one, or several with commas between them.
+    pub(crate) fn parse_list(urls: &str) -> Result<Vec<Self>, String> {
+        let list = Address::parse_list(urls).map_err(|error| error.to_string())?;
+        list.into_iter().map(Self::new).collect()
+    }
+
+    fn new(address: Address) -> Result<Self, String> {
+        let (host, port) = (address.authority().host(), address.port());
+        let host = if port == address.scheme().port() { host.to_owned() } else { format!("{host}:{port}") };
+        let host = HeaderValue::from_str(&host).map_err(|error| format!("{address}: {error}"))?;
+        Ok(Self { address, host })
     }
 
     /// Whether its servers are spoken to in HTTP/2 without asking first.
     pub(crate) fn is_h2c(&self) -> bool {
-        self.h2c
+        self.address.scheme() == Scheme::H2c
     }
 
     /// Whether its servers are spoken to over TLS.
     pub(crate) fn is_tls(&self) -> bool {
-        self.scheme == Scheme::HTTPS
+        self.address.scheme() == Scheme::Https
     }
 
     /// The `host` header of requests to it.
@@ -58,13 +52,14 @@ impl Base {
 
     /// Its `host:port`.
     pub(crate) fn authority(&self) -> &Authority {
-        &self.authority
+        self.address.authority()
     }
 
     /// The URL of a path and query on these servers.
     pub(crate) fn join(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
         let path = self.below(path)?;
-        Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build()
+        let scheme = if self.is_tls() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
+        Uri::builder().scheme(scheme).authority(self.authority().clone()).path_and_query(path).build()
     }
 
     /// The path of such a URL alone.
@@ -73,14 +68,14 @@ impl Base {
     }
 
     fn below(&self, path: PathAndQuery) -> Result<PathAndQuery, http::Error> {
-        if self.prefix.is_empty() { Ok(path) } else { Ok(format!("{}{path}", self.prefix).parse()?) }
+        let prefix = self.address.prefix();
+        if prefix.is_empty() { Ok(path) } else { Ok(format!("{prefix}{path}").parse()?) }
     }
 }
 
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.h2c { "h2c" } else { self.scheme.as_str() };
-        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
+        self.address.fmt(f)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod doors;
+mod early;
 mod events;
 mod failures;
 mod faults;

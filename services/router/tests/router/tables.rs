@@ -230,3 +230,49 @@ async fn admin_changes_need_the_token_and_health_does_not() {
     assert_eq!(bench.send(bench.router.admin_addr(), request, "").await.status, StatusCode::OK);
     assert_eq!(nobody().await.ip(), bench.router.admin_addr().ip());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_used_is_told_wherever_somebody_looks_and_tried_again_with_another_configuration() {
+    let (stable, canary) = two().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config { data_dir: folder.path().to_owned(), ..known(&stable) };
+    let bench = Bench::start(config.clone()).await;
+    let told = async |what: &str, good: &dyn Fn(&serin_schemas::records::RouterStatus) -> bool| {
+        let at = async || statuses(&bench.log).into_iter().map(|(_, status)| status).rev().find(|status| good(status));
+        eventually(what, at).await
+    };
+    // What the configuration says is told before any table.
+    let status = told("its configuration", &|status| status.configured.iter().flatten().next().is_some()).await;
+    let own = &status.configured.unwrap()[0];
+    assert_eq!((own.version.as_str(), own.stable, own.url.as_str()), ("v1", true, stable.url().as_str()));
+
+    let (good, bad) = (stable.url(), format!("{},b:2", canary.url()));
+    let mut nowhere = table(2, &good, &bad, (5_000, 0));
+    for (url, reason) in [(Some(bad), "the scheme must be http, https or h2c"), (None, "version \"v2\" has no URL")] {
+        nowhere.generation.0 += 1;
+        nowhere.routes[2].url = url;
+        put(&bench.log, &nowhere);
+        let generation = nowhere.generation;
+        let is_it = move |status: &serin_schemas::records::RouterStatus| {
+            status.refused.iter().any(|table| table.generation == generation && table.reason.contains(reason))
+        };
+        let status = told("the refusal", &is_it).await;
+        assert!(status.applied.is_empty(), "{status:?}");
+        let ready = bench.admin(Method::GET, "/readyz", "").await;
+        let line = String::from_utf8_lossy(&ready.body).into_owned();
+        assert!(line.starts_with("ready\n") && line.contains("- flights: the table of generation"), "{line}");
+        assert!(line.contains("all goes where the configuration says"), "{line}");
+        let tables = bench.admin(Method::GET, "/tables", "").await.json();
+        assert!(tables["refused"][0]["reason"].as_str().unwrap().contains(reason), "{tables}");
+        assert_eq!(bench.infer(&[]).await.status, StatusCode::OK);
+    }
+    // An operator says where it is.
+    let versions = &mut config.models.get_mut("flights").unwrap().versions;
+    versions.insert("v2".to_owned(), canary.url().as_str().into());
+    bench.router.reload(config).unwrap();
+    let generation = nowhere.generation;
+    let is_it = move |status: &serin_schemas::records::RouterStatus| {
+        status.refused.is_empty() && status.applied.iter().any(|table| table.generation == generation)
+    };
+    told("its use", &is_it).await;
+}

@@ -1,10 +1,15 @@
 //! Verbs that change something at the controller: `apply`, `status`, `promote`, `pause`, `resume`, `abort`, `stop`.
 
-use std::{io::Read as _, path::Path, process::ExitCode, time::Duration};
+use std::{
+    io::Read as _,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use serde_json::Value;
-use serin_rollout::{Outcome, RolloutSpec, RolloutState};
+use serin_rollout::{Outcome, RolloutSpec, RolloutState, planner::Applied};
 
 use super::{
     local::{print_problems, print_warnings},
@@ -20,6 +25,11 @@ use crate::{
 const PROMOTED: u8 = 0;
 /// `serin status`: still running, or the wait timed out.
 const RUNNING: u8 = 1;
+/// It is decided, and no router is known to use the table.
+const NOT_APPLIED: u8 = 1;
+/// How long it is waited for routers to use the table of an ending that was waited for, and how often it is looked.
+const APPLIED_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// `serin status`: all traffic is back on stable.
 const ROLLED_BACK: u8 = 3;
 /// `serin status`: a person or a newer rollout ended it.
@@ -71,10 +81,18 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
             if let Some(proof) = checked.spec.as_ref().and_then(how_long) {
                 output::line(proof);
             }
+            if let Some(applied) = applied_of(&answer).filter(|applied| !applied.done) {
+                output::line(not_applied(&applied));
+            }
             output::line(format!("watch it with: serin get {rollout} --watch"));
         }
     }
-    if args.wait { wait(&api, &rollout, &args.remote, patience).await } else { Ok(ExitCode::SUCCESS) }
+    if args.wait {
+        return wait(&api, &rollout, &args.remote, patience).await;
+    }
+    // A table that a router cannot use is no start.
+    let refused = applied_of(&answer).is_some_and(|applied| applied.refused);
+    Ok(if refused { ExitCode::from(NOT_APPLIED) } else { ExitCode::SUCCESS })
 }
 
 /// Traffic for which it is said how long a proof takes, in requests per second.
@@ -98,25 +116,33 @@ pub(crate) async fn status(args: &Status) -> anyhow::Result<ExitCode> {
     if args.wait {
         return wait(&api, &args.rollout, &args.remote, patience).await;
     }
-    let state = api.state(&args.rollout).await?;
-    print_state(&state, args.remote.output)?;
-    Ok(exit_code(&state))
+    let (state, applied) = api.shown(&args.rollout).await?;
+    print_state(&state, applied.as_ref(), args.remote.output)?;
+    Ok(exit_code(&state, applied.as_ref()))
 }
 
-/// Waits until a rollout ends, telling what happens to it on the way.
+/// Waits until a rollout ends and its end is applied, telling what happens to it on the way. The rollout is the one that the name means
+/// now: a model may have another one by then.
 async fn wait(api: &Api, rollout: &str, remote: &Remote, mut patience: Patience) -> anyhow::Result<ExitCode> {
-    let mut after = 0;
-    let mut told = String::new();
+    let rollout = patience.ask(|| api.state(rollout)).await?.id.0;
+    let (mut after, mut told, mut applied_by) = (0, String::new(), None);
     loop {
-        let state = patience.ask(|| api.state(rollout)).await?;
-        if state.phase.is_final() || patience.is_over() || output::is_closed() {
-            if remote.output == Output::Json || told != state.sentence {
-                print_state(&state, remote.output)?;
+        let (state, applied) = patience.ask(|| api.shown(&rollout)).await?;
+        let is_over = patience.is_over() || output::is_closed();
+        if state.phase.is_final() || is_over {
+            let soon = applied.as_ref().is_some_and(|applied| !applied.done && applied.soon);
+            let now = Instant::now();
+            if soon && !is_over && now < *applied_by.get_or_insert(now + APPLIED_WITHIN) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
             }
-            return Ok(exit_code(&state));
+            if remote.output == Output::Json || told != state.sentence || !is_applied(applied.as_ref()) {
+                print_state(&state, applied.as_ref(), remote.output)?;
+            }
+            return Ok(exit_code(&state, applied.as_ref()));
         }
         let news = patience.left(NEWS);
-        let page = patience.ask(|| api.events(rollout, after, news)).await?;
+        let page = patience.ask(|| api.events(&rollout, after, news)).await?;
         after = page["next"].as_u64().unwrap_or(after);
         if remote.output == Output::Text {
             for event in page["events"].as_array().into_iter().flatten() {
@@ -127,21 +153,44 @@ async fn wait(api: &Api, rollout: &str, remote: &Remote, mut patience: Patience)
     }
 }
 
-fn print_state(state: &RolloutState, output: Output) -> anyhow::Result<()> {
+/// What the controller said about who uses the table.
+fn applied_of(answer: &Value) -> Option<Applied> {
+    serde_json::from_value(answer["applied"].clone()).unwrap_or_default()
+}
+
+/// Whether calls go as it was decided, as far as the controller says.
+fn is_applied(applied: Option<&Applied>) -> bool {
+    applied.is_none_or(|applied| applied.done)
+}
+
+fn not_applied(applied: &Applied) -> String {
+    format!("not applied yet: {}", applied.waits_for)
+}
+
+fn print_state(state: &RolloutState, applied: Option<&Applied>, output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => output::json(state),
+        Output::Json => {
+            let mut document = serde_json::to_value(state)?;
+            document["applied"] = serde_json::to_value(applied)?;
+            output::json(&document)
+        }
         Output::Text => {
             output::line(&state.sentence);
+            // What is only observed has no table.
+            if let Some(applied) = applied.filter(|applied| !applied.done && state.acts()) {
+                output::line(not_applied(applied));
+            }
             Ok(())
         }
     }
 }
 
-fn exit_code(state: &RolloutState) -> ExitCode {
+fn exit_code(state: &RolloutState, applied: Option<&Applied>) -> ExitCode {
+    let promoted = if is_applied(applied) { PROMOTED } else { NOT_APPLIED };
     ExitCode::from(match state.ending.as_ref().map(|ending| ending.outcome) {
-        None if state.promoted => PROMOTED,
+        None if state.promoted => promoted,
         None => RUNNING,
-        Some(Outcome::Promoted) => PROMOTED,
+        Some(Outcome::Promoted) => promoted,
         Some(Outcome::Evidence | Outcome::NoData | Outcome::Inconclusive) => ROLLED_BACK,
         Some(Outcome::Aborted | Outcome::Superseded) => ABORTED,
     })
@@ -160,11 +209,17 @@ pub(crate) async fn stop_all(args: &Stop) -> anyhow::Result<ExitCode> {
     print_answer(&answer, args.remote.output)
 }
 
-/// Prints what the controller made of a command.
+/// Prints what the controller made of a command. It is done when routers use the table that it led to.
 fn print_answer(answer: &Value, output: Output) -> anyhow::Result<ExitCode> {
+    let applied = applied_of(answer);
     match output {
         Output::Json => output::json(answer)?,
-        Output::Text => output::line(answer["sentence"].as_str().unwrap_or("sent; not confirmed yet")),
+        Output::Text => {
+            output::line(answer["sentence"].as_str().unwrap_or("sent; not confirmed yet"));
+            if let Some(applied) = applied.as_ref().filter(|applied| !applied.done) {
+                output::line(not_applied(applied));
+            }
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if is_applied(applied.as_ref()) { ExitCode::SUCCESS } else { ExitCode::from(NOT_APPLIED) })
 }

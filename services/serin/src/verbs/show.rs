@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::IsTerminal as _, process::ExitCode, time::Duratio
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use serin_rollout::{Outcome, RolloutState};
+use serin_rollout::{Outcome, RolloutState, planner::Applied};
 use serin_schemas::{
     ids::{EventTime, ModelName, Version},
     records::{Arm, Capture, Correction, Decision, MetricVerdict, RouterStatus, Undecided, Verdict},
@@ -17,7 +17,7 @@ use crate::{
     client::{Api, ApiError},
     evidence::{self, Rows},
     output,
-    time::{date, span},
+    time::{date, span, to_the_second},
 };
 
 /// How long one look for something new may take.
@@ -61,27 +61,30 @@ pub(crate) async fn get(args: &Get) -> anyhow::Result<ExitCode> {
     let api = Api::new(&args.remote)?;
     let mut patience = Patience::of(if args.watch { &args.timeout } else { "0s" })?;
     let live = args.watch && args.remote.output == Output::Text && std::io::stdout().is_terminal();
-    let mut after = 0;
-    let mut began = None;
+    let (mut rollout, mut after, mut began) = (args.rollout.clone(), 0, None);
     loop {
-        let state = patience.ask(|| api.state(&args.rollout)).await?;
-        let verdict = optional(patience.ask(|| api.verdict(&args.rollout)).await)?;
+        let (state, applied) = patience.ask(|| api.shown(&rollout)).await?;
+        // By a model's name the rollout of now is meant, also when another one follows it.
+        state.id.as_str().clone_into(&mut rollout);
+        let verdict = optional(patience.ask(|| api.verdict(&rollout)).await)?;
         let wait = if args.watch && after > 0 { WAIT } else { Duration::ZERO };
-        let page = patience.ask(|| api.events(&args.rollout, after, wait)).await?;
+        let page = patience.ask(|| api.events(&rollout, after, wait)).await?;
         // What routers tell is beside the state: an API that does not know it hides nothing else.
-        let undecided = undecided(&api.routers().await.unwrap_or_default(), &state.spec.model);
+        let routers = api.routers().await.unwrap_or_default();
+        let told =
+            Told { applied, undecided: undecided(&routers, &state.spec.model), refused: refused(&routers, &state) };
         match args.remote.output {
             Output::Json if args.watch => {
-                output::json_line(&document(&state, verdict.as_ref(), &page, &undecided))?;
+                output::json_line(&document(&state, verdict.as_ref(), &page, &told))?;
             }
-            Output::Json => output::json(&document(&state, verdict.as_ref(), &page, &undecided))?,
+            Output::Json => output::json(&document(&state, verdict.as_ref(), &page, &told))?,
             Output::Text => {
                 if live {
                     // ANSI: home, erase to the end of the screen.
                     output::line("\x1b[H\x1b[2J");
                 }
                 began = began.or_else(|| first_step(&page));
-                output::line(screen(&state, verdict.as_ref(), &page, &undecided, began));
+                output::line(screen(&state, verdict.as_ref(), &page, &told, began));
             }
         }
         if !args.watch || state.phase.is_final() || patience.is_over() || output::is_closed() {
@@ -98,6 +101,27 @@ fn first_step(page: &Value) -> Option<EventTime> {
     first["at"].as_i64().map(EventTime)
 }
 
+/// What routers tell of a rollout.
+struct Told {
+    /// Who uses its table.
+    applied: Option<Applied>,
+    /// The calls that they could not decide as asked, by router.
+    undecided: Vec<(String, Undecided)>,
+    /// Why they cannot use its table or a newer one, a sentence each.
+    refused: Vec<String>,
+}
+
+/// Why routers cannot use the rollout's table or a newer one.
+fn refused(routers: &[RouterStatus], state: &RolloutState) -> Vec<String> {
+    let of = |router: &RouterStatus| {
+        let told = router.refused.iter().filter(|told| told.model == state.spec.model);
+        let told = told.filter(|told| told.generation >= state.generation || told.generation.0 == 0);
+        told.map(|told| format!("router {} cannot use the newest table: {}", router.router, told.reason))
+            .collect::<Vec<_>>()
+    };
+    routers.iter().flat_map(of).collect()
+}
+
 /// The calls of a model that routers could not decide as its rollout asks, by router.
 fn undecided(routers: &[RouterStatus], model: &ModelName) -> Vec<(String, Undecided)> {
     let of = |router: &RouterStatus| {
@@ -108,14 +132,16 @@ fn undecided(routers: &[RouterStatus], model: &ModelName) -> Vec<(String, Undeci
 }
 
 /// What `--output json` shows.
-fn document(state: &RolloutState, verdict: Option<&Verdict>, page: &Value, undecided: &[(String, Undecided)]) -> Value {
-    let undecided: Vec<Value> = undecided
+fn document(state: &RolloutState, verdict: Option<&Verdict>, page: &Value, told: &Told) -> Value {
+    let undecided: Vec<Value> = told
+        .undecided
         .iter()
         .map(|(router, told)| {
             json!({"router": router, "needed": told.needed, "reason": told.reason, "calls": told.calls, "of": told.of})
         })
         .collect();
-    json!({"state": state, "verdict": verdict, "events": page["events"], "undecided": undecided})
+    json!({"state": state, "verdict": verdict, "events": page["events"], "undecided": undecided, "applied": told.applied,
+        "refused": told.refused})
 }
 
 /// What routers could not decide as asked, a sentence each.
@@ -150,7 +176,7 @@ fn screen(
     state: &RolloutState,
     verdict: Option<&Verdict>,
     events: &Value,
-    undecided: &[(String, Undecided)],
+    told: &Told,
     began: Option<EventTime>,
 ) -> String {
     let colour = std::io::stdout().is_terminal();
@@ -159,7 +185,7 @@ fn screen(
     let _ = writeln!(text, "Rollout:   {}", state.id);
     let _ = writeln!(text, "Canary:    {}   Stable: {}", state.spec.canary.version, state.spec.stable.version);
     let _ = writeln!(text, "Phase:     {}   Step: {}   Weight: {}", phase(state), step(state), weight(state));
-    let _ = writeln!(text, "Routing:   generation {}", state.generation);
+    let _ = writeln!(text, "Routing:   {}", routing(state, told));
     let _ = writeln!(text, "Message:   {}", state.sentence);
     let _ = writeln!(text, "\nRamp:      {}", ramp(state));
     for line in progress::lines(state, verdict, began) {
@@ -187,15 +213,37 @@ fn screen(
             let _ = writeln!(text, "  ! {} (policy: {})", issue.sentence, issue.policy);
         }
     }
-    for (router, told) in undecided {
+    for (router, told) in &told.undecided {
         let _ = writeln!(text, "{}", undecided_sentence(router, told, &state.spec.stable.version));
     }
     let events: Vec<&Value> = events["events"].as_array().into_iter().flatten().collect();
     if !events.is_empty() {
-        let _ = writeln!(text, "\nEvents:");
+        let _ = writeln!(text, "\nEvents: (UTC)");
         for event in events.iter().rev().take(10).rev() {
-            let _ = writeln!(text, "  {}", event["sentence"].as_str().unwrap_or_default());
+            let recorded =
+                event["recorded_at"].as_i64().map_or_else(|| "?".to_owned(), |at| to_the_second(EventTime(at)));
+            let _ = writeln!(text, "  {recorded}  {}", event["sentence"].as_str().unwrap_or_default());
         }
+    }
+    text
+}
+
+/// Which table, and who uses it.
+fn routing(state: &RolloutState, told: &Told) -> String {
+    if !state.acts() {
+        return "no table: it is only observed (mode: observe), so no call moves".to_owned();
+    }
+    let mut text = match &told.applied {
+        None => format!("generation {}", state.generation),
+        Some(applied) if applied.done => {
+            format!("generation {}, applied by {}", state.generation, applied.routers.join(", "))
+        }
+        Some(applied) => format!("generation {}, not applied yet: {}", state.generation, applied.waits_for),
+    };
+    // The one that is waited for has said so already.
+    let more = told.refused.iter().filter(|_| told.applied.as_ref().is_none_or(|applied| !applied.refused));
+    for refused in more {
+        let _ = write!(text, "\n  ! {refused}");
     }
     text
 }
@@ -226,6 +274,9 @@ fn step(state: &RolloutState) -> String {
 }
 
 fn weight(state: &RolloutState) -> String {
+    if !state.acts() {
+        return "none (observed only)".to_owned();
+    }
     format!("{}%", f64::from(state.canary_share) / 100.0)
 }
 
@@ -420,13 +471,13 @@ fn explanation(metric: &MetricVerdict, as_of: serin_schemas::ids::EventTime) -> 
             text,
             ", shown by the {} to {} UTC: {} against {}",
             span(harm.through.since(harm.from).as_secs_f64()),
-            crate::time::to_the_second(harm.through),
+            to_the_second(harm.through),
             number(harm.canary.value),
             number(harm.control.value)
         );
     }
     if let Some(at) = metric.failed_at {
-        let _ = write!(text, ", failed at {} UTC", crate::time::to_the_second(at));
+        let _ = write!(text, ", failed at {} UTC", to_the_second(at));
     }
     if let Some(through) = metric.evidence_through {
         let _ = write!(text, ", evidence is {} behind", span(as_of.since(through).as_secs_f64()));

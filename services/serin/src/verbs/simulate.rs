@@ -11,7 +11,7 @@ use super::{local::rate, remote::read};
 use crate::{
     cli::{Output, Simulate},
     output, parallel,
-    simulate::{self, Case, Change, Compared, Experiment, Report, Setup, World, number},
+    simulate::{self, Case, Compared, Experiment, Report, Setup, World, number},
 };
 
 /// Runs where neither the command line nor the scenario says how many.
@@ -151,10 +151,7 @@ fn onset(setup: &Setup) -> Span {
 fn notes(spec: &RolloutSpec, setup: &Setup) -> Vec<String> {
     let stable = |metric: &MetricSpec| {
         let changes = setup.regressions.iter().filter(|change| change.metric == metric.name);
-        let mut from = changes.filter_map(|change| match change.change {
-            Change::FromTo(from, _) => Some(from),
-            Change::Factor(_) => None,
-        });
+        let mut from = changes.filter_map(|change| change.change.from());
         from.next().or(setup.base.get(&metric.name).copied()).unwrap_or_else(|| metric.usual_value())
     };
     let decides = spec.metrics.iter().filter(|metric| metric.role != Role::Watch);

@@ -73,3 +73,61 @@ fn a_second_rollout_is_refused_waits_or_supersedes() {
     assert_eq!(kinds, [EventKind::Superseded, EventKind::Started]);
     assert_eq!(world.state().active.as_ref().unwrap().id, RolloutId::from("r3"));
 }
+
+#[test]
+fn what_leaves_the_queue_has_an_ending_and_a_sentence() {
+    let mut world = World::baking();
+    let mut queued = spec();
+    queued.concurrency = Concurrency::Queue;
+    world.apply_spec("r2", &queued);
+    let ending = |effects: &Effects| -> (EventKind, RolloutState) {
+        let event = effects.events.iter().find(|event| event.rollout == Some(RolloutId::from("r2"))).unwrap();
+        (event.kind, serde_json::from_str(event.state.as_ref().unwrap()).unwrap())
+    };
+    let (kind, state) = ending(&world.command_with(Action::Abort, Some("r2"), None));
+    let sentence = "while it waited, aborted by ada: because";
+    assert_eq!((kind, state.phase, state.sentence.as_str()), (EventKind::Aborted, Phase::Aborted, sentence));
+    let ended = state.ending.unwrap();
+    assert_eq!((ended.outcome, ended.sentence.as_str(), ended.actor.as_str()), (Outcome::Aborted, sentence, "ada"));
+    // Its id is taken for good.
+    assert_eq!(world.apply_spec("r2", &queued).events[0].kind, EventKind::Refused);
+
+    let mut world = World::baking();
+    world.apply_spec("r2", &queued);
+    assert!(ending(&world.command(Action::StopAll)).1.ending.is_some());
+    // Its turn comes, and it must not start.
+    let mut world = World::baking();
+    world.apply_spec("r2", &queued);
+    let (_, state) = ending(&world.command(Action::PromoteFull));
+    assert!(state.ending.unwrap().sentence.starts_with("aborted when its turn came"));
+}
+
+#[test]
+fn what_a_person_did_is_as_of_when_it_was_asked_for_and_no_event_is_as_of_an_earlier_time() {
+    let at = |effects: &Effects| effects.events.last().unwrap().at;
+    let mut world = World::baking();
+    world.wall_ms = 50_000 * 1000;
+    world.say(5 * MINUTE, Decision::Continue);
+    world.asked_at = EventTime::from_secs(40_000);
+    assert_eq!(at(&world.command(Action::Pause)), EventTime::from_secs(40_000), "not of the last verdict");
+    // The state's own clocks are event time.
+    assert_eq!(world.state().active.as_ref().unwrap().pause.as_ref().unwrap().since, EventTime::from_secs(5 * MINUTE));
+    world.asked_at = EventTime::from_secs(39_000);
+    assert_eq!(at(&world.command(Action::Resume)), EventTime::from_secs(40_000), "times are ordered");
+    let late = world.say(10 * HOUR, Decision::Rollback);
+    assert_eq!(at(&late), EventTime::from_secs(40_000), "a verdict is as of its windows, and not before what was told");
+    world.asked_at = EventTime::from_secs(1 << 40);
+    let ahead = world.apply_spec("r2", &spec());
+    assert_eq!(at(&ahead), EventTime::from_secs(50_000), "nobody can ask in the future");
+}
+
+#[test]
+fn where_another_time_is_replayed_acts_are_of_that_time() {
+    let mut world = World::baking();
+    world.wall_ms = 1_800_000_000 * 1000;
+    world.asked_at = EventTime::from_secs(1_800_000_000);
+    world.report(|status| status.at = EventTime::from_secs(700));
+    let effects = world.command(Action::Pause);
+    assert_eq!(effects.events[0].at, EventTime::from_secs(700));
+    assert_eq!(effects.events[0].recorded_at, EventTime::from_secs(1_800_000_000));
+}

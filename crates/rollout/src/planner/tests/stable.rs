@@ -7,6 +7,8 @@ fn between(stable: &str, canary: &str, concurrency: Concurrency) -> RolloutSpec 
     let mut spec = spec();
     spec.stable.version = stable.into();
     spec.canary.version = canary.into();
+    let url = |version: &str| Some(format!("http://localhost:900{}", &version[1..]));
+    (spec.stable.url, spec.canary.url) = (url(stable), url(canary));
     spec.concurrency = concurrency;
     spec
 }
@@ -60,4 +62,155 @@ fn a_wrong_stable_is_refused_because_it_would_move_traffic_without_a_ramp() {
     // The way back is a rollout like any other.
     let effects = world.apply_spec("r5", &between("v2", "v1", Concurrency::Supersede));
     assert_eq!(shares(&effects.tables[0]), [(Arm::Stable, "v2", 10_000)]);
+}
+
+/// A spec whose stable is v2, with these parts of its servers.
+fn from_v2(url: Option<&str>, grpc_url: Option<&str>, path_version: Option<&str>) -> RolloutSpec {
+    let mut spec = between("v2", "v3", Concurrency::Reject);
+    spec.stable.url = url.map(str::to_owned);
+    spec.stable.grpc_url = grpc_url.map(str::to_owned);
+    spec.stable.path_version = path_version.map(str::to_owned);
+    spec
+}
+
+/// v2 was promoted, and serves at :9002.
+fn promoted() -> World {
+    let mut world = World::new();
+    let mut first = spec();
+    first.canary.path_version = Some("2".into());
+    world.apply_spec("r1", &first);
+    world.command(Action::PromoteFull);
+    world
+}
+
+fn told(effects: &Effects) -> &str {
+    &effects.events[0].sentence
+}
+
+#[test]
+fn another_address_of_what_serves_is_refused_because_it_would_move_every_call() {
+    let moves = [
+        (Some("http://localhost:9009"), None, None, "`url` http://localhost:9002, not http://localhost:9009"),
+        (Some("https://localhost:9002"), None, None, "`url`"),
+        (Some("http://localhost:9002/v2"), None, None, "`url`"),
+        (Some("http://localhost:9002,http://localhost:9009"), None, None, "`url`"),
+        (None, Some("http://localhost:9009"), None, "`grpcUrl` http://localhost:9002, not http://localhost:9009"),
+        (None, None, Some("7"), "`pathVersion` 2, not 7"),
+    ];
+    for (url, grpc_url, path_version, words) in moves {
+        let mut world = promoted();
+        let refused = world.apply_spec("r2", &from_v2(url, grpc_url, path_version));
+        assert_eq!((refused.events[0].kind, refused.tables.len()), (EventKind::Refused, 0), "{words}");
+        assert!(told(&refused).contains(words) && told(&refused).contains("make it the canary"), "{}", told(&refused));
+        assert_eq!(world.state().active, None);
+        // Nothing is moved, so it may be watched: that is said.
+        let observed = RolloutSpec { mode: crate::Mode::Observe, ..from_v2(url, grpc_url, path_version) };
+        let kinds: Vec<_> = world.apply_spec("r3", &observed).events.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [EventKind::Warned, EventKind::Started]);
+    }
+}
+
+#[test]
+fn the_same_servers_may_be_written_in_another_way_or_left_out() {
+    for (url, path_version) in
+        [(None, None), (Some("http://localhost:9002"), Some("2")), (Some("HTTP://LOCALHOST:9002/"), None)]
+    {
+        let mut world = promoted();
+        let started = world.apply_spec("r2", &from_v2(url, None, path_version));
+        assert_eq!(started.events[0].kind, EventKind::Started, "{}", told(&started));
+        let table = &started.tables[0];
+        assert!(crate::address::same_servers(table.routes[0].url.as_deref().unwrap(), "http://localhost:9002"));
+        let policy: crate::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
+        assert_eq!(policy.servers[0].path_version.as_deref(), Some("2"));
+    }
+}
+
+#[test]
+fn a_new_address_is_rolled_out_like_a_new_version_and_the_way_back_is_the_old_one() {
+    let mut world = promoted();
+    let mut moving = from_v2(None, None, None);
+    moving.canary.version = "v2-new-host".into();
+    moving.canary.url = Some("http://localhost:9009".into());
+    world.apply_spec("r2", &moving);
+    world.warm(0);
+    let aborted = world.command(Action::Abort);
+    assert_eq!(aborted.tables[0].routes[0].url.as_deref(), Some("http://localhost:9002"));
+    world.apply_spec("r3", &moving);
+    let effects = world.command(Action::PromoteFull);
+    assert_eq!(effects.tables[0].routes[0].url.as_deref(), Some("http://localhost:9009"));
+}
+
+#[test]
+fn a_rollout_that_waits_or_supersedes_starts_from_the_servers_that_serve_then() {
+    let mut world = World::baking();
+    let queued = RolloutSpec { concurrency: Concurrency::Queue, ..from_v2(Some("http://localhost:9009"), None, None) };
+    world.apply_spec("r2", &queued);
+    let effects = world.command(Action::PromoteFull);
+    assert_eq!(effects.events[1].kind, EventKind::Aborted);
+    assert!(effects.events[1].sentence.starts_with("aborted when its turn came: v2 serves flights with `url`"));
+    assert_eq!(effects.tables.len(), 1);
+
+    let mut world = World::baking();
+    let mut newer = spec();
+    (newer.concurrency, newer.stable.url) = (Concurrency::Supersede, Some("http://localhost:9009".into()));
+    let refused = world.apply_spec("r2", &newer);
+    assert_eq!((refused.events[0].kind, world.phase()), (EventKind::Refused, Phase::Baking));
+    newer.stable.url = None;
+    let effects = world.apply_spec("r3", &newer);
+    for table in &effects.tables {
+        assert_eq!(table.routes[0].url.as_deref(), Some("http://localhost:9001"));
+    }
+}
+
+#[test]
+fn before_the_first_rollout_the_routers_own_configuration_says_what_serves() {
+    let with = |version: &str, url: &str, stable: bool| serin_schemas::records::Configured {
+        model: "flights".into(),
+        version: version.into(),
+        stable,
+        url: url.to_owned(),
+        grpc_url: None,
+        path_version: None,
+    };
+    let world = || {
+        let mut world = World::new();
+        let known = vec![with("v1", "http://localhost:9001", true), with("v2", "http://localhost:9002", false)];
+        world.report(|status| status.configured = Some(known));
+        world
+    };
+    let mut file = spec();
+    file.stable.url = Some("http://localhost:9009".into());
+    let refused = world().apply_spec("r1", &file);
+    assert_eq!(refused.events[0].kind, EventKind::Refused);
+    assert!(told(&refused).contains("`url` http://localhost:9001, not http://localhost:9009"), "{}", told(&refused));
+    let refused = world().apply_spec("r1", &between("v2", "v1", Concurrency::Reject));
+    assert!(told(&refused).starts_with("apply refused: v1 serves flights, not v2"), "{}", told(&refused));
+    for url in [None, Some("http://localhost:9001/")] {
+        (file.stable.url, file.canary.url) = (url.map(str::to_owned), None);
+        let started = world().apply_spec("r1", &file);
+        assert_eq!(started.events[0].kind, EventKind::Started, "{}", told(&started));
+    }
+    // Nobody knows where v3 is.
+    let mut nowhere = between("v1", "v3", Concurrency::Reject);
+    nowhere.canary.url = None;
+    let refused = world().apply_spec("r1", &nowhere);
+    assert!(told(&refused).contains("no router knows where v3 is served"), "{}", told(&refused));
+    // An older router does not say what it knows: the table is tried.
+    let mut older = World::new();
+    older.report(|_| ());
+    assert_eq!(older.apply_spec("r1", &nowhere).events[0].kind, EventKind::Started);
+}
+
+#[test]
+fn a_controller_that_lost_its_state_knows_from_the_log_what_serves() {
+    let mut world = promoted();
+    let table = world.apply_spec("r2", &from_v2(None, None, None)).tables.remove(0);
+    let mut fresh = World::new();
+    fresh.planner.adopt(table);
+    let moved = from_v2(Some("http://localhost:9009"), None, None);
+    assert_eq!(fresh.apply_spec("r3", &moved).events[0].kind, EventKind::Refused);
+    assert_eq!(fresh.apply_spec("r4", &between("v1", "v3", Concurrency::Reject)).events[0].kind, EventKind::Refused);
+    let effects = fresh.apply_spec("r5", &from_v2(None, None, None));
+    assert_eq!(effects.tables[0].routes[0].url.as_deref(), Some("http://localhost:9002"));
+    assert!(effects.tables[0].policy.contains(r#""pathVersion":"2""#));
 }

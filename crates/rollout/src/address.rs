@@ -1,0 +1,256 @@
+//! Addresses of model servers. A rollout file, its lint and the router read them with the same parser: what a file may say is
+//! what a router can use.
+
+use std::fmt;
+
+use http::{Uri, uri::Authority};
+
+/// Most servers of one version.
+pub const SERVERS_MAX: usize = 64;
+
+/// How servers are spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// HTTP/1.1 without TLS.
+    Http,
+    /// Over TLS.
+    Https,
+    /// HTTP/2 without TLS and without asking first.
+    H2c,
+}
+
+impl Scheme {
+    /// As it stands in an address.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::H2c => "h2c",
+        }
+    }
+
+    /// The port of an address that names none.
+    pub fn port(self) -> u16 {
+        if self == Self::Https { 443 } else { 80 }
+    }
+}
+
+/// Base URL of a server: `http://host:port/prefix`, `https://...` or `h2c://...`.
+///
+/// Two addresses are equal when they name the same host, port and prefix in the same scheme, however they are written.
+#[derive(Clone, Debug)]
+pub struct Address {
+    scheme: Scheme,
+    authority: Authority,
+    prefix: String,
+}
+
+/// A text is no address that a router can use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{url:?} is not the base URL of an upstream ({why}); write http://host:port")]
+pub struct AddressError {
+    /// The text.
+    pub url: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Address {
+    /// Reads one address.
+    ///
+    /// # Errors
+    /// No router can use it.
+    pub fn parse(url: &str) -> Result<Self, AddressError> {
+        let wrong = |why: &str| AddressError { url: url.to_owned(), why: why.to_owned() };
+        let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
+        let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
+        let scheme = [Scheme::Http, Scheme::Https, Scheme::H2c].into_iter().find(|known| known.as_str() == scheme);
+        let scheme = scheme.ok_or_else(|| wrong("the scheme must be http, https or h2c"))?;
+        if uri.query().is_some() || url.contains('#') {
+            return Err(wrong("it has a query or a fragment"));
+        }
+        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?.clone();
+        let host = authority.host();
+        if host.is_empty() {
+            return Err(wrong("it has no host"));
+        }
+        if host.contains(',') {
+            return Err(wrong("it names several hosts; each needs a scheme of its own"));
+        }
+        // Behind the host there is a port or nothing. One that is no port would be left out in silence.
+        let rest = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let port = rest.get(host.len()..).unwrap_or_default();
+        if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(wrong("a port is a number from 1 to 65535"));
+        }
+        Ok(Self { scheme, authority, prefix: uri.path().trim_end_matches('/').to_owned() })
+    }
+
+    /// Reads the addresses of one version: one, or several with commas between them.
+    ///
+    /// # Errors
+    /// No router can use one of them, or there are more than [`SERVERS_MAX`].
+    pub fn parse_list(urls: &str) -> Result<Vec<Self>, AddressError> {
+        let list = urls.split(',').map(|url| Self::parse(url.trim())).collect::<Result<Vec<_>, _>>();
+        let list = list.map_err(|error| {
+            let why =
+                if urls.contains(',') { format!("{}; each address of a list is whole", error.why) } else { error.why };
+            AddressError { why, ..error }
+        })?;
+        if list.len() > SERVERS_MAX {
+            let why = format!("{} servers are listed; at most {SERVERS_MAX} can be", list.len());
+            return Err(AddressError { url: urls.to_owned(), why });
+        }
+        Ok(list)
+    }
+
+    /// How its server is spoken to.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Its `host:port`, as it was written.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Path in front of every request's path, without a slash at the end.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Its port, also where it names none.
+    pub fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or_else(|| self.scheme.port())
+    }
+
+    /// Whether it has a user's name, which no router sends.
+    pub fn has_credentials(&self) -> bool {
+        self.authority.as_str().contains('@')
+    }
+
+    fn key(&self) -> (Scheme, String, u16, &str) {
+        (self.scheme, self.authority.host().to_ascii_lowercase(), self.port(), &self.prefix)
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Address {}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.prefix)
+    }
+}
+
+/// Whether two texts name the same servers, in any order and however they are written.
+pub fn same_servers(a: &str, b: &str) -> bool {
+    let keys = |urls: &str| {
+        let list = Address::parse_list(urls).ok()?;
+        let mut keys: Vec<_> =
+            list.iter().map(|one| (one.scheme, one.key().1, one.port(), one.prefix.clone())).collect();
+        keys.sort();
+        Some(keys)
+    };
+    match (keys(a), keys(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_router_can_use_is_read() {
+        for (url, host, port, prefix) in [
+            ("http://a", "a", 80, ""),
+            ("https://a:1/p/", "a", 1, "/p"),
+            ("HTTPS://A", "A", 443, ""),
+            ("H2C://a:9000", "a", 9000, ""),
+            ("http://[::1]:8080/v2", "[::1]", 8080, "/v2"),
+            ("http://models_v2.ns.svc:65535", "models_v2.ns.svc", 65535, ""),
+            ("http://me@a:80", "a", 80, ""),
+        ] {
+            let address = Address::parse(url).unwrap();
+            assert_eq!((address.authority().host(), address.port(), address.prefix()), (host, port, prefix), "{url}");
+        }
+        let list = Address::parse_list("http://a:1, https://b,h2c://c").unwrap();
+        assert_eq!(list.iter().map(ToString::to_string).collect::<Vec<_>>(), ["http://a:1", "https://b", "h2c://c"]);
+    }
+
+    #[test]
+    fn what_no_router_can_use_is_refused_with_the_cause() {
+        for (urls, why) in [
+            ("", "empty"),
+            (" ", "empty"),
+            ("a:80", "scheme"),
+            ("localhost:9001", "scheme"),
+            ("a", "scheme"),
+            ("//a:1", ""),
+            ("ftp://a", "scheme"),
+            ("unix:///run/model.sock", ""),
+            ("http+unix://%2Frun%2Fmodel.sock", ""),
+            ("grpc://a:1", "scheme"),
+            ("http://", ""),
+            ("http:///v2", ""),
+            ("http://:9001", ""),
+            ("http:a:1", ""),
+            ("http://a:", "port"),
+            ("http://a:0", "port"),
+            ("http://a:99999", "port"),
+            ("http://a:-1", "port"),
+            ("http://a:http", "port"),
+            ("http://a b", ""),
+            ("http://a:1 http://b:2", ""),
+            ("http://a:1;http://b:2", ""),
+            ("http://::1:9001", ""),
+            ("http://[::1", ""),
+            ("http://a?x=1", "query"),
+            ("http://a/#x", "fragment"),
+            ("http://ü", ""),
+            ("http://a:1,b:2", "scheme"),
+            ("http://a:1,", "empty"),
+            (",http://a:1", "empty"),
+            ("http://a:1,,http://b:2", "empty"),
+            ("http://a:1,http://b:0", "port"),
+        ] {
+            let error = Address::parse_list(urls).unwrap_err();
+            assert!(error.why.contains(why), "{urls}: {}", error.why);
+        }
+        // Where one address belongs, a list is none.
+        assert!(Address::parse("http://a,http://b").is_err());
+        assert!(Address::parse("http://a,b").unwrap_err().why.contains("several hosts"));
+        let many = vec!["http://a"; SERVERS_MAX + 1].join(",");
+        assert!(Address::parse_list(&many).unwrap_err().why.contains("65 servers"));
+    }
+
+    #[test]
+    fn the_same_servers_are_known_however_they_are_written() {
+        for (a, b) in [
+            ("http://a", "http://a:80/"),
+            ("https://A:443", "https://a"),
+            ("http://a:1,http://b:2", " http://b:2 , http://a:1"),
+            ("HTTP://a", "http://a"),
+        ] {
+            assert!(same_servers(a, b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("http://a", "https://a"),
+            ("http://a", "h2c://a"),
+            ("http://a:1", "http://a:2"),
+            ("http://a/v1", "http://a/v2"),
+            ("http://a", "http://a,http://b"),
+            ("http://a", "http://a,http://a"),
+            ("http://localhost", "http://127.0.0.1"),
+        ] {
+            assert!(!same_servers(a, b), "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Rules on where versions are served: what a router cannot use is no address.
+
+use super::Found;
+use crate::{Address, AddressError, RolloutSpec, Severity, VersionSpec, address::same_servers};
+
+pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
+    for (path, version) in [("stable", &spec.stable), ("canary", &spec.canary)] {
+        if let Some(urls) = &version.url {
+            servers(&format!("{path}.url"), urls, found);
+        }
+        if let Some(url) = &version.grpc_url {
+            check(&format!("{path}.grpcUrl"), Address::parse(url).map(|one| vec![one]), found);
+        }
+        let odd =
+            |name: &&str| name.is_empty() || name.contains(['/', ':', '?', '#']) || name.contains(char::is_whitespace);
+        if let Some(name) = version.path_version.as_deref().filter(odd) {
+            let message = format!("{name:?} cannot stand in a path");
+            let way_out = "write the servers' own name for the version, such as 2";
+            found.error(format!("{path}.pathVersion"), message, way_out);
+        }
+    }
+    for (index, shadow) in spec.shadows.iter().enumerate() {
+        if let Some(urls) = &shadow.url {
+            servers(&format!("shadows[{index}].url"), urls, found);
+        }
+    }
+    one_name(spec, found);
+}
+
+fn servers(path: &str, urls: &str, found: &mut Found) {
+    let list = Address::parse_list(urls);
+    if let Ok(list) = &list
+        && let Some((index, twice)) = list.iter().enumerate().find(|(index, one)| list[..*index].contains(one))
+    {
+        let message = format!("{twice} is listed twice (again in place {}), and gets twice the calls", index + 1);
+        found.warn(path, message, "list each server once");
+    }
+    check(path, list, found);
+}
+
+fn check(path: &str, list: Result<Vec<Address>, AddressError>, found: &mut Found) {
+    match list {
+        Err(AddressError { url, why }) => {
+            let message = format!("{url:?} is no address that a router can use ({why})");
+            found.error(path, message, "write for example http://models:8080");
+        }
+        Ok(list) if list.iter().any(Address::has_credentials) => {
+            let message = "it has a user's name or password, and routers send neither";
+            found.error(path, message, "leave out what stands before the @");
+        }
+        Ok(_) => {}
+    }
+}
+
+/// What is said of a version besides its URL is kept by its name, so one name cannot stand for two kinds of servers.
+fn one_name(spec: &RolloutSpec, found: &mut Found) {
+    let (stable, canary) = (&spec.stable, &spec.canary);
+    let grpc = |version: &VersionSpec| version.grpc_url.clone().or_else(|| version.url.clone());
+    let same_grpc = match (grpc(stable), grpc(canary)) {
+        (Some(a), Some(b)) => stable.grpc_url.is_none() && canary.grpc_url.is_none() || same_servers(&a, &b),
+        _ => stable.grpc_url == canary.grpc_url,
+    };
+    if stable.version == canary.version && !(same_grpc && stable.path_version == canary.path_version) {
+        found.add(
+            Severity::Error,
+            "canary.version",
+            format!("both arms are {}, with another grpcUrl or pathVersion each", stable.version),
+            "give the canary a name of its own",
+            &["stable", "canary"],
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! What routers report: the tables that they use and cannot use, and what their own configuration says.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serin_schemas::{
+    ids::{EventTime, Generation, ModelName},
+    records::{Configured, RouterStatus, Shed, TableRefused},
+};
+
+/// A router, as its last status told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouterSeen {
+    /// Its clock then.
+    pub at: EventTime,
+    /// When it came, wall clock.
+    pub seen_ms: i64,
+    /// The generation it uses, per model.
+    pub applied: BTreeMap<ModelName, Generation>,
+    /// Versions that it does not call for a while, because they failed.
+    #[serde(default)]
+    pub shed: BTreeMap<ModelName, Shed>,
+    /// Tables that it cannot use.
+    #[serde(default)]
+    pub refused: BTreeMap<ModelName, TableRefused>,
+    /// What its own configuration says of versions; `None`: it is older than that, and does not say.
+    #[serde(default)]
+    pub configured: Option<Vec<Configured>>,
+}
+
+impl RouterSeen {
+    /// What a status of this time (wall clock) tells.
+    pub fn of(status: &RouterStatus, seen_ms: i64) -> Self {
+        Self {
+            at: status.at,
+            seen_ms,
+            applied: status.applied.iter().map(|table| (table.model.clone(), table.generation)).collect(),
+            shed: status.shed.iter().map(|shed| (shed.model.clone(), shed.clone())).collect(),
+            refused: status.refused.iter().map(|table| (table.model.clone(), table.clone())).collect(),
+            configured: status.configured.clone(),
+        }
+    }
+
+    /// What its own configuration says of a model's versions.
+    pub fn configured(&self, model: &ModelName) -> impl Iterator<Item = &Configured> {
+        self.configured.iter().flatten().filter(move |known| known.model == *model)
+    }
+
+    /// The table that a router refuses, if that is this generation or a newer one (or nobody can tell which).
+    fn refuses(&self, model: &ModelName, generation: Generation) -> Option<&TableRefused> {
+        let refused = self.refused.get(model)?;
+        (refused.generation >= generation || refused.generation == Generation(0)).then_some(refused)
+    }
+
+    /// Whether it sends calls of the model somewhere else than this generation says.
+    fn is_behind(&self, model: &ModelName, generation: Generation) -> bool {
+        match self.applied.get(model) {
+            Some(applied) => *applied < generation,
+            None => self.configured(model).any(|known| known.stable),
+        }
+    }
+}
+
+/// Who uses a table, and who is waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Applied {
+    /// Its generation.
+    pub generation: Generation,
+    /// Whether calls go as it says: some router uses it, and none that serves the model uses an older one.
+    pub done: bool,
+    /// The routers that use it, or a newer one.
+    pub routers: Vec<String>,
+    /// What is waited for, in one sentence; empty when it is done.
+    pub waits_for: String,
+    /// Whether it may be done by itself in a moment: a router has not answered yet.
+    pub soon: bool,
+    /// Whether a router cannot use it.
+    pub refused: bool,
+}
+
+/// Who of these routers, those that reported of late, uses a generation of a model's table.
+pub fn applied<'a>(
+    model: &ModelName,
+    generation: Generation,
+    live: impl Iterator<Item = (&'a str, &'a RouterSeen)> + Clone,
+) -> Applied {
+    let uses = |seen: &RouterSeen| seen.applied.get(model).is_some_and(|applied| *applied >= generation);
+    let routers: Vec<String> = live.clone().filter(|(_, seen)| uses(seen)).map(|(name, _)| name.to_owned()).collect();
+    let behind = |name: &str, seen: &RouterSeen| {
+        let goes_on = match seen.applied.get(model) {
+            Some(older) => format!("it goes on with generation {older}"),
+            None => "it goes on as its own configuration says".to_owned(),
+        };
+        match seen.refuses(model, generation) {
+            Some(refused) => format!("router {name} cannot use generation {generation}: {}; {goes_on}", refused.reason),
+            None => format!("router {name} has not applied generation {generation}"),
+        }
+    };
+    let refuses = |seen: &RouterSeen| seen.refuses(model, generation).is_some();
+    // One that cannot ever is worse news than one that has not yet.
+    let late = live.clone().filter(|(_, seen)| seen.is_behind(model, generation));
+    let late = late.clone().find(|(_, seen)| refuses(seen)).or_else(|| late.clone().next());
+    let (waits_for, soon, refused) = if let Some((name, seen)) = late {
+        (behind(name, seen), !refuses(seen), refuses(seen))
+    } else if !routers.is_empty() {
+        (String::new(), false, false)
+    } else if let Some((name, seen)) = live.clone().find(|(_, seen)| refuses(seen)) {
+        let reason = seen.refuses(model, generation).map_or("", |refused| refused.reason.as_str());
+        (format!("router {name} cannot use generation {generation}: {reason}"), false, true)
+    } else if live.clone().next().is_some() {
+        (format!("no router has applied generation {generation}"), true, false)
+    } else {
+        (format!("no router reports, so none is known to have applied generation {generation}"), false, false)
+    };
+    Applied { generation, done: waits_for.is_empty(), routers, waits_for, soon, refused }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(applied: Option<i64>, refused: Option<i64>, configured: bool) -> RouterSeen {
+        let model = ModelName::from("m");
+        let table = |generation| TableRefused {
+            model: "m".into(),
+            generation: Generation(generation),
+            reason: "no URL".into(),
+        };
+        let known = Configured {
+            model: "m".into(),
+            version: "v1".into(),
+            stable: true,
+            url: "http://a".into(),
+            grpc_url: None,
+            path_version: None,
+        };
+        RouterSeen {
+            applied: applied.map(|generation| (model.clone(), Generation(generation))).into_iter().collect(),
+            refused: refused.map(|generation| (model, table(generation))).into_iter().collect(),
+            configured: Some(configured.then_some(known).into_iter().collect()),
+            ..RouterSeen::default()
+        }
+    }
+
+    fn of(routers: &[RouterSeen]) -> Applied {
+        let names = ["r0", "r1", "r2"];
+        applied(&"m".into(), Generation(4), names.into_iter().zip(routers))
+    }
+
+    #[test]
+    fn a_table_is_applied_when_some_router_uses_it_and_none_uses_an_older_one() {
+        for done in [
+            &[router(Some(4), None, false)][..],
+            &[router(Some(9), None, true)],
+            // It refuses a newer one.
+            &[router(Some(4), Some(5), false)],
+            // It does not serve the model at all, and refuses because it cannot.
+            &[router(Some(4), None, false), router(None, Some(4), false)],
+            &[router(Some(4), None, false), router(None, None, false)],
+        ] {
+            assert!(of(done).done, "{:?}", of(done));
+        }
+        for (waits_for, soon, routers) in [
+            ("no router reports", false, &[][..]),
+            ("no router has applied generation 4", true, &[router(None, None, false)]),
+            ("router r0 has not applied generation 4", true, &[router(Some(3), None, false)]),
+            ("router r0 has not applied generation 4", true, &[router(None, None, true)]),
+            ("router r1 has not applied", true, &[router(Some(4), None, false), router(Some(3), None, false)]),
+            (
+                "router r0 cannot use generation 4: no URL; it goes on with generation 3",
+                false,
+                &[router(Some(3), Some(4), true)],
+            ),
+            ("no URL; it goes on as its own configuration says", false, &[router(None, Some(4), true)]),
+            ("router r0 cannot use generation 4: no URL", false, &[router(None, Some(4), false)]),
+            ("no URL", false, &[router(Some(3), Some(0), false)]),
+            ("router r1 cannot", false, &[router(Some(3), None, false), router(Some(3), Some(4), false)]),
+        ] {
+            let applied = of(routers);
+            assert!(!applied.done && applied.waits_for.contains(waits_for), "{applied:?}");
+            assert_eq!(applied.soon, soon, "{applied:?}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What serves a model now, and whether a rollout begins with it.
+//!
+//! Invariant: a rollout's first table sends every call where it went before. What serves is changed by a promotion alone, never
+//! by the text of a file; so every way back leads to the table from before.
+
+use serin_schemas::{
+    ids::ModelName,
+    records::{Arm, Configured, RoutingTable},
+};
+
+use super::Turn;
+use crate::{Mode, RolloutSpec, TrafficPolicy, TrafficSource, VersionSpec, address::same_servers};
+
+/// The stable version of a rollout as its tables need it: what the file leaves out about its servers stays as it serves.
+///
+/// # Errors
+/// The rollout must not start, for its first table would send calls to other servers than those that serve, or to none. A sentence
+/// says why, and the way out.
+pub(super) fn stable_of(
+    spec: &RolloutSpec,
+    serving: Option<&VersionSpec>,
+    turn: &Turn<'_>,
+) -> Result<VersionSpec, String> {
+    let (model, stable) = (&spec.model, &spec.stable);
+    let Some(serving) = serving.cloned().or_else(|| configured_stable(spec, turn)) else { return Ok(stable.clone()) };
+    if stable.version != serving.version {
+        let serves = &serving.version;
+        return Err(format!(
+            "{serves} serves {model}, not {0}; set `stable.version` to {serves}, and to go back to {0} make it the canary",
+            stable.version
+        ));
+    }
+    let filled = VersionSpec {
+        url: stable.url.clone().or_else(|| serving.url.clone()),
+        grpc_url: stable.grpc_url.clone().or_else(|| serving.grpc_url.clone()),
+        path_version: stable.path_version.clone().or_else(|| serving.path_version.clone()),
+        ..stable.clone()
+    };
+    // Where the table says nothing, each router's own configuration does.
+    let of_version = |known: &&Configured| known.version == stable.version;
+    let mut views: Vec<Option<&Configured>> =
+        turn.configured(model).map(|(_, known)| known).filter(of_version).map(Some).collect();
+    if views.is_empty() {
+        views.push(None);
+    }
+    for known in views {
+        for part in [Part::Url, Part::Grpc, Part::Path] {
+            let (there, asked) = (part.of(&serving, known), part.of(&filled, known));
+            if !part.same(there.as_deref(), asked.as_deref()) {
+                return Err(moved(model, stable, part, there.as_deref(), asked.as_deref()));
+            }
+        }
+    }
+    Ok(filled)
+}
+
+/// What a router's own configuration says that serves, when nothing else is known: another version than the file's, if there is one.
+fn configured_stable(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<VersionSpec> {
+    let stable = || turn.configured(&spec.model).map(|(_, known)| known).filter(|known| known.stable);
+    let other = stable().find(|known| known.version != spec.stable.version);
+    let known = other.or_else(|| stable().next())?;
+    Some(VersionSpec { version: known.version.clone(), url: None, grpc_url: None, path_version: None, replica: None })
+}
+
+/// A version of a rollout that no router would find servers for. `None`: each can be found, or nobody can tell.
+pub(super) fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
+    if spec.mode == Mode::Observe || spec.traffic == TrafficSource::External {
+        return None;
+    }
+    let arms = [&spec.stable, &spec.canary].map(|version| (&version.version, &version.url));
+    let shadows = spec.shadows.iter().map(|shadow| (&shadow.version, &shadow.url));
+    let mut open = arms.into_iter().chain(shadows).filter(|(_, url)| url.is_none()).map(|(version, _)| version);
+    let said = turn.live().any(|(_, router)| router.configured.is_some());
+    let version = open.find(|version| !turn.configured(&spec.model).any(|(_, known)| known.version == **version))?;
+    said.then(|| {
+        format!(
+            "no router knows where {version} is served: it has no `url`, and `models.{}.versions` of no router's configuration \
+             names it; give it a `url`",
+            spec.model
+        )
+    })
+}
+
+/// What a table that is on the log says that serves.
+pub(super) fn base_of(table: &RoutingTable) -> Option<VersionSpec> {
+    let route = table.routes.iter().find(|route| route.arm == Arm::Stable)?;
+    let policy: TrafficPolicy = serde_json::from_str(&table.policy).unwrap_or_default();
+    let told = policy.servers.into_iter().find(|told| told.version == route.version);
+    let (grpc_url, path_version) = told.map_or((None, None), |told| (told.grpc_url, told.path_version));
+    Some(VersionSpec { version: route.version.clone(), url: route.url.clone(), grpc_url, path_version, replica: None })
+}
+
+/// What decides where a version's calls go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Url,
+    Grpc,
+    Path,
+}
+
+impl Part {
+    /// What a router makes of it: the table goes before its configuration.
+    fn of(self, version: &VersionSpec, known: Option<&Configured>) -> Option<String> {
+        match self {
+            Self::Url => version.url.clone().or_else(|| known.map(|known| known.url.clone())),
+            Self::Grpc => version
+                .grpc_url
+                .clone()
+                .or_else(|| known.and_then(|known| known.grpc_url.clone()))
+                .or_else(|| Self::Url.of(version, known)),
+            Self::Path => version.path_version.clone().or_else(|| known.and_then(|known| known.path_version.clone())),
+        }
+    }
+
+    fn same(self, a: Option<&str>, b: Option<&str>) -> bool {
+        match (self, a, b) {
+            (Self::Url | Self::Grpc, Some(a), Some(b)) => same_servers(a, b),
+            _ => a == b,
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Grpc => "grpcUrl",
+            Self::Path => "pathVersion",
+        }
+    }
+}
+
+fn moved(model: &ModelName, stable: &VersionSpec, part: Part, there: Option<&str>, asked: Option<&str>) -> String {
+    let (version, key) = (&stable.version, part.key());
+    let none = match part {
+        Part::Path => "none",
+        _ => "the address in the routers' own configuration",
+    };
+    let (there, asked) = (there.unwrap_or(none), asked.unwrap_or(none));
+    format!(
+        "{version} serves {model} with `{key}` {there}, not {asked}: the rollout would move every call at once, with no ramp and no \
+         evidence; leave `stable.{key}` out to keep what serves, and to move to {asked} make it the canary, under a version name \
+         of its own"
+    )
+}

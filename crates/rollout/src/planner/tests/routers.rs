@@ -1,0 +1,50 @@
+//! Tables that routers cannot use.
+
+use serin_schemas::records::TableRefused;
+
+use super::*;
+
+fn refused(generation: i64) -> Vec<TableRefused> {
+    vec![TableRefused {
+        model: "flights".into(),
+        generation: Generation(generation),
+        reason: "version \"v2\" has no URL".to_owned(),
+    }]
+}
+
+fn applied(generation: i64) -> Vec<TableApplied> {
+    vec![TableApplied { model: "flights".into(), generation: Generation(generation), lease_seq: 0, apply_us: 1 }]
+}
+
+#[test]
+fn a_table_that_a_router_refuses_is_told_once_and_no_step_is_taken() {
+    let mut world = World::baking();
+    let told = |effects: Effects| effects.events.into_iter().map(|event| event.sentence).collect::<Vec<_>>();
+    let refuses =
+        |world: &mut World| world.report(|status| (status.applied, status.refused) = (applied(1), refused(2)));
+    assert_eq!(
+        told(refuses(&mut world)),
+        [
+            "router router-0 cannot use the table of generation 2: version \"v2\" has no URL; it goes on with generation 1, \
+          without a canary"
+        ]
+    );
+    assert_eq!(told(refuses(&mut world)), [""; 0], "once");
+    assert!(world.say(HOUR, Decision::Promote).is_silent());
+    let held = world.say(5 * HOUR, Decision::Promote);
+    assert_eq!(held.events[0].kind, EventKind::Held);
+    assert!(held.events[0].sentence.contains("router-0 cannot use generation 2"), "{}", held.events[0].sentence);
+    let over = world.report(|status| status.applied = applied(3));
+    assert_eq!(told(over), ["router router-0 can use the newest table again"]);
+    let mut verdict = world.verdict(6 * HOUR, Decision::Promote);
+    verdict.arms = vec![canary_arm(500)];
+    assert_eq!(world.send(verdict).events[0].step, 1);
+}
+
+#[test]
+fn a_router_that_does_not_serve_the_model_holds_nothing_up() {
+    let mut world = World::baking();
+    world.report(|status| status.applied = applied(2));
+    world.report(|status| (status.router, status.refused) = ("router-1".to_owned(), refused(2)));
+    assert_eq!(world.say(HOUR, Decision::Promote).events[0].step, 1);
+}
