@@ -154,7 +154,7 @@ impl ModelState {
                 let spec = RolloutSpec { stable, ..spec };
                 without_address(&spec, turn).map_or(Ok(spec), Err)
             }
-            (None, _) | (Some(_), Concurrency::Supersede) => self.from_what_serves(&spec, turn),
+            (None, _) | (Some(_), Concurrency::Supersede) => self.spec_to_start(&spec, turn),
             (Some(_), Concurrency::Queue | Concurrency::Reject) => Ok(spec),
         }
     }

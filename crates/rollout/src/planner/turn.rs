@@ -178,7 +178,7 @@ impl ModelState {
         }
         push_bounded(&mut self.ended, Ended { id: rollout.id, ending }, ENDED_KEPT);
         while let Some(next) = self.queue.pop_front() {
-            match self.from_what_serves(&next.spec, turn) {
+            match self.spec_to_start(&next.spec, turn) {
                 Ok(spec) => {
                     self.start(Queued { spec, ..next }, now, EventKind::Started, turn);
                     return;
@@ -189,7 +189,7 @@ impl ModelState {
     }
 
     /// The spec of a rollout that starts now, from what serves; or why it must not. One that is only observed moves nothing.
-    pub(super) fn from_what_serves(&self, spec: &RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, String> {
+    pub(super) fn spec_to_start(&self, spec: &RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, String> {
         if spec.mode == Mode::Observe {
             return Ok(spec.clone());
         }

@@ -28,7 +28,7 @@ const RUNNING: u8 = 1;
 /// It is decided, and no router is known to use the table.
 const NOT_APPLIED: u8 = 1;
 /// How long it is waited for routers to use the table of an ending that was waited for, and how often it is looked.
-const APPLIED_WITHIN: Duration = Duration::from_secs(60);
+const APPLIED_WITHIN: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// `serin status`: all traffic is back on stable.
 const ROLLED_BACK: u8 = 3;
