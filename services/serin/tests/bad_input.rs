@@ -212,7 +212,7 @@ fn foreign_records_on_kafka_become_dead_letters_and_the_pipeline_goes_on() {
             ("windows", "garbage", 1),
         ],
     );
-    wait_for_metric(&pipeline, "aggregator", "serin_stream_dead_letters_total", "unknown_schema_version");
+    wait_for_metric(&pipeline, "aggregator", "serin_stream_dead_letter_codes_total", "unknown_schema_version");
     let relayed =
         |record: &Value| record["value"]["request_id"] == "nan" && record["value"]["invalid_output"] == "null";
     wait_until(PATIENCE, || Ok(pipeline.tail("events")?.iter().any(relayed))).unwrap();
