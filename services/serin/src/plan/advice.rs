@@ -124,13 +124,14 @@ fn held(request: &Request, forecast: &Forecast, all: &mut Vec<String>) {
     let (step, waits) = (&request.spec.steps[healthy.step], healthy.waits.last().cloned().flatten());
     let waits = waits.unwrap_or_default();
     let pass = forecast.steps[healthy.step].metrics.iter().find(|metric| metric.metric == waits).and_then(|m| m.pass);
+    let in_segments = request.spec.require(healthy.step) == Require::PassInSegments;
     all.push(match pass {
         Some(pass) => format!(
             "step {}: a healthy canary is held: {waits} needs {} to pass{}, and bake.max is {}; bake longer, raise the weight or \
              widen its margin",
             healthy.step + 1,
             span(pass.seconds),
-            if request.spec.require(healthy.step) == Require::PassInSegments { " over all traffic, and longer in its segments" } else { "" },
+            if in_segments { " over all traffic, and longer in its segments" } else { "" },
             step.bake.max
         ),
         None if waits == "bake.minEvents" => format!(

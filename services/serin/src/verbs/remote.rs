@@ -105,7 +105,8 @@ fn how_long(spec: &RolloutSpec) -> Option<String> {
     let lines: Vec<String> = RATES.into_iter().filter_map(at).collect();
     (!lines.is_empty()).then(|| {
         let lines = lines.join("\n");
-        format!("how long it takes until a version equal to stable has passed (for your own traffic: serin plan -f FILE --traffic RATE):\n{lines}")
+        let about = "how long it takes until a version equal to stable has passed";
+        format!("{about} (for your own traffic: serin plan -f FILE --traffic RATE):\n{lines}")
     })
 }
 
