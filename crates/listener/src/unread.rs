@@ -94,12 +94,11 @@ impl<B: Body + Unpin> Body for Lent<B> {
         let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
         match &polled {
-            Poll::Pending => {}
             // What is left of it is nothing that can be read.
             Poll::Ready(Some(Err(_))) => self.body = None,
             Poll::Ready(None) => self.end(),
             Poll::Ready(Some(Ok(_))) if self.body.as_ref().is_some_and(Body::is_end_stream) => self.end(),
-            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Pending | Poll::Ready(Some(Ok(_))) => {}
         }
         polled
     }

@@ -172,7 +172,9 @@ impl Metrics {
     /// Everything that is counted of the whole process, at 0.
     fn begin_process(&self) {
         let zero = |counter: &Counter<u64>, label: &'static str, values: &[&'static str]| {
-            values.iter().for_each(|value| counter.add(0, &[KeyValue::new(label, *value)]));
+            for value in values {
+                counter.add(0, &[KeyValue::new(label, *value)]);
+            }
         };
         zero(&self.refused, "reason", &Refusal::REASONS);
         zero(&self.tables, "outcome", &["applied", "renewed", "removed", "older", "garbage", "unusable"]);
@@ -196,7 +198,9 @@ impl Metrics {
             self.of(route);
         }
         for shadow in &table.shadows {
-            ["sent", "capped", "too_large"].into_iter().for_each(|outcome| self.copies(&shadow.route, outcome, 0));
+            for outcome in ["sent", "capped", "too_large"] {
+                self.copies(&shadow.route, outcome, 0);
+            }
         }
         if table.policy.capture.is_some() {
             for reason in ["disagreement", "sample", "over_budget", "lost"] {

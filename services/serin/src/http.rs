@@ -133,14 +133,12 @@ fn why(error: &(dyn std::error::Error + 'static)) -> NoAnswer {
             Some(inner) => Some(inner),
             None => cause.source(),
         };
-        match next {
-            Some(next) => cause = next,
-            None => {
-                let refused = io::ErrorKind::ConnectionRefused;
-                let is_refused = cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == refused);
-                return if is_refused { NoAnswer::Refused } else { NoAnswer::Failed }(cause.to_string());
-            }
-        }
+        let Some(next) = next else {
+            let refused = io::ErrorKind::ConnectionRefused;
+            let is_refused = cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == refused);
+            return if is_refused { NoAnswer::Refused } else { NoAnswer::Failed }(cause.to_string());
+        };
+        cause = next;
     }
 }
 

@@ -123,7 +123,7 @@ impl Metrics {
     fn text(&self) -> anyhow::Result<String> {
         let mut families = self.registry.gather();
         let overflows = |family: &&MetricFamily| {
-            let mut labels = family.get_metric().iter().flat_map(|metric| metric.get_label());
+            let mut labels = family.get_metric().iter().flat_map(prometheus::proto::Metric::get_label);
             labels.any(|label| label.name() == OVERFLOW)
         };
         self.overflowing.set(families.iter().filter(overflows).count() as i64);

@@ -84,10 +84,12 @@ pub struct Applied {
 pub fn applied<'a>(
     model: &ModelName,
     generation: Generation,
-    live: impl Iterator<Item = (&'a str, &'a RouterSeen)> + Clone,
+    live: impl Iterator<Item = (&'a str, &'a RouterSeen)>,
 ) -> Applied {
+    let live: Vec<_> = live.collect();
     let uses = |seen: &RouterSeen| seen.applied.get(model).is_some_and(|applied| *applied >= generation);
-    let routers: Vec<String> = live.clone().filter(|(_, seen)| uses(seen)).map(|(name, _)| name.to_owned()).collect();
+    let routers = live.iter().filter(|(_, seen)| uses(seen)).map(|(name, _)| (*name).to_owned());
+    let routers: Vec<String> = routers.collect();
     let behind = |name: &str, seen: &RouterSeen| {
         let goes_on = match seen.applied.get(model) {
             Some(older) => format!("it goes on with generation {older}"),
@@ -100,16 +102,16 @@ pub fn applied<'a>(
     };
     let refuses = |seen: &RouterSeen| seen.refuses(model, generation).is_some();
     // One that cannot ever is worse news than one that has not yet.
-    let late = live.clone().filter(|(_, seen)| seen.is_behind(model, generation));
-    let late = late.clone().find(|(_, seen)| refuses(seen)).or_else(|| late.clone().next());
+    let late: Vec<_> = live.iter().filter(|(_, seen)| seen.is_behind(model, generation)).collect();
+    let late = late.iter().find(|(_, seen)| refuses(seen)).or_else(|| late.first());
     let (waits_for, soon, refused) = if let Some((name, seen)) = late {
         (behind(name, seen), !refuses(seen), refuses(seen))
     } else if !routers.is_empty() {
         (String::new(), false, false)
-    } else if let Some((name, seen)) = live.clone().find(|(_, seen)| refuses(seen)) {
+    } else if let Some((name, seen)) = live.iter().find(|(_, seen)| refuses(seen)) {
         let reason = seen.refuses(model, generation).map_or("", |refused| refused.reason.as_str());
         (format!("router {name} cannot use generation {generation}: {reason}"), false, true)
-    } else if live.clone().next().is_some() {
+    } else if !live.is_empty() {
         (format!("no router has applied generation {generation}"), true, false)
     } else {
         (format!("no router reports, so none is known to have applied generation {generation}"), false, false)

@@ -104,7 +104,9 @@ pub fn api(state: ApiState) -> Router {
         .route("/v1/schema", get(look::schema))
         .layer(middleware::from_fn_with_state(state.clone(), auth::check));
     let alive = Router::new().route("/healthz", get(|| async { "ok\n" }));
-    ["started", "ignored", "refused", "failed"].into_iter().for_each(|outcome| metrics::delivered(outcome, 0));
+    for outcome in ["started", "ignored", "refused", "failed"] {
+        metrics::delivered(outcome, 0);
+    }
     // A webhook proves itself by its signature.
     let hooks = Router::new().route("/hooks/mlflow", post(mlflow::receive));
     let api = guarded.merge(alive).merge(hooks).fallback(nothing_here).method_not_allowed_fallback(wrong_method);
