@@ -129,14 +129,19 @@ impl Address {
         self.authority.as_str().contains('@')
     }
 
-    fn key(&self) -> (Scheme, String, u16, &str) {
-        (self.scheme, self.authority.host().to_ascii_lowercase(), self.port(), &self.prefix)
+    /// Whether both are the same host, port and prefix, in whatever scheme.
+    pub fn is_at_place_of(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+
+    fn place(&self) -> (String, u16, &str) {
+        (self.authority.host().to_ascii_lowercase(), self.port(), &self.prefix)
     }
 }
 
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        self.scheme == other.scheme && self.is_at_place_of(other)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rules on where versions are served: two arms at one place are one arm.
 
 use super::Found;
-use crate::{Mode, RolloutSpec, Severity, TrafficSource};
+use crate::{Address, Mode, RolloutSpec, Severity, TrafficSource};
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     let (stable, canary) = (&spec.stable, &spec.canary);
@@ -23,21 +23,10 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     }
 }
 
-/// Whether every address of the canary is one of stable's.
+/// Whether every server of the canary is one of stable's. An address that cannot be read has an error of its own.
 fn is_same(stable: &str, canary: &str) -> bool {
-    let stable: Vec<String> = stable.split(',').filter_map(place).collect();
-    let mut canary = canary.split(',').filter_map(place).peekable();
-    canary.peek().is_some() && canary.all(|place| stable.contains(&place))
-}
-
-/// Host, port and path of an address, however it is written.
-fn place(address: &str) -> Option<String> {
-    let (scheme, rest) = address.trim().split_once("://")?;
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host).to_ascii_lowercase();
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
-    Some(format!("{host}{}/{}", if has_port { "" } else { port }, path.trim_matches('/')))
+    let (Ok(stable), Ok(canary)) = (Address::parse_list(stable), Address::parse_list(canary)) else { return false };
+    canary.iter().all(|canary| stable.iter().any(|stable| stable.is_at_place_of(canary)))
 }
 
 #[cfg(test)]
