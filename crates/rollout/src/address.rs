@@ -61,7 +61,7 @@ impl Address {
     /// # Errors
     /// No router can use it.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
-        let wrong = |why: &str| AddressError { url: url.to_owned(), why: why.to_owned() };
+        let wrong = |why: &str| AddressError { url: without_credentials(url), why: why.to_owned() };
         let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
         let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
         let scheme = [Scheme::Http, Scheme::Https, Scheme::H2c].into_iter().find(|known| known.as_str() == scheme);
@@ -99,7 +99,7 @@ impl Address {
         })?;
         if list.len() > SERVERS_MAX {
             let why = format!("{} servers are listed; at most {SERVERS_MAX} can be", list.len());
-            return Err(AddressError { url: urls.to_owned(), why });
+            return Err(AddressError { url: without_credentials(urls), why });
         }
         Ok(list)
     }
@@ -149,16 +149,29 @@ impl Eq for Address {}
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.prefix)
+        // A user's name and password are not sent, and not shown.
+        let place = self.authority.as_str().rsplit('@').next().unwrap_or_default();
+        write!(f, "{}://{place}{}", self.scheme.as_str(), self.prefix)
     }
+}
+
+/// Addresses with `***` in place of a user's name and password: as they may be shown.
+pub fn without_credentials(url: &str) -> String {
+    let of = |url: &str| match url.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('@'))) {
+        Some((scheme, Some((before, place)))) if !before.contains('/') => format!("{scheme}://***@{place}"),
+        _ => url.to_owned(),
+    };
+    url.split(',').map(of).collect::<Vec<_>>().join(",")
 }
 
 /// Whether two texts name the same servers, in any order and however they are written.
 pub fn same_servers(a: &str, b: &str) -> bool {
     let keys = |urls: &str| {
         let list = Address::parse_list(urls).ok()?;
-        let mut keys: Vec<_> =
-            list.iter().map(|one| (one.scheme, one.key().1, one.port(), one.prefix.clone())).collect();
+        let mut keys: Vec<_> = list
+            .iter()
+            .map(|one| (one.scheme, one.authority.host().to_ascii_lowercase(), one.port(), one.prefix.clone()))
+            .collect();
         keys.sort();
         Some(keys)
     };
@@ -188,6 +201,21 @@ mod tests {
         }
         let list = Address::parse_list("http://a:1, https://b,h2c://c").unwrap();
         assert_eq!(list.iter().map(ToString::to_string).collect::<Vec<_>>(), ["http://a:1", "https://b", "h2c://c"]);
+    }
+
+    #[test]
+    fn no_secret_of_an_address_is_shown() {
+        for (urls, shown) in [
+            ("http://me:secret@a:1/p", "http://***@a:1/p"),
+            ("http://a:1, https://me@b", "http://a:1, https://***@b"),
+            ("http://a/x@y", "http://a/x@y"),
+            ("a:1", "a:1"),
+        ] {
+            assert_eq!(without_credentials(urls), shown);
+        }
+        assert_eq!(Address::parse("http://me:secret@a:1").unwrap().to_string(), "http://a:1");
+        let error = Address::parse_list("http://me:secret@a:0").unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     #[test]

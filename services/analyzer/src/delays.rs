@@ -25,7 +25,14 @@ impl Rollout {
         let overall = metrics.filter_map(|(metric, _)| self.plan.overall(metric));
         let slower = |index: &usize| {
             let Some(evidence) = self.evidence.get(*index) else { return false };
-            evidence.failed_at.is_some() || rejects(evidence.test.max_ln_e_fail(), level)
+            let found = evidence.failed_at.is_some() || rejects(evidence.test.max_ln_e_fail(), level);
+            // A distribution is tested in both directions: labels that come earlier explain no missing ones.
+            let kind = &self.plan.spec.metrics[self.plan.hypotheses[*index].metric].kind;
+            let later = || {
+                let difference = evidence.test.effect().difference;
+                evidence.test.excess().zip(difference).is_none_or(|(later, apart)| later >= apart)
+            };
+            found && (*kind != MetricKind::Distribution || later())
         };
         overall.filter(slower).collect()
     }
@@ -83,18 +90,22 @@ impl Rollout {
         })
     }
 
-    /// Delay metrics whose estimates differ, margin or not: of a distribution by the test of Kolmogorov and Smirnov, else by the
-    /// interval of the effect. It holds at one look, and all that follows from it is a doubt.
+    /// Delay metrics whose estimates differ by half of their margin: of a distribution beyond chance by the one-sided test of
+    /// Kolmogorov and Smirnov, else by the interval of the effect. It holds at one look, and all that follows from it is a doubt.
     fn seen_slower(&self) -> Vec<usize> {
         let metrics = self.plan.spec.metrics.iter().enumerate().filter(|(_, metric)| metric.source.is_delay());
         let overall = metrics.filter_map(|(metric, _)| self.plan.overall(metric));
         let slower = |index: &usize| {
-            let Some(effect) = self.evidence.get(*index).map(|evidence| evidence.test.effect()) else { return false };
+            let Some(test) = self.evidence.get(*index).map(|evidence| &evidence.test) else { return false };
+            let effect = test.effect();
             let kind = &self.plan.spec.metrics[self.plan.hypotheses[*index].metric].kind;
+            let half = 0.5 * effect.margin.unwrap_or(0.0);
             let (n_c, n_s) = (effect.canary.n as f64, effect.control.n as f64);
-            match (kind, effect.difference) {
-                (MetricKind::Distribution, Some(apart)) => apart > KOLMOGOROV * libm::sqrt(1.0 / n_c + 1.0 / n_s),
-                _ => effect.low.is_some_and(|low| low > 0.0),
+            match (kind, test.excess()) {
+                (MetricKind::Distribution, Some(later)) => {
+                    later > half && later > KOLMOGOROV * libm::sqrt(1.0 / n_c + 1.0 / n_s)
+                }
+                _ => effect.low.is_some_and(|low| low > 0.0) && effect.difference.is_some_and(|later| later > half),
             }
         };
         overall.filter(slower).collect()

@@ -42,7 +42,9 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     let blanks = if warming_up { Blanks::new() } else { blanks(rollout, era) };
     let (health, metrics) = if warming_up {
         let needed = rollout.plan.rules.need_data() && head.frozen.is_none();
-        (if needed { rollout.guards.baseline.issues(&rollout.plan) } else { Vec::new() }, Vec::new())
+        let mut health = if needed { rollout.guards.baseline.issues(&rollout.plan) } else { Vec::new() };
+        health.extend(foreign(rollout));
+        (health, Vec::new())
     } else {
         let guards = &rollout.guards;
         let outage = guards.outage.issue(&rollout.plan, &guards.baseline);

@@ -126,3 +126,22 @@ fn a_canary_that_is_worse_by_its_labels_is_rolled_back_all_the_same() {
         assert_eq!(world.last().reasons[0].metric, "clicked");
     }
 }
+
+/// A distribution is tested in both directions, but labels that come earlier explain no missing ones.
+#[test]
+fn labels_that_come_earlier_excuse_nothing() {
+    for seed in 30..33 {
+        let world = play(seed, &spec("\"distribution\"", "{\"absolute\": 0.2}"), 0.5, 0.2);
+        assert_eq!(world.last().decision, Decision::Rollback, "{seed}: {}", world.last().sentence);
+    }
+}
+
+/// Whatever their number, labels that come a little later explain a little only.
+#[test]
+fn labels_that_come_a_little_later_do_not_excuse_a_worse_canary() {
+    for seed in 40..43 {
+        let world = play(seed, &spec("\"distribution\"", "{\"absolute\": 0.2}"), 1.02, 0.2);
+        assert_eq!(world.last().decision, Decision::Rollback, "{seed}: {}", world.last().sentence);
+        assert_eq!(world.last().reasons[0].metric, "clicked");
+    }
+}

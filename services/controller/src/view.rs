@@ -14,7 +14,7 @@ use std::{
 
 use serin_rollout::{
     Concurrency, RolloutState,
-    planner::{Applied, RouterSeen, applied},
+    planner::{ACTUATOR, Applied, RouterSeen, applied},
 };
 use serin_schemas::{
     codec::{self, Record as _},
@@ -37,9 +37,6 @@ const ANSWERS_KEPT: usize = 1000;
 const READ_BACK: i64 = 500;
 /// Records per poll.
 const BATCH: usize = 1000;
-
-/// What reports under a name that begins with this is no router of Serin's, but drives somebody else's.
-const ACTUATOR: &str = "actuator/";
 
 /// Whose reports count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

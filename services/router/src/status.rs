@@ -2,6 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
+use serin_rollout::address::without_credentials;
 use serin_schemas::{
     ids::Generation,
     records::{self, RouterStatus, TableApplied},
@@ -88,8 +89,8 @@ fn configured(config: &Config, partition: i32, of: i32) -> Vec<records::Configur
             model: model.as_str().into(),
             version: version.as_str().into(),
             stable: known.stable.as_str() == version,
-            url: servers.url().to_owned(),
-            grpc_url: servers.grpc_url().map(str::to_owned),
+            url: without_credentials(servers.url()),
+            grpc_url: servers.grpc_url().map(without_credentials),
             path_version: servers
                 .path_version()
                 .map(str::to_owned)

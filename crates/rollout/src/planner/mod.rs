@@ -29,7 +29,9 @@ use serin_schemas::{
     records::{Arm, Command, Configured, Control, RolloutEvent, RouterStatus, RoutingTable, Verdict},
 };
 
-pub use routers::{Applied, RouterSeen, applied};
+use crate::TrafficSource;
+
+pub use routers::{ACTUATOR, Applied, RouterSeen, applied};
 pub use state::{
     Clock, Ended, Ending, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued, RolloutState,
     STATE_VERSION, StateError,
@@ -268,8 +270,10 @@ impl Turn<'_> {
     }
 
     /// Why this generation of a model's table is not known to be in use, as a clause; `None`: it is, or no router is there to ask.
-    fn unapplied(&self, model: &ModelName, generation: Generation) -> Option<String> {
-        let live = || self.live().map(|(name, router)| (name.as_str(), router));
+    /// Where others split the traffic, only their actuators are asked: a router that passes reports on knows no address.
+    fn unapplied(&self, model: &ModelName, generation: Generation, traffic: TrafficSource) -> Option<String> {
+        let asked = move |name: &str| traffic == TrafficSource::Router || name.starts_with(ACTUATOR);
+        let live = || self.live().map(|(name, router)| (name.as_str(), router)).filter(move |(name, _)| asked(name));
         let told = live().any(|(_, router)| router.applied.contains_key(model) || router.refused.contains_key(model));
         let applied = applied(model, generation, live().collect::<Vec<_>>().into_iter());
         (told && !applied.done).then_some(applied.waits_for)

@@ -29,6 +29,9 @@ pub struct RouterSeen {
     pub configured: Option<Vec<Configured>>,
 }
 
+/// What the names of reporters begin with that set the weights of somebody else's router.
+pub const ACTUATOR: &str = "actuator/";
+
 impl RouterSeen {
     /// What a status of this time (wall clock) tells.
     pub fn of(status: &RouterStatus, seen_ms: i64) -> Self {

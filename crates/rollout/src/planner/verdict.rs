@@ -157,12 +157,30 @@ impl ModelState {
                 self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
             }
             (HoldCause::Marginal, decision) => self.wait(rollout, decision != Decision::Hold, now, turn),
-            (HoldCause::Health, Decision::Hold) => self.wait(rollout, false, now, turn),
+            (HoldCause::Health, Decision::Hold) => self.wait_for_data(rollout, verdict, turn),
             (HoldCause::Health, _) => {
                 self.go_on(rollout, "the evidence is sound again".to_owned(), now, turn);
             }
             (HoldCause::Stale, _) => self.go_on(rollout, "verdicts come again".to_owned(), now, turn),
         }
+    }
+
+    /// A hold for evidence that cannot be trusted. If there is a finding behind it, the end of the hold is a rollback on that finding.
+    fn wait_for_data(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let hold_max = rollout.spec.decision.hold_max;
+        let since = rollout.hold.as_ref().map(|hold| hold.since);
+        let is_over = since.is_some_and(|since| verdict.as_of.since(since) >= hold_max.0);
+        if verdict.reasons.is_empty() || !is_over {
+            self.wait(rollout, false, verdict.as_of, turn);
+            return;
+        }
+        self.end_on_finding(rollout, verdict, &format!("held for {hold_max}"), turn);
+    }
+
+    fn end_on_finding(&mut self, rollout: &mut RolloutState, verdict: &Verdict, since: &str, turn: &mut Turn<'_>) {
+        let worst = verdict.reasons.first().map_or("the evidence is against the canary", |reason| &reason.sentence);
+        let sentence = format!("roll back: {since}, and the finding stands: {worst}");
+        self.end(rollout, Phase::RolledBack, Outcome::Evidence, verdict.reasons.clone(), sentence, verdict.as_of, turn);
     }
 
     /// After `hold_max`, the configured way out. Without `sound` evidence nothing is promoted.
@@ -210,10 +228,14 @@ impl ModelState {
         let spent = rollout.clock.spent(now);
         if spent >= monitor.0 && !unsound {
             self.complete(rollout, &format!(" after {monitor} of monitoring"), now, turn);
-        } else if spent.0 >= monitor.0.0.saturating_add(rollout.spec.decision.hold_max.0.0) {
+        } else if spent.0 >= monitor.0.0.saturating_add(rollout.spec.decision.hold_max.0.0)
+            && verdict.reasons.is_empty()
+        {
             let why =
                 format!(" after {}, though it could not be judged: {}", Duration(spent), health_sentence(verdict));
             self.complete(rollout, &why, now, turn);
+        } else if unsound && spent.0 >= monitor.0.0.saturating_add(rollout.spec.decision.hold_max.0.0) {
+            self.end_on_finding(rollout, verdict, &format!("monitored for {}", Duration(spent)), turn);
         }
     }
 }
@@ -249,7 +271,7 @@ fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTi
     if answers < step.bake.min_events as i64 {
         return Some(format!("{answers} answers of the canary, {} are needed", step.bake.min_events));
     }
-    let missing = turn.unapplied(&verdict.model, rollout.generation)?;
+    let missing = turn.unapplied(&verdict.model, rollout.generation, rollout.spec.traffic)?;
     Some(format!("{missing} ({step})"))
 }
 

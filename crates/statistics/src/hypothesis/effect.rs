@@ -292,6 +292,14 @@ impl Totalled {
         rises.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
     }
 
+    /// By how much more of the canary's values than of control's lie above some value, at most; of histograms.
+    pub(super) fn excess(&self) -> Option<f64> {
+        match (&self.canary.totals, &self.control.totals) {
+            (Totals::Hist(canary), Totals::Hist(control)) => largest_excess(canary, control),
+            _ => None,
+        }
+    }
+
     fn against_control(&self, spec: &HypothesisSpec, culprit: Option<&str>, effect: &mut Effect) {
         let stratified = self.stratified(spec);
         match (&self.canary.totals, &self.control.totals) {
@@ -417,10 +425,15 @@ fn most_different<'a>(canary: &'a ClassCounts, control: &'a ClassCounts) -> Opti
 
 /// Largest difference of the two distribution functions over all bin edges.
 fn largest_difference(one: &LogHist, two: &LogHist) -> Option<f64> {
+    Some(largest_excess(one, two)?.max(largest_excess(two, one)?))
+}
+
+/// By how much more of the values of `one` lie above some bin edge than of `two`, at most: 0 where nowhere more do.
+fn largest_excess(one: &LogHist, two: &LogHist) -> Option<f64> {
     if one.total() == 0 || two.total() == 0 {
         return None;
     }
     let above = |hist: &LogHist, key| hist.count_above(key) as f64 / hist.total() as f64;
     let keys = one.iter().chain(two.iter()).map(|(key, _)| key);
-    Some(keys.map(|key| (above(one, key) - above(two, key)).abs()).fold(0.0, f64::max))
+    Some(keys.map(|key| above(one, key) - above(two, key)).fold(0.0, f64::max))
 }

@@ -290,6 +290,12 @@ impl Hypothesis {
         self.totals.effect(&self.spec, self.culprit())
     }
 
+    /// By how much more of the canary's values than of control's lie above some value, at most: the one-sided distance of
+    /// Kolmogorov and Smirnov. For quantiles and distributions; 0 where the canary's values are nowhere larger.
+    pub fn excess(&self) -> Option<f64> {
+        self.totals.excess()
+    }
+
     /// Estimates of some windows alone, without intervals.
     pub fn effect_of(&self, canary: &Summary, control: &Summary) -> Effect {
         let view = |summary| View::of(self.spec.measure, &self.past, summary);

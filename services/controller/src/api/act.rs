@@ -142,7 +142,10 @@ pub(super) async fn act(
             return Err(Failure::new(StatusCode::NOT_FOUND, error));
         }
     };
-    let (model, rollout) = target(&state.view(), &id)?;
+    let known = state.rollout(&id).await?;
+    // By a model's name the active rollout is meant, whichever it is by then.
+    let model = known.model.clone();
+    let rollout = (model.as_str() != id).then(|| RolloutId::from(id.as_str()));
     let command = Command {
         id: Uuid::now_v7().to_string(),
         action,
@@ -157,14 +160,6 @@ pub(super) async fn act(
     let rollout = answer.event.as_ref().and_then(|event| event.rollout.clone()).or(rollout);
     let status = if answer.event.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     respond(status, &Answer { rollout, ..answer })
-}
-
-/// The model, and the rollout if `id` names one: by a model's name the active rollout is meant, whichever it is by then.
-fn target(view: &View, id: &str) -> Result<(ModelName, Option<RolloutId>), Failure> {
-    let unknown = || Failure::new(StatusCode::NOT_FOUND, format!("there is no rollout or model {id:?} with a rollout"));
-    let rollout = view.rollout(id).ok_or_else(unknown)?;
-    let is_model = rollout.model.as_str() == id;
-    Ok((rollout.model.clone(), (!is_model).then(|| RolloutId::from(id))))
 }
 
 pub(super) async fn stop_all(
@@ -226,6 +221,9 @@ pub(super) async fn stop_all(
         (all, left) => format!("{} of {all} rollouts stopped; {left} have not answered yet", all - left),
     };
     let all_there = left == 0 && done;
+    // Who has not answered has not stopped, as far as is known.
+    let waits = || Applied { waits_for: "not every rollout has answered".to_owned(), soon: true, ..Applied::default() };
+    let applied = if left > 0 { Some(waits()) } else { applied };
     let sentence = if all_there { format!("{stopped}; all traffic is on stable") } else { stopped };
     let status = if all_there { StatusCode::OK } else { StatusCode::ACCEPTED };
     respond(status, &Answer { command: id, sentence: Some(sentence), applied, ..Answer::default() })

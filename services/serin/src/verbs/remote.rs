@@ -70,6 +70,7 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
         answer => answer?,
     };
     let rollout = answer["rollout"].as_str().context("the controller named no rollout")?.to_owned();
+    let is_answered = answer["sentence"].is_string();
     match args.remote.output {
         Output::Json if !args.wait => output::json(&answer)?,
         Output::Json => {}
@@ -77,7 +78,8 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
             let state = api.state(&rollout).await;
             let sentence = state.as_ref().map_or("", |state| state.sentence.as_str());
             print_warnings(&args.file.display().to_string(), &checked);
-            output::line(format!("rollout {rollout} accepted. {sentence}"));
+            let accepted = if is_answered { "accepted" } else { "sent; not confirmed yet" };
+            output::line(format!("rollout {rollout} {accepted}. {sentence}"));
             if let Some(proof) = checked.spec.as_ref().and_then(how_long) {
                 output::line(proof);
             }
@@ -92,7 +94,7 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
     }
     // A table that a router cannot use is no start.
     let refused = applied_of(&answer).is_some_and(|applied| applied.refused);
-    Ok(if refused { ExitCode::from(NOT_APPLIED) } else { ExitCode::SUCCESS })
+    Ok(if refused || !is_answered { ExitCode::from(NOT_APPLIED) } else { ExitCode::SUCCESS })
 }
 
 /// Traffic for which it is said how long a proof takes, in requests per second.
@@ -222,5 +224,7 @@ fn print_answer(answer: &Value, output: Output) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(if is_applied(applied.as_ref()) { ExitCode::SUCCESS } else { ExitCode::from(NOT_APPLIED) })
+    // A command without an answer is not known to have done anything.
+    let is_done = answer["sentence"].is_string() && is_applied(applied.as_ref());
+    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_APPLIED) })
 }

@@ -48,3 +48,26 @@ fn a_router_that_does_not_serve_the_model_holds_nothing_up() {
     world.report(|status| (status.router, status.refused) = ("router-1".to_owned(), refused(2)));
     assert_eq!(world.say(HOUR, Decision::Promote).events[0].step, 1);
 }
+
+/// A router that only passes reports of others' calls on cannot compile a table without addresses, and carries no call of it.
+#[test]
+fn where_others_split_the_traffic_only_their_actuators_are_asked() {
+    let external = || {
+        let mut spec = spec();
+        spec.traffic = crate::TrafficSource::External;
+        (spec.stable.url, spec.canary.url) = (None, None);
+        let mut world = World::new();
+        world.apply_spec("r1", &spec);
+        world.warm(0);
+        world.report(|status| status.refused = refused(2));
+        world
+    };
+    let mut world = external();
+    let step = |effects: Effects| effects.events.first().map(|event| event.step);
+    assert_eq!(step(world.say(HOUR, Decision::Promote)), Some(1));
+    let mut world = external();
+    world.report(|status| (status.router, status.applied) = ("actuator/gateway".to_owned(), applied(1)));
+    assert!(world.say(HOUR, Decision::Promote).is_silent(), "it is behind");
+    world.report(|status| (status.router, status.applied) = ("actuator/gateway".to_owned(), applied(2)));
+    assert_eq!(step(world.say(HOUR + 60, Decision::Promote)), Some(1));
+}
