@@ -207,8 +207,13 @@ fn without_words(verdict: &Verdict, version: u32) -> Verdict {
     if version < 3 {
         verdict.metrics.iter_mut().for_each(|metric| metric.units = None);
         for arm in &mut verdict.arms {
-            (arm.refused, arm.redirected, arm.unread, arm.cancelled, arm.left) = (0, 0, 0, 0, 0);
+            (arm.refused, arm.redirected, arm.unread, arm.cancelled) = (0, 0, 0, 0);
         }
+    }
+    if version < 4 {
+        verdict.seen.clear();
+        verdict.metrics.iter_mut().for_each(|metric| metric.harm = None);
+        verdict.arms.iter_mut().for_each(|arm| arm.left = 0);
     }
     verdict
 }
