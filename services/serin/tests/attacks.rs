@@ -213,8 +213,14 @@ fn callers_who_leave_at_the_sight_of_canary_do_not_roll_it_back() {
     attacker.join().unwrap();
     seen.unwrap_or_else(|error| panic!("{error}: {} left; {verdict:#}", left.load(Ordering::Relaxed)));
     assert_ne!(verdict["decision"], "rollback", "{verdict:#}");
-    // Leaving differs between the arms and is reported. It neither rolls the canary back nor holds the rollout.
-    assert_eq!(user.state(&id)["phase"], "baking", "{verdict:#}");
+    // Leaving differs between the arms and is reported; it neither rolls the canary back nor holds the rollout. What may hold it is
+    // that the attacker's answers of control have no label, and those of the canary were left.
+    let issues = verdict["health"].as_array().cloned().unwrap_or_default();
+    let leaving = issues.iter().filter(|issue| issue["reason"] == "cancelled_share_differs");
+    assert!(leaving.clone().all(|issue| issue["policy"] == "warn"), "{verdict:#}");
+    let phase = user.state(&id)["phase"].clone();
+    let labels_differ = issues.iter().any(|issue| issue["reason"] == "labels_missing");
+    assert!(phase == "baking" || phase == "held" && labels_differ, "{phase}: {verdict:#}");
     drop(callers);
 }
 
