@@ -64,7 +64,9 @@ impl Patience {
             let error = match ask().await {
                 Err(error) if again(&error) && !self.is_over() => error,
                 answer => {
-                    if self.pause.take().is_some() && answer.is_ok() {
+                    // A refusal is an answer too.
+                    let is_there = answer.as_ref().err().is_none_or(|error| !again(error));
+                    if self.pause.take().is_some() && is_there {
                         output::aside("the controller answers again");
                     }
                     return answer;
