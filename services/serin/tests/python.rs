@@ -9,6 +9,7 @@ mod world;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use serde_json::{Value, json};
@@ -32,6 +33,9 @@ fn sources() -> Vec<PathBuf> {
 
 /// A Python with the client installed as a user would, kept in the user's cache for each version of the client.
 fn python() -> PathBuf {
+    // The tests of this file run side by side, and one of them makes it.
+    static MADE: Mutex<()> = Mutex::new(());
+    let _alone = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("serin");
     let mut hash = Sha256::new();
