@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{MetricKind, MetricSource, Outcome, RolloutSpec, RolloutState};
+use serin_rollout::{MetricKind, MetricSource, Outcome, RolloutSpec, RolloutState, planner::HoldCause};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{
@@ -303,7 +303,10 @@ fn ending(state: &RolloutState, over: bool) -> Option<(End, String)> {
         return Some((end, ending.sentence.clone()));
     }
     if state.phase == Phase::Held {
-        return Some((End::Held, state.sentence.clone()));
+        // What cannot be trusted now may be sound again, or be enough for a rollback: the end of the time tells. What is marginal
+        // waits for a person.
+        let may_go_on = state.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Health);
+        return (over || !may_go_on).then(|| (End::Held, state.sentence.clone()));
     }
     over.then(|| (End::Unfinished, state.sentence.clone()))
 }
