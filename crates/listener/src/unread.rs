@@ -1,4 +1,4 @@
-//! The rest of a request's body that nobody read.
+//! The rest of a request's body that was not read.
 //!
 //! HTTP/1 has one request behind the other on a connection. An answer that comes before the body was read leaves bytes in between: a
 //! connection that goes on would read them as the next request, and one that is closed with bytes in it is reset, so its caller may
@@ -143,7 +143,7 @@ impl<B: Body + Unpin> Loan<B> {
             State::Ended => true,
             State::Out | State::Broken => false,
             State::Rest(body) if body.is_end_stream() => true,
-            // Who waits to be told to send has sent nothing.
+            // A caller that waits for 100 Continue has sent nothing yet.
             State::Rest(_) if self.asks_first && !slot.begun.load(Ordering::Relaxed) => false,
             State::Rest(body) => timeout(ALL, discard(body, most)).await.unwrap_or(false),
         }

@@ -45,7 +45,7 @@ pub struct Address {
     prefix: String,
 }
 
-/// A text is no address that a router can use.
+/// A text that a router cannot use as an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not the base URL of an upstream ({why}); write http://host:port")]
 pub struct AddressError {
@@ -77,7 +77,7 @@ impl Address {
         if host.contains(',') {
             return Err(wrong("it names several hosts; each needs a scheme of its own"));
         }
-        // Behind the host there is a port or nothing. One that is no port would be left out in silence.
+        // Only a port may follow the host. The parser of URIs would drop anything else without an error.
         let rest = authority.as_str().rsplit('@').next().unwrap_or_default();
         let port = rest.get(host.len()..).unwrap_or_default();
         if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {

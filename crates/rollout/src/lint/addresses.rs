@@ -1,4 +1,4 @@
-//! Rules on where versions are served: what a router cannot use is no address.
+//! Rules on where versions are served: a router must be able to use each address.
 
 use super::Found;
 use crate::{Address, AddressError, RolloutSpec, Severity, VersionSpec, address::same_servers};

@@ -298,7 +298,7 @@ impl Arriving {
     pub(crate) async fn throw_away(&mut self, hold: Hold) {
         let untold = hold.asks_first && self.head.length == 0;
         self.head = Held::default();
-        // Who waits to be told to send has sent nothing.
+        // A caller that waits for 100 Continue has sent nothing yet.
         if !untold {
             Box::pin(discard(&mut self.rest, hold.limit)).await;
         }
