@@ -38,7 +38,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -55,6 +55,8 @@ pub const REQUEST: Duration = Duration::from_mins(2);
 pub const CONNECTIONS: usize = 512;
 /// Most bytes of a body that are read after an answer that did not ask for them.
 const UNREAD: u64 = 16 << 20;
+/// How long a caller that has just connected may take until its first request once the listener stops.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Between two warnings that connections cannot be accepted.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
@@ -155,13 +157,24 @@ async fn speak(
     routes: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request: hyper::Request<Incoming>| answer(routes.clone(), request));
+    let began = Arc::new(Notify::new());
+    let service = service_fn({
+        let began = Arc::clone(&began);
+        move |request: hyper::Request<Incoming>| {
+            began.notify_one();
+            answer(routes.clone(), request)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let stop = async { drop(stopped.wait_for(|stopped| *stopped).await) };
+    let stop = async {
+        drop(stopped.wait_for(|stopped| *stopped).await);
+        // hyper closes a connection on which nothing has come yet under the request that is on its way.
+        let _ = tokio::time::timeout(FIRST_REQUEST, began.notified()).await;
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stop => None,

@@ -39,8 +39,10 @@ impl Load {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let client = |kept| {
-                    let builder = reqwest::Client::builder().timeout(Duration::from_secs(30));
-                    builder.pool_max_idle_per_host(kept).build().expect("a client")
+                    // A connection that is idle for longer than `timeouts.lame_duck` is closed without a word (docs/upgrade.md).
+                    let builder = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(1));
+                    let builder = builder.timeout(Duration::from_secs(30)).pool_max_idle_per_host(kept);
+                    builder.build().expect("a client")
                 };
                 let clients = [client(0), client(64)];
                 let mut pace = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);

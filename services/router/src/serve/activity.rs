@@ -137,6 +137,18 @@ impl Activity {
             && !self.answering.load(Ordering::Relaxed)
     }
 
+    /// Whether a request of HTTP/1 is likely on its way: the connection is new, or a head has begun.
+    pub(super) fn expects_request(&self) -> bool {
+        !self.http2.load(Ordering::Relaxed)
+            && self.in_flight.load(Ordering::Relaxed) == 0
+            && (!self.began.load(Ordering::Relaxed) || self.head_since.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Whether its caller has sent nothing since it connected.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.began.load(Ordering::Relaxed) && self.head_since.load(Ordering::Relaxed) == 0
+    }
+
     /// Bytes came.
     fn received(&self, bytes: &[u8]) {
         if self.http2.load(Ordering::Relaxed) {
@@ -462,6 +474,24 @@ mod tests {
         activity.received(b"TP/1.1\r\n\r\n");
         let _busy = activity.begin(Version::HTTP_11, Some(0));
         assert!(matches!(look(&activity, SECOND * 100), Seen::Fine(_)));
+    }
+
+    #[test]
+    fn a_request_on_its_way_is_expected() {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        assert!(activity.expects_request() && activity.is_silent(), "a new connection");
+        activity.received(b"GET / HTTP/1.1\r\n");
+        assert!(activity.expects_request() && !activity.is_silent(), "half a head");
+        activity.received(b"host: a\r\n\r\n");
+        let busy = activity.begin(Version::HTTP_11, Some(0));
+        assert!(!activity.expects_request(), "it is here");
+        drop(busy);
+        assert!(!activity.expects_request() && !activity.is_silent(), "a kept connection with nothing to do");
+        activity.received(b"GET / HT");
+        assert!(activity.expects_request(), "half of the next head");
+        let http2 = Arc::new(Activity::new(Instant::now()));
+        http2.received(b"PRI * HTTP/2.0\r\n");
+        assert!(!http2.expects_request(), "HTTP/2 can be asked to leave at any time");
     }
 
     #[test]

@@ -37,6 +37,11 @@ pub(super) type Builder = auto::Builder<TokioExecutor>;
 /// Most headers that hyper takes of itself.
 const HEADERS: usize = 100;
 
+/// How long the first byte of a caller that has just connected may take once the router stops,
+const FIRST_BYTE: Duration = Duration::from_secs(2);
+/// and how often the connection is looked at until then.
+const FIRST_BYTE_LOOK: Duration = Duration::from_millis(20);
+
 /// What connections speak, with the limits of the configuration.
 pub(super) fn builder(config: &Config) -> Builder {
     let limits = &config.limits;
@@ -111,6 +116,8 @@ async fn speak(
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(io, service));
     let (mut stopping, mut next) = (false, patience.look_again(Duration::MAX));
+    // Since when the router stops while a request is on its way to it. hyper would close the connection under such a request.
+    let mut expected: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
@@ -122,21 +129,36 @@ async fn speak(
             }
             _ = stop.wait_for(Option::is_some), if !stopping => {
                 stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = tokio::time::sleep(next) => match activity.look(Instant::now(), &patience) {
-                Seen::Fine(within) => next = patience.look_again(within),
-                Seen::Idle if !stopping => {
-                    stopping = true;
-                    next = patience.header;
+                if activity.expects_request() {
+                    (expected, next) = (Some(Instant::now()), FIRST_BYTE_LOOK);
+                } else {
                     connection.as_mut().graceful_shutdown();
                 }
-                Seen::Idle => return,
-                Seen::Held(why) => {
-                    tracing::debug!(peer = %address, why, "a connection is cut");
-                    return;
+            }
+            () = tokio::time::sleep(next) => {
+                if let Some(since) = expected {
+                    if !activity.expects_request() {
+                        expected = None;
+                        connection.as_mut().graceful_shutdown();
+                    } else if activity.is_silent() && since.elapsed() >= FIRST_BYTE {
+                        return;
+                    }
                 }
-            },
+                match activity.look(Instant::now(), &patience) {
+                    Seen::Fine(_) if expected.is_some() => next = FIRST_BYTE_LOOK,
+                    Seen::Fine(within) => next = patience.look_again(within),
+                    Seen::Idle if !stopping => {
+                        stopping = true;
+                        next = patience.header;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Seen::Idle => return,
+                    Seen::Held(why) => {
+                        tracing::debug!(peer = %address, why, "a connection is cut");
+                        return;
+                    }
+                }
+            }
         }
     }
 }

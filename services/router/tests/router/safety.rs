@@ -281,6 +281,37 @@ async fn callers_that_keep_their_connections_see_no_failure_when_a_router_leaves
     assert!(begun.elapsed() < Duration::from_secs(5), "it does not wait when nobody is connected any more");
 }
 
+/// hyper closes a connection on which nothing has come yet as soon as it is asked to shut down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_has_just_connected_is_answered_by_a_router_that_leaves() {
+    let stable = Server::start(Says::probability("0.1")).await;
+    let mut config = config();
+    config.timeouts.lame_duck = serin_rollout::units::Duration::from_secs(0);
+    let bench = Bench::start(config).await;
+    bench.route(&table(1, &stable.url(), &stable.url(), (0, 0))).await;
+    let address = bench.router.data_addr();
+    let request = "POST /v2/models/flights/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    kept.write_all(request.as_bytes()).await.unwrap();
+    let mut first = Vec::new();
+    while !first.ends_with(b"]}]}") {
+        assert!(kept.read_buf(&mut first).await.unwrap() > 0);
+    }
+    kept.write_all(&request.as_bytes()[..20]).await.unwrap();
+    let leaving = tokio::spawn(bench.router.shutdown(Duration::from_secs(20)));
+    eventually("it accepts no more", async || TcpStream::connect(address).await.is_err().then_some(())).await;
+    silent.write_all(request.as_bytes()).await.unwrap();
+    kept.write_all(&request.as_bytes()[20..]).await.unwrap();
+    for mut caller in [silent, kept] {
+        let mut answer = Vec::new();
+        caller.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    }
+    leaving.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_says_what_is_and_what_is_not() {
     let stable = Server::start(Says::probability("0.1")).await;
