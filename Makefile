@@ -67,6 +67,7 @@ chaos: test-deps ## faults on three real brokers for CHAOS_MINUTES (30), then ev
 
 .PHONY: soak
 soak: build ## memory and disk once a minute for SOAK_MINUTES (60) at SOAK_RATE (500) requests per second; SOAK_ROLLOUT=without runs no rollout
+	cargo build --release --locked --workspace --example soak_load
 	scripts/soak.sh $(SOAK_MINUTES) $(SOAK_RATE) $(SOAK_ROLLOUT)
 
 .PHONY: properties

@@ -7,8 +7,8 @@
 # Environment: SERIN (the binary), SOAK_PORT (first of five ports, default 26000).
 set -euo pipefail
 minutes=${1:?write the minutes to run} rate=${2:-500} rollout=${3:-with}
-root=$(cd "$(dirname "$0")/.." && pwd)
-serin=${SERIN:-${CARGO_TARGET_DIR:-$HOME/.cache/serin/target}/release/serin}
+release=${CARGO_TARGET_DIR:-$HOME/.cache/serin/target}/release
+serin=${SERIN:-$release/serin}
 port=${SOAK_PORT:-26000}
 work=$(mktemp -d)
 started=()
@@ -38,8 +38,6 @@ YAML
     --set controller.listen=127.0.0.1:$((port + 2)) --set telemetry.listen=127.0.0.1:$((port + 4)) >"$work/serin.log" 2>&1 &
 serin_id=$!
 started+=("$serin_id")
-python3 "$root/scripts/soak_load.py" "$port" "$rate" >"$work/load.log" 2>&1 &
-started+=($!)
 until curl -fsS "127.0.0.1:$((port + 1))/readyz" >/dev/null 2>&1; do
     kill -0 "$serin_id" || { tail "$work/serin.log"; exit 1; }
     sleep 0.2
@@ -50,7 +48,10 @@ if [ "$rollout" = without ]; then
     SERIN_API="http://127.0.0.1:$((port + 2))" "$serin" abort soak >/dev/null
 fi
 
-printf 'minute\trss_mb\tdisk_mb\tcalls\tmaps (bytes, summed over partitions)\n'
+"$release/examples/soak_load" "$port" "$rate" >"$work/load.log" 2>&1 &
+started+=($!)
+
+printf 'minute\trss_mb\tdisk_mb\tcalls (answered/failed)\tmaps (bytes, summed over partitions)\n'
 for minute in $(seq 0 "$minutes"); do
     rss=$(awk '/^VmRSS/ {printf "%.0f", $2 / 1024}' "/proc/$serin_id/status")
     disk=$(du -sm "$work/data" | cut -f1)

@@ -14,6 +14,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
+use reqwest::Method;
 use serde_json::Value;
 use serin_tests::{
     kafka::{Cluster, NODES, client_config},
@@ -21,8 +22,9 @@ use serin_tests::{
 };
 
 use crate::{
-    fleet::{Fleet, MEMBERS, PATIENCE, ROUTERS, ZONES, has_small_disks, role_and_peer},
-    support::{SERIN, wait_until},
+    fleet::{Fleet, MEMBERS, PATIENCE, ROUTERS, SHARED_ZONES, ZONES, has_small_disks, role_and_peer},
+    load::{BAD, Models},
+    support::{SERIN, http, wait_until},
 };
 
 /// Partitions of every topic.
@@ -37,17 +39,8 @@ const POISON: usize = 5;
 /// The processes that share their work with another one.
 const PAIRED: [&str; 6] = ["aggregator-a", "aggregator-b", "analyzer-a", "analyzer-b", "controller-a", "controller-b"];
 
-/// The order in which processes are given a new binary: who reads a record before who writes it.
-const READERS_FIRST: [&str; 8] = [
-    "analyzer-a",
-    "analyzer-b",
-    "controller-a",
-    "controller-b",
-    "aggregator-a",
-    "aggregator-b",
-    "router-a",
-    "router-b",
-];
+/// Roles in the order in which they are given a new binary: who reads a record before who writes it.
+const READERS_FIRST: [&str; 4] = ["analyzer", "controller", "aggregator", "router"];
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,11 +62,13 @@ pub(crate) enum Fault {
     RollingRestart,
     NewBinary,
     Poison,
+    ClockOff,
+    TurnsBad,
 }
 
 impl Fault {
     /// Every kind once, for the short run.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Killed,
         Self::BrokerKilled,
         Self::TakenOver,
@@ -89,6 +84,8 @@ impl Fault {
         Self::Poison,
         Self::ZoneCutOff,
         Self::BrokerStopped,
+        Self::ClockOff,
+        Self::TurnsBad,
         Self::CutBeyondTransactions,
         Self::RollingRestart,
     ];
@@ -113,6 +110,8 @@ impl Fault {
             Self::RollingRestart => "rolling restart",
             Self::NewBinary => "rolling restart to a binary with an added field",
             Self::Poison => "garbage on events",
+            Self::ClockOff => "the clock of one of two routers is off",
+            Self::TurnsBad => "a canary turns bad as one of two routers goes",
         }
     }
 }
@@ -136,16 +135,20 @@ pub(crate) struct World {
     pub(crate) not_shown: BTreeMap<Fault, &'static str>,
     /// Records of `routing` seen so far, by partition and offset: the topic is compacted.
     pub(crate) routing: BTreeMap<(i64, i64), Value>,
+    models: Models,
+    /// Rollouts whose canary turned bad: what happened to a router at that moment, and the seconds until they were rolled back.
+    pub(crate) turned_bad: BTreeMap<String, (String, f64)>,
 }
 
 impl World {
-    pub(crate) fn new(cluster: Cluster, fleet: Fleet, prefix: &str, seed: u64) -> Self {
+    pub(crate) fn new(cluster: Cluster, fleet: Fleet, models: Models, prefix: &str, seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let (counts, mut not_shown, routing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         if !has_small_disks() {
             not_shown.insert(Fault::DiskFull, "this user may not make mount namespaces");
         }
-        Self { cluster, fleet, rng, prefix: prefix.to_owned(), counts, not_shown, routing }
+        let (prefix, turned_bad) = (prefix.to_owned(), BTreeMap::new());
+        Self { cluster, fleet, rng, prefix, counts, not_shown, routing, models, turned_bad }
     }
 
     /// A kind of fault for a long run; what takes long comes less often. The new binary is for once.
@@ -189,6 +192,8 @@ impl World {
             Fault::RollingRestart => self.roll(),
             Fault::NewBinary => self.new_binary(),
             Fault::Poison => self.poison(),
+            Fault::ClockOff => self.clock_off(),
+            Fault::TurnsBad => self.turns_bad(),
         }
     }
 
@@ -357,7 +362,7 @@ impl World {
 
     /// Everybody in the other zone takes over; then the zone comes back, with all it had sent meanwhile.
     fn cut_off(&mut self, at_least: Duration) -> Result<String> {
-        let zone = self.rng.random_range(0..ZONES);
+        let zone = self.rng.random_range(0..SHARED_ZONES);
         let begun = Instant::now();
         self.set_zone(zone, State::Silent);
         for (name, _, _) in MEMBERS.iter().filter(|(name, _, of)| *of != zone && PAIRED.contains(name)) {
@@ -385,8 +390,80 @@ impl World {
         Ok(format!("{POISON} records on each partition, {name} killed"))
     }
 
+    /// A router runs with a clock that is off for a while, by much or by little.
+    fn clock_off(&mut self) -> Result<String> {
+        let name = self.pick(&ROUTERS);
+        let off = self.pick(&[-300_000, -20_000, -4000, 4000, 20_000, 300_000]);
+        self.restart_with_clock(name, Some(off))?;
+        self.pause(Duration::from_secs(5), Duration::from_secs(15));
+        self.restart_with_clock(name, None)?;
+        Ok(format!("{name} by {off} ms"))
+    }
+
+    fn restart_with_clock(&mut self, name: &'static str, off: Option<i64>) -> Result<()> {
+        self.fleet.stop(name)?;
+        self.fleet.set_clock(name, off);
+        self.fleet.start(name)
+    }
+
+    /// The canary of a rollout that went well fails every call from now on, and one of the routers goes in the same moment. The
+    /// rollout is rolled back while the router is away.
+    fn turns_bad(&mut self) -> Result<String> {
+        let (name, how) = (self.pick(&ROUTERS), self.pick(&["killed", "stopped", "cut off", "asked to end"]));
+        let (rollout, canary) = self.good_rollout()?;
+        let begun = Instant::now();
+        self.models.turn(&canary, true);
+        match how {
+            "killed" => self.fleet.kill(name)?,
+            "stopped" => self.fleet.freeze(name)?,
+            "cut off" => self.set_zone(zone_of(name), State::Silent),
+            _ => self.fleet.stop(name)?,
+        }
+        let over = wait_until(PATIENCE, || Ok(self.phase(&rollout).is_some_and(|phase| phase == "rolled_back")));
+        let took = begun.elapsed().as_secs_f64();
+        self.models.turn(&canary, false);
+        match how {
+            "stopped" => self.fleet.thaw(name)?,
+            "cut off" => self.set_zone(zone_of(name), State::Up),
+            _ => self.fleet.start(name)?,
+        }
+        over.with_context(|| format!("{rollout} is {:?}; {name} was {how}", self.phase(&rollout)))?;
+        let what = format!("{name} was {how}");
+        self.turned_bad.insert(rollout, (what.clone(), took));
+        Ok(format!("{what}; rolled back after {took:.1} s"))
+    }
+
+    /// Waits for a rollout of equal versions that bakes; returns its id and its canary.
+    fn good_rollout(&mut self) -> Result<(String, String)> {
+        let mut found = None;
+        wait_until(PATIENCE, || {
+            self.fleet.tend()?;
+            let newest = self.rollouts().first().cloned().unwrap_or_default();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (phase, canary) = (text(&newest["phase"]), text(&newest["spec"]["canary"]["version"]));
+            // In its first step it is far from its end.
+            found = (phase == "baking" && canary != BAD && newest["step"] == 0).then(|| (text(&newest["id"]), canary));
+            Ok(found.is_some())
+        })
+        .with_context(|| format!("no rollout of equal versions bakes: {:?}", self.rollouts().first()))?;
+        found.context("a rollout")
+    }
+
+    /// The rollouts as the first controller that answers tells, newest first.
+    fn rollouts(&self) -> Vec<Value> {
+        let told = |api: String| http(Method::GET, &format!("{api}/v1/rollouts"), None).ok()?.json().ok();
+        self.fleet.apis().into_iter().find_map(told).and_then(|all| all.as_array().cloned()).unwrap_or_default()
+    }
+
+    fn phase(&self, rollout: &str) -> Option<String> {
+        let all = self.rollouts();
+        let one = all.iter().find(|one| one["id"] == rollout)?;
+        Some(one["phase"].as_str().unwrap_or_default().to_owned())
+    }
+
     fn roll(&mut self) -> Result<String> {
-        for name in READERS_FIRST {
+        let of_role = |role| MEMBERS.iter().filter(move |member| member.1 == role);
+        for (name, _, _) in READERS_FIRST.into_iter().flat_map(of_role) {
             self.fleet.stop(name)?;
             self.fleet.start(name)?;
             self.fleet.ready()?;
@@ -399,6 +476,10 @@ impl World {
         self.fleet.use_binary(&binary);
         self.roll()
     }
+}
+
+fn zone_of(name: &str) -> usize {
+    MEMBERS.iter().find(|member| member.0 == name).map_or(0, |member| member.2)
 }
 
 /// The binary whose windows have one field more, beside the one under test.

@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::Method;
 use serde_json::Value;
+use serin_tests::clock;
 use tempfile::TempDir;
 
 use crate::support::{SERIN, free_port, http, wait_until};
@@ -30,8 +31,11 @@ const END: Duration = Duration::from_mins(1);
 /// Size of the disk of a process whose disk is to run full.
 const SMALL_DISK: u64 = 32 << 20;
 
-/// Zones of the network, see `serin_tests::kafka::Cluster`.
-pub(crate) const ZONES: usize = 2;
+/// Zones of the network, see `serin_tests::kafka::Cluster`: those of the processes that share their work, then one for each router.
+pub(crate) const ZONES: usize = SHARED_ZONES + ROUTERS.len();
+
+/// Zones of the processes that share their work.
+pub(crate) const SHARED_ZONES: usize = 2;
 
 /// Every process: its name, its role, its zone.
 pub(crate) const MEMBERS: [(&str, &str, usize); 8] = [
@@ -41,12 +45,15 @@ pub(crate) const MEMBERS: [(&str, &str, usize); 8] = [
     ("analyzer-b", "analyzer", 1),
     ("aggregator-a", "aggregator", 0),
     ("aggregator-b", "aggregator", 1),
-    ("router-a", "router", 0),
-    ("router-b", "router", 1),
+    ("router-a", "router", 2),
+    ("router-b", "router", 3),
 ];
 
 /// The routers.
 pub(crate) const ROUTERS: [&str; 2] = ["router-a", "router-b"];
+
+/// By how many milliseconds the routers' clocks are off all the time, so that events come late between them.
+const CLOCKS: [(&str, i64); 2] = [("router-a", 700), ("router-b", -700)];
 
 /// Stages that a role runs.
 pub(crate) fn stages(role: &str) -> &'static [&'static str] {
@@ -80,6 +87,8 @@ struct Member {
     telemetry: u16,
     /// Where it runs: with a disk of its own, or on everybody's.
     small_disk: bool,
+    /// By how many milliseconds its clock is off.
+    clock_off: i64,
     child: Option<Child>,
     frozen: bool,
     log: Option<JoinHandle<io::Result<u64>>>,
@@ -88,6 +97,8 @@ struct Member {
 /// All processes.
 pub(crate) struct Fleet {
     dir: TempDir,
+    /// Gives a process a clock that is off.
+    clock: PathBuf,
     binary: PathBuf,
     common: Vec<String>,
     members: BTreeMap<&'static str, Member>,
@@ -100,6 +111,7 @@ impl Fleet {
     /// A fleet that does not run yet. `zones`: brokers as each zone reaches them; `test`: as the test does.
     pub(crate) fn new(zones: &[String; ZONES], test: &str, settings: &[String]) -> Result<Self> {
         let dir = TempDir::with_prefix("serin-chaos-")?;
+        let clock = clock::build(dir.path())?;
         let mut common = vec![
             "log.kind=kafka".to_owned(),
             // The shortest that tells a busy machine from a dead process.
@@ -109,6 +121,7 @@ impl Fleet {
         common.extend_from_slice(settings);
         let mut fleet = Self {
             dir,
+            clock,
             binary: PathBuf::from(SERIN),
             common,
             members: BTreeMap::new(),
@@ -137,8 +150,17 @@ impl Fleet {
                 ]);
             }
             let telemetry = free_port()?;
-            let member =
-                Member { role, settings: own, telemetry, small_disk: false, child: None, frozen: false, log: None };
+            let clock_off = usual_clock(name);
+            let member = Member {
+                role,
+                settings: own,
+                telemetry,
+                small_disk: false,
+                clock_off,
+                child: None,
+                frozen: false,
+                log: None,
+            };
             fleet.members.insert(name, member);
         }
         let ensured = fleet.cli(test, &["topology", "ensure"])?;
@@ -193,6 +215,9 @@ impl Fleet {
         let (mut printed, print) = io::pipe()?;
         let mut log = File::options().create(true).append(true).open(log_file)?;
         writeln!(log, "--- {} starts", self.binary.display())?;
+        if member.clock_off != 0 {
+            command.envs(clock::environment(&self.clock, member.clock_off));
+        }
         command.arg(member.role).args(settings).stdin(Stdio::null()).stdout(print.try_clone()?).stderr(print);
         member.child = Some(command.spawn().with_context(|| format!("starting {name}"))?);
         member.log = Some(thread::spawn(move || io::copy(&mut printed, &mut log)));
@@ -332,6 +357,11 @@ impl Fleet {
         all
     }
 
+    /// From its next start on, the clock of a process is off by so many milliseconds, or as it usually is.
+    pub(crate) fn set_clock(&mut self, name: &str, off: Option<i64>) {
+        self.member(name).clock_off = off.unwrap_or_else(|| usual_clock(name));
+    }
+
     /// From its next start on, a process has a small disk of its own, that begins empty, or the machine's again.
     pub(crate) fn set_small_disk(&mut self, name: &str, small: bool) {
         self.member(name).small_disk = small;
@@ -400,6 +430,10 @@ impl Drop for Fleet {
             }
         }
     }
+}
+
+fn usual_clock(name: &str) -> i64 {
+    CLOCKS.iter().find(|(of, _)| *of == name).map_or(0, |(_, off)| *off)
 }
 
 /// Whether a process can be given a disk of its own here.

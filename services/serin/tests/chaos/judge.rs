@@ -21,6 +21,8 @@ pub(crate) struct Log {
     pub(crate) routing: Vec<Value>,
     pub(crate) audit: Vec<Value>,
     pub(crate) dead_letters: Vec<Value>,
+    /// Rollouts of equal versions whose canary turned bad.
+    pub(crate) turned_bad: BTreeSet<String>,
 }
 
 /// What was compared, for people.
@@ -163,7 +165,7 @@ impl Log {
         for (rollout, (phase, generation)) in &ends {
             let canary = canaries.get(rollout.as_str()).copied().unwrap_or_default();
             let asked = asked.contains(rollout.as_str());
-            match (phase.as_str(), canary == BAD) {
+            match (phase.as_str(), canary == BAD || self.turned_bad.contains(rollout)) {
                 ("rolled_back", true) => rollbacks += 1,
                 ("rolled_back", false) => bail!("rollout {rollout} of {canary}, equal to stable, was rolled back"),
                 ("aborted", _) => {

@@ -30,25 +30,49 @@ const ROLLOUT: Duration = Duration::from_mins(5);
 /// Between two looks at the rollouts.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The settings of a router that knows the models.
-pub(crate) fn model_settings() -> Result<Vec<String>> {
-    let mut settings = vec![format!("router.models.{MODEL}.stable={}", GOOD[0])];
-    for version in GOOD.into_iter().chain([BAD]) {
-        settings.push(format!("router.models.{MODEL}.versions.{version}={}", model(version == BAD)?));
+/// The model servers, a version each.
+#[derive(Debug)]
+pub(crate) struct Models {
+    urls: BTreeMap<&'static str, String>,
+    /// Versions that fail every call for now.
+    turned_bad: BTreeMap<&'static str, Arc<AtomicBool>>,
+}
+
+impl Models {
+    pub(crate) fn start() -> Result<Self> {
+        let (mut urls, mut turned_bad) = (BTreeMap::new(), BTreeMap::new());
+        for version in GOOD.into_iter().chain([BAD]) {
+            let switch = Arc::new(AtomicBool::new(false));
+            urls.insert(version, model(version == BAD, Arc::clone(&switch))?);
+            turned_bad.insert(version, switch);
+        }
+        Ok(Self { urls, turned_bad })
     }
-    Ok(settings)
+
+    /// The settings of a router that knows them.
+    pub(crate) fn settings(&self) -> Vec<String> {
+        let versions =
+            self.urls.iter().map(|(version, url)| format!("router.models.{MODEL}.versions.{version}={url}"));
+        versions.chain([format!("router.models.{MODEL}.stable={}", GOOD[0])]).collect()
+    }
+
+    /// From now on a version fails every call, or answers as it did.
+    pub(crate) fn turn(&self, version: &str, bad: bool) {
+        self.turned_bad[version].store(bad, Ordering::Relaxed);
+    }
 }
 
 /// Starts a model server; returns its URL. It ends with the test.
-fn model(bad: bool) -> Result<String> {
+fn model(bad: bool, turned_bad: Arc<AtomicBool>) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let url = format!("http://{}", listener.local_addr()?);
     let calls = Arc::new(AtomicU64::new(0));
     let answer = move || {
         let call = calls.fetch_add(1, Ordering::Relaxed);
+        let fails = turned_bad.load(Ordering::Relaxed);
         async move {
-            if bad && call.is_multiple_of(BAD_EVERY) {
+            if fails || bad && call.is_multiple_of(BAD_EVERY) {
                 return StatusCode::INTERNAL_SERVER_ERROR.into_response();
             }
             let probability = (call % 10) as f64 / 10.0;

@@ -75,12 +75,13 @@ fn start(prefix: &str, seed: u64) -> Result<World> {
         "topology.replication=3".to_owned(),
         "router.heartbeat_every=500ms".to_owned(),
     ];
-    settings.extend(load::model_settings()?);
-    let zones = [cluster.bootstrap_of(0), cluster.bootstrap_of(1)];
+    let models = load::Models::start()?;
+    settings.extend(models.settings());
+    let zones = std::array::from_fn(|zone| cluster.bootstrap_of(zone));
     let mut fleet = Fleet::new(&zones, &cluster.bootstrap(), &settings)?;
     fleet.start_all()?;
     fleet.ready()?;
-    Ok(World::new(cluster, fleet, prefix, seed))
+    Ok(World::new(cluster, fleet, models, prefix, seed))
 }
 
 /// One fault after the other: every kind, or for as long as was asked for.
@@ -154,6 +155,7 @@ fn read(world: &mut World) -> Result<Log> {
         audit: tail("audit")?,
         dead_letters: tail("dead-letters")?,
         routing: world.routing.values().cloned().collect(),
+        turned_bad: world.turned_bad.keys().cloned().collect(),
     })
 }
 
@@ -164,6 +166,9 @@ fn table(world: &World, report: &Report, tally: &Tally, took: Duration) {
     }
     let injected: u32 = world.counts.values().map(|count| count.injected).sum();
     println!("{:<52} {injected:>8}", "all");
+    for (what, seconds) in world.turned_bad.values() {
+        println!("rolled back {seconds:.1} s after its canary turned bad: {what}");
+    }
     for (fault, why) in &world.not_shown {
         println!("not shown here: {}: {why}", fault.name());
     }
@@ -233,6 +238,9 @@ fn the_judge_notices(log: &Log) -> Result<()> {
         log.routing[place]["value"]["generation"] = json!(1_000_000);
         log.routing[place]["value"]["rollout"] = log.events[rolled_back]["value"]["rollout"].clone();
     })?;
+    if let Some(rollout) = log.turned_bad.first().cloned() {
+        refuses("a rollback without a reason", &|log| log.turned_bad.retain(|turned| *turned != rollout))?;
+    }
     if let Some(letter) = log.dead_letters.first() {
         refuses("a record that was put aside twice", &|log| log.dead_letters.push(letter.clone()))?;
     }

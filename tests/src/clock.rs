@@ -1,0 +1,27 @@
+//! Clocks that are off: a library that is preloaded into a process and moves its time of day.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Builds the library in `folder` with the C compiler; returns where it is.
+///
+/// # Errors
+/// There is no C compiler, or it failed.
+pub fn build(folder: &Path) -> Result<PathBuf> {
+    let library = folder.join("clock.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/clock/clock.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+    let output = compiler.output().context("starting cc")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(library)
+}
+
+/// What a process gets in its environment to have a clock that is off by so many milliseconds.
+pub fn environment(library: &Path, off_ms: i64) -> [(&'static str, String); 2] {
+    [("LD_PRELOAD", library.display().to_string()), ("CLOCK_OFF_MS", off_ms.to_string())]
+}
