@@ -70,7 +70,8 @@ macro_rules! conformance {
             groups: one_member_gets_all, revoked_before_assigned, a_leaver_hands_over;
             tasks: exactly_once_through_any_fault, restores_without_a_store, poison_becomes_a_dead_letter,
                 what_cannot_be_written_goes_aside,
-                several_inputs_one_checkpoint, stages_hand_over, a_stage_names_wrong_topics;
+                several_inputs_one_checkpoint, stages_hand_over, a_lost_membership_is_not_ready,
+                a_stage_names_wrong_topics;
         );
     };
     (@cases $bench:expr; $($module:ident: $($case:ident),+;)+) => {

@@ -21,7 +21,7 @@ use crate::{
     task::{
         Care, OpenTask, Pace, State, TaskError, TaskHandle, TaskOptions, TaskParts, TaskState, Watch, changelog_of,
     },
-    testing::{Fault, Faults, FaultyLog, FaultyStores},
+    testing::{Fault, Faults, FaultyLog, FaultyStores, Group},
 };
 
 /// Does not stop and does not look.
@@ -311,6 +311,24 @@ pub fn stages_hand_over(bench: &mut impl Bench) -> Outcome {
         })?;
     }
     Ok(second.stop(PATIENCE)?)
+}
+
+/// A stage whose membership is lost is not ready until the group has given it partitions again.
+pub fn a_lost_membership_is_not_ready(bench: &mut impl Bench) -> Outcome {
+    let faults = Faults::default();
+    let log: Arc<dyn Log> = Arc::new(FaultyLog::new(bench.log(), faults.clone()));
+    create_topics(log.as_ref(), 1)?;
+    let stores = Arc::new(MemoryStores::default());
+    let stage = Stage::start(log, stores, Arc::new(ONE_INPUT), StageOptions::default())?;
+    until("the stage to be ready", || stage.health().is_ready() && stage.health().tasks.len() == 1)?;
+    faults.set_group(Group::Expelled);
+    until("the loss", || stage.health().error.is_some())?;
+    assert!(!stage.health().is_ready() && stage.health().tasks.is_empty());
+    until("the next membership", || stage.health().error.is_none())?;
+    assert!(!stage.health().is_ready(), "it has no partitions yet: {:?}", stage.health());
+    faults.set_group(Group::Heard);
+    until("the stage to be ready again", || stage.health().is_ready() && stage.health().tasks.len() == 1)?;
+    Ok(stage.stop(PATIENCE)?)
 }
 
 /// A stage does not start on topics that do not fit, and names each problem.

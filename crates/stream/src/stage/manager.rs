@@ -66,12 +66,17 @@ impl Manager {
         while stopped.is_empty() {
             let result = match &membership {
                 Some(member) => self.follow(member),
-                None => self.join().map(|member| membership = Some(member)),
+                None => self.join().map(|member| {
+                    tracing::info!(stage = self.factory.stage(), "joins the group again");
+                    membership = Some(member);
+                }),
             };
             if let Err(error) = &result {
                 tracing::error!(stage = self.factory.stage(), %error, "membership lost");
                 self.give_up(&self.owned(), Duration::ZERO, TaskHandle::abandon);
                 membership = None;
+                // What the group gave to the member before says nothing about the next one.
+                self.assigned = false;
             }
             self.publish(result.as_ref().err());
             if result.is_err() && stopped.recv_timeout(REJOIN_PAUSE).is_ok() {
@@ -92,7 +97,11 @@ impl Manager {
 
     /// One piece of news from the group.
     fn follow(&mut self, membership: &Arc<dyn Membership>) -> Result<(), LogError> {
-        match membership.poll(POLL)? {
+        let news = membership.poll(POLL)?;
+        if let Some(news) = &news {
+            tracing::debug!(stage = self.factory.stage(), ?news, "news of the group");
+        }
+        match news {
             Some(Assignment::Assigned(partitions)) => {
                 self.assigned = true;
                 self.waiting.extend(partitions);

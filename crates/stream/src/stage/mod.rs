@@ -76,7 +76,7 @@ pub struct StageHealth {
     pub tasks: BTreeMap<i32, TaskStatus>,
     /// What is wrong with its membership in the group.
     pub error: Option<String>,
-    /// Whether the group has given it partitions at least once.
+    /// Whether the group has given it partitions at least once since it joined.
     pub assigned: bool,
 }
 

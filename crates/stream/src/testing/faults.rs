@@ -1,8 +1,10 @@
 //! A log and stores that fail when told to: what a crash or a bad network does at each step of a commit.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -10,8 +12,8 @@ use serin_schemas::ids::NextOffset;
 use serin_topology::TopicSpec;
 
 use crate::{
-    local::lock,
-    log::{CommitError, Log, LogError, Membership, Reader, Start, Transactional, Writer, Written},
+    local::{failed, lock},
+    log::{Assignment, CommitError, Log, LogError, Membership, Reader, Start, Transactional, Writer, Written},
     record::{Outgoing, TopicPartition},
     store::{Changes, Store, StoreError, Stores},
 };
@@ -39,6 +41,19 @@ pub struct Faults(Arc<Mutex<State>>);
 struct State {
     commits: VecDeque<Fault>,
     writes: VecDeque<Fault>,
+    membership: Group,
+}
+
+/// What a member of a group hears.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Group {
+    /// What the group says.
+    #[default]
+    Heard,
+    /// That it is no member any more, once; then [`Group::Silent`].
+    Expelled,
+    /// Nothing.
+    Silent,
 }
 
 impl Faults {
@@ -49,6 +64,11 @@ impl Faults {
             Fault::BeforeStore | Fault::StoreLost => state.writes.push_back(fault),
             _ => state.commits.push_back(fault),
         }
+    }
+
+    /// From now on members hear this of their group.
+    pub fn set_group(&self, group: Group) {
+        lock(&self.0).membership = group;
     }
 
     /// Whether all of them happened.
@@ -119,7 +139,39 @@ impl Log for FaultyLog {
     }
 
     fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
-        self.log.join(group, topics)
+        let inner = self.log.join(group, topics)?;
+        Ok(Box::new(FaultyMembership { inner, faults: self.faults.clone() }))
+    }
+}
+
+struct FaultyMembership {
+    inner: Box<dyn Membership>,
+    faults: Faults,
+}
+
+impl Membership for FaultyMembership {
+    fn poll(&self, wait: Duration) -> Result<Option<Assignment>, LogError> {
+        let group = {
+            let mut state = lock(&self.faults.0);
+            let group = state.membership;
+            if group == Group::Expelled {
+                state.membership = Group::Silent;
+            }
+            group
+        };
+        match group {
+            Group::Heard => self.inner.poll(wait),
+            Group::Expelled => Err(failed("being a member of a group", &"told to")),
+            Group::Silent => Ok(None),
+        }
+    }
+
+    fn release(&self, partitions: &[i32]) {
+        self.inner.release(partitions);
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.inner.as_any()
     }
 }
 

@@ -5,6 +5,6 @@ mod faults;
 mod harness;
 
 pub use self::{
-    faults::{Fault, Faults, FaultyLog, FaultyStores},
+    faults::{Fault, Faults, FaultyLog, FaultyStores, Group},
     harness::{Applied, FoldHarness},
 };
