@@ -42,7 +42,8 @@ const BATCH: usize = 256;
 pub(crate) struct Consumer {
     shared: Arc<Shared>,
     log: Arc<dyn Log>,
-    incarnation: i64,
+    /// When this process started.
+    started: EventTime,
     stop: mpsc::Receiver<()>,
     /// Told once the log is connected for the first time.
     connected: Option<tokio::sync::oneshot::Sender<()>>,
@@ -87,7 +88,7 @@ impl Consumer {
     pub(crate) fn new(
         shared: Arc<Shared>,
         log: Arc<dyn Log>,
-        incarnation: i64,
+        started: EventTime,
         stop: mpsc::Receiver<()>,
         connected: tokio::sync::oneshot::Sender<()>,
     ) -> Self {
@@ -97,7 +98,7 @@ impl Consumer {
             tried_with: shared.config(),
             shared,
             log,
-            incarnation,
+            started,
             stop,
             connected: Some(connected),
             status_due: Duration::ZERO,
@@ -275,7 +276,7 @@ impl Consumer {
         let wall = source.wall();
         let age_us = wall.0.saturating_sub(timestamp_ms.saturating_mul(1000)).max(0);
         // What was on the log before this router started could not be used earlier.
-        let apply_us = age_us.min(wall.since(EventTime(self.incarnation)).0.max(0));
+        let apply_us = age_us.min(wall.since(self.started).0.max(0));
         let lease = lease(&record, source.steady(), age_us);
         let (model, generation) = (record.model.clone(), record.generation);
         if lease.expired(source.steady()) && self.shared.caught_up.load(Ordering::Relaxed) {

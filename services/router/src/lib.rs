@@ -7,7 +7,7 @@
 //! The parts: [`Config`]; tables and the split, pure (`table`, `split`, `undecided`); what requests and answers say, pure (`protocol`, `llm`,
 //! `request`, `outcome`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
 //! `upstream`); how servers stand, what is in flight and which version keeps a response (`servers`, `flights`, `responses`); what goes to
-//! the log (`events`, `intake`, `status`); what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
+//! the log (`events`, `incarnation`, `intake`, `status`); what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
 //!
 //! Invariants:
 //! - a request takes one snapshot of its table and uses it to its end;
@@ -30,6 +30,7 @@ mod exchange;
 mod fleet;
 mod flights;
 mod guard;
+mod incarnation;
 mod intake;
 mod llm;
 pub mod metrics;

@@ -27,6 +27,7 @@ use crate::{
     consumer::Consumer,
     disk,
     events::Events,
+    incarnation,
     metrics::{self, Metrics},
     name,
     serve::{self, Door, Workers},
@@ -163,7 +164,8 @@ impl Router {
             address: config.admin_listen,
             cause,
         })?;
-        let incarnation = seams.time.wall().0;
+        let started = seams.time.wall();
+        let incarnation = incarnation::next(&config.data_dir, started);
         let upstream_tls = upstream::tls(&config)?;
         let writer = writer.unwrap_or(&config.name).to_owned();
         let shared = Arc::new(shared(config, writers, seams, &writer, incarnation));
@@ -186,7 +188,7 @@ impl Router {
         metrics::observe_shed(&shared);
         let (stop_consumer, stop) = mpsc::channel();
         let (connected, wait) = oneshot::channel();
-        let consumer = Consumer::new(Arc::clone(&shared), log, incarnation, stop, connected);
+        let consumer = Consumer::new(Arc::clone(&shared), log, started, stop, connected);
         let consumer = thread::Builder::new()
             .name("router-tables".to_owned())
             .spawn(move || consumer.run())
