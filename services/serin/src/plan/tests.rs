@@ -158,7 +158,7 @@ const SCORE: &str = "{name: score, kind: {mean: {min: 0, max: 1}}, source: {outp
 
 #[test]
 fn a_proof_takes_the_time_that_a_step_must_bake_and_the_answers_that_a_check_counts_with() {
-    assert_eq!(said(SCORE, 1000.0, &[]).0, "step 1 passes after about 10m (bake.min)");
+    assert_eq!(said(SCORE, 1000.0, &[]).0, "step 1 passes after about 10m 0s (bake.min)");
     let wide = SCORE.replacen("relative: 0.1", "absolute: 0.9", 1);
     let (slow, _) = said(&wide, 0.01, &[]);
     assert!(slow.contains("(decision.minAnswers)") || slow.contains("(failed)"), "{slow}");
@@ -183,9 +183,9 @@ fn metrics_with_a_limit_have_a_sentence_of_their_own() {
     // Whether it passes is not known, whatever such metrics usually are.
     let (proof, provided) = said(limit, 1000.0, &[]);
     assert!(proof.starts_with("step 1 passes after about 10m"), "{proof}");
-    assert_eq!(provided.as_deref(), Some("provided that the canary's p99 is below 50"));
+    assert_eq!(provided.as_deref(), Some("provided that the canary's p99 is below 50.0"));
     let (proof, provided) = said(limit, 1000.0, &[("p99", 80.0)]);
-    assert_eq!(proof, "p99 does not pass in step 1 as it is now: it is 80, and its limit is 50");
+    assert_eq!(proof, "p99 does not pass in step 1 as it is now: it is 80.0, and its limit is 50.0");
     assert_eq!(provided, None);
     assert!(said(limit, 1000.0, &[("p99", 20.0)]).0.starts_with("step 1 passes after about 10m"));
     let least = "{name: score, kind: {mean: {min: 0, max: 1}}, source: {output: score}, direction: higher_is_better, limit: {pass: 0.4}}";
