@@ -3,8 +3,6 @@
 //! Invariant: a rollout's first table sends every call where it went before. What serves is changed by a promotion alone, never
 //! by the text of a file; so every way back leads to the table from before.
 
-use std::collections::BTreeSet;
-
 use serin_schemas::{
     ids::ModelName,
     records::{Arm, Configured, RoutingTable},
@@ -68,28 +66,13 @@ fn configured_stable(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<VersionSpec>
 
 /// A spec whose stable is known, or why its rollout must not start: what a file leaves out, lint could not see.
 pub(super) fn startable(spec: RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, String> {
-    let why = without_address(&spec, turn).or_else(|| at_one_place(&spec, turn));
+    let why = without_address(&spec, turn).or_else(|| at_one_place(&spec));
     why.map_or(Ok(spec), Err)
 }
 
-/// Why both versions are served at one place, if they are: by the table, or as some router's own configuration completes it.
-fn at_one_place(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
-    let routers: BTreeSet<&str> = turn.configured(&spec.model).map(|(router, _)| router).collect();
-    let completed = |router: &str| {
-        let known = |version: &VersionSpec| {
-            let mut own = turn.configured(&spec.model).filter(|(name, _)| *name == router).map(|(_, known)| known);
-            let known = own.find(|known| known.version == version.version);
-            VersionSpec {
-                url: Part::Url.of(version, known),
-                grpc_url: Part::Grpc.of(version, known),
-                path_version: Part::Path.of(version, known),
-                ..version.clone()
-            }
-        };
-        RolloutSpec { stable: known(&spec.stable), canary: known(&spec.canary), ..spec.clone() }
-    };
-    let same = one_place(spec).or_else(|| routers.into_iter().find_map(|router| one_place(&completed(router))))?;
-    Some(format!("{}; {}", same.message, same.way_out))
+/// Why both versions are served at one place, if they are.
+fn at_one_place(spec: &RolloutSpec) -> Option<String> {
+    one_place(spec).map(|same| format!("{}; {}", same.message, same.way_out))
 }
 
 /// A version of a rollout that no router would find servers for. `None`: each can be found, or nobody can tell.

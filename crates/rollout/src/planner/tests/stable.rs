@@ -157,23 +157,6 @@ fn a_canary_at_the_place_of_what_serves_is_refused() {
     (newer.concurrency, newer.stable.url) = (Concurrency::Supersede, None);
     newer.canary = crate::VersionSpec { version: "v3".into(), url: Some("http://localhost:9001".into()), ..newer.canary };
     assert!(told(&world.apply_spec("r2", &newer)).contains("no check can fail"));
-    // Both addresses are known from a router's own configuration alone.
-    let at = |version: &str, url: &str| serin_schemas::records::Configured {
-        model: "flights".into(),
-        version: version.into(),
-        stable: version == "v1",
-        url: url.to_owned(),
-        grpc_url: None,
-        path_version: None,
-    };
-    for (url, kind) in [("http://a:1/", EventKind::Refused), ("http://a:2", EventKind::Started)] {
-        let mut world = World::new();
-        world.report(|status| status.configured = Some(vec![at("v1", "http://a:1"), at("v2", url)]));
-        let mut nameless = spec();
-        (nameless.stable.url, nameless.canary.url) = (None, None);
-        let effects = world.apply_spec("r1", &nameless);
-        assert_eq!(effects.events[0].kind, kind, "{}", told(&effects));
-    }
 }
 
 #[test]
