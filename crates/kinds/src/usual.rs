@@ -3,6 +3,10 @@
 //! A rate is Bernoulli. A mean is a beta law over its range, with `a + b = 10`. Quantiles, distributions (their number is the median) and
 //! capped means (the mean before the cap) are log-normal: the logarithm has a standard deviation of 0.5. Events per answer are Poisson.
 
+use std::f64::consts::SQRT_2;
+
+use statrs::function::erf::erfc_inv;
+
 use crate::{Direction, Margin, MetricKind, MetricSource};
 
 /// `a + b` of the beta law of a mean.
@@ -52,7 +56,7 @@ impl MetricKind {
         let Self::Quantile { level } = *self else { return Some((self.usual_spread(value)?, allowed)) };
         let sign = if direction == Direction::LowerIsBetter { 1.0 } else { -1.0 };
         let moved = (1.0 + sign * allowed / value).max(f64::MIN_POSITIVE);
-        let beyond = normal_above(normal_quantile(level) + libm::log(moved) / SIGMA);
+        let beyond = normal_above(SQRT_2 * erfc_inv(2.0 * (1.0 - level)) + libm::log(moved) / SIGMA);
         let at = 1.0 - level;
         Some((libm::sqrt(at * level), (at - beyond).abs()))
     }
@@ -60,17 +64,7 @@ impl MetricKind {
 
 /// `P(Z > z)`.
 fn normal_above(z: f64) -> f64 {
-    0.5 * libm::erfc(z / std::f64::consts::SQRT_2)
-}
-
-/// The normal score of a level.
-fn normal_quantile(level: f64) -> f64 {
-    let (mut low, mut high) = (-10.0, 10.0);
-    for _ in 0..100 {
-        let middle = f64::midpoint(low, high);
-        if normal_above(middle) > 1.0 - level { low = middle } else { high = middle }
-    }
-    f64::midpoint(low, high)
+    0.5 * libm::erfc(z / SQRT_2)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serin_sketches::{
     CappedHist, ClassCounts, Events, GAMMA, LinHist, LogHist, MAX_COUNT, Pair, Pairs, Rate, Summary, SummaryKind,
 };
 use serin_statistics::{
-    Against, Direction, Hypothesis, HypothesisSpec, Margin, Measure, ObserveError, SpecError, Stratum,
+    Against, Direction, Effect, Hypothesis, HypothesisSpec, Margin, Measure, ObserveError, SpecError, Stratum,
 };
 
 fn spec(measure: Measure, margin: Margin) -> HypothesisSpec {
@@ -360,6 +360,30 @@ proptest! {
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-8 * (1.0 + a.abs());
         prop_assert!(close(errors.ln_e_fail(), successes.ln_e_fail()), "{} {}", errors.ln_e_fail(), successes.ln_e_fail());
         prop_assert!(close(errors.ln_e_pass(), successes.ln_e_pass()), "{} {}", errors.ln_e_pass(), successes.ln_e_pass());
+    }
+
+    #[test]
+    fn what_a_pass_shows_inverts_no_interval(which in 0..16_usize, low in -2.0..2.0_f64, width in 0.0..2.0_f64, margin in -0.5..1.0_f64, sides in 0..4_u8, higher: bool) {
+        let direction = if higher { Direction::HigherIsBetter } else { Direction::LowerIsBetter };
+        let Ok(hypothesis) = Hypothesis::new(HypothesisSpec { direction, ..specs()[which] }) else { return Ok(()) };
+        let mut effect = Effect { margin: Some(margin), ..Effect::default() };
+        (effect.low, effect.high) = ((sides & 1 == 0).then_some(low), (sides & 2 == 0).then_some(low + width));
+        let before = effect;
+        hypothesis.bound_by_pass(&mut effect);
+        prop_assert_eq!((before.low.is_some(), before.high.is_some()), (effect.low.is_some(), effect.high.is_some()));
+        if let Some((low, high)) = effect.low.zip(effect.high) {
+            prop_assert!(low <= high, "{low} {high}");
+        }
+        // Nothing is beyond the border, and a second time changes nothing.
+        let mut again = effect;
+        hypothesis.bound_by_pass(&mut again);
+        prop_assert_eq!(again, effect);
+        let against = hypothesis.spec().against;
+        let border = if let Against::Limit { pass, fail } = against { Some(pass - fail) } else { Some(margin) };
+        let good_side = |end: f64| border.is_none_or(|border| if higher { end >= if matches!(against, Against::Limit { .. }) { border } else { -border } } else { end <= border });
+        if specs()[which].measure != Measure::Classes {
+            prop_assert!(effect.low.into_iter().chain(effect.high).all(good_side), "{before:?} {effect:?}");
+        }
     }
 
     #[test]

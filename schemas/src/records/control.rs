@@ -99,6 +99,9 @@ pub struct Control {
     /// Number of the rules under which the rollout began, see [`RULES`].
     #[serde(default = "first_rules")]
     pub rules: i32,
+    /// A person who resumed had seen the verdict as of this time: what it holds for, holds no more. `None`: nobody has.
+    #[serde(default)]
+    pub acknowledged: Option<EventTime>,
 }
 
 /// One entry of a routing table.

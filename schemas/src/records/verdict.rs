@@ -92,6 +92,35 @@ pub enum NoDataReason {
     ForeignVersion,
 }
 
+impl NoDataReason {
+    /// Whether it is a finding about the evidence that stays until somebody acknowledges it. The others are states: they end by
+    /// themselves, or are each time about something new.
+    pub fn is_finding(self) -> bool {
+        match self {
+            Self::LabelsMissing
+            | Self::ValueMissing
+            | Self::LateShareDiffers
+            | Self::SampleRatio
+            | Self::SegmentMix
+            | Self::NoShadowTraffic
+            | Self::UnreadShareDiffers
+            | Self::ValueShareDiffers
+            | Self::CancelledShareDiffers
+            | Self::FewUnits
+            | Self::NoBaseline
+            | Self::LabelDelay
+            | Self::ForeignVersion => true,
+            Self::NoCanaryTraffic
+            | Self::NoControlTraffic
+            | Self::LabelsPending
+            | Self::EventsLost
+            | Self::NotHeard
+            | Self::FewAnswers
+            | Self::Outage => false,
+        }
+    }
+}
+
 /// How the corrected p-value of a failure was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

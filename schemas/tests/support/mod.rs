@@ -174,7 +174,7 @@ draw_structs! {
     Configured { model, version, stable, url, grpc_url, path_version }
     Control {
         model, rollout, generation, phase, step, stable, canary, canary_share, control_share, decided_at, spec, frozen,
-        rules,
+        rules, acknowledged,
     }
     Credential { writer, models }
     DeadLetter { stage, topic, partition, offset, code, message, key, value }

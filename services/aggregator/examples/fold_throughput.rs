@@ -150,6 +150,7 @@ fn control(labels: bool) -> Control {
         spec: spec.to_string(),
         frozen: serde_json::to_string(&frozen).ok(),
         rules: serin_schemas::records::RULES,
+        acknowledged: None,
     }
 }
 

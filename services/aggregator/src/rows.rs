@@ -191,8 +191,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FoldError> 
 
 /// The value of a row of [`Table::Control`]: the record, and the rules under which its rollout is folded.
 pub(crate) fn decode_control(bytes: &[u8]) -> Result<(Control, Rules), FoldError> {
-    // Rules had no numbers yet, so both are the first; `postcard` writes 1 as 2.
-    decode_grown(bytes, &[2, 2])
+    // Rules had no numbers yet, so both are the first; `postcard` writes 1 as 2. Between them: nobody has acknowledged anything.
+    decode_grown(bytes, &[2, 0, 2])
 }
 
 /// The value of a row that has grown at its end since format 3: `added` is what those rows lack, in bytes.

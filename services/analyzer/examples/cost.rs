@@ -109,6 +109,7 @@ fn control(model: &str, frozen: &str) -> Control {
         spec,
         frozen: Some(frozen.to_owned()),
         rules: serin_schemas::records::RULES,
+        acknowledged: None,
     }
 }
 

@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 use serin_rollout::{MetricSource, MetricSpec, Policy};
 use serin_schemas::{
     ids::Span,
-    records::{Arm, ArmCounts, HealthIssue, NoDataReason, Role, Seen, Segment},
+    records::{Arm, ArmCounts, NoDataReason, Role, Seen, Segment},
 };
 
-use crate::{health::issue, plan::Plan, window::Merged};
+use crate::{
+    coverage::BOTH_ARMS,
+    plan::Plan,
+    standing::Issue,
+    window::Merged,
+};
 
 /// Largest share of warm-up's answers that may be bad.
 const MOST_BAD: f64 = 0.5;
@@ -103,7 +108,7 @@ impl Baseline {
     }
 
     /// What keeps warm-up from being something to compare with.
-    pub(crate) fn issues(&self, plan: &Plan) -> Vec<HealthIssue> {
+    pub(crate) fn issues(&self, plan: &Plan) -> Vec<Issue> {
         let policies = &plan.spec.no_data;
         let enough = plan.spec.warmup.min_events.max(1);
         let mut issues = Vec::new();
@@ -122,7 +127,7 @@ impl Baseline {
                 self.answers,
                 parts.collect::<Vec<_>>().join(", ")
             );
-            issues.push(issue(NoDataReason::NoBaseline, policies.baseline, text));
+            issues.push(Issue::new(NoDataReason::NoBaseline, policies.baseline, text));
         }
         // An output that is not there is the cause of what is known with its label.
         let labels = |(index, _): &(&usize, &[u64; 2])| plan.spec.metrics[**index].source.needs_label();
@@ -137,7 +142,7 @@ impl Baseline {
             let told = plan.metrics[index].one_arm || metric.source == MetricSource::Unusable;
             let policy = if told { Policy::Warn } else { missing_policy(plan, metric) };
             let text = format!("{} has no data: none of {answers} answers of stable {}", metric.name, lacks(metric));
-            issues.push(issue(NoDataReason::ValueMissing, policy, text));
+            issues.push(Issue::new(NoDataReason::ValueMissing, policy, text).of(index).about(BOTH_ARMS));
         }
         issues
     }

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use serin_rollout::{MetricKind, MetricSource, Policy};
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, ArmCounts, HealthIssue, NoDataReason, Role, Segment},
+    records::{Arm, ArmCounts, NoDataReason, Role, Segment},
 };
 
 use crate::{
-    health::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, issue, percent},
+    health::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, percent},
     plan::Plan,
     share::{Counted, ShareTest},
+    standing::Issue,
 };
 
 /// A metric that sees a smaller share of an arm's answers than this says so.
@@ -24,6 +25,9 @@ const NEARLY_ALL: f64 = 0.9;
 
 /// Where a metric sees less than this of both arms, no step waits for it: it may never see enough.
 const HARDLY_ANY: f64 = 0.1;
+
+/// Whose answers lack a value that no answer has.
+pub(crate) const BOTH_ARMS: &str = "all";
 
 /// What one metric sees of both arms' answers, canary's first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -154,9 +158,9 @@ impl Coverage {
         self.metrics.get(&metric).map(|seen| seen.values).unwrap_or_default()
     }
 
-    /// Answers of this step of which none carried a metric's value, where some should: `1200 answers of the canary`. `share`: of all
-    /// answers so far, how many carried it.
-    pub(crate) fn blank(&self, plan: &Plan, metric: usize, share: f64) -> Option<String> {
+    /// Answers of this step of which none carried a metric's value, where some should: `1200 answers of the canary`, and whose they
+    /// are: `canary`, `control` or [`BOTH_ARMS`]. `share`: of all answers so far, how many carried it.
+    pub(crate) fn blank(&self, plan: &Plan, metric: usize, share: f64) -> Option<(String, &'static str)> {
         let Seen { answers, values, .. } = self.metrics.get(&metric)?;
         let least = plan.spec.decision.min_answers.max(1);
         // What has never come may be waited for in vain; what comes seldom is missed when so many were due.
@@ -166,8 +170,14 @@ impl Coverage {
         };
         let arms = if plan.metrics[metric].one_arm { 1 } else { 2 };
         let of = |place: usize| format!("{} answers of {}", answers[place], ["the canary", "control"][place]);
-        let blank: Vec<String> = (0..arms).filter(|&place| is_blank(place)).map(of).collect();
-        (!blank.is_empty()).then(|| blank.join(" and "))
+        let blank: Vec<usize> = (0..arms).filter(|&place| is_blank(place)).collect();
+        let whose = match blank.as_slice() {
+            [] => return None,
+            [0] => "canary",
+            [_] => "control",
+            _ => BOTH_ARMS,
+        };
+        Some((blank.into_iter().map(of).collect::<Vec<_>>().join(" and "), whose))
     }
 
     /// Whether it is about answers that were looked into, and hardly any were, of either arm: the router does not read what this
@@ -179,7 +189,7 @@ impl Coverage {
     }
 
     /// What differs, in a fixed order.
-    pub(crate) fn issues(&self, plan: &Plan) -> Vec<HealthIssue> {
+    pub(crate) fn issues(&self, plan: &Plan) -> Vec<Issue> {
         let policies = &plan.spec.no_data;
         let mut issues = Vec::new();
         if let Some((canary, control)) = self.unread.as_ref().and_then(ShareTest::differ) {
@@ -188,7 +198,9 @@ impl Coverage {
                 percent(canary),
                 percent(control)
             );
-            issues.push(issue(NoDataReason::UnreadShareDiffers, policies.unread_share, text));
+            issues.push(
+                Issue::new(NoDataReason::UnreadShareDiffers, policies.unread_share, text).sized(canary - control),
+            );
         }
         if let Some((canary, control)) = self.hung.as_ref().and_then(ShareTest::differ) {
             let text = format!(
@@ -196,7 +208,8 @@ impl Coverage {
                 percent(canary),
                 percent(control)
             );
-            issues.push(issue(NoDataReason::CancelledShareDiffers, policies.cancelled_share, text));
+            let issue = Issue::new(NoDataReason::CancelledShareDiffers, policies.cancelled_share, text);
+            issues.push(issue.sized(canary - control));
         }
         // A caller that has seen the version can leave on purpose, so this decides nothing.
         if let Some((canary, control)) = self.left.as_ref().and_then(ShareTest::differ) {
@@ -205,7 +218,7 @@ impl Coverage {
                 percent(canary),
                 percent(control)
             );
-            issues.push(issue(NoDataReason::CancelledShareDiffers, Policy::Warn, text));
+            issues.push(Issue::new(NoDataReason::CancelledShareDiffers, Policy::Warn, text).about("left"));
         }
         for (&index, seen) in &self.metrics {
             let Some((canary, control)) = seen.share.as_ref().and_then(ShareTest::differ) else { continue };
@@ -217,7 +230,8 @@ impl Coverage {
                 percent(control)
             );
             let policy = if metric.role == Role::Watch { Policy::Warn } else { policies.value_share };
-            issues.push(issue(NoDataReason::ValueShareDiffers, policy, text));
+            let issue = Issue::new(NoDataReason::ValueShareDiffers, policy, text);
+            issues.push(issue.of(index).sized(canary - control));
         }
         issues
     }

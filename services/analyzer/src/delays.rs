@@ -4,13 +4,15 @@
 //! Since rules 2.
 
 use serin_rollout::{MetricKind, Policy};
-use serin_schemas::records::{HealthIssue, NoDataReason};
+use serin_schemas::records::NoDataReason;
 use serin_statistics::{ln_weighted_average, rejects};
 
 use crate::{
-    health::{ALPHA, issue},
+    evidence::Evidence,
+    health::ALPHA,
     rollout::Rollout,
     sentence::noun,
+    standing::Issue,
 };
 
 /// Level at which a delay is suspected: enough to doubt what labels say, not enough to hold a rollout for.
@@ -42,26 +44,28 @@ impl Rollout {
     }
 
     /// What is known of labels that come later: first among what is wrong with the evidence.
-    pub(crate) fn delay_issues(&self) -> Vec<HealthIssue> {
+    pub(crate) fn delay_issues(&self) -> Vec<Issue> {
         if !self.plan.rules.need_data() {
             return Vec::new();
         }
         let issue = |index: usize| {
-            let metric = &self.plan.spec.metrics[self.plan.hypotheses[index].metric];
+            let place = self.plan.hypotheses[index].metric;
+            let metric = &self.plan.spec.metrics[place];
             let text = format!(
                 "{}: the canary's {} is beyond its margin: its labels come later than control's, so what they say is not held \
                  against it; see why they do, or give them a longer maturity",
                 metric.name,
                 noun(metric)
             );
-            issue(NoDataReason::LabelDelay, self.plan.spec.no_data.label_delay, text)
+            let later = self.evidence[index].test.effect().difference.unwrap_or_default();
+            Issue::new(NoDataReason::LabelDelay, self.plan.spec.no_data.label_delay, text).of(place).sized(later)
         };
         self.slower_labels(ALPHA).into_iter().map(issue).collect()
     }
 
     /// Why what speaks against the canary is not held against it: all of it rests on labels that may merely come later. `None`:
     /// not so, or the file says that it does not matter.
-    pub(crate) fn may_be_late(&self) -> Option<String> {
+    pub(crate) fn may_be_late(&self) -> Option<Issue> {
         let policy = self.plan.spec.no_data.label_delay;
         if !self.plan.rules.need_data() || policy != Policy::Hold {
             return None;
@@ -83,11 +87,25 @@ impl Rollout {
             .collect();
         let decided = rejects(ln_weighted_average(&rest), self.plan.spec.decision.false_rollback);
         (!decided).then(|| {
-            format!(
+            let text = format!(
                 "the canary's label {label} comes later than control's, and all that speaks against it rests on that label: \
                  see why, or give it a longer maturity"
-            )
+            );
+            Issue::new(NoDataReason::LabelDelay, policy, text).about(self.what_speaks_against(label))
         })
+    }
+
+    /// The label, and the metrics that have failed: one more is another finding.
+    fn what_speaks_against(&self, label: &str) -> String {
+        let failed = |(index, evidence): (usize, &Evidence)| {
+            let metric = self.plan.hypotheses[index].metric;
+            evidence.failed_at.is_some().then(|| self.plan.spec.metrics[metric].name.as_str())
+        };
+        let mut about: Vec<&str> = self.evidence.iter().enumerate().filter_map(failed).collect();
+        about.dedup();
+        about.insert(0, label);
+        about.extend(self.head.crossed.map(|_| "together"));
+        about.join(" ")
     }
 
     /// Delay metrics whose estimates differ by half of their margin: of a distribution beyond chance by the one-sided test of

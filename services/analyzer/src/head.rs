@@ -15,6 +15,7 @@ use crate::{
     health::{Health, Shares},
     outage::Outage,
     rows::OldCounts,
+    standing::Standing,
 };
 
 /// What one generation meant.
@@ -103,6 +104,8 @@ pub(crate) struct Guards {
     pub(crate) mixed: BTreeSet<String>,
     /// Begin of the first window of the step, of stream 0.
     pub(crate) step_began: Option<EventTime>,
+    /// What holds, and what of it somebody has acknowledged.
+    pub(crate) standing: Standing,
 }
 
 /// What a group of metrics has shown.

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::{Mode, NoDataPolicies, Policy, TrafficSource, WhenMissing};
+use serin_rollout::{Mode, NoDataPolicies, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, HealthIssue, NoDataReason},
+    records::{Arm, NoDataReason},
 };
 use serin_sketches::Buckets;
 use serin_statistics::{
@@ -23,6 +23,7 @@ use crate::{
     plan::Plan,
     population::{Mixes, Splits},
     share::{Counted, ShareTest},
+    standing::Issue,
     window::Merged,
 };
 
@@ -300,7 +301,7 @@ impl Health {
     }
 
     /// What is wrong, as of a point of event time, in a fixed order.
-    pub(crate) fn issues(&self, plan: &Plan, step: i32, shares: Shares, as_of: EventTime) -> Vec<HealthIssue> {
+    pub(crate) fn issues(&self, plan: &Plan, step: i32, shares: Shares, as_of: EventTime) -> Vec<Issue> {
         let policies = &plan.spec.no_data;
         let mut issues = Vec::new();
         for arm in COMPARED {
@@ -312,7 +313,8 @@ impl Health {
             issues.push(self.split_issue(at, policies));
         } else if let Some((at, segment, counts)) = self.splits.broken(step) {
             let text = split_text(shares, counts, at, &format!(" for {segment}"));
-            issues.push(issue(NoDataReason::SampleRatio, policies.sample_ratio, text));
+            let issue = Issue::new(NoDataReason::SampleRatio, policies.sample_ratio, text);
+            issues.push(issue.about(segment.to_string()).sized(off_split(shares, counts)));
         }
         for (dimension, value, canary, control) in self.mixes.different() {
             let text = format!(
@@ -320,7 +322,8 @@ impl Health {
                 percent(canary),
                 percent(control)
             );
-            issues.push(issue(NoDataReason::SegmentMix, policies.segment_mix, text));
+            let issue = Issue::new(NoDataReason::SegmentMix, policies.segment_mix, text);
+            issues.push(issue.about(format!("{dimension}={value}")).sized(canary - control));
         }
         for (arm, &lost) in self.lost.iter().filter(|&(_, &lost)| lost > 0) {
             let text = if *arm == Arm::Stable {
@@ -328,18 +331,14 @@ impl Health {
             } else {
                 format!("{lost} events of {} were lost by their writers since the last verdict", name(*arm))
             };
-            issues.push(issue(NoDataReason::EventsLost, policies.events_lost, text));
+            issues.push(Issue::new(NoDataReason::EventsLost, policies.events_lost, text));
         }
         if let Some((canary, control)) = self.late.as_ref().and_then(ShareTest::differ) {
             let text = format!("{} of canary's events came late, {} of control's", percent(canary), percent(control));
-            issues.push(issue(NoDataReason::LateShareDiffers, policies.late_share, text));
+            issues.push(Issue::new(NoDataReason::LateShareDiffers, policies.late_share, text).sized(canary - control));
         }
         for (&stream, labels) in &self.labels {
-            issues.extend(
-                labels
-                    .issue(plan, stream)
-                    .map(|text| issue(NoDataReason::LabelsMissing, policies.labels_missing, text)),
-            );
+            issues.extend(labels.issue(plan, stream));
         }
         issues
     }
@@ -367,17 +366,28 @@ impl Health {
         (due >= ENOUGH).then(|| format!("the model had no answers at all for {}", span(gap)))
     }
 
-    fn split_issue(&self, at: EventTime, policies: &NoDataPolicies) -> HealthIssue {
+    fn split_issue(&self, at: EventTime, policies: &NoDataPolicies) -> Issue {
         let Split { canary, control, shares, .. } = &self.split;
         let shares = shares.unwrap_or(Shares { canary: 0, control: 0 });
         let text = split_text(shares, [*canary, *control], at, "");
-        issue(NoDataReason::SampleRatio, policies.sample_ratio, text)
+        let issue = Issue::new(NoDataReason::SampleRatio, policies.sample_ratio, text);
+        issue.sized(off_split(shares, [*canary, *control]))
     }
 }
 
-fn split_text(shares: Shares, [canary, control]: [u64; 2], at: EventTime, place: &str) -> String {
+/// The canary's configured share of the compared answers, and the one it has.
+fn split_shares(shares: Shares, [canary, control]: [u64; 2]) -> (f64, f64) {
     let wanted = f64::from(shares.canary) / f64::from((shares.canary + shares.control).max(1));
-    let seen = canary as f64 / (canary + control).max(1) as f64;
+    (wanted, canary as f64 / (canary + control).max(1) as f64)
+}
+
+fn off_split(shares: Shares, counts: [u64; 2]) -> f64 {
+    let (wanted, seen) = split_shares(shares, counts);
+    seen - wanted
+}
+
+fn split_text(shares: Shares, [canary, control]: [u64; 2], at: EventTime, place: &str) -> String {
+    let (wanted, seen) = split_shares(shares, [canary, control]);
     format!(
         "canary has {} of the compared answers{place} ({canary} against {control}), not the configured {}; certain since {}",
         percent(seen),
@@ -387,19 +397,21 @@ fn split_text(shares: Shares, [canary, control]: [u64; 2], at: EventTime, place:
 }
 
 impl Labels {
-    fn issue(&self, plan: &Plan, stream: Span) -> Option<String> {
+    fn issue(&self, plan: &Plan, stream: Span) -> Option<Issue> {
         if !waits_for_truth(plan, stream) {
             return None;
         }
         let due = self.unlabelled as f64 * self.labelled as f64 / self.answers.max(1) as f64;
+        let issue = |text| {
+            Issue::new(NoDataReason::LabelsMissing, plan.spec.no_data.labels_missing, text).about(span(stream).to_string())
+        };
         if due >= ENOUGH {
-            return Some(format!(
-                "{} answers have matured without any label, about {due:.0} were due",
-                self.unlabelled
-            ));
+            let text = format!("{} answers have matured without any label, about {due:.0} were due", self.unlabelled);
+            return Some(issue(text));
         }
         let (canary, control) = self.share.as_ref().and_then(ShareTest::differ)?;
-        Some(format!("{} of canary's answers got a label, {} of control's", percent(canary), percent(control)))
+        let text = format!("{} of canary's answers got a label, {} of control's", percent(canary), percent(control));
+        Some(issue(text).sized(canary - control))
     }
 }
 
@@ -432,13 +444,9 @@ fn all_answers(window: &Merged) -> u64 {
     [Arm::Stable, Arm::Control, Arm::Canary].into_iter().map(|arm| window.calls(arm)).sum()
 }
 
-fn silent(arm: Arm, policies: &NoDataPolicies, sentence: String) -> HealthIssue {
+fn silent(arm: Arm, policies: &NoDataPolicies, sentence: String) -> Issue {
     let reason = if arm == Arm::Canary { NoDataReason::NoCanaryTraffic } else { NoDataReason::NoControlTraffic };
-    issue(reason, policies.no_traffic, sentence)
-}
-
-pub(crate) fn issue(reason: NoDataReason, policy: Policy, sentence: String) -> HealthIssue {
-    HealthIssue { reason, policy: policy.name().to_owned(), sentence }
+    Issue::new(reason, policies.no_traffic, sentence)
 }
 
 fn name(arm: Arm) -> &'static str {

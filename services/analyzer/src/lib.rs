@@ -36,6 +36,7 @@ mod rollout;
 mod rows;
 mod sentence;
 mod share;
+mod standing;
 mod units;
 mod verdict;
 mod warmup;

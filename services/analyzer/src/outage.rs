@@ -8,14 +8,15 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use serin_rollout::units::Duration;
 use serin_schemas::{
-    ids::{EventTime, Span},
-    records::{Arm, HealthIssue, NoDataReason},
+    ids::EventTime,
+    records::{Arm, NoDataReason},
 };
 
 use crate::{
     baseline::Baseline,
-    health::{Compared, issue},
+    health::Compared,
     plan::Plan,
+    standing::Issue,
 };
 
 /// Windows that are kept.
@@ -127,7 +128,7 @@ impl Outage {
     }
 
     /// What is wrong, if anything.
-    pub(crate) fn issue(&self, plan: &Plan, baseline: &Baseline) -> Option<HealthIssue> {
+    pub(crate) fn issue(&self, plan: &Plan, baseline: &Baseline, as_of: EventTime) -> Option<Issue> {
         let ((canary, one), (stable, two)) = (self.newest(|window| window.canary), self.newest(|window| window.stable));
         let of_stable = Self::over(plan, baseline, stable);
         let finding = of_stable.or_else(|| Self::over(plan, baseline, canary))?;
@@ -138,7 +139,9 @@ impl Outage {
                 let count = if finding.what == "failed" { calls.failed } else { calls.refused };
                 count as f64 / calls.answers.max(1) as f64
             });
-        let last = Duration(Span(plan.spec.window.0.0.saturating_mul(windows as i64)));
+        // Windows without calls are not kept, so their number says nothing of time.
+        let from = self.latest.iter().rev().take(windows).last()?.end.minus(plan.spec.window.0);
+        let last = Duration(as_of.since(from));
         let seen = format!(
             "in the last {last} {} of stable's calls {} and {} of the canary's; no step is taken above {}",
             percent(stable),
@@ -151,7 +154,7 @@ impl Outage {
             Some(_) => format!("stable is failing; this is not the canary: {seen}"),
             None => format!("too much of the canary's traffic fails: {seen}"),
         };
-        Some(issue(NoDataReason::Outage, plan.spec.no_data.outage, text))
+        Some(Issue::new(NoDataReason::Outage, plan.spec.no_data.outage, text))
     }
 }
 

@@ -127,6 +127,7 @@ impl Rollout {
             spec: old.spec.clone(),
             frozen: old.frozen.clone(),
             rules: old.rules,
+            acknowledged: None,
         };
         let mut again = Self::begin(&control, &Progress::default())?;
         (again.head.eras, again.head.through, again.head.as_of) = (old.eras, old.through, old.as_of);
@@ -194,6 +195,7 @@ impl Rollout {
         if !era.is_warm_up() {
             self.head.health.begin(era.shares, control.decided_at, self.plan.spec.window.0);
         }
+        self.guards.standing.acknowledge(control.acknowledged);
         self.head.eras.insert(control.generation, era);
         self.changed = true;
         Ok(())
@@ -290,15 +292,32 @@ impl Rollout {
         if first && done.is_empty() {
             return Ok((done, None));
         }
+        self.note_standing();
         self.propose();
         let verdict = verdict::of(self, heard);
         self.head.health.told();
         Ok((done, Some(verdict)))
     }
 
+    /// Notes what is wrong with the evidence as of now, so that it is known what is new.
+    fn note_standing(&mut self) {
+        if !self.plan.rules.need_data() {
+            return;
+        }
+        let issues = verdict::issues(self);
+        let Head { coverage, as_of, .. } = &self.head;
+        let one_arm = |metric: usize| self.plan.metrics.get(metric).is_some_and(|metric| metric.one_arm);
+        let is_over = |metric: usize| {
+            let [canary, control] = coverage.values(metric);
+            canary > 0 && (control > 0 || one_arm(metric))
+        };
+        self.guards.standing.note(*as_of, &issues, is_over);
+    }
+
     /// Freezes the segments once warm-up has seen enough, and nothing it saw speaks against comparing with it.
     fn propose(&mut self) {
-        if self.guards.baseline.issues(&self.plan).iter().any(|issue| verdict::stops(&issue.policy)) {
+        let judged = |issue| self.guards.standing.judged(issue);
+        if self.guards.baseline.issues(&self.plan).into_iter().map(judged).any(|issue| issue.stops()) {
             return;
         }
         let head = &mut self.head;

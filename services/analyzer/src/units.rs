@@ -1,10 +1,11 @@
 //! On how many units (users, sessions) a finding rests, where a key assigns the arm.
 
 use serde::{Deserialize, Serialize};
-use serin_schemas::records::{HealthIssue, NoDataReason};
+use serin_rollout::Policy;
+use serin_schemas::records::NoDataReason;
 use serin_statistics::{Standing, UnitEvidence, handful::MIN_UNITS};
 
-use crate::evidence::Evidence;
+use crate::{evidence::Evidence, standing::Issue};
 
 /// Largest share of an arm's answers that may name no unit. They count as one unit, whose part in any finding is then bounded.
 const MOST_WITHOUT: f64 = 0.1;
@@ -41,7 +42,7 @@ impl Units {
     }
 
     /// What is wrong with the units that answers name.
-    pub(crate) fn issue(&self) -> Option<HealthIssue> {
+    pub(crate) fn issue(&self) -> Option<Issue> {
         if self.answers.iter().any(|answers| *answers < ENOUGH) || self.without == [0; 2] {
             return None;
         }
@@ -50,17 +51,18 @@ impl Units {
         let all = (self.without[0] + self.without[1]) as f64 / (n[0] + n[1]);
         let error = libm::sqrt(all * (1.0 - all) * (1.0 / n[0] + 1.0 / n[1]));
         let apart = (shares[0] - shares[1]).abs() > MOST_APART + CERTAIN * error;
-        let policy = if apart || shares.iter().any(|share| *share > MOST_WITHOUT) { "hold" } else { "warn" };
+        let too_many = apart || shares.iter().any(|share| *share > MOST_WITHOUT);
+        let policy = if too_many { Policy::Hold } else { Policy::Warn };
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let seen = format!("{} of canary's answers and {} of control's", percent(shares[0]), percent(shares[1]));
-        let sentence = if policy == "hold" {
+        let sentence = if too_many {
             format!(
                 "{seen} name no unit (user, session), which `assignment.sticky` promises: send `unit` with each event"
             )
         } else {
             format!("{seen} name no unit (user, session); together they count as one")
         };
-        Some(HealthIssue { reason: NoDataReason::FewUnits, policy: policy.to_owned(), sentence })
+        Some(Issue::new(NoDataReason::FewUnits, policy, sentence).sized(shares[0].max(shares[1])))
     }
 }
 

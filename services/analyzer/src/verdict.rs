@@ -20,11 +20,11 @@ use crate::{
     baseline::{lacks, missing_policy},
     evidence::Evidence,
     head::Era,
-    health::issue as issue_of,
     plan::OTHER,
     progress::Heard,
     rollout::Rollout,
     sentence::{self, Finder, Times},
+    standing::Issue,
     units,
 };
 
@@ -39,30 +39,11 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     let head = &rollout.head;
     let (generation, era) = head.current();
     let warming_up = era.is_warm_up() || head.frozen.is_none();
+    let judged = |issue: Issue| rollout.guards.standing.judged(issue);
     let blanks = if warming_up { Blanks::new() } else { blanks(rollout, era) };
-    let (health, metrics) = if warming_up {
-        let needed = rollout.plan.rules.need_data() && head.frozen.is_none();
-        let mut health = if needed { rollout.guards.baseline.issues(&rollout.plan) } else { Vec::new() };
-        health.extend(foreign(rollout));
-        (health, Vec::new())
-    } else {
-        let guards = &rollout.guards;
-        let outage = guards.outage.issue(&rollout.plan, &guards.baseline);
-        let of_stable = guards.outage.is_of_stable(&rollout.plan, &guards.baseline);
-        // What makes all else doubtful comes first, and a canary that fails alone last: its evidence speaks for itself.
-        let (first, last) = if of_stable { (outage, None) } else { (None, outage) };
-        let mut health: Vec<HealthIssue> = first.into_iter().collect();
-        health.extend(rollout.delay_issues());
-        health.extend(blanks.values().cloned());
-        health.extend(head.health.issues(&rollout.plan, era.step, era.shares, head.as_of));
-        health.extend(head.coverage.issues(&rollout.plan));
-        let named = rollout.evidence.first().filter(|_| rollout.plan.guarded).and_then(|first| first.units.issue());
-        health.extend(named);
-        health.extend(foreign(rollout));
-        health.extend(last);
-        let metrics = metrics(rollout, era, &health, &blanks);
-        (health, metrics)
-    };
+    let blanks: Blanks = blanks.into_iter().map(|(metric, issue)| (metric, judged(issue))).collect();
+    let health: Vec<Issue> = health(rollout, era, &blanks).into_iter().map(judged).collect();
+    let metrics = if warming_up { Vec::new() } else { metrics(rollout, era, &health, &blanks) };
     let groups = groups(rollout, &metrics);
     let score = score_of(rollout, &metrics, &groups, &blanks);
     let mut verdict = Verdict {
@@ -81,7 +62,7 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
         metrics,
         groups,
         arms: arms(rollout),
-        health,
+        health: health.into_iter().map(HealthIssue::from).collect(),
         warmup_events: warming_up.then_some(head.warmup_events as i64),
         frozen: None,
         sentence: String::new(),
@@ -106,6 +87,41 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     verdict
 }
 
+/// All that is wrong with the evidence, whether somebody has acknowledged it or not.
+pub(crate) fn issues(rollout: &Rollout) -> Vec<Issue> {
+    let era = rollout.head.current().1;
+    if era.is_warm_up() || rollout.head.frozen.is_none() {
+        return health(rollout, era, &Blanks::new());
+    }
+    let mut issues = health(rollout, era, &blanks(rollout, era));
+    issues.extend(rollout.may_be_late());
+    issues
+}
+
+/// What is wrong with the evidence, in the order in which it is said.
+fn health(rollout: &Rollout, era: Era, blanks: &Blanks) -> Vec<Issue> {
+    let Rollout { plan, head, guards, .. } = rollout;
+    if era.is_warm_up() || head.frozen.is_none() {
+        let needed = plan.rules.need_data() && head.frozen.is_none();
+        let mut health = if needed { guards.baseline.issues(plan) } else { Vec::new() };
+        health.extend(foreign(rollout));
+        return health;
+    }
+    let outage = guards.outage.issue(plan, &guards.baseline, head.as_of);
+    let of_stable = guards.outage.is_of_stable(plan, &guards.baseline);
+    // What makes all else doubtful comes first, and a canary that fails alone last: its evidence speaks for itself.
+    let (first, last) = if of_stable { (outage, None) } else { (None, outage) };
+    let mut health: Vec<Issue> = first.into_iter().collect();
+    health.extend(rollout.delay_issues());
+    health.extend(blanks.values().cloned());
+    health.extend(head.health.issues(plan, era.step, era.shares, head.as_of));
+    health.extend(head.coverage.issues(plan));
+    health.extend(rollout.evidence.first().filter(|_| plan.guarded).and_then(|first| first.units.issue()));
+    health.extend(foreign(rollout));
+    health.extend(last);
+    health
+}
+
 fn id(rollout: &Rollout) -> String {
     let head = &rollout.head;
     let policy = hash64(
@@ -117,7 +133,7 @@ fn id(rollout: &Rollout) -> String {
 }
 
 /// Answers that others report, and that name another version than their arm's.
-fn foreign(rollout: &Rollout) -> Vec<HealthIssue> {
+fn foreign(rollout: &Rollout) -> Vec<Issue> {
     let checks = rollout.plan.is_external() && rollout.plan.rules.check_versions();
     let of = |arm: Arm| {
         let excluded = rollout.head.arms.get(&arm).filter(|_| checks)?.excluded;
@@ -125,18 +141,13 @@ fn foreign(rollout: &Rollout) -> Vec<HealthIssue> {
         let text = format!(
             "{excluded} answers that were reported for {name} are left out: they name another version, or chance did not assign them"
         );
-        (excluded > 0).then(|| issue_of(NoDataReason::ForeignVersion, Policy::Warn, text))
+        (excluded > 0).then(|| Issue::new(NoDataReason::ForeignVersion, Policy::Warn, text).about(arm.as_str()))
     };
     [Arm::Canary, Arm::Control, Arm::Stable].into_iter().filter_map(of).collect()
 }
 
-/// Whether an issue with this response keeps a rollout where it is, or ends it.
-pub(crate) fn stops(policy: &str) -> bool {
-    matches!(policy, "hold" | "rollback")
-}
-
 /// Metrics without data in this step, by index: what is said of each.
-type Blanks = BTreeMap<usize, HealthIssue>;
+type Blanks = BTreeMap<usize, Issue>;
 
 /// Of a stable that fails itself, values cannot be expected.
 fn blanks(rollout: &Rollout, era: Era) -> Blanks {
@@ -151,14 +162,15 @@ fn blanks(rollout: &Rollout, era: Era) -> Blanks {
             let due = head.steps.get(&stream) == Some(&era.step) && head.step_canary >= plan.spec.decision.min_answers;
             let seen = plan.overall(index).is_none_or(|overall| rollout.evidence[overall].canary_seen > 0);
             let text = format!("{} has no data: no mirrored call had both answers", metric.name);
-            return (due && !seen).then(|| (index, issue_of(NoDataReason::NoShadowTraffic, policy, text)));
+            let issue = Issue::new(NoDataReason::NoShadowTraffic, policy, text).of(index);
+            return (due && !seen).then_some((index, issue));
         }
         if head.coverage.is_out_of_sight(plan, index) {
             return None;
         }
-        let answers = head.coverage.blank(plan, index, guards.baseline.share(index))?;
+        let (answers, whose) = head.coverage.blank(plan, index, guards.baseline.share(index))?;
         let text = format!("{} has no data: none of {answers} in this step {}", metric.name, lacks(metric));
-        Some((index, issue_of(NoDataReason::ValueMissing, policy, text)))
+        Some((index, Issue::new(NoDataReason::ValueMissing, policy, text).of(index).about(whose)))
     };
     plan.spec.metrics.iter().enumerate().filter_map(of).collect()
 }
@@ -217,7 +229,7 @@ fn is_stable_out_of_date(metrics: &[MetricVerdict]) -> bool {
 }
 
 /// What is known of each hypothesis, in the order of the plan.
-fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue], blanks: &Blanks) -> Vec<MetricVerdict> {
+fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Vec<MetricVerdict> {
     let p = weighted_holm_adjusted(&rollout.weighted(|evidence| p_anytime(evidence.test.max_ln_e_fail())));
     let plans = rollout.plan.hypotheses.iter().zip(&rollout.evidence).zip(p).enumerate();
     plans
@@ -397,7 +409,7 @@ fn result(
     rollout: &Rollout,
     index: usize,
     (passes, few, short): (bool, bool, bool),
-    (health, blanks): (&[HealthIssue], &Blanks),
+    (health, blanks): (&[Issue], &Blanks),
 ) -> (MetricResult, Option<NoDataReason>) {
     let evidence = &rollout.evidence[index];
     if evidence.failed_at.is_some() {
@@ -405,8 +417,8 @@ fn result(
     }
     let metric = rollout.plan.hypotheses[index].metric;
     let labels = rollout.plan.spec.metrics[metric].source.needs_label();
-    let concerns = |issue: &&HealthIssue| {
-        stops(&issue.policy)
+    let concerns = |issue: &&Issue| {
+        issue.stops()
             && match issue.reason {
                 // Said of one metric each.
                 NoDataReason::ValueMissing | NoDataReason::NoShadowTraffic => false,
@@ -500,18 +512,24 @@ fn score_of(rollout: &Rollout, metrics: &[MetricVerdict], groups: &[GroupVerdict
 }
 
 fn decide(rollout: &Rollout, era: Era, heard: &Heard, blanks: &Blanks, verdict: &mut Verdict) {
+    let score = verdict.score_high <= rollout.plan.spec.decision.rollback_score;
+    let against_it = rollout.head.crossed.is_some() || score;
+    let late = if against_it { rollout.may_be_late() } else { None };
+    let late = late.map(|late| rollout.guards.standing.judged(late));
+    // What rests on late labels and was acknowledged is no finding. No step is taken past it: the checks have failed.
+    let against_it = against_it && late.as_ref().is_none_or(Issue::stops);
+    if let Some(late) = late.as_ref().filter(|late| !late.stops()) {
+        verdict.health.insert(0, late.clone().into());
+    }
     let issue = |policy: &str| {
         let issue = verdict.health.iter().find(|issue| issue.policy == policy);
         issue.map(|issue| issue.sentence.clone())
     };
-    let score = verdict.score_high <= rollout.plan.spec.decision.rollback_score;
-    let against_it = rollout.head.crossed.is_some() || score;
-    let late = if against_it { rollout.may_be_late() } else { None };
-    let (decision, reasons, sentence) = if let Some(late) = late {
+    let (decision, reasons, sentence) = if let Some(late) = late.filter(Issue::stops) {
         let reasons = against(rollout, &verdict.metrics);
-        let sentence = format!("hold: {late}");
-        if !verdict.health.iter().any(|issue| issue.reason == NoDataReason::LabelDelay) {
-            verdict.health.insert(0, issue_of(NoDataReason::LabelDelay, Policy::Hold, late));
+        let sentence = format!("hold: {}", late.sentence);
+        if !verdict.health.iter().any(|issue| issue.reason == NoDataReason::LabelDelay && issue.policy == "hold") {
+            verdict.health.insert(0, late.into());
         }
         (Decision::Hold, reasons, sentence)
     } else if against_it {
@@ -665,7 +683,7 @@ fn is_unseen(rollout: &Rollout, blanks: &Blanks, metric: &MetricVerdict) -> bool
 /// Whether no step waits for a metric: hardly any answers are looked into, or the file says so of one without data.
 fn is_left_out(rollout: &Rollout, blanks: &Blanks, metric: &MetricVerdict) -> bool {
     let index = rollout.plan.metric_index(&metric.metric);
-    let proceeds = index.and_then(|index| blanks.get(&index)).is_some_and(|issue| issue.policy == "proceed");
+    let proceeds = index.and_then(|index| blanks.get(&index)).is_some_and(|issue| issue.policy == Policy::Proceed);
     proceeds || is_out_of_sight(rollout, metric)
 }
 

@@ -118,6 +118,25 @@ fn a_canary_whose_labels_are_merely_slower_is_not_rolled_back() {
     }
 }
 
+/// Who resumes a hold for slower labels has acknowledged them. What rests on them is no pass, and no finding.
+#[test]
+fn who_resumes_a_hold_for_slower_labels_is_not_held_for_them_again() {
+    let wide = spec("\"distribution\"", "{\"absolute\": 0.9}").replacen("{\"relative\": 0.5}", "{\"relative\": 0.2}", 1);
+    for (seed, own, times) in [(1, spec("\"distribution\"", "{\"absolute\": 0.1}"), 1.5), (10, wide, 3.0)] {
+        let mut world = play(seed, &own, times, 1.0);
+        assert_eq!(world.last().decision, Decision::Hold, "{seed}: {}", world.last().sentence);
+        world.turn(Phase::Held, 0, 500, 5000);
+        world.control.acknowledged = Some(world.last().as_of);
+        world.turn(Phase::Baking, 0, 500, 5000);
+        world.close(world.now.plus(support::WINDOW));
+        let verdict = world.last();
+        assert_eq!(verdict.decision, Decision::Continue, "{seed}: {}", verdict.sentence);
+        let issue = &verdict.health[0];
+        assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::LabelDelay, "warn"));
+        assert!(issue.sentence.ends_with("(acknowledged by resume)"), "{}", issue.sentence);
+    }
+}
+
 #[test]
 fn a_canary_that_is_worse_by_its_labels_is_rolled_back_all_the_same() {
     for seed in 20..24 {

@@ -51,6 +51,25 @@ fn an_outage_of_both_versions_holds_and_passes_nothing() {
     }
 }
 
+/// Windows without calls are as long as others.
+#[test]
+fn the_time_that_is_told_is_that_since_the_calls() {
+    let mut world = World::new(47);
+    world.bake();
+    world.window();
+    both_fail(&mut world, 0.6);
+    world.window();
+    world.traffic = 0;
+    for _ in 0..5 {
+        world.window();
+    }
+    let issue = &world.last().health[0];
+    assert_eq!(issue.reason, NoDataReason::Outage, "{:?}", world.last().health);
+    let seconds = 6 * support::WINDOW.0 / 1_000_000;
+    let words = format!("in the last {} ", serin_rollout::units::Duration::from_secs(seconds));
+    assert!(issue.sentence.contains(&words), "{words}: {}", issue.sentence);
+}
+
 #[test]
 fn a_canary_that_fails_alone_is_rolled_back_at_once() {
     let mut world = World::new(41);

@@ -1,6 +1,7 @@
 //! The stage: the planner over one partition of `verdicts`, `commands` and `router-status`.
 //!
-//! Rows: `model/<name>` is a [`ModelState`], `routers` is what the routers told; both JSON. A routing table, the controls and the
+//! Rows: `model/<name>` is a [`ModelState`], `routers` is what the routers told, `configured/<router>` what one's own configuration
+//! says; all JSON. A routing table, the controls and the
 //! audit events of one input are committed with the rows that made them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use serin_schemas::{
     codec::{self, Record as _},
     envelope::{self, Envelope},
     ids::{EventTime, ModelName},
-    records::{Command, RouterStatus, RoutingTable, Verdict},
+    records::{Command, Configured, RouterStatus, RoutingTable, Verdict},
 };
 use serin_stream::{
     fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
@@ -36,6 +37,8 @@ const MAX_ID_BYTES: usize = 128;
 const MAX_NAME_BYTES: usize = 256;
 /// Row of the routers.
 const ROUTERS_ROW: &[u8] = b"routers";
+/// Row prefix of the routers' own configurations.
+const CONFIGURED_ROW: &str = "configured/";
 /// `ce_source` of what the controller writes.
 const SOURCE: &str = "/controller";
 /// How long one look at the routing topic may take.
@@ -172,6 +175,16 @@ impl ControllerFold {
                 serde_json::to_vec(self.planner.routers()).map_err(|error| FoldError::State(error.to_string()))?;
             context.rows.put(ROUTERS_ROW, row.into());
         }
+        for router in &effects.configured_changed {
+            let key = format!("{CONFIGURED_ROW}{router}");
+            match self.planner.routers().get(router).and_then(|router| router.configured.as_ref()) {
+                None => context.rows.delete(key.as_bytes()),
+                Some(configured) => {
+                    let row = serde_json::to_vec(configured).map_err(|error| FoldError::State(error.to_string()))?;
+                    context.rows.put(key.as_bytes(), row.into());
+                }
+            }
+        }
         write(&effects, context.out)?;
         if !effects.is_silent() {
             context.commit_now = true;
@@ -198,6 +211,12 @@ impl Fold for ControllerFold {
             let routers: BTreeMap<String, RouterSeen> = serde_json::from_slice(&row)
                 .map_err(|error| FoldError::State(format!("the row of the routers: {error}")))?;
             self.planner.restore_routers(routers);
+        }
+        for (key, row) in rows.scan(CONFIGURED_ROW.as_bytes())? {
+            let configured: Vec<Configured> = serde_json::from_slice(&row)
+                .map_err(|error| FoldError::State(format!("the row of a router's configuration: {error}")))?;
+            let router = String::from_utf8_lossy(&key[CONFIGURED_ROW.len()..]).into_owned();
+            self.planner.restore_configured(&router, configured);
         }
         let tables = self.tables.newest(self.partition)?;
         for table in tables {

@@ -32,6 +32,34 @@ use support::{SPEC, outgoing, verdict};
 use tower::ServiceExt as _;
 use world::{WAIT_MS, World, clock, send};
 
+/// Whatever a model is called, each path takes its name as one part, encoded.
+#[tokio::test]
+async fn every_path_takes_every_name() {
+    for name in ["org/model", "a%2Fb", "a%2fb", "50% off", "%", "a b", "a+b", "a?b#c", "modèle", "..", "a\\b", "llama3:8b", "promote"] {
+        let world = World::new(Config::default());
+        let spec = SPEC.replacen("model: flights", &format!("model: {}", json!(name)), 1);
+        let id = world.apply(&spec).await;
+        let part: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let wait = format!("?wait_ms={WAIT_MS}");
+        let (status, state) = world.get(&format!("/v1/rollouts/{part}")).await;
+        assert_eq!((status, &state["id"]), (StatusCode::OK, &json!(id)), "{name}");
+        for path in ["events", "examples"] {
+            assert_eq!(world.get(&format!("/v1/rollouts/{part}/{path}")).await.0, StatusCode::OK, "{name} {path}");
+        }
+        let mut warm = verdict(&id, 1, 10, Decision::Promote);
+        (warm.model, warm.frozen) = (name.into(), Some(r#"{"segments":{},"warmupEvents":1000}"#.into()));
+        world.write(outgoing::<Verdict>("verdicts", &warm));
+        let news = world.get(&format!("/v1/rollouts/{part}/events?after=1&wait_ms={WAIT_MS}")).await;
+        assert_eq!(news.1["events"][0]["kind"], json!("advanced"), "{name}: {news:?}");
+        assert_eq!(world.get(&format!("/v1/rollouts/{part}/verdict")).await.0, StatusCode::OK, "{name}");
+        for verb in ["pause", "resume", "promote", "abort"] {
+            let (status, told) = world.post(&format!("/v1/rollouts/{part}/{verb}{wait}"), "").await;
+            assert_eq!(status, StatusCode::OK, "{name} {verb}: {told}");
+            assert_eq!(told["rollout"], json!(id), "{name} {verb}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_rollout_is_started_looked_at_and_acted_on() {
     let world = World::new(Config::default());

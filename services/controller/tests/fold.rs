@@ -158,6 +158,44 @@ fn a_router_status_is_kept_without_a_word() {
 }
 
 #[test]
+fn what_a_routers_configuration_says_is_written_when_it_changes() {
+    let known = |url: &str| serin_schemas::records::Configured {
+        model: "flights".into(),
+        version: "v1".into(),
+        stable: true,
+        url: url.to_owned(),
+        grpc_url: None,
+        path_version: None,
+    };
+    let status = |secs: i64, configured: Vec<serin_schemas::records::Configured>, leaving: bool| RouterStatus {
+        router: "router-0".into(),
+        incarnation: 1,
+        at: serin_schemas::ids::EventTime::from_secs(secs),
+        applied: Vec::new(),
+        shed: Vec::new(),
+        undecided: Vec::new(),
+        refused: Vec::new(),
+        configured: Some(configured),
+        leaving,
+    };
+    let key = &b"configured/router-0"[..];
+    let mut harness = harness();
+    for (secs, url) in [(1, "http://localhost:9001"), (2, "http://localhost:9001"), (3, "http://localhost:9009")] {
+        feed(&mut harness, "router-status", &status(secs, vec![known(url)], false));
+        let rows = harness.rows();
+        assert!(String::from_utf8_lossy(&rows[key]).contains(url));
+        assert!(!String::from_utf8_lossy(&rows[&b"routers"[..]]).contains("localhost"));
+    }
+    // It survives a restart: the file's stable is elsewhere.
+    harness.crash().unwrap();
+    let out = feed(&mut harness, "commands", &apply("r1"));
+    let refused = read::<RolloutEvent>(&out, "audit").remove(0);
+    assert!(refused.sentence.contains("http://localhost:9009"), "{}", refused.sentence);
+    feed(&mut harness, "router-status", &status(4, Vec::new(), true));
+    assert!(!harness.rows().contains_key(key));
+}
+
+#[test]
 fn a_lost_state_goes_back_to_stable_above_the_newest_table_on_the_log() {
     let log = SimLog::new();
     let topics = ["routing"].map(|name| TopicSpec {

@@ -237,6 +237,9 @@ impl Consumer {
             }
         };
         let model = table.model.clone();
+        // Whatever becomes of it, the newest record can be read.
+        self.shared.read_again(key.as_str());
+        self.shared.read_again(model.as_str());
         let outcome = self.offer(table, record.timestamp_ms);
         if outcome == Outcome::Unusable {
             tracing::warn!(place = %place(record), %model, "its model is on stable until a good table comes");

@@ -203,6 +203,14 @@ impl Shared {
         }
     }
 
+    /// Notes that the newest record of a model can be read again, whatever becomes of it.
+    pub(crate) fn read_again(&self, model: &str) {
+        let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(model).is_some_and(|refused| refused.generation == Generation(0)) {
+            all.remove(model);
+        }
+    }
+
     /// The tables that cannot be used, by model.
     pub(crate) fn refusals(&self) -> BTreeMap<String, Refused> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -247,13 +255,16 @@ impl Shared {
             let goes_on = match tables.0.get(&model).map(|table| table.record.generation) {
                 None => "it has no other one, and answers 404".to_owned(),
                 Some(Generation(0)) => "all goes where the configuration says".to_owned(),
+                // What cannot be read says nothing of the one before.
+                Some(older) if refused.generation == Generation(0) => format!("it goes on with generation {older}"),
                 Some(older) => format!("all is on stable of generation {older}"),
             };
             let Refused { generation, reason } = refused;
-            details.push((
-                false,
-                format!("{model}: the table of generation {generation} cannot be used ({reason}); {goes_on}"),
-            ));
+            let which = match generation {
+                Generation(0) => "the newest table".to_owned(),
+                generation => format!("the table of generation {generation}"),
+            };
+            details.push((false, format!("{model}: {which} cannot be used ({reason}); {goes_on}")));
         }
         let mut models: Vec<_> = tables.0.iter().collect();
         models.sort_by_key(|(model, _)| *model);

@@ -323,5 +323,6 @@ fn control(model: usize, segments: usize, at: EventTime) -> Control {
         spec: spec.to_string(),
         frozen: serde_json::to_string(&frozen).ok(),
         rules: serin_schemas::records::RULES,
+        acknowledged: None,
     }
 }

@@ -4,7 +4,7 @@ use serin_schemas::records::Role;
 
 use super::{Found, bounds, measure, values};
 use crate::{
-    MetricKind, MetricSource, MetricSpec, OutputKind, Require, RolloutSpec, Severity, TrafficSource, WhenMissing,
+    MetricKind, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource, WhenMissing,
 };
 
 /// With more gates than this, each gets little of the false-rollback budget, and all have to pass.
@@ -147,12 +147,17 @@ fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
     if metric.kind != MetricKind::Disagreement || mirrors {
         return;
     }
-    let waits = metric.role == Role::Gate && (0..spec.steps.len()).any(|step| spec.require(step) != Require::NoFail);
-    let message = if waits {
-        "no step mirrors calls to the canary, so the gate never has data, and a step waits for it to pass"
-    } else {
-        "no step mirrors calls to the canary, so the metric never has data"
+    let waits = (0..spec.steps.len()).any(|step| spec.require(step) != Require::NoFail);
+    let follows = match (metric.role, spec.no_data.value_missing) {
+        (Role::Gate, Policy::Hold) => "the gate never has data, and the rollout is held for it (noData.valueMissing)",
+        (Role::Gate, Policy::Rollback) => {
+            "the gate never has data, and the rollout is rolled back for it (noData.valueMissing)"
+        }
+        (Role::Gate, Policy::Warn) if waits => "the gate never has data, and a step waits for it to pass",
+        (Role::Gate, Policy::Warn | Policy::Proceed) => "the gate never has data, and decides nothing",
+        (Role::Score | Role::Watch, _) => "the metric never has data",
     };
+    let message = format!("no step mirrors calls to the canary, so {follows}");
     let way_out = "begin the ramp with `- mirror: 10%`";
     found.add(Severity::Warning, format!("{path}.kind"), message, way_out, &["steps", "traffic"]);
 }

@@ -11,7 +11,7 @@ mod measure;
 mod metrics;
 mod power;
 mod ramp;
-mod servers;
+pub(crate) mod servers;
 mod size;
 mod sources;
 mod traffic;

@@ -4,23 +4,40 @@ use super::Found;
 use crate::{Address, Mode, RolloutSpec, Severity, TrafficSource};
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
+    if let Some(Same { key, message, way_out }) = one_place(spec) {
+        found.add(Severity::Error, format!("canary.{key}"), message, way_out, &["stable"]);
+    }
+}
+
+/// Both versions are served at one place.
+pub(crate) struct Same {
+    /// The key of the canary's address.
+    pub(crate) key: &'static str,
+    /// What follows from it.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) way_out: &'static str,
+}
+
+/// Whether both versions of a rollout are served at one place, as far as the spec says.
+pub(crate) fn one_place(spec: &RolloutSpec) -> Option<Same> {
     let (stable, canary) = (&spec.stable, &spec.canary);
     // Others send the calls; an A/A test means it; servers that know both versions are told which one.
     let others = spec.traffic == TrafficSource::External || spec.mode == Mode::Observe;
     if others || stable.version == canary.version || stable.path_version != canary.path_version {
-        return;
+        return None;
     }
-    for (name, stable, canary) in [("url", &stable.url, &canary.url), ("grpcUrl", &stable.grpc_url, &canary.grpc_url)] {
-        let Some((stable, canary)) = stable.as_deref().zip(canary.as_deref()) else { continue };
-        if is_same(stable, canary) {
-            let message = format!(
+    let keys = [("url", &stable.url, &canary.url), ("grpcUrl", &stable.grpc_url, &canary.grpc_url)];
+    keys.into_iter().find_map(|(key, stable, canary)| {
+        let (stable, canary) = stable.as_deref().zip(canary.as_deref())?;
+        is_same(stable, canary).then(|| Same {
+            key,
+            message: format!(
                 "no check can fail: {canary} serves both versions, and nothing tells its servers which one is meant"
-            );
-            let way_out = "name the canary's own servers, or give both versions a `pathVersion`";
-            found.add(Severity::Error, format!("canary.{name}"), message, way_out, &["stable"]);
-            return;
-        }
-    }
+            ),
+            way_out: "name the canary's own servers, or give both versions a `pathVersion`",
+        })
+    })
 }
 
 /// Whether every server of the canary is one of stable's. An address that cannot be read has an error of its own.

@@ -407,7 +407,17 @@ fn answers_can_only_differ_where_calls_are_mirrored() {
             ..rate("disagreement", MetricSource::Status)
         });
     };
-    warned("metrics[2].kind", "a step waits for it to pass", |spec| pairs(spec, Role::Gate));
+    warned("metrics[2].kind", "is held for it", |spec| pairs(spec, Role::Gate));
+    for (policy, words) in [
+        (crate::Policy::Rollback, "is rolled back for it"),
+        (crate::Policy::Warn, "a step waits for it to pass"),
+        (crate::Policy::Proceed, "decides nothing"),
+    ] {
+        warned("metrics[2].kind", words, |spec| {
+            spec.no_data.value_missing = policy;
+            pairs(spec, Role::Gate);
+        });
+    }
     warned("metrics[2].kind", "never has data", |spec| pairs(spec, Role::Watch));
     let mirrored = told(|spec| {
         pairs(spec, Role::Gate);

@@ -2,12 +2,12 @@
 
 use serin_schemas::{
     ids::{EventTime, RolloutId},
-    records::{Action, Command, EventKind, Phase, RolloutEvent},
+    records::{Action, Command, EventKind, NoDataReason, Phase, RolloutEvent},
 };
 
 use super::{
-    Clock, Effects, HoldCause, ModelState, Outcome, Pause, Planner, Queued, RolloutState, Turn,
-    serving::{stable_of, without_address},
+    Clock, Effects, HeldFor, HoldCause, ModelState, Outcome, Pause, Planner, Queued, RolloutState, Turn,
+    serving::{stable_of, startable},
     turn::{event_id, push_bounded},
 };
 use crate::{Concurrency, Mode, RolloutSpec, Severity, lint::lint};
@@ -152,7 +152,7 @@ impl ModelState {
                 let stable = stable_of(&spec, Some(&active.spec.stable), turn)
                     .map_err(|why| format!("rollout {} would end to its stable, and then {why}", active.id))?;
                 let spec = RolloutSpec { stable, ..spec };
-                without_address(&spec, turn).map_or(Ok(spec), Err)
+                startable(spec, turn)
             }
             (None, _) | (Some(_), Concurrency::Supersede) => self.spec_to_start(&spec, turn),
             (Some(_), Concurrency::Queue | Concurrency::Reject) => Ok(spec),
@@ -280,7 +280,8 @@ impl ModelState {
         let sentence = stopped("resumed", command);
         if let Some(pause) = rollout.pause.take() {
             if matches!(pause.from, Phase::Baking | Phase::Shadowing | Phase::Promoted) {
-                self.go_on(rollout, sentence, now, turn);
+                let seen = acknowledge(rollout);
+                self.go_on(rollout, sentence + &seen, now, turn);
                 return Ok(());
             }
             if let Some(hold) = rollout.hold.as_mut() {
@@ -293,20 +294,49 @@ impl ModelState {
         match rollout.hold.as_ref().map(|hold| hold.cause) {
             Some(HoldCause::Marginal) => {
                 rollout.clock = Clock::default();
-                self.go_on(rollout, format!("{sentence}; the step bakes anew"), now, turn);
+                let seen = acknowledge(rollout);
+                self.go_on(rollout, format!("{sentence}; the step bakes anew{seen}"), now, turn);
                 Ok(())
             }
             Some(HoldCause::Health) => {
-                self.go_on(rollout, sentence, now, turn);
+                let seen = acknowledge(rollout);
+                self.go_on(rollout, sentence + &seen, now, turn);
                 Ok(())
             }
             Some(HoldCause::Stale) => {
                 Err("no verdicts come: see that the aggregator and the analyzer run, then it goes on by itself"
                     .to_owned())
             }
+            // Warm-up is not held, but what it waits for can be acknowledged all the same.
+            None if rollout.warm_up_waits.is_some_and(NoDataReason::is_finding) => {
+                let seen = acknowledge(rollout);
+                rollout.warm_up_waits = None;
+                self.take_turn(rollout, EventKind::Resumed, sentence + &seen, now, turn);
+                Ok(())
+            }
             None => Err(format!("it is neither paused nor held but {}", word(rollout.phase))),
         }
     }
+}
+
+/// Whoever resumes has seen what the last verdict holds for. What is acknowledged by that, and what holds again as long as it is so,
+/// as clauses.
+fn acknowledge(rollout: &mut RolloutState) -> String {
+    let Some(verdict) = rollout.verdict.as_ref().filter(|verdict| !verdict.holds.is_empty()) else {
+        return String::new();
+    };
+    let (seen, stays): (Vec<&HeldFor>, Vec<&HeldFor>) =
+        verdict.holds.iter().partition(|held| held.can_be_acknowledged);
+    let sentences = |held: &[&HeldFor]| held.iter().map(|held| held.sentence.as_str()).collect::<Vec<_>>().join("; ");
+    let mut clauses = String::new();
+    if !seen.is_empty() {
+        clauses = format!("; acknowledged, so that only something new or worse holds it again: {}", sentences(&seen));
+        rollout.acknowledged = Some(verdict.as_of);
+    }
+    if !stays.is_empty() {
+        clauses += &format!("; it is held again while this is so: {}", sentences(&stays));
+    }
+    clauses
 }
 
 /// A rollout that is only observed can promote nothing.

@@ -10,6 +10,7 @@
 //! input panics.
 
 mod command;
+mod held;
 mod routers;
 mod serving;
 mod state;
@@ -31,9 +32,10 @@ use serin_schemas::{
 
 use crate::TrafficSource;
 
+pub use held::AfterHold;
 pub use routers::{ACTUATOR, Applied, RouterSeen, applied};
 pub use state::{
-    Clock, Ended, Ending, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued, RolloutState,
+    Clock, Ended, Ending, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued, RolloutState,
     STATE_VERSION, StateError,
 };
 
@@ -82,6 +84,8 @@ pub struct Effects {
     pub changed: BTreeSet<ModelName>,
     /// Whether the routers have changed.
     pub routers_changed: bool,
+    /// Routers whose own configurations have changed, or that are gone.
+    pub configured_changed: BTreeSet<String>,
 }
 
 impl Effects {
@@ -110,9 +114,16 @@ impl Planner {
         self.models.insert(state.model.clone(), state);
     }
 
-    /// Takes over what is known of the routers.
+    /// Takes over what is known of the routers, but for their own configurations.
     pub fn restore_routers(&mut self, routers: BTreeMap<String, RouterSeen>) {
         self.routers = routers;
+    }
+
+    /// Takes over what a router's own configuration says.
+    pub fn restore_configured(&mut self, router: &str, configured: Vec<Configured>) {
+        if let Some(router) = self.routers.get_mut(router) {
+            router.configured = Some(configured);
+        }
     }
 
     /// Compares with the newest routing table on the log. When the state does not know it, the next generation is higher
@@ -164,13 +175,26 @@ impl Planner {
     fn on_status(&mut self, status: &RouterStatus, now_ms: i64, effects: &mut Effects) {
         effects.routers_changed = true;
         if status.leaving {
-            self.routers.remove(&status.router);
+            self.forget(&status.router, effects);
             return;
         }
         let before = self.routers.get(&status.router).cloned().unwrap_or_default();
         let seen = RouterSeen::of(status, now_ms);
+        if before.configured != seen.configured {
+            effects.configured_changed.insert(status.router.clone());
+        }
+        if !self.routers.contains_key(&status.router) && self.routers.len() >= routers::MOST {
+            let oldest = self.routers.iter().min_by_key(|(_, router)| router.seen_ms).map(|(name, _)| name.clone());
+            oldest.into_iter().for_each(|name| self.forget(&name, effects));
+        }
         self.tell_news(&status.router, &before, &seen, now_ms, effects);
         self.routers.insert(status.router.clone(), seen);
+    }
+
+    fn forget(&mut self, router: &str, effects: &mut Effects) {
+        if self.routers.remove(router).is_some_and(|router| router.configured.is_some()) {
+            effects.configured_changed.insert(router.to_owned());
+        }
     }
 
     /// Tells at once that a router cannot use a table, or calls a version no more, or that this is over.
@@ -189,6 +213,8 @@ impl Planner {
                 generation => format!("the table of generation {generation}"),
             };
             let goes_on = match now.applied.get(model) {
+                // What cannot be read says nothing of the one before.
+                Some(older) if table.generation == Generation(0) => format!("it goes on with generation {older}"),
                 Some(older) => format!("it goes on with generation {older}, without a canary"),
                 None => "it has no other one from here".to_owned(),
             };
@@ -228,9 +254,10 @@ impl Planner {
     fn on_tick(&mut self, now_ms: i64, effects: &mut Effects) {
         // A router that is long gone is forgotten, so that the map stays bounded.
         let keep = self.settings.router_ms.saturating_mul(10);
-        let before = self.routers.len();
-        self.routers.retain(|_, router| now_ms.saturating_sub(router.seen_ms) <= keep);
-        effects.routers_changed = self.routers.len() != before;
+        let gone = self.routers.iter().filter(|(_, router)| now_ms.saturating_sub(router.seen_ms) > keep);
+        let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
+        effects.routers_changed = !gone.is_empty();
+        gone.iter().for_each(|name| self.forget(name, effects));
         for state in self.models.values_mut() {
             let mut turn = Turn {
                 now_ms,

@@ -172,6 +172,9 @@ fn restarted(planner: &Planner) -> Planner {
     }
     let routers = serde_json::to_vec(planner.routers()).unwrap();
     copy.restore_routers(serde_json::from_slice(&routers).unwrap());
+    for (name, router) in planner.routers() {
+        router.configured.iter().for_each(|configured| copy.restore_configured(name, configured.clone()));
+    }
     copy
 }
 

@@ -24,24 +24,38 @@ pub struct RouterSeen {
     /// Tables that it cannot use.
     #[serde(default)]
     pub refused: BTreeMap<ModelName, TableRefused>,
-    /// What its own configuration says of versions; `None`: it is older than that, and does not say.
-    #[serde(default)]
+    /// What its own configuration says of versions; `None`: it is older than that, and does not say, or says more than is kept.
+    /// Kept in a row of its own, for it hardly ever changes.
+    #[serde(skip)]
     pub configured: Option<Vec<Configured>>,
 }
 
 /// What the names of reporters begin with that set the weights of somebody else's router.
 pub const ACTUATOR: &str = "actuator/";
 
+/// Routers that are kept: whoever can write to `router-status` can make up names.
+pub(super) const MOST: usize = 1000;
+/// Models of one router that are kept of each list,
+const MODELS: usize = 10_000;
+/// versions of its own configuration,
+const VERSIONS: usize = 1000;
+/// and bytes of them.
+const BYTES: usize = 256 << 10;
+/// Longest reason that is kept.
+const REASON: usize = 500;
+
 impl RouterSeen {
-    /// What a status of this time (wall clock) tells.
+    /// What a status of this time (wall clock) tells, within bounds.
     pub fn of(status: &RouterStatus, seen_ms: i64) -> Self {
+        let shed = |shed: &Shed| Shed { cause: cut(&shed.cause), ..shed.clone() };
+        let refused = |table: &TableRefused| TableRefused { reason: cut(&table.reason), ..table.clone() };
         Self {
             at: status.at,
             seen_ms,
-            applied: status.applied.iter().map(|table| (table.model.clone(), table.generation)).collect(),
-            shed: status.shed.iter().map(|shed| (shed.model.clone(), shed.clone())).collect(),
-            refused: status.refused.iter().map(|table| (table.model.clone(), table.clone())).collect(),
-            configured: status.configured.clone(),
+            applied: status.applied.iter().take(MODELS).map(|table| (table.model.clone(), table.generation)).collect(),
+            shed: status.shed.iter().take(MODELS).map(|one| (one.model.clone(), shed(one))).collect(),
+            refused: status.refused.iter().take(MODELS).map(|one| (one.model.clone(), refused(one))).collect(),
+            configured: status.configured.clone().filter(|configured| is_within_bounds(configured)),
         }
     }
 
@@ -63,6 +77,20 @@ impl RouterSeen {
             None => self.configured(model).any(|known| known.stable),
         }
     }
+}
+
+/// Whether so much is kept of a router's own configuration. A part of it would be taken for all of it.
+fn is_within_bounds(configured: &[Configured]) -> bool {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let bytes = |one: &Configured| {
+        let names = one.model.as_str().len() + one.version.as_str().len();
+        names + one.url.len() + text(&one.grpc_url) + text(&one.path_version)
+    };
+    configured.len() <= VERSIONS && configured.iter().map(bytes).sum::<usize>() <= BYTES
+}
+
+fn cut(reason: &str) -> String {
+    reason.chars().take(REASON).collect()
 }
 
 /// Who uses a table, and who is waited for.
@@ -152,6 +180,42 @@ mod tests {
     fn of(routers: &[RouterSeen]) -> Applied {
         let names = ["r0", "r1", "r2"];
         applied(&"m".into(), Generation(4), names.into_iter().zip(routers))
+    }
+
+    #[test]
+    fn what_a_router_reports_is_kept_within_bounds() {
+        let known = |url: &str| Configured {
+            model: "m".into(),
+            version: "v1".into(),
+            stable: true,
+            url: url.to_owned(),
+            grpc_url: None,
+            path_version: None,
+        };
+        let refused = |model: usize| TableRefused {
+            model: model.to_string().into(),
+            generation: Generation(1),
+            reason: "ä".repeat(10_000),
+        };
+        let status = |configured: Vec<Configured>| RouterStatus {
+            router: "r".into(),
+            incarnation: 1,
+            at: EventTime(0),
+            applied: Vec::new(),
+            shed: Vec::new(),
+            undecided: Vec::new(),
+            refused: (0..MODELS + 5).map(refused).collect(),
+            configured: Some(configured),
+            leaving: false,
+        };
+        let kept = |configured| RouterSeen::of(&status(configured), 0);
+        assert_eq!(kept(vec![known("u"); VERSIONS]).configured.map(|known| known.len()), Some(VERSIONS));
+        // A part of it would be taken for all of it.
+        assert_eq!(kept(vec![known("u"); VERSIONS + 1]).configured, None);
+        assert_eq!(kept(vec![known(&"u".repeat(BYTES))]).configured, None);
+        let seen = kept(Vec::new());
+        assert_eq!(seen.refused.len(), MODELS);
+        assert!(seen.refused.values().all(|table| table.reason.chars().count() == REASON));
     }
 
     #[test]

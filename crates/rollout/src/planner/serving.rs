@@ -9,7 +9,9 @@ use serin_schemas::{
 };
 
 use super::Turn;
-use crate::{Mode, RolloutSpec, TrafficPolicy, TrafficSource, VersionSpec, address::same_servers};
+use crate::{
+    Mode, RolloutSpec, TrafficPolicy, TrafficSource, VersionSpec, address::same_servers, lint::servers::one_place,
+};
 
 /// The stable version of a rollout as its tables need it: what the file leaves out about its servers stays as it serves.
 ///
@@ -62,8 +64,19 @@ fn configured_stable(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<VersionSpec>
     Some(VersionSpec { version: known.version.clone(), url: None, grpc_url: None, path_version: None, replica: None })
 }
 
+/// A spec whose stable is known, or why its rollout must not start: what a file leaves out, lint could not see.
+pub(super) fn startable(spec: RolloutSpec, turn: &Turn<'_>) -> Result<RolloutSpec, String> {
+    let why = without_address(&spec, turn).or_else(|| at_one_place(&spec));
+    why.map_or(Ok(spec), Err)
+}
+
+/// Why both versions are served at one place, if they are.
+fn at_one_place(spec: &RolloutSpec) -> Option<String> {
+    one_place(spec).map(|same| format!("{}; {}", same.message, same.way_out))
+}
+
 /// A version of a rollout that no router would find servers for. `None`: each can be found, or nobody can tell.
-pub(super) fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
+fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
     if spec.mode == Mode::Observe || spec.traffic == TrafficSource::External {
         return None;
     }

@@ -143,6 +143,9 @@ pub struct RolloutState {
     /// When its newest control record was written, wall clock.
     #[serde(default)]
     pub control_ms: i64,
+    /// The newest verdict that somebody had seen who resumed: what it held for, holds no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<EventTime>,
 }
 
 /// What is kept of the newest verdict.
@@ -155,6 +158,35 @@ pub struct LastVerdict {
     pub as_of: EventTime,
     /// What it said.
     pub decision: Decision,
+    /// What it holds for. Bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<HeldFor>,
+}
+
+/// Something that a verdict holds for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldFor {
+    /// What it is, in a sentence.
+    pub sentence: String,
+    /// Whether whoever resumes acknowledges it. Otherwise it holds for as long as it is so.
+    pub can_be_acknowledged: bool,
+}
+
+impl HeldFor {
+    /// What a verdict holds for that are kept.
+    const KEPT: usize = 8;
+
+    fn all(verdict: &Verdict) -> Vec<Self> {
+        let holds = verdict.health.iter().filter(|issue| issue.policy == "hold");
+        let held = holds.map(|issue| Self {
+            sentence: issue.sentence.clone(),
+            can_be_acknowledged: issue.reason.is_finding(),
+        });
+        let mut all: Vec<Self> = held.take(Self::KEPT).collect();
+        all.dedup();
+        all
+    }
 }
 
 /// How a rollout ended.
@@ -337,6 +369,7 @@ impl RolloutState {
             ending: None,
             rules: Rules::CURRENT,
             control_ms: now_ms,
+            acknowledged: None,
         }
     }
 
@@ -374,7 +407,12 @@ impl RolloutState {
     /// Keeps what a verdict says. Answers are counted since the evidence began: a verdict on an older generation may be of the
     /// evidence before.
     pub(super) fn keep(&mut self, verdict: &Verdict, now_ms: i64) {
-        self.verdict = Some(LastVerdict { id: verdict.id.clone(), as_of: verdict.as_of, decision: verdict.decision });
+        self.verdict = Some(LastVerdict {
+            id: verdict.id.clone(),
+            as_of: verdict.as_of,
+            decision: verdict.decision,
+            holds: HeldFor::all(verdict),
+        });
         self.verdict_ms = now_ms;
         self.stale_told = false;
         if let Some(arm) = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary)

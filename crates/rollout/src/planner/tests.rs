@@ -1,5 +1,6 @@
 //! The life of a rollout, input by input.
 
+mod held;
 mod mirror;
 mod people;
 mod routers;

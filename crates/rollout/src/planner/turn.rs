@@ -9,7 +9,7 @@ use uuid::Builder;
 
 use super::{
     Clock, Ended, Ending, Hold, HoldCause, ModelState, Outcome, Queued, RolloutState, Turn,
-    serving::{stable_of, without_address},
+    serving::{stable_of, startable},
     state::Lease,
 };
 use crate::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
@@ -194,8 +194,7 @@ impl ModelState {
             return Ok(spec.clone());
         }
         let stable = stable_of(spec, self.serving.as_ref(), turn)?;
-        let spec = RolloutSpec { stable, ..spec.clone() };
-        without_address(&spec, turn).map_or(Ok(spec), Err)
+        startable(RolloutSpec { stable, ..spec.clone() }, turn)
     }
 
     /// Tells that a rollout that waited will not start.
@@ -365,7 +364,7 @@ impl ModelState {
         rollout.rules = rules;
         rollout.clock = if rollout.clock.since.is_some() { Clock::started(now) } else { Clock::default() };
         (rollout.answers, rollout.answers_before) = (0, 0);
-        rollout.told = None;
+        (rollout.told, rollout.acknowledged) = (None, None);
         if let Some(hold) = &mut rollout.hold {
             (hold.since, hold.told) = (now, false);
         }
@@ -388,6 +387,7 @@ impl ModelState {
             spec: to_json(&rollout.spec),
             frozen: rollout.frozen.as_ref().map(to_json),
             rules: rollout.rules.number(),
+            acknowledged: rollout.acknowledged,
         }
     }
 }

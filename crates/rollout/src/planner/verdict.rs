@@ -6,7 +6,7 @@ use serin_schemas::{
 };
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn};
-use crate::{Frozen, Rules, WayOut, units::Duration};
+use crate::{Frozen, Rules, units::Duration};
 
 /// How long after the first labels were due it is said that none has come.
 const LABELS_LATE: Span = Span(10 * 60 * 1_000_000);
@@ -67,17 +67,21 @@ impl ModelState {
         }
     }
 
-    /// What keeps warm-up from ending is told once, and that it is over, too.
+    /// What keeps warm-up from ending is told once, and that it is over, too. What is only observed is not ended by a verdict.
     fn tell_what_warm_up_waits_for(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
-        let held = verdict.decision == Decision::Hold;
-        let cause = verdict.health.iter().find(|issue| held && issue.policy == "hold").map(|issue| issue.reason);
+        let (policy, sentence) = match verdict.decision {
+            Decision::Hold => ("hold", verdict.sentence.clone()),
+            Decision::Rollback => ("rollback", format!("observed only, would {}", verdict.sentence)),
+            Decision::Continue | Decision::Promote => ("", verdict.sentence.clone()),
+        };
+        let cause = verdict.health.iter().find(|issue| issue.policy == policy).map(|issue| issue.reason);
         if cause == rollout.warm_up_waits {
             return;
         }
         rollout.warm_up_waits = cause;
-        rollout.sentence.clone_from(&verdict.sentence);
-        let kind = if held { EventKind::Warned } else { EventKind::Resumed };
-        self.tell(Some(rollout), kind, verdict.sentence.clone(), verdict.as_of, turn);
+        rollout.sentence.clone_from(&sentence);
+        let kind = if cause.is_some() { EventKind::Warned } else { EventKind::Resumed };
+        self.tell(Some(rollout), kind, sentence, verdict.as_of, turn);
     }
 
     /// Warm-up waits for the first labels. When none has come long after they were due, that is said once: they may never come.
@@ -144,76 +148,6 @@ impl ModelState {
         }
     }
 
-    fn judge_held(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
-        let now = verdict.as_of;
-        let Some(cause) = rollout.hold.as_ref().map(|hold| hold.cause) else { return };
-        match (cause, verdict.decision) {
-            (HoldCause::Marginal, Decision::Promote)
-                if missing_for_promotion(rollout, verdict, now, turn).is_none() =>
-            {
-                self.advance(rollout, &format!(": {}", verdict.sentence), now, turn);
-            }
-            (HoldCause::Stale, Decision::Hold) => {
-                self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
-            }
-            (HoldCause::Marginal, decision) => self.wait(rollout, decision != Decision::Hold, now, turn),
-            (HoldCause::Health, Decision::Hold) => self.wait_for_data(rollout, verdict, turn),
-            (HoldCause::Health, _) => {
-                self.go_on(rollout, "the evidence is sound again".to_owned(), now, turn);
-            }
-            (HoldCause::Stale, _) => self.go_on(rollout, "verdicts come again".to_owned(), now, turn),
-        }
-    }
-
-    /// A hold for evidence that cannot be trusted. If there is a finding behind it, the end of the hold is a rollback on that finding.
-    fn wait_for_data(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
-        let hold_max = rollout.spec.decision.hold_max;
-        let since = rollout.hold.as_ref().map(|hold| hold.since);
-        let is_over = since.is_some_and(|since| verdict.as_of.since(since) >= hold_max.0);
-        if verdict.reasons.is_empty() || !is_over {
-            self.wait(rollout, false, verdict.as_of, turn);
-            return;
-        }
-        self.end_on_finding(rollout, verdict, &format!("held for {hold_max}"), turn);
-    }
-
-    fn end_on_finding(&mut self, rollout: &mut RolloutState, verdict: &Verdict, since: &str, turn: &mut Turn<'_>) {
-        let worst = verdict.reasons.first().map_or("the evidence is against the canary", |reason| &reason.sentence);
-        let sentence = format!("roll back: {since}, and the finding stands: {worst}");
-        self.end(rollout, Phase::RolledBack, Outcome::Evidence, verdict.reasons.clone(), sentence, verdict.as_of, turn);
-    }
-
-    /// After `hold_max`, the configured way out. Without `sound` evidence nothing is promoted.
-    fn wait(&mut self, rollout: &mut RolloutState, sound: bool, now: EventTime, turn: &mut Turn<'_>) {
-        let hold_max = rollout.spec.decision.hold_max;
-        let way_out = rollout.spec.decision.on_inconclusive;
-        let Some(hold) = rollout.hold.as_mut() else { return };
-        if now.since(hold.since) < hold_max.0 {
-            return;
-        }
-        match way_out {
-            WayOut::Rollback => {
-                let sentence = format!(
-                    "inconclusive after a hold of {hold_max}: back to {}. No finding against {}",
-                    rollout.spec.stable.version, rollout.spec.canary.version
-                );
-                self.end(rollout, Phase::RolledBack, Outcome::Inconclusive, Vec::new(), sentence, now, turn);
-            }
-            WayOut::Promote if sound => {
-                let why = format!(
-                    " without a finding: inconclusive after a hold of {hold_max}, and onInconclusive is promote"
-                );
-                self.advance(rollout, &why, now, turn);
-            }
-            WayOut::Promote | WayOut::Hold if !hold.told => {
-                hold.told = true;
-                let sentence = format!("held for {hold_max} without a finding: promote, resume or abort it");
-                self.tell(Some(rollout), EventKind::Warned, sentence, now, turn);
-            }
-            WayOut::Promote | WayOut::Hold => {}
-        }
-    }
-
     fn monitor(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let now = verdict.as_of;
         let monitor = rollout.spec.promotion.monitor;
@@ -255,7 +189,7 @@ fn began_again(rollout: &RolloutState, verdict: &Verdict) -> Option<(Rules, Stri
 }
 
 /// What keeps a step from ending well, as a clause; `None`: nothing does.
-fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTime, turn: &Turn<'_>) -> Option<String> {
+pub(super) fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTime, turn: &Turn<'_>) -> Option<String> {
     let step = rollout.current_step()?;
     let answers = rollout.answers - rollout.answers_before;
     if verdict.decision != Decision::Promote {
@@ -275,7 +209,7 @@ fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTi
     Some(format!("{missing} ({step})"))
 }
 
-fn health_sentence(verdict: &Verdict) -> String {
+pub(super) fn health_sentence(verdict: &Verdict) -> String {
     let mut issues: Vec<&str> =
         verdict.health.iter().filter(|issue| issue.policy == "hold").map(|issue| issue.sentence.as_str()).collect();
     issues.dedup();

@@ -313,7 +313,8 @@ impl Hypothesis {
         Some(worse - effect.margin.unwrap_or(0.0))
     }
 
-    /// Narrows the interval of an effect by what a PASS shows: the canary is not worse by the margin, nor beyond the limit to pass.
+    /// Narrows the interval of an effect by what a PASS shows: the canary is not worse by the margin, nor beyond the limit to pass. Where
+    /// all of the interval lies beyond that (either may be wrong, within its error rate), the border is what is left of it.
     pub fn bound_by_pass(&self, effect: &mut Effect) {
         let (below, above) = match (self.spec.against, self.spec.measure) {
             (Against::Limit { pass, fail }, _) if self.spec.direction.sign() > 0.0 => (None, Some(pass - fail)),
@@ -322,8 +323,11 @@ impl Hypothesis {
             _ if self.spec.direction.sign() > 0.0 => (None, effect.margin),
             _ => (effect.margin.map(|margin| -margin), None),
         };
-        effect.low = effect.low.map(|low| below.map_or(low, |below| low.max(below)));
-        effect.high = effect.high.map(|high| above.map_or(high, |above| high.min(above)));
+        let within = |end: f64| {
+            let end = below.map_or(end, |below| end.max(below));
+            above.map_or(end, |above| end.min(above))
+        };
+        (effect.low, effect.high) = (effect.low.map(within), effect.high.map(within));
     }
 
     /// Number of windows that entered.

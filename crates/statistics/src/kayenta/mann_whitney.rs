@@ -3,7 +3,7 @@
 
 use super::brent::root;
 use super::prepare::{largest, smallest};
-use crate::numeric::{bisect, ln, ln_normal_cdf, sqrt};
+use crate::{laws::normal_isf, numeric::sqrt};
 
 /// All observations are tied, so that the statistic has no variance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,8 +19,7 @@ pub fn normal_quantile(p: f64) -> f64 {
     } else if p == 0.0 {
         f64::NEG_INFINITY
     } else {
-        let target = ln(p);
-        bisect(-40.0, 1.0, |x| ln_normal_cdf(x) < target)
+        -normal_isf(p)
     }
 }
 

@@ -76,6 +76,7 @@ pub(crate) fn control(generation: i64, phase: Phase, step: i32, spec: &RolloutSp
         spec: serde_json::to_string(spec).unwrap(),
         frozen: (step >= 0).then(|| serde_json::to_string(&frozen()).unwrap()),
         rules: serin_schemas::records::RULES,
+        acknowledged: None,
     }
 }
 

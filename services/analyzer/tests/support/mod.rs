@@ -217,6 +217,7 @@ impl World {
             spec: spec.to_owned(),
             frozen: None,
             rules: serin_schemas::records::RULES,
+            acknowledged: None,
         };
         Self {
             harness: harness(),

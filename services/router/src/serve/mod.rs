@@ -201,8 +201,7 @@ async fn answer(
     }
     let ends = response.headers().contains_key(header::CONNECTION);
     let most = if ends { UNREAD } else { shared.config().limits.body.max(UNREAD) };
-    let status = response.status();
-    let read = loan.settle(most, status.is_client_error() || status.is_server_error()).await;
+    let read = loan.settle(most).await;
     if !read || shared.leaving.load(Ordering::Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

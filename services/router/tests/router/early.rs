@@ -147,3 +147,35 @@ async fn a_server_that_answers_before_it_has_read_everything_breaks_no_connectio
         }
     }
 }
+
+/// A server that says no in the middle of an upload, and neither reads on nor hangs up: the caller has its answer all the same,
+/// and when it has sent the rest, the connection goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_no_does_not_wait_for_the_upload() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut some = [0; 4096];
+                let _ = stream.read(&mut some).await;
+                let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno").await;
+                while stream.read(&mut some).await.is_ok_and(|read| read > 0) {}
+            });
+        }
+    });
+    let bench = Bench::start(config()).await;
+    let mut plain = table(1, &url, &url, (0, 0));
+    // Nothing is decided by the body, so it is passed on as it comes.
+    "[]".clone_into(&mut plain.segments);
+    bench.route(&plain).await;
+    let length = 200_000;
+    let mut kept = Kept::to(bench.router.data_addr()).await;
+    for _ in 0..3 {
+        // Half of the body is held back until the answer is there.
+        kept.send(&post("/v2/models/flights/infer", length), &vec![b' '; length / 2]).await;
+        assert_eq!(kept.answer().await, (503, false));
+        kept.send("", &vec![b' '; length / 2]).await;
+    }
+}

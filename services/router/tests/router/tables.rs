@@ -56,6 +56,31 @@ async fn older_generations_and_garbage_are_ignored() {
     assert!(bench.predictions(50).await.iter().all(|found| found.generation.0 == 7));
 }
 
+/// What became of the newest record: it cannot be read, until there is a newer one that can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_is_reported_until_another_can() {
+    let (stable, canary) = two().await;
+    let bench = Bench::start(config()).await;
+    let good = table(5, &stable.url(), &canary.url(), (10_000, 0));
+    bench.route(&good).await;
+    let refused = || {
+        // The newest status of each partition.
+        let newest: std::collections::BTreeMap<i32, _> = statuses(&bench.log).into_iter().collect();
+        newest.into_values().flat_map(|status| status.refused).map(|table| table.generation.0).collect::<Vec<_>>()
+    };
+    let older = table(4, &stable.url(), &canary.url(), (0, 0));
+    let newer = table(6, &stable.url(), &canary.url(), (10_000, 0));
+    for next in [&good, &older, &newer] {
+        put_raw(&bench.log, "flights", Some("\u{0}garbage".into()), Headers::default());
+        eventually("it is reported", async || (refused() == [0]).then_some(())).await;
+        // It says nothing of the table before it.
+        assert_eq!(bench.infer(&[]).await.header("x-model-arm"), "canary");
+        put(&bench.log, next);
+        eventually("it is over", async || refused().is_empty().then_some(())).await;
+    }
+    assert_eq!(bench.infer(&[]).await.header("x-model-arm"), "canary");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_table_that_cannot_be_used_takes_the_canary_away() {
     let (stable, canary) = two().await;

@@ -28,14 +28,8 @@ pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
         );
     }
     anyhow::ensure!(!spec.steps.is_empty(), "the rollout has no steps");
-    let (weights, hypotheses) = budget(spec);
-    let metrics: Vec<Metric<'_>> = spec
-        .metrics
-        .iter()
-        .zip(weights)
-        .map(|(metric, weight)| Metric::new(request, metric, weight))
-        .collect::<anyhow::Result<_>>()?;
-    let ramp = Ramp { request, metrics };
+    let hypotheses = budget(spec).1;
+    let ramp = Ramp::new(request)?;
     let steps = (0..spec.steps.len()).map(|step| ramp.step(step)).collect::<anyhow::Result<Vec<_>>>()?;
     let healthy = ramp.course(&steps, None);
     let told =
@@ -60,6 +54,19 @@ pub(crate) fn forecast(request: &Request) -> anyhow::Result<Forecast> {
     Ok(forecast)
 }
 
+/// How long a step takes with a canary equal to stable, whatever its `bake.max` is; and what it waits for beyond `bake.min`.
+pub(super) struct Needs {
+    pub(super) seconds: f64,
+    pub(super) waits_for: Option<String>,
+}
+
+/// What a step needs.
+pub(super) fn needs(request: &Request, step: usize) -> anyhow::Result<Needs> {
+    let ramp = Ramp::new(request)?;
+    let forecast = ramp.step(step)?;
+    Ok(ramp.needs(&forecast, &request.spec.steps[step], None))
+}
+
 /// How long the rollout stays in a step.
 struct Stay {
     /// Seconds from the canary's first request.
@@ -76,7 +83,14 @@ struct Ramp<'a> {
     metrics: Vec<Metric<'a>>,
 }
 
-impl Ramp<'_> {
+impl<'a> Ramp<'a> {
+    fn new(request: &'a Request) -> anyhow::Result<Self> {
+        let spec = &request.spec;
+        let metrics = spec.metrics.iter().zip(budget(spec).0);
+        let metrics = metrics.map(|(metric, weight)| Metric::new(request, metric, weight));
+        Ok(Self { request, metrics: metrics.collect::<anyhow::Result<_>>()? })
+    }
+
     fn canary(&self, weight: f64) -> Canary {
         let Request { spec, per_second, react_seconds, .. } = self.request;
         Canary {
@@ -250,6 +264,12 @@ impl Ramp<'_> {
 
     /// A step in which nothing fails.
     fn healthy_step(&self, forecast: &StepForecast, step: &Step, regressed: Option<usize>) -> Stay {
+        let max = step.bake.max.0.as_secs_f64();
+        let Needs { seconds, waits_for } = self.needs(forecast, step, regressed);
+        Stay { begin: 0.0, seconds: seconds.min(max), is_held: seconds > max, waits_for }
+    }
+
+    fn needs(&self, forecast: &StepForecast, step: &Step, regressed: Option<usize>) -> Needs {
         let window = self.request.spec.window.0.as_secs_f64();
         // Of the arm that gets less.
         let per_second = forecast.canary_per_second * forecast.control_ratio.min(1.0);
@@ -264,7 +284,6 @@ impl Ramp<'_> {
         if counted > seconds {
             (seconds, wait) = (counted, Some("decision.minAnswers".to_owned()));
         }
-        let max = step.bake.max.0.as_secs_f64();
         let require = self.request.spec.require(forecast.step);
         for (place, metric) in self.required(require) {
             let slower = if require == Require::PassInSegments { self.rarest(metric) } else { 1.0 };
@@ -276,7 +295,7 @@ impl Ramp<'_> {
                 (seconds, wait) = (passed, Some(metric.spec.name.clone()));
             }
         }
-        Stay { begin: 0.0, seconds: seconds.min(max), is_held: seconds > max, waits_for: wait }
+        Needs { seconds, waits_for: wait }
     }
 
     /// Metrics that must pass before a step ends: the gates, and the rest if the score needs them.

@@ -56,6 +56,21 @@ impl<'a> Metric<'a> {
         Ok(metric)
     }
 
+    /// A value that was measured, as it can be planned with; `None`: it cannot.
+    pub(super) fn plannable(spec: &MetricSpec, value: f64) -> Option<f64> {
+        let value = match spec.kind {
+            // No value has a mean at the very end of its range; one close to it is as good.
+            MetricKind::Mean { min, max } => {
+                let edge = RAREST * (max - min);
+                value.clamp(min + edge, max - edge)
+            }
+            // The number of a distribution here is its median.
+            MetricKind::Distribution => return None,
+            _ => value,
+        };
+        (value.is_finite() && simulate::impossible(spec, value).is_none()).then_some(value)
+    }
+
     /// Twice as much harm as is acceptable; where nothing is, half as much again.
     fn usual_regression(&self) -> anyhow::Result<f64> {
         let worse = if self.spec.direction == Direction::HigherIsBetter { 0.5 } else { 1.5 };

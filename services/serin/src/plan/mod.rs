@@ -8,17 +8,19 @@ mod forecast;
 mod metric;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serin_rollout::{MetricSpec, Require, RolloutSpec};
+use serin_rollout::{Direction, MetricSpec, Require, RolloutSpec};
 use serin_schemas::records::Role;
 use serin_statistics::{Scope, rollback_weights};
 
+use forecast::needs;
 pub(crate) use forecast::forecast;
+use metric::Metric;
 pub(crate) use text::print;
 
-use crate::{simulate::Regression, time::span};
+use crate::{evidence::short, simulate::Regression, time::span};
 
 /// What is planned.
 pub(crate) struct Request {
@@ -155,25 +157,74 @@ pub(crate) struct StepCost {
 }
 
 /// How long the last step that asks for a pass takes until a canary equal to stable has passed, in words; `None`: no step asks for
-/// one, or it cannot be said.
-pub(crate) fn proof(spec: &RolloutSpec, per_second: f64) -> Option<String> {
+/// one, or it cannot be said. `measured`: what stable was seen to do, by metric, and of metrics with a limit what the canary was;
+/// other metrics are taken to be as such metrics usually are.
+pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<String, f64>) -> Option<String> {
     let step = (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
-    let request =
+    let mut request =
         Request { spec: spec.clone(), per_second, base: BTreeMap::new(), regressions: Vec::new(), react_seconds: 0.0 };
-    let forecast = forecast(&request).ok()?;
-    let gates = forecast.steps[step].metrics.iter().filter(|metric| metric.role == Role::Gate);
-    let slowest = gates.map(|metric| (metric.pass.map_or(f64::INFINITY, |pass| pass.seconds), &metric.metric));
-    let (seconds, metric) = slowest.max_by(|one, two| one.0.total_cmp(&two.0))?;
-    let max = spec.steps[step].bake.max;
+    for metric in &spec.metrics {
+        if let Some(value) = measured.get(&metric.name).and_then(|&value| Metric::plannable(metric, value)) {
+            request.base.insert(metric.name.clone(), value);
+        }
+    }
+    // What a metric with a limit shows does not depend on stable: a usual value would be a guess on whether it passes at all.
+    let guessed = unmeasured_limits(spec, &request.base);
+    for metric in request.spec.metrics.iter_mut().filter(|metric| guessed.contains(&metric.name)) {
+        metric.role = Role::Watch;
+    }
+    let needs = needs(&request, step).ok()?;
     let number = step + 1;
-    Some(if !seconds.is_finite() {
-        format!("{metric} never passes in step {number}")
-    } else if seconds > max.0.as_secs_f64() {
-        let needs = span(seconds);
-        format!("step {number} needs about {needs} to pass ({metric}), and its bake.max is {max}: it is held then")
+    let max = spec.steps[step].bake.max;
+    let (seconds, cause) = (needs.seconds, needs.waits_for.as_deref().unwrap_or("bake.min"));
+    Some(if seconds.is_finite() {
+        let needed = span(seconds);
+        if seconds > max.0.as_secs_f64() {
+            format!("step {number} needs about {needed} to pass ({cause}), and its bake.max is {max}: it is held then")
+        } else {
+            format!("step {number} passes after about {needed} ({cause})")
+        }
     } else {
-        format!("step {number} passes after about {} ({metric})", span(seconds))
+        never(&request, number, cause)
     })
+}
+
+/// Why a metric does not pass in a step, as far as is known.
+fn never(request: &Request, number: usize, metric: &str) -> String {
+    let limit = request.spec.metrics.iter().find(|known| known.name == metric).and_then(|metric| metric.limit);
+    match (request.base.get(metric), limit.and_then(serin_rollout::Limit::both)) {
+        (Some(value), Some((pass, _))) => {
+            let (value, pass) = (short(*value), short(pass));
+            format!("{metric} does not pass in step {number} as it is now: it is {value}, and its limit is {pass}")
+        }
+        (Some(value), None) => {
+            let value = short(*value);
+            format!("{metric} never passes in step {number} while stable's is {value}, as it is now")
+        }
+        (None, _) => format!(
+            "{metric} would never pass in step {number} if it is as such metrics usually are; say how it is with `serin plan --base \
+             {metric}=VALUE`"
+        ),
+    }
+}
+
+/// Gates with a limit of which nothing was measured yet, in words: no traffic makes them pass, their values do.
+pub(crate) fn under_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>) -> Option<String> {
+    (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
+    let unmeasured = unmeasured_limits(spec, measured);
+    let of = |metric: &MetricSpec| {
+        let (pass, _) = metric.limit.and_then(serin_rollout::Limit::both)?;
+        let side = if metric.direction == Direction::HigherIsBetter { "above" } else { "below" };
+        let gate = metric.role == Role::Gate && unmeasured.contains(&metric.name);
+        gate.then(|| format!("{} is {side} {}", metric.name, short(pass)))
+    };
+    let all: Vec<String> = spec.metrics.iter().filter_map(of).collect();
+    (!all.is_empty()).then(|| format!("provided that the canary's {}", all.join(" and ")))
+}
+
+fn unmeasured_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>) -> BTreeSet<String> {
+    let open = |metric: &&MetricSpec| metric.limit.is_some() && !measured.contains_key(&metric.name);
+    spec.metrics.iter().filter(open).map(|metric| metric.name.clone()).collect()
 }
 
 /// Each metric's share of the rollback budget over all traffic, and the number of all hypotheses: as the analyzer gives them out.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Forecast, Request, forecast, text::lines};
+use super::{Forecast, Request, forecast, proof, text::lines, under_limits};
 
 const ROLLOUT: &str = "
 apiVersion: serin.dev/v1
@@ -139,4 +139,55 @@ fn labels_that_nobody_watches_are_told() {
 fn what_cannot_be_planned_is_told() {
     let told = |regression: &str| planned(ROLLOUT, &[regression]).map(|_| ()).unwrap_err().to_string();
     insta::assert_snapshot!(["mood 1%->2%", "error_rate 1%->300%", "score 0.8->2"].map(told).join("\n"));
+}
+
+/// What is said of the proof of a rollout with one more metric than the built-in gates.
+fn said(metric: &str, per_second: f64, measured: &[(&str, f64)]) -> (String, Option<String>) {
+    let text = format!(
+        "{{apiVersion: serin.dev/v1, kind: Rollout, model: m, stable: {{version: '1'}}, canary: {{version: '2'}}, \
+         outputs: [{{name: score, source: {{tensor: score}}, min: 0, max: 1}}], \
+         steps: [{{weight: 50%, bake: {{min: 10m, max: 2h}}, require: pass}}], metrics: [{metric}]}}"
+    );
+    let spec = serin_rollout::parse_yaml(&text).unwrap().normalised();
+    let measured = measured.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    (proof(&spec, per_second, &measured).unwrap(), under_limits(&spec, &measured))
+}
+
+const SCORE: &str = "{name: score, kind: {mean: {min: 0, max: 1}}, source: {output: score}, direction: higher_is_better, \
+                     margin: {relative: 0.1}}";
+
+#[test]
+fn a_proof_takes_the_time_that_a_step_must_bake_and_the_answers_that_a_check_counts_with() {
+    assert_eq!(said(SCORE, 1000.0, &[]).0, "step 1 passes after about 10m 0s (bake.min)");
+    let wide = SCORE.replacen("relative: 0.1", "absolute: 0.9", 1);
+    let (slow, _) = said(&wide, 0.01, &[]);
+    assert!(slow.contains("(decision.minAnswers)") || slow.contains("(failed)"), "{slow}");
+}
+
+#[test]
+fn a_proof_is_about_what_was_measured_where_something_was() {
+    // Half of the range, as is usual, is known sooner than a score of 2 % to a tenth of it.
+    let usual = said(SCORE, 10.0, &[]).0;
+    let measured = said(SCORE, 10.0, &[("score", 0.02)]).0;
+    assert!(usual != measured && measured.contains("(score)"), "{usual}; {measured}");
+    // Nothing lies within a tenth of nothing; a value at the end of the range can be planned with all the same.
+    let count = "{name: clicks, kind: count, source: {output: score}, margin: {relative: 0.1}}";
+    let never = said(count, 10.0, &[("clicks", 0.0)]).0;
+    assert!(!never.is_empty(), "{never}");
+    assert!(!said(SCORE, 10.0, &[("score", 0.0)]).0.is_empty());
+}
+
+#[test]
+fn metrics_with_a_limit_have_a_sentence_of_their_own() {
+    let limit = "{name: p99, kind: {quantile: {level: 0.99}}, source: latency, limit: {pass: 50, fail: 60}}";
+    // Whether it passes is not known, whatever such metrics usually are.
+    let (proof, provided) = said(limit, 1000.0, &[]);
+    assert!(proof.starts_with("step 1 passes after about 10m"), "{proof}");
+    assert_eq!(provided.as_deref(), Some("provided that the canary's p99 is below 50.0"));
+    let (proof, provided) = said(limit, 1000.0, &[("p99", 80.0)]);
+    assert_eq!(proof, "p99 does not pass in step 1 as it is now: it is 80.0, and its limit is 50.0");
+    assert_eq!(provided, None);
+    assert!(said(limit, 1000.0, &[("p99", 20.0)]).0.starts_with("step 1 passes after about 10m"));
+    let least = "{name: score, kind: {mean: {min: 0, max: 1}}, source: {output: score}, direction: higher_is_better, limit: {pass: 0.4}}";
+    assert_eq!(said(least, 1000.0, &[]).1.as_deref(), Some("provided that the canary's score is above 0.4000"));
 }

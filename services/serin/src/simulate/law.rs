@@ -6,6 +6,7 @@
 use serin_kinds::{CLASS_COUNT, CONCENTRATION, SIGMA};
 use serin_rollout::{MetricKind, MetricSpec, Rules};
 use serin_sketches::{Pair, Summary};
+use serin_statistics::laws::{normal_isf, normal_sf};
 
 use super::dice::{Dice, Table};
 
@@ -102,7 +103,7 @@ fn beta(mean: f64) -> Law {
 
 /// A log-normal law whose `level`-quantile is `at`. `slow`: a share of the answers takes this many times as long.
 fn log_normal(level: f64, at: f64, slow: Option<(f64, f64)>) -> Law {
-    let z_level = normal_quantile(level);
+    let z_level = normal_isf(1.0 - level);
     let width = 2.0 * REACH / CELLS as f64;
     let scores: Vec<f64> = (0..CELLS).map(|cell| (cell as f64 + 0.5) * width - REACH).collect();
     let quick = scores.iter().map(|z| at * (SIGMA * (z - z_level)).exp());
@@ -117,10 +118,10 @@ fn log_normal(level: f64, at: f64, slow: Option<(f64, f64)>) -> Law {
 
 /// How many times as long a slow share must take for the quantile to grow by `growth`.
 fn slow_factor(level: f64, growth: f64, share: f64) -> f64 {
-    let score = normal_quantile(level) + growth.ln() / SIGMA;
+    let score = normal_isf(1.0 - level) + growth.ln() / SIGMA;
     let above = |factor: f64| {
-        let slow = normal_above(score - factor.ln() / SIGMA);
-        (1.0 - share) * normal_above(score) + share * slow
+        let slow = normal_sf(score - factor.ln() / SIGMA);
+        (1.0 - share) * normal_sf(score) + share * slow
     };
     let (mut low, mut high) = (1.0, 1e6);
     for _ in 0..200 {
@@ -133,21 +134,6 @@ fn slow_factor(level: f64, growth: f64, share: f64) -> f64 {
 /// Whether a slow share can move the quantile at all: it must hold more than what lies above it.
 pub(crate) fn tail_can_move(level: f64, share: f64) -> bool {
     share > 1.0 - level
-}
-
-/// `P(Z > z)`.
-fn normal_above(z: f64) -> f64 {
-    0.5 * libm::erfc(z / std::f64::consts::SQRT_2)
-}
-
-/// The normal score of a level.
-fn normal_quantile(level: f64) -> f64 {
-    let (mut low, mut high) = (-REACH * 2.0, REACH * 2.0);
-    for _ in 0..200 {
-        let middle = f64::midpoint(low, high);
-        if normal_above(middle) > 1.0 - level { low = middle } else { high = middle }
-    }
-    f64::midpoint(low, high)
 }
 
 /// An empty summary for a metric.
@@ -196,6 +182,5 @@ mod tests {
         let factor = slow_factor(0.99, 1.5, 0.03);
         assert!((p99(&log_normal(0.99, 100.0, Some((0.03, factor)))) / 150.0 - 1.0).abs() < 0.02, "{factor}");
         assert!(tail_can_move(0.99, 0.03) && !tail_can_move(0.99, 0.005));
-        assert!((normal_quantile(0.975) - 1.959_963_985).abs() < 1e-8);
     }
 }

@@ -1,11 +1,15 @@
 //! How far a rollout is on its way: what the step has had, what it has left, and what is missing for the next one.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use serin_rollout::{RolloutState, WayOut, units::Duration};
+use serin_rollout::{
+    RolloutSpec, RolloutState,
+    planner::{AfterHold, HoldCause},
+    units::Duration,
+};
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, Decision, Phase, Verdict},
+    records::{Arm, Decision, MetricVerdict, Phase, Verdict},
 };
 
 use crate::{plan, time::span};
@@ -129,15 +133,36 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 fn held(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
-    let (Some(hold), Some(verdict)) = (&state.hold, verdict) else { return Vec::new() };
-    let decision = &state.spec.decision;
-    let since = verdict.as_of.since(hold.since);
-    let then = match decision.on_inconclusive {
-        WayOut::Rollback => "it is rolled back",
-        WayOut::Promote => "it is promoted if the evidence is sound",
-        WayOut::Hold => "somebody is asked again",
+    let Some(hold) = &state.hold else { return Vec::new() };
+    if hold.cause == HoldCause::Stale {
+        let since = moment(hold.since, state.spec.window);
+        let stable = &state.spec.stable.version;
+        return vec![format!(
+            "Held:      no verdict since {since} UTC; it goes on by itself when verdicts come again. Until then its lease is not \
+             renewed, and at the lease's end routers send every call to {stable}"
+        )];
+    }
+    let Some((verdict, after)) = verdict.and_then(|verdict| Some((verdict, state.after_hold(verdict)?))) else {
+        return Vec::new();
     };
-    vec![format!("Held:      for {}; in {} {then} (decision.holdMax)", time(since), left(decision.hold_max, since))]
+    let (hold_max, since) = (state.spec.decision.hold_max, verdict.as_of.since(hold.since));
+    let then = match after {
+        AfterHold::Finding => "it is rolled back on what was found",
+        AfterHold::RolledBack => "it is rolled back as inconclusive",
+        AfterHold::Promoted => "it is promoted",
+        AfterHold::Asked => "it waits for a person",
+        AfterHold::Verdicts => "it waits for verdicts",
+    };
+    let when = match after {
+        AfterHold::Asked if since >= hold_max.0 => "it waits for a person: promote, resume or abort it".to_owned(),
+        _ => format!("in {} {then} (decision.holdMax)", left(hold_max, since)),
+    };
+    let unless = match hold.cause {
+        HoldCause::Health => "once the evidence can be trusted it goes on by itself",
+        HoldCause::Marginal => "once all is shown the next step is taken by itself",
+        HoldCause::Stale => "once verdicts come it goes on by itself",
+    };
+    vec![format!("Held:      for {}; {when}; {unless}", time(since))]
 }
 
 /// How long a proof takes with the traffic that is there, where a step asks for one.
@@ -155,6 +180,124 @@ fn proof(state: &RolloutState, verdict: Option<&Verdict>, began: Option<EventTim
         return None;
     }
     let per_second = answers as f64 / seconds;
-    let proof = plan::proof(&state.spec, per_second)?;
-    Some(format!("Proof:     at {} requests/s {proof}", crate::evidence::short(per_second)))
+    let measured = measured(&state.spec, verdict);
+    let proof = plan::proof(&state.spec, per_second, &measured)?;
+    let provided = plan::under_limits(&state.spec, &measured).map_or_else(String::new, |limits| format!(", {limits}"));
+    Some(format!("Proof:     at {} requests/s {proof}{provided}", crate::evidence::short(per_second)))
+}
+
+/// What a verdict has seen of each metric over all traffic, where that is more than a handful of answers: control's value, or the
+/// canary's where it is held against a limit.
+fn measured(spec: &RolloutSpec, verdict: &Verdict) -> BTreeMap<String, f64> {
+    let least = spec.decision.min_answers.max(1);
+    let overall = verdict.metrics.iter().filter(|metric| metric.segment.is_all());
+    let value = |metric: &MetricVerdict| {
+        let estimate = if metric.limit_pass.is_some() { &metric.canary } else { &metric.control };
+        let value = estimate.value.filter(|_| estimate.n.max(0).unsigned_abs() >= least)?;
+        Some((metric.metric.clone(), value))
+    };
+    overall.filter_map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_rollout::{Input, Planner, RolloutSpec, planner::Settings};
+    use serin_schemas::records::{Action, Command, HealthIssue, NoDataReason};
+
+    use super::*;
+
+    const SPEC: &str = "{apiVersion: serin.dev/v1, kind: Rollout, model: m, stable: {version: '1', url: 'http://a'}, \
+                        canary: {version: '2', url: 'http://b'}, steps: [{weight: 50%, bake: {min: 10m, max: 2h}}], \
+                        metrics: [{name: failed, kind: rate, source: failed, margin: {absolute: 0.01}}]}";
+
+    fn verdict(state: &RolloutState, secs: i64, decision: Decision) -> Verdict {
+        let text = include_str!("../../../../schemas/tests/golden/verdict.v4.json");
+        let mut verdict: Verdict = serde_json::from_str(text).unwrap();
+        (verdict.model, verdict.rollout) = (state.spec.model.clone(), state.id.clone());
+        (verdict.generation, verdict.step) = (state.generation, state.step);
+        (verdict.as_of, verdict.decision, verdict.rules) = (EventTime::from_secs(secs), decision, 2);
+        (verdict.reasons, verdict.metrics, verdict.health, verdict.arms) = (vec![], vec![], vec![], vec![]);
+        (verdict.frozen, verdict.warmup_events) = (None, None);
+        if decision == Decision::Hold {
+            let sentence = "labels are late".to_owned();
+            let reason = NoDataReason::LabelDelay;
+            verdict.health = vec![HealthIssue { reason, policy: "hold".to_owned(), sentence }];
+        }
+        verdict
+    }
+
+    /// What is said of a rollout whose step began at 0, after verdicts at these times, and then none for an hour.
+    fn held(way_out: &str, verdicts: &[(i64, Decision)], silent: bool) -> String {
+        let mut spec: RolloutSpec = serin_rollout::parse_yaml(SPEC).unwrap();
+        spec.decision.on_inconclusive = serde_json::from_str(&format!("{way_out:?}")).unwrap();
+        let mut planner = Planner::new(Settings::default());
+        let command = Command {
+            id: "c".to_owned(),
+            action: Action::Apply,
+            model: spec.model.clone(),
+            rollout: Some("r".into()),
+            spec: Some(serde_json::to_string(&spec).unwrap()),
+            actor: "ada".to_owned(),
+            reason: String::new(),
+            at: EventTime(0),
+        };
+        planner.apply(Input::Command(Box::new(command)), 0);
+        let state = |planner: &Planner| planner.model(&spec.model).unwrap().active.clone().unwrap();
+        let mut warm = verdict(&state(&planner), 0, Decision::Promote);
+        warm.frozen = Some("{\"segments\":{},\"warmupEvents\":1000}".to_owned());
+        planner.apply(Input::Verdict(Box::new(warm)), 0);
+        let mut last = None;
+        for &(secs, decision) in verdicts {
+            last = Some(verdict(&state(&planner), secs, decision));
+            planner.apply(Input::Verdict(Box::new(last.clone().unwrap())), 0);
+        }
+        if silent {
+            planner.apply(Input::Tick, 3_600_000);
+        }
+        let state = state(&planner);
+        assert_eq!(state.phase, Phase::Held);
+        super::held(&state, last.as_ref()).join("\n")
+    }
+
+    /// The planner's own table test shows that what [`RolloutState::after_hold`] says is what happens.
+    #[test]
+    fn what_a_hold_leads_to_is_said_for_each_cause() {
+        let (hour, day) = (3600, 86_400);
+        let unsound = [(60, Decision::Hold), (hour, Decision::Hold)];
+        let marginal = [(3 * hour, Decision::Continue), (4 * hour, Decision::Continue)];
+        for (way_out, verdicts, said) in [
+            ("rollback", unsound, "in 23h 1m it is rolled back as inconclusive (decision.holdMax); once the evidence"),
+            ("promote", unsound, "it waits for a person (decision.holdMax)"),
+            ("hold", unsound, "it waits for a person (decision.holdMax)"),
+            ("rollback", marginal, "in 23h 0m it is rolled back as inconclusive (decision.holdMax); once all is shown"),
+            ("promote", marginal, "in 23h 0m it is promoted (decision.holdMax)"),
+            ("hold", marginal, "it waits for a person (decision.holdMax)"),
+            ("hold", [(60, Decision::Hold), (2 * day, Decision::Hold)], "; it waits for a person: promote, resume or abort"),
+        ] {
+            let line = held(way_out, &verdicts, false);
+            assert!(line.contains(said), "{way_out}: {line}");
+        }
+        let line = held("rollback", &[(60, Decision::Continue)], true);
+        assert!(line.contains("no verdict since 1970-01-01 00:01") && line.contains("it goes on by itself"), "{line}");
+        assert!(!line.contains("rolled back") && line.contains("send every call to 1"), "{line}");
+    }
+
+    #[test]
+    fn what_was_measured_is_controls_value_or_the_canarys_under_a_limit() {
+        let mut spec: RolloutSpec = serin_rollout::parse_yaml(SPEC).unwrap();
+        spec.decision.min_answers = 50;
+        let text = include_str!("../../../../schemas/tests/golden/verdict.v4.json");
+        let mut verdict: Verdict = serde_json::from_str(text).unwrap();
+        let one = verdict.metrics[0].clone();
+        let with = |name: &str, limit: Option<f64>, n: i64| {
+            let mut metric = one.clone();
+            (metric.metric, metric.segment, metric.limit_pass) =
+                (name.to_owned(), serin_schemas::records::Segment::all(), limit);
+            (metric.canary.n, metric.canary.value, metric.control.n, metric.control.value) = (n, Some(1.0), n, Some(2.0));
+            metric
+        };
+        verdict.metrics = vec![with("a", None, 50), with("b", Some(3.0), 50), with("c", None, 49)];
+        let measured = measured(&spec, &verdict);
+        assert_eq!(measured.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 2.0), ("b".to_owned(), 1.0)]);
+    }
 }

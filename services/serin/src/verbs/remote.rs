@@ -1,6 +1,7 @@
 //! Verbs that change something at the controller: `apply`, `status`, `promote`, `pause`, `resume`, `abort`, `stop`.
 
 use std::{
+    collections::BTreeMap,
     io::Read as _,
     path::Path,
     process::ExitCode,
@@ -90,11 +91,44 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
         }
     }
     if args.wait {
+        if !is_answered && !is_confirmed(&api, &rollout, &mut patience).await? {
+            let sentence = format!(
+                "rollout {rollout} was sent, and the controller has not confirmed it by --timeout: see that its stage runs (`/readyz`), \
+                 then ask with `serin status {rollout}`"
+            );
+            match args.remote.output {
+                Output::Json => output::json(&answer)?,
+                Output::Text => output::line(&sentence),
+            }
+            return Ok(ExitCode::from(RUNNING));
+        }
         return wait(&api, &rollout, &args.remote, patience).await;
     }
     // A table that a router cannot use is no start.
     let refused = applied_of(&answer).is_some_and(|applied| applied.refused);
     Ok(if refused || !is_answered { ExitCode::from(NOT_APPLIED) } else { ExitCode::SUCCESS })
+}
+
+/// Waits until the controller knows a rollout that it took without an answer, or until it is over: whether it does.
+///
+/// # Errors
+/// The rollout was refused after all, or the controller cannot be asked.
+async fn is_confirmed(api: &Api, rollout: &str, patience: &mut Patience) -> anyhow::Result<bool> {
+    loop {
+        match patience.ask(|| api.state(rollout)).await {
+            Err(ApiError::NotFound(_)) if !patience.is_over() && !output::is_closed() => {}
+            Err(ApiError::NotFound(_)) => return Ok(false),
+            answer => return Ok(answer.map(|_| true)?),
+        }
+        // A refusal has an event, and no state.
+        if let Ok(page) = api.events(rollout, 0, Duration::ZERO).await
+            && let Some(event) = page["events"].as_array().and_then(|events| events.first())
+            && event["kind"] == "refused"
+        {
+            anyhow::bail!("{}", event["sentence"].as_str().unwrap_or("refused"));
+        }
+        tokio::time::sleep(patience.left(LOOK_AGAIN)).await;
+    }
 }
 
 /// Traffic for which it is said how long a proof takes, in requests per second.
@@ -103,12 +137,14 @@ const RATES: [f64; 4] = [0.1, 1.0, 10.0, 100.0];
 /// How long a proof takes, for a model whose traffic is not known: where little comes, it takes days.
 fn how_long(spec: &RolloutSpec) -> Option<String> {
     let spec = spec.normalised();
-    let at = |per_second: f64| Some(format!("  at {per_second} requests/s {}", plan::proof(&spec, per_second)?));
+    let none = BTreeMap::new();
+    let at = |per_second: f64| Some(format!("  at {per_second} requests/s {}", plan::proof(&spec, per_second, &none)?));
     let lines: Vec<String> = RATES.into_iter().filter_map(at).collect();
     (!lines.is_empty()).then(|| {
         let lines = lines.join("\n");
         let about = "how long it takes until a version equal to stable has passed";
-        format!("{about} (for your own traffic: serin plan -f FILE --traffic RATE):\n{lines}")
+        let provided = plan::under_limits(&spec, &none).map_or_else(String::new, |limits| format!(", {limits}"));
+        format!("{about}{provided} (for your own traffic: serin plan -f FILE --traffic RATE):\n{lines}")
     })
 }
 

@@ -125,6 +125,40 @@ fn the_same_servers_may_be_written_in_another_way_or_left_out() {
     }
 }
 
+/// A canary at stable's own servers, which the file does not name.
+#[test]
+fn a_canary_at_the_place_of_what_serves_is_refused() {
+    let canary_at = |url: Option<&str>, path_version: Option<&str>| {
+        let mut spec = from_v2(None, None, None);
+        spec.canary.url = url.map(str::to_owned);
+        spec.canary.path_version = path_version.map(str::to_owned);
+        spec
+    };
+    let refused = promoted().apply_spec("r2", &canary_at(Some("http://LOCALHOST:9002/"), Some("2")));
+    assert_eq!((refused.events[0].kind, refused.tables.len()), (EventKind::Refused, 0));
+    assert!(told(&refused).starts_with("apply refused: no check can fail: "), "{}", told(&refused));
+    // Another path tells the versions apart, and so do other servers.
+    for (url, path_version) in [("http://localhost:9002", Some("3")), ("http://localhost:9003", Some("2"))] {
+        let started = promoted().apply_spec("r2", &canary_at(Some(url), path_version));
+        assert_eq!(started.events[0].kind, EventKind::Started, "{}", told(&started));
+    }
+    // One that is only observed moves nothing.
+    let observed = canary_at(Some("http://localhost:9002"), Some("2"));
+    let observed = RolloutSpec { mode: crate::Mode::Observe, ..observed };
+    assert_eq!(promoted().apply_spec("r2", &observed).events.last().unwrap().kind, EventKind::Started);
+    // What waits, and what supersedes.
+    let mut world = World::baking();
+    let mut queued = canary_at(Some("http://localhost:9002"), None);
+    queued.concurrency = Concurrency::Queue;
+    world.apply_spec("r2", &queued);
+    assert!(world.command(Action::PromoteFull).events[1].sentence.contains("no check can fail"));
+    let mut world = World::baking();
+    let mut newer = spec();
+    (newer.concurrency, newer.stable.url) = (Concurrency::Supersede, None);
+    newer.canary = crate::VersionSpec { version: "v3".into(), url: Some("http://localhost:9001".into()), ..newer.canary };
+    assert!(told(&world.apply_spec("r2", &newer)).contains("no check can fail"));
+}
+
 #[test]
 fn a_new_address_is_rolled_out_like_a_new_version_and_the_way_back_is_the_old_one() {
     let mut world = promoted();

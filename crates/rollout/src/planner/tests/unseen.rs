@@ -72,3 +72,84 @@ fn a_monitor_is_not_over_while_nothing_can_be_judged() {
     assert_eq!(kinds(&over), [EventKind::Completed]);
     assert!(over.events[0].sentence.contains("though it could not be judged"), "{}", over.events[0].sentence);
 }
+
+/// Told and over: what each verdict of a warm-up says, by the kinds of the events that it leads to.
+#[test]
+fn an_observed_warm_up_that_would_be_ended_is_warned_about_once() {
+    let mut world = World::new();
+    world.apply_spec("r1", &RolloutSpec { mode: crate::Mode::Observe, ..spec() });
+    let say = |world: &mut World, secs: i64, decision, policy: &str| {
+        let mut verdict = world.verdict(secs, decision);
+        let told = HealthIssue { policy: policy.to_owned(), ..issue(NoDataReason::NoBaseline, "all answers are bad") };
+        verdict.health = if policy.is_empty() { Vec::new() } else { vec![told] };
+        verdict.sentence = "end it, as the spec asks when there is no data: all answers are bad".to_owned();
+        let effects = world.send(verdict);
+        effects.events.iter().map(|event| (event.kind, event.sentence.clone())).collect::<Vec<_>>()
+    };
+    let told = say(&mut world, 10, Decision::Rollback, "rollback");
+    let [(kind, sentence)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(*kind, EventKind::Warned);
+    assert!(sentence.starts_with("observed only, would end it, as the spec asks"), "{sentence}");
+    assert_eq!(say(&mut world, 20, Decision::Rollback, "rollback"), []);
+    assert_eq!(world.phase(), Phase::Warming);
+    let over = say(&mut world, 30, Decision::Continue, "");
+    assert_eq!(over.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [EventKind::Resumed]);
+    // After a hold it is news, and no way back.
+    assert_eq!(say(&mut world, 40, Decision::Hold, "hold").len(), 1);
+    world.say(45, Decision::Continue);
+    assert_eq!(say(&mut world, 50, Decision::Rollback, "rollback")[0].0, EventKind::Warned);
+}
+
+/// A verdict that holds for these causes.
+fn holding(world: &World, secs: i64, reasons: &[NoDataReason]) -> Verdict {
+    let mut verdict = world.verdict(secs, Decision::Hold);
+    verdict.health = reasons.iter().map(|reason| issue(*reason, &format!("{reason:?} is wrong"))).collect();
+    verdict
+}
+
+#[test]
+fn who_resumes_acknowledges_what_the_last_verdict_held_for() {
+    let mut world = World::baking();
+    let seen = holding(&world, 100, &[NoDataReason::ValueMissing, NoDataReason::Outage]);
+    world.send(seen);
+    let effects = world.command(Action::Resume);
+    assert_eq!(
+        effects.events[0].sentence,
+        "resumed by ada: because; acknowledged, so that only something new or worse holds it again: ValueMissing is wrong; it is held \
+         again while this is so: Outage is wrong"
+    );
+    assert_eq!(effects.controls[0].acknowledged, Some(EventTime::from_secs(100)));
+    assert!(effects.events[0].state.as_ref().unwrap().contains("\"acknowledged\":100000000"));
+    // It stays for the whole rollout: each control record says so.
+    assert_eq!(world.command(Action::Pause).controls[0].acknowledged, Some(EventTime::from_secs(100)));
+    // A pause is resumed in the same way.
+    let seen = holding(&world, 200, &[NoDataReason::LabelDelay]);
+    world.send(seen);
+    let effects = world.command(Action::Resume);
+    assert!(effects.events[0].sentence.ends_with("LabelDelay is wrong"), "{}", effects.events[0].sentence);
+    assert_eq!(effects.controls[0].acknowledged, Some(EventTime::from_secs(200)));
+    // What ends by itself is not acknowledged, and nothing is where nothing is held for.
+    for reasons in [&[NoDataReason::Outage][..], &[]] {
+        let mut world = World::baking();
+        let seen = holding(&world, 100, reasons);
+        world.send(seen);
+        assert_eq!(world.command(Action::Resume).controls[0].acknowledged, None);
+    }
+}
+
+#[test]
+fn warm_up_is_resumed_when_what_it_waits_for_can_be_acknowledged() {
+    for (reason, kind) in
+        [(NoDataReason::ValueMissing, EventKind::Resumed), (NoDataReason::Outage, EventKind::Refused)]
+    {
+        let mut world = World::new();
+        world.apply_spec("r1", &spec());
+        let seen = holding(&world, 10, &[reason]);
+        world.send(seen);
+        let effects = world.command(Action::Resume);
+        assert_eq!(effects.events[0].kind, kind, "{reason:?}");
+        assert_eq!(world.phase(), Phase::Warming);
+        let acknowledged = effects.controls.first().and_then(|control| control.acknowledged);
+        assert_eq!(acknowledged.is_some(), kind == EventKind::Resumed);
+    }
+}

@@ -1,0 +1,135 @@
+//! What a verdict does to a rollout that is held, and how a hold ends.
+//!
+//! Invariant: what [`RolloutState::after_hold`] says is what happens, so that screens and the planner cannot differ.
+
+use serin_schemas::records::{Decision, EventKind, MetricResult, MetricVerdict, Phase, Reason, Role, Verdict};
+
+use super::{
+    HoldCause, ModelState, Outcome, RolloutState, Turn,
+    verdict::{health_sentence, missing_for_promotion},
+};
+use crate::WayOut;
+
+/// What happens to a held rollout if nothing changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterHold {
+    /// Nothing, until verdicts come again: then it goes on by itself, or is held for what they say.
+    Verdicts,
+    /// After `holdMax` it is rolled back on a finding.
+    Finding,
+    /// After `holdMax` it is rolled back, without a finding.
+    RolledBack,
+    /// After `holdMax` the next step is taken.
+    Promoted,
+    /// After `holdMax` it is said that a person is waited for, once.
+    Asked,
+}
+
+impl RolloutState {
+    /// What happens to it as long as verdicts say the same as this one; `None`: it is not held.
+    pub fn after_hold(&self, verdict: &Verdict) -> Option<AfterHold> {
+        let hold = self.hold.as_ref()?;
+        Some(match (hold.cause, self.spec.decision.on_inconclusive) {
+            (HoldCause::Stale, _) => AfterHold::Verdicts,
+            _ if !findings(verdict).is_empty() => AfterHold::Finding,
+            (_, WayOut::Rollback) => AfterHold::RolledBack,
+            // Without sound evidence nothing is promoted.
+            (HoldCause::Marginal, WayOut::Promote) if verdict.decision != Decision::Hold => AfterHold::Promoted,
+            (_, WayOut::Promote | WayOut::Hold) => AfterHold::Asked,
+        })
+    }
+}
+
+/// What speaks against the canary, worst first. A verdict that continues names what is open as its reasons: no findings.
+fn findings(verdict: &Verdict) -> Vec<Reason> {
+    if verdict.decision == Decision::Hold && !verdict.reasons.is_empty() {
+        return verdict.reasons.clone();
+    }
+    let failed = verdict.metrics.iter().filter(|metric| metric.result == MetricResult::Fail);
+    let reason = |metric: &MetricVerdict| Reason {
+        metric: metric.metric.clone(),
+        segment: metric.segment.clone(),
+        sentence: metric.sentence.clone(),
+    };
+    failed.filter(|metric| metric.role != Role::Watch).map(reason).collect()
+}
+
+impl ModelState {
+    pub(super) fn judge_held(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let now = verdict.as_of;
+        let Some(cause) = rollout.hold.as_ref().map(|hold| hold.cause) else { return };
+        match (cause, verdict.decision) {
+            (HoldCause::Marginal, Decision::Promote)
+                if missing_for_promotion(rollout, verdict, now, turn).is_none() =>
+            {
+                self.advance(rollout, &format!(": {}", verdict.sentence), now, turn);
+            }
+            (HoldCause::Stale, Decision::Hold) => {
+                self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
+            }
+            (HoldCause::Stale, _) => self.go_on(rollout, "verdicts come again".to_owned(), now, turn),
+            (HoldCause::Health, decision) if decision != Decision::Hold => {
+                self.go_on(rollout, "the evidence is sound again".to_owned(), now, turn);
+            }
+            (HoldCause::Health | HoldCause::Marginal, _) => self.wait(rollout, verdict, turn),
+        }
+    }
+
+    /// After `hold_max`, the configured way out; with a finding, a rollback on that finding.
+    fn wait(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let (now, hold_max) = (verdict.as_of, rollout.spec.decision.hold_max);
+        let after = rollout.after_hold(verdict);
+        let Some(hold) = rollout.hold.as_mut().filter(|hold| now.since(hold.since) >= hold_max.0) else { return };
+        match after {
+            Some(AfterHold::Finding) => self.end_on_finding(rollout, verdict, &format!("held for {hold_max}"), turn),
+            Some(AfterHold::RolledBack) => {
+                let sentence = format!(
+                    "inconclusive after a hold of {hold_max}: back to {}. No finding against {}",
+                    rollout.spec.stable.version, rollout.spec.canary.version
+                );
+                self.end(
+                    rollout,
+                    Phase::RolledBack,
+                    Outcome::Inconclusive,
+                    Vec::new(),
+                    sentence,
+                    now,
+                    turn,
+                );
+            }
+            Some(AfterHold::Promoted) => {
+                let why = format!(
+                    " without a finding: inconclusive after a hold of {hold_max}, and onInconclusive is promote"
+                );
+                self.advance(rollout, &why, now, turn);
+            }
+            Some(AfterHold::Asked) if !hold.told => {
+                hold.told = true;
+                let sentence = format!("held for {hold_max} without a finding: promote, resume or abort it");
+                self.tell(Some(rollout), EventKind::Warned, sentence, now, turn);
+            }
+            Some(AfterHold::Asked | AfterHold::Verdicts) | None => {}
+        }
+    }
+
+    pub(super) fn end_on_finding(
+        &mut self,
+        rollout: &mut RolloutState,
+        verdict: &Verdict,
+        since: &str,
+        turn: &mut Turn<'_>,
+    ) {
+        let reasons = findings(verdict);
+        let worst = reasons.first().map_or("the evidence is against the canary", |reason| &reason.sentence);
+        let sentence = format!("roll back: {since}, and the finding stands: {worst}");
+        self.end(
+            rollout,
+            Phase::RolledBack,
+            Outcome::Evidence,
+            reasons,
+            sentence,
+            verdict.as_of,
+            turn,
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! What keeps a rollout where it is, and what of it a person has acknowledged by resuming.
+//!
+//! A finding on the evidence stays for the step or longer, so a rollout that is resumed would be held for the same thing at once.
+//! Whoever resumes has seen the verdict, and what it holds for holds no more: it goes on as a warning. Another finding holds, and
+//! so does the same one when it is worse, or when it comes back after it was over. Nothing here is a pass: a check without data
+//! stays one. A state that ends by itself, like an outage, cannot be acknowledged.
+//!
+//! Since rules 2.
+
+use serde::{Deserialize, Serialize};
+use serin_rollout::Policy;
+use serin_schemas::{
+    ids::EventTime,
+    records::{HealthIssue, NoDataReason},
+};
+
+/// A finding that has grown by this factor is worse than the one that was seen.
+const WORSE: f64 = 1.5;
+/// Findings of one rollout that are kept; what no longer fits is not known to have been seen, and holds.
+const MOST: usize = 256;
+
+/// Something that is wrong with the evidence.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Issue {
+    pub(crate) reason: NoDataReason,
+    pub(crate) policy: Policy,
+    pub(crate) sentence: String,
+    /// The metric in question, where it is about one.
+    metric: Option<u32>,
+    /// What else tells it from others of the same reason.
+    about: String,
+    /// How bad it is, where that can grow.
+    size: f64,
+}
+
+impl Issue {
+    pub(crate) fn new(reason: NoDataReason, policy: Policy, sentence: String) -> Self {
+        Self { reason, policy, sentence, metric: None, about: String::new(), size: 0.0 }
+    }
+
+    /// The same of one metric, by its index in the spec.
+    pub(crate) fn of(self, metric: usize) -> Self {
+        Self { metric: u32::try_from(metric).ok(), ..self }
+    }
+
+    /// The same about something that others of its reason are not about.
+    pub(crate) fn about(self, about: impl Into<String>) -> Self {
+        Self { about: about.into(), ..self }
+    }
+
+    /// The same of this size.
+    pub(crate) fn sized(self, size: f64) -> Self {
+        Self { size: size.abs(), ..self }
+    }
+
+    /// Whether it keeps a rollout where it is, or ends it.
+    pub(crate) fn stops(&self) -> bool {
+        matches!(self.policy, Policy::Hold | Policy::Rollback)
+    }
+}
+
+impl From<Issue> for HealthIssue {
+    fn from(issue: Issue) -> Self {
+        Self { reason: issue.reason, policy: issue.policy.name().to_owned(), sentence: issue.sentence }
+    }
+}
+
+/// A finding that holds, or would if nobody had acknowledged it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Found {
+    reason: NoDataReason,
+    metric: Option<u32>,
+    about: String,
+    /// The first verdict that says so, or says that it is worse.
+    since: EventTime,
+    /// Its size then.
+    size: f64,
+}
+
+impl Found {
+    fn is(&self, issue: &Issue) -> bool {
+        (self.reason, self.metric) == (issue.reason, issue.metric) && self.about == issue.about
+    }
+}
+
+/// What holds one rollout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    found: Vec<Found>,
+    /// The newest verdict that somebody had seen who resumed.
+    acknowledged: Option<EventTime>,
+}
+
+impl Standing {
+    /// Somebody has seen the verdict as of this time, and resumed.
+    pub(crate) fn acknowledge(&mut self, as_of: Option<EventTime>) {
+        self.acknowledged = self.acknowledged.max(as_of);
+    }
+
+    /// Notes what a verdict as of `now` finds. `is_over`: whether a metric that had no values has some now.
+    pub(crate) fn note(&mut self, now: EventTime, issues: &[Issue], is_over: impl Fn(usize) -> bool) {
+        self.found.retain(|found| {
+            issues.iter().any(|issue| found.is(issue))
+                || match (found.reason, found.metric) {
+                    // Counted anew in each step, so for a while nothing is known.
+                    (NoDataReason::ValueMissing, Some(metric)) => !is_over(metric as usize),
+                    (NoDataReason::LabelsMissing | NoDataReason::NoBaseline, _) => false,
+                    _ => true,
+                }
+        });
+        for issue in issues.iter().filter(|issue| issue.policy == Policy::Hold && issue.reason.is_finding()) {
+            if let Some(found) = self.found.iter_mut().find(|found| found.is(issue)) {
+                if issue.size > WORSE * found.size {
+                    (found.since, found.size) = (now, issue.size);
+                }
+            } else if self.found.len() < MOST {
+                let Issue { reason, metric, about, size, .. } = issue.clone();
+                self.found.push(Found { reason, metric, about, since: now, size });
+            }
+        }
+    }
+
+    /// Whether what an issue says was acknowledged.
+    fn is_acknowledged(&self, issue: &Issue) -> bool {
+        let found = self.found.iter().find(|found| found.is(issue));
+        found.is_some_and(|found| self.acknowledged.is_some_and(|seen| found.since <= seen))
+    }
+
+    /// The issue as it counts: what was acknowledged only warns.
+    pub(crate) fn judged(&self, mut issue: Issue) -> Issue {
+        if issue.policy == Policy::Hold && self.is_acknowledged(&issue) {
+            issue.policy = Policy::Warn;
+            issue.sentence.push_str(" (acknowledged by resume)");
+        }
+        issue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issue(about: &str, size: f64) -> Issue {
+        let issue = Issue::new(NoDataReason::ValueShareDiffers, Policy::Hold, "it differs".to_owned());
+        issue.of(1).about(about).sized(size)
+    }
+
+    fn holds(standing: &Standing, issue: &Issue) -> bool {
+        standing.judged(issue.clone()).stops()
+    }
+
+    #[test]
+    fn what_was_seen_holds_no_more_and_what_is_new_or_worse_does() {
+        let mut standing = Standing::default();
+        let never = |_: usize| false;
+        let seen = issue("a", 0.1);
+        standing.note(EventTime(10), std::slice::from_ref(&seen), never);
+        assert!(holds(&standing, &seen));
+        standing.acknowledge(Some(EventTime(10)));
+        // What came after the verdict that was seen.
+        standing.note(EventTime(20), &[seen.clone(), issue("b", 0.1)], never);
+        assert!(!holds(&standing, &seen) && holds(&standing, &issue("b", 0.1)));
+        assert!(!holds(&standing, &issue("a", 0.15)));
+        let told = standing.judged(seen.clone());
+        assert_eq!((told.policy, told.sentence.as_str()), (Policy::Warn, "it differs (acknowledged by resume)"));
+        let worse = issue("a", 0.16);
+        standing.note(EventTime(30), std::slice::from_ref(&worse), never);
+        assert!(holds(&standing, &worse));
+        // An older time takes nothing back and adds nothing.
+        standing.acknowledge(Some(EventTime(5)));
+        standing.acknowledge(None);
+        assert!(holds(&standing, &worse) && standing.acknowledged == Some(EventTime(10)));
+        standing.acknowledge(Some(EventTime(30)));
+        assert!(!holds(&standing, &worse));
+    }
+
+    #[test]
+    fn what_was_over_and_comes_back_is_new() {
+        for reason in [NoDataReason::ValueMissing, NoDataReason::LabelsMissing, NoDataReason::NoBaseline] {
+            let issue = Issue::new(reason, Policy::Hold, "x".to_owned()).of(0);
+            let mut standing = Standing::default();
+            standing.note(EventTime(10), std::slice::from_ref(&issue), |_| false);
+            standing.acknowledge(Some(EventTime(10)));
+            standing.note(EventTime(20), &[], |_| true);
+            standing.note(EventTime(30), std::slice::from_ref(&issue), |_| false);
+            assert!(holds(&standing, &issue), "{reason:?}");
+        }
+        // A step begins, and nothing is known of it yet.
+        let issue = Issue::new(NoDataReason::ValueMissing, Policy::Hold, "x".to_owned()).of(0);
+        let mut standing = Standing::default();
+        standing.note(EventTime(10), std::slice::from_ref(&issue), |_| false);
+        standing.acknowledge(Some(EventTime(10)));
+        standing.note(EventTime(20), &[], |_| false);
+        assert!(!holds(&standing, &issue));
+    }
+
+    #[test]
+    fn a_state_that_ends_by_itself_and_a_rollback_cannot_be_acknowledged() {
+        for (reason, policy) in [
+            (NoDataReason::Outage, Policy::Hold),
+            (NoDataReason::NoCanaryTraffic, Policy::Hold),
+            (NoDataReason::EventsLost, Policy::Hold),
+            (NoDataReason::ValueMissing, Policy::Rollback),
+        ] {
+            let issue = Issue::new(reason, policy, "x".to_owned());
+            let mut standing = Standing::default();
+            standing.note(EventTime(10), std::slice::from_ref(&issue), |_| false);
+            standing.acknowledge(Some(EventTime(10)));
+            assert!(holds(&standing, &issue), "{reason:?}");
+        }
+    }
+}
