@@ -2,7 +2,7 @@
 
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, Decision, EventKind, Phase, Verdict},
+    records::{Arm, Decision, EventKind, HealthIssue, NoDataReason, Phase, Verdict},
 };
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn};
@@ -129,7 +129,8 @@ impl ModelState {
     fn judge(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let now = verdict.as_of;
         if verdict.decision == Decision::Hold {
-            self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
+            let sentence = why_held(rollout, verdict, turn);
+            self.hold(rollout, HoldCause::Health, sentence, now, turn);
             return;
         }
         let Some(step) = rollout.current_step() else { return };
@@ -154,7 +155,8 @@ impl ModelState {
                 self.advance(rollout, &format!(": {}", verdict.sentence), now, turn);
             }
             (HoldCause::Stale, Decision::Hold) => {
-                self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
+                let sentence = why_held(rollout, verdict, turn);
+                self.hold(rollout, HoldCause::Health, sentence, now, turn);
             }
             (HoldCause::Marginal, decision) => self.wait(rollout, decision != Decision::Hold, now, turn),
             (HoldCause::Health, Decision::Hold) => self.wait_for_data(rollout, verdict, turn),
@@ -273,6 +275,21 @@ fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTi
     }
     let missing = turn.unapplied(&verdict.model, rollout.generation, rollout.spec.traffic)?;
     Some(format!("{missing} ({step})"))
+}
+
+/// [`health_sentence`], and where answers are missing because routers do not use the table, that first: callers are answered all the
+/// same, by the table before.
+fn why_held(rollout: &RolloutState, verdict: &Verdict, turn: &Turn<'_>) -> String {
+    let sentence = health_sentence(verdict);
+    let silent =
+        |issue: &HealthIssue| matches!(issue.reason, NoDataReason::NoCanaryTraffic | NoDataReason::NoControlTraffic);
+    if !verdict.health.iter().any(silent) {
+        return sentence;
+    }
+    match turn.unapplied(&verdict.model, rollout.generation, rollout.spec.traffic) {
+        Some(waits_for) => format!("{waits_for}; {sentence}"),
+        None => sentence,
+    }
 }
 
 fn health_sentence(verdict: &Verdict) -> String {
