@@ -102,7 +102,11 @@ fn a_pause_of_all_traffic_is_told() {
     world.window();
     world.traffic = 0;
     assert_eq!(world.until(Decision::Hold, 5), Some(2));
-    assert!(world.last().sentence.contains("the model had no answers at all for 20s"), "{}", world.last().sentence);
+    assert!(
+        world.last().sentence.contains("no answers of either version were reported for 20s"),
+        "{}",
+        world.last().sentence
+    );
     world.traffic = 2000;
     world.window();
     assert_ne!(world.last().decision, Decision::Hold);
