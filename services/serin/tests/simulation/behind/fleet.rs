@@ -89,7 +89,8 @@ impl Behind {
     /// Any way that one of two routers can be behind.
     pub(super) fn any(seed: u64) -> (Self, Says) {
         let draw = |of: &str, choices: u64| (hash64(of.as_bytes(), &seed.to_le_bytes()) % choices) as i64;
-        let (seconds, sign) = (draw("seconds", 597) + 3, 2 * draw("sign", 2) - 1);
+        // What is further ahead than ten minutes is refused.
+        let (seconds, sign) = (draw("seconds", 587) + 3, 2 * draw("sign", 2) - 1);
         let short = draw("short", 40) + 3;
         let ways = [
             Self::Dead,
