@@ -121,6 +121,8 @@ pub(crate) struct World {
     pub(crate) own_labels: bool,
     /// Share of calls that the caller leaves: canary, others. So the next two.
     pub(crate) cancelled: [f64; 2],
+    /// Callers who leave do so in the middle of the answer.
+    pub(crate) leave_midway: bool,
     /// Share of calls that are refused: canary, others.
     pub(crate) refused: [f64; 2],
     /// Share of answers that are not looked into.
@@ -179,6 +181,7 @@ impl World {
             labelled: [0.95, 0.95],
             own_labels: false,
             cancelled: [0.0; 2],
+            leave_midway: false,
             refused: [0.0; 2],
             unread: [0.0; 2],
             scoreless: [0.0; 2],
@@ -269,6 +272,18 @@ impl World {
             assert_eq!(self.send(&part).poison, None);
         }
         self.close(self.now);
+    }
+
+    /// One window of traffic, after which a writer has not been heard.
+    pub(crate) fn window_without(&mut self, writer: &str) {
+        for part in self.draw() {
+            assert_eq!(self.send(&part).poison, None);
+        }
+        for partition in 0..PARTITIONS {
+            let heard = ClosedThrough::heard(partition, PARTITIONS, self.now);
+            let (heard_through, silent) = (Some(self.now.minus(WINDOW)), vec![writer.to_owned()]);
+            assert_eq!(self.send(&ClosedThrough { heard_through, silent, ..heard }).poison, None);
+        }
     }
 
     /// All partitions promise `through`.

@@ -174,6 +174,7 @@ impl World {
         let (left, unread, scoreless) = (falls(self.cancelled, 1), falls(self.unread, 2), falls(self.scoreless, 3));
         if left {
             fast[partition].counts(arm).cancelled += 1;
+            fast[partition].counts(arm).left += i64::from(self.leave_midway);
             if self.control.frozen.is_some() && arm != Arm::Stable {
                 // Who was served does not depend on who waited for the answer.
                 *fast[partition].population.entry((arm, self.segment(origin))).or_default() += 1;
