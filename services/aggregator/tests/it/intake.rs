@@ -298,12 +298,6 @@ fn a_reporter_whose_clock_is_ahead_is_taken_at_the_logs_word() {
             assert_eq!(found.observed_at, EventTime(taken), "{off_s} s");
         }
     }
-    // A log without append times says nothing of clocks.
-    let mut relay = relay(IntakeConfig::default());
-    let call = Bytes::from(r#"{"prediction_id":"a","model":"m","version":"v1","completed_at":100000000}"#);
-    let record = relay.record("predictions", 2, 0, "any", headers(&[]), Some(call));
-    assert_eq!(relay.apply(&record).unwrap().poison, None);
-    assert_eq!(predicted(&mut relay).completed_at, EventTime(100_000_000));
 }
 
 #[test]
