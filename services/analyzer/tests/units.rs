@@ -141,7 +141,7 @@ fn what_units_have_added_survives_a_restart() {
 #[test]
 fn users_who_label_all_or_nothing_are_no_difference_between_the_arms() {
     let missing = |world: &World| world.last().health.iter().any(|issue| issue.reason == NoDataReason::LabelsMissing);
-    for seed in 70..78 {
+    for seed in 70..74 {
         let mut world = world(seed, 600, "");
         (world.own_labels, world.labelled) = (true, [0.5, 0.5]);
         for _ in 0..40 {
