@@ -183,6 +183,11 @@ pub trait Writer: Send + Sync {
 
     /// Records whose writing failed after they were queued.
     fn failed(&self) -> u64;
+
+    /// Bytes that are queued and neither on the log nor failed; 0 where a record is written as it is sent.
+    fn waiting(&self) -> usize {
+        0
+    }
 }
 
 /// What happened to the assignment.

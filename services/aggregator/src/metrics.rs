@@ -40,6 +40,8 @@ pub const STALE_CONTROLS: &str = "serin_stale_controls_total";
 pub const WATERMARK: &str = "serin_watermark_timestamp_seconds";
 /// Records relayed by the intake, by kind.
 pub const INTAKE_RELAYED: &str = "serin_intake_relayed_total";
+/// Relayed records whose time was more than 2 s ahead of the log's, and was taken for the log's.
+pub const INTAKE_AHEAD: &str = "serin_intake_ahead_total";
 
 /// Counts since the last commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +88,7 @@ struct Instruments {
     silent: PresentGauge,
     offset: PresentGauge,
     relayed: Counter<u64>,
+    ahead: Counter<u64>,
 }
 
 static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
@@ -106,6 +109,7 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         offset: PresentGauge::new(CLOCK_OFFSET, "A writer's clock less the log's"),
         watermark: PresentGauge::new(WATERMARK, "Event time of the watermark"),
         relayed: counter(INTAKE_RELAYED, "Records relayed by the intake, by kind"),
+        ahead: counter(INTAKE_AHEAD, "Relayed records whose time was ahead of the log's"),
     }
 });
 
@@ -179,4 +183,9 @@ fn labels(partition: i32, writer: &str) -> Vec<KeyValue> {
 /// Counts relayed records of one kind; 0 makes the kind known.
 pub(crate) fn relayed(kind: &'static str, count: u64) {
     INSTRUMENTS.relayed.add(count, &[KeyValue::new("kind", kind)]);
+}
+
+/// Counts relayed records whose time was ahead of the log's; 0 makes the counter known.
+pub(crate) fn ahead(count: u64) {
+    INSTRUMENTS.ahead.add(count, &[]);
 }

@@ -17,7 +17,8 @@
 //! - A relay of what others write follows their clocks, so it holds event time only while no router is heard. Models whose calls
 //!   others report have [a mark of their own](Writers::relayed), which gives the reports time to come.
 //! - If nobody was heard in time for `silent_after`, those that are heard at all hold event time by their own clocks.
-//! - A writer that does not say when it sends (a replay clock, an older version) is waited for until it leaves, or until the clock of
+//! - A writer that does not say when it sends (an older version) is judged by its low watermark while a router is there that does say
+//!   it. Where none is (a replay clock), it is waited for until it leaves, or until the clock of
 //!   *another* writer has moved `writer_ttl` since it was last heard. Each writer's clock is measured by its own advance between
 //!   heartbeats, of which one counts for at most a quarter of `writer_ttl`: a writer whose clock is wrong by a year does not
 //!   declare all others dead. If it is more than `max_skew` behind the watermark, it does not hold it back.
@@ -98,7 +99,7 @@ pub(crate) struct Patience {
 /// When a writer was heard, in the [log time](LogTime) of the partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Timing {
-    /// It says when it sends; all else here speaks of writers that do.
+    /// It says when it sends, or is beside a router that does; all else here speaks of such writers.
     stated: bool,
     /// It relays what others write.
     relay: bool,
@@ -414,7 +415,9 @@ impl Writers {
 
         let (clock, log) = (self.clock, self.log);
         let stamp = log.stamp_ms.map(|ms| EventTime(ms.saturating_mul(1000)));
-        let offset = heartbeat.sent_at.zip(stamp).map(|(sent, stamp)| sent.since(stamp));
+        // Beside a router that says when it sends, all clocks are those of walls, and a low watermark is a time of sending.
+        let sent = heartbeat.sent_at.or_else(|| self.has_router_beside(name).then_some(heartbeat.low_watermark));
+        let offset = sent.zip(stamp).map(|(sent, stamp)| sent.since(stamp));
         let state = self.incarnation(name, *incarnation, seq);
         let advance = match state.low {
             Some(low) if !state.left => heartbeat.low_watermark.since(low).0.max(0),
@@ -451,10 +454,15 @@ impl Writers {
         let reached = lowest.or(last.then_some(heartbeat.low_watermark));
         self.watermark = self.watermark.max(reached);
         // Where relays drive event time themselves, or a replay does, what is relayed is not behind it.
-        let router = |state: &WriterState| state.timing.stated && !state.timing.relay && self.is_live(state);
-        let wait = if self.who(router).next().is_some() { self.patience.lateness } else { Span(0) };
+        let wait = if self.has_router_beside("") { self.patience.lateness } else { Span(0) };
         self.relayed = self.relayed.max(self.watermark.map(|mark| mark.minus(wait)));
         self.note_ahead();
+    }
+
+    /// Whether a router other than `name` is there whose clock is held against the log's.
+    fn has_router_beside(&self, name: &str) -> bool {
+        let router = |state: &WriterState| state.timing.stated && !state.timing.relay && self.is_live(state);
+        self.who(router).any(|(other, _)| other != name)
     }
 
     /// Notes who is furthest ahead. Called after every change of a low watermark, and when all stored writers are back.

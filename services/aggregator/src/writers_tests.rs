@@ -398,17 +398,59 @@ fn a_relay_holds_event_time_only_while_no_router_is_heard() {
     }
 }
 
+/// An older version of the router, or a writer of somebody else's.
 #[test]
-fn one_that_says_when_it_sends_and_one_that_does_not_are_waited_for_by_their_own_rules() {
-    let mut fleet = Fleet::new();
-    for second in 0..=20 {
-        fleet.healthy(&["new"], second, second);
-        fleet.writers.heartbeat(&beat("old", 1, 0, second));
+fn one_that_does_not_say_when_it_sends_is_not_waited_for_beside_a_router_that_does() {
+    for off in [0, -4, 4, -300, 300] {
+        let mut fleet = Fleet::new();
+        for second in 0..=20 {
+            fleet.healthy(&["new"], second, second);
+            fleet.writers.heartbeat(&beat("old", 1, 0, second + off));
+            assert!(second < 4 || fleet.mark() > fleet.now - BEHIND, "off by {off}, second {second}: {}", fleet.mark());
+            assert!(fleet.mark() <= fleet.now, "off by {off}, second {second}: {}", fleet.mark());
+        }
+        let named = if off == 0 { vec![] } else { vec![("old".to_owned(), off)] };
+        assert_eq!(fleet.skewed(), named);
+        for second in 21..=45 {
+            fleet.healthy(&["new"], second, second);
+            assert!(fleet.mark() > fleet.now - BEHIND, "off by {off}, silent, second {second}: {}", fleet.mark());
+        }
     }
-    fleet.healthy(&["new"], 21, 45);
-    assert_eq!(fleet.mark(), 20.0, "an older version may be a replay: its silence means nothing");
-    fleet.healthy(&["new"], 46, 53);
-    assert!(fleet.mark() > 50.0);
+}
+
+/// Whatever its clock says: with nobody else to ask, harm is seen by it.
+#[test]
+fn one_that_does_not_say_when_it_sends_is_believed_where_no_router_is_heard() {
+    for off in [0, -300, 300] {
+        let mut fleet = Fleet::new();
+        for second in 0..60 {
+            fleet.at(f64::from(second));
+            if second < 20 {
+                fleet.beat("new", 0.01, 0.0);
+            }
+            let low = i64::from(second) + off;
+            fleet.writers.heartbeat(&beat("old", 1, 0, low));
+            let lag = low as f64 - fleet.mark();
+            // One whose clock is behind cannot move event time back: what it reports is late until it has left.
+            assert!(off < 0 || second < 26 || lag <= BEHIND, "off by {off}, second {second}: {lag} s behind its clock");
+        }
+    }
+}
+
+#[test]
+fn where_nobody_says_when_he_sends_silence_is_measured_by_the_others_clock() {
+    let mut writers = writers();
+    for second in 0..=20 {
+        for name in ["one", "two"] {
+            writers.heartbeat(&beat(name, 1, 0, second));
+        }
+    }
+    for second in 21..=50 {
+        writers.heartbeat(&beat("two", 1, 0, second));
+        assert_eq!(secs(&writers), Some(20), "it may be a replay: its silence means nothing");
+    }
+    writers.heartbeat(&beat("two", 1, 0, 51));
+    assert_eq!(secs(&writers), Some(51));
 }
 
 #[test]

@@ -230,7 +230,8 @@ impl Health {
         }
     }
 
-    /// A window of a label stream: all answers of it, and the strata in which both arms are on.
+    /// A window of a label stream: all answers of it, and the strata in which both arms are on. `per_unit`: how many answers one unit
+    /// brings, where units are assigned, as far as it is known: some users label all that they get, others nothing.
     pub(crate) fn labelled<'a>(
         &mut self,
         plan: &Plan,
@@ -238,6 +239,7 @@ impl Health {
         end: EventTime,
         all: impl Iterator<Item = &'a Merged>,
         strata: &[Compared<'_>],
+        per_unit: Option<f64>,
     ) {
         let labels = self.labels.entry(stream).or_default();
         let counts = all.flat_map(|window| window.arms.values()).filter(|counts| counts.arm != Arm::Shadow);
@@ -247,11 +249,16 @@ impl Health {
         labels.labelled += labelled;
         labels.unlabelled = if labelled > 0 { 0 } else { labels.unlabelled + answers };
         let settled = settled(strata);
-        if waits_for_truth(plan, stream) && !settled.is_empty() {
+        // The first windows of a step say nothing yet of its units.
+        let testable = !plan.guarded || per_unit.is_some();
+        if waits_for_truth(plan, stream) && !settled.is_empty() && testable {
             let count = |window: &Merged, arm| {
                 window.arms.get(&arm).map_or((0, 0), |c| (c.predictions as u64, c.labelled.min(c.predictions) as u64))
             };
             let test = labels.share.get_or_insert_with(|| ShareTest::new(SHARE_MARGIN, plan.horizon()));
+            if plan.guarded {
+                test.temper(per_unit);
+            }
             test.observe(end, ALPHA, &both(&settled, count));
         }
     }
@@ -363,7 +370,7 @@ impl Health {
         let windows = |span: Span| span.0 as f64 / window.0.max(1) as f64;
         let known = windows(silence.since.since(self.first?)) + 1.0;
         let due = self.answers as f64 / known.max(1.0) * windows(gap) * f64::from(shares.of(arm)) / 1e4;
-        (due >= ENOUGH).then(|| format!("the model had no answers at all for {}", span(gap)))
+        (due >= ENOUGH).then(|| format!("no answers of either version were reported for {}", span(gap)))
     }
 
     fn split_issue(&self, at: EventTime, policies: &NoDataPolicies) -> Issue {

@@ -405,14 +405,14 @@ impl Rollout {
     }
 
     fn watch(&mut self, stream: Span, end: EventTime, strata: &[(WindowKey, Merged)], compared: &[Compared<'_>]) {
+        let per_unit = self.answers_per_unit();
         if self.head.rules > 1 {
-            let per_unit = self.answers_per_unit();
             self.head.coverage.observe(&self.plan, stream, end, compared, per_unit);
         }
         self.guard(stream, end, strata, compared);
         let health = &mut self.head.health;
         if stream.0 > 0 {
-            health.labelled(&self.plan, stream, end, strata.iter().map(|(_, window)| window), compared);
+            health.labelled(&self.plan, stream, end, strata.iter().map(|(_, window)| window), compared, per_unit);
             return;
         }
         for (_, window) in strata {

@@ -103,6 +103,18 @@ fn each_share_has_a_policy_of_its_own() {
     assert_eq!(issues(&world), [(NoDataReason::ValueShareDiffers, "warn")]);
 }
 
+/// Whoever has seen which version answers can leave on purpose: it is told, and holds nothing up.
+#[test]
+fn callers_who_leave_in_the_middle_of_an_answer_are_told_and_hold_nothing_up() {
+    let mut world = World::new(26);
+    world.bake();
+    (world.leave_midway, world.cancelled) = (true, [0.2, 0.0]);
+    assert_eq!(world.until(Decision::Hold, 20), None);
+    assert_eq!(issues(&world), [(NoDataReason::CancelledShareDiffers, "warn")]);
+    let sentence = &world.last().health[0].sentence;
+    assert!(sentence.contains("in the middle of the answer"), "{sentence}");
+}
+
 #[test]
 fn shares_are_compared_anew_in_each_step_and_when_resumed() {
     let mut world = held(|world| world.cancelled = [0.2, 0.0]);

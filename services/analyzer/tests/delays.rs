@@ -81,6 +81,16 @@ fn slower_labels_of_the_canary_are_told_and_named() {
     assert_ne!(world.metric("clicked", &Segment::all()).result, MetricResult::Fail);
 }
 
+/// A metric that only watches the delay decides nothing, and what it knows of the labels is heard all the same.
+#[test]
+fn a_delay_that_is_only_watched_holds_what_labels_say() {
+    let world = play(50, &spec("\"distribution\"", "{\"absolute\": 0.1}, \"role\": \"watch\""), 1.5, 1.0);
+    assert_eq!(world.last().decision, Decision::Hold, "{}", world.last().sentence);
+    assert_eq!(world.last().health[0].reason, NoDataReason::LabelDelay);
+    let clicked = world.metric("clicked", &Segment::all());
+    assert_eq!((clicked.result, clicked.no_data), (MetricResult::NoData, Some(NoDataReason::LabelDelay)));
+}
+
 #[test]
 fn a_quantile_of_the_delay_is_told_in_seconds() {
     let own = spec("{\"quantile\": {\"level\": 0.9}}", "{\"relative\": 0.2}");

@@ -102,7 +102,11 @@ fn a_pause_of_all_traffic_is_told() {
     world.window();
     world.traffic = 0;
     assert_eq!(world.until(Decision::Hold, 5), Some(2));
-    assert!(world.last().sentence.contains("the model had no answers at all for 20s"), "{}", world.last().sentence);
+    assert!(
+        world.last().sentence.contains("no answers of either version were reported for 20s"),
+        "{}",
+        world.last().sentence
+    );
     world.traffic = 2000;
     world.window();
     assert_ne!(world.last().decision, Decision::Hold);
@@ -221,4 +225,40 @@ fn a_sticky_split_is_not_tested_per_request() {
     world.bake();
     world.leak = 0.5;
     assert_eq!(world.until(Decision::Hold, 20), None);
+}
+
+#[test]
+fn a_promotion_waits_for_who_is_not_heard_and_a_rollback_does_not() {
+    let mut world = World::new(80);
+    world.bake();
+    for _ in 0..5 {
+        world.window_without("router-b");
+        let verdict = world.last();
+        assert_eq!(verdict.decision, Decision::Continue, "{}", verdict.sentence);
+        assert!(verdict.sentence.contains("; not promoted yet: "), "{}", verdict.sentence);
+        let issue = verdict.health.iter().find(|issue| issue.reason == NoDataReason::NotHeard);
+        let issue = issue.map(|issue| (issue.policy.as_str(), issue.sentence.contains("router-b")));
+        assert_eq!(issue, Some(("warn", true)), "{:?}", verdict.health);
+    }
+    world.window();
+    assert_eq!(world.last().decision, Decision::Promote, "{}", world.last().sentence);
+    world.canary.error = 0.6;
+    world.window_without("router-b");
+    assert_eq!(world.last().decision, Decision::Rollback, "{}", world.last().sentence);
+}
+
+/// The same share of both arms is no difference, and what is left may not be all there is to know.
+#[test]
+fn a_promotion_waits_where_much_of_either_arm_came_late() {
+    for (late, promotes) in [([20, 200], false), ([20, 0], false), ([0, 200], false), ([3, 30], true)] {
+        let mut world = World::new(81);
+        world.bake();
+        world.late = late;
+        // A first window only teaches how much comes late.
+        (0..3).for_each(|_| world.window());
+        let verdict = world.last();
+        assert_eq!(verdict.decision == Decision::Promote, promotes, "{late:?}: {}", verdict.sentence);
+        let told = verdict.sentence.contains("came after their window had closed (at most 5 % may)");
+        assert!(promotes || told || verdict.decision == Decision::Hold, "{late:?}: {}", verdict.sentence);
+    }
 }

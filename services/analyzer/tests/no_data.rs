@@ -160,6 +160,13 @@ fn a_check_counts_with_so_many_answers_of_each_arm() {
     let metric = waiting.metrics.iter().find(|metric| metric.metric == "error_rate").unwrap();
     assert_eq!(metric.no_data, Some(NoDataReason::FewAnswers));
     assert_eq!(steps("\"decision\": {\"minAnswers\": 1}, ").0, 1);
+    // Of control as well, where the canary has the larger part.
+    let mut world = World::with_spec(59, &spec(""));
+    world.bake();
+    world.traffic = 100;
+    world.turn(Phase::Baking, 0, 9000, 500);
+    let windows = world.until(Decision::Promote, 30).unwrap();
+    assert!((4..=12).contains(&windows), "{windows}");
 }
 
 #[test]

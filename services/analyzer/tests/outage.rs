@@ -81,6 +81,29 @@ fn a_canary_that_fails_alone_is_rolled_back_at_once() {
     assert!(!world.last().sentence.contains("not the canary"), "{}", world.last().sentence);
 }
 
+/// Whatever the file lets pass: a gate as wide as the range finds nothing, and the step is not taken all the same.
+#[test]
+fn a_canary_above_the_ceiling_takes_no_step_whatever_its_gates_allow() {
+    let wide = SPEC.replacen(
+        r#""source": "error", "margin": {"absolute": 0.01}"#,
+        r#""source": "error", "margin": {"absolute": 0.9}"#,
+        1,
+    );
+    assert_ne!(wide, SPEC);
+    let mut world = World::with_spec(49, &wide);
+    world.bake();
+    world.canary = failing(0.6);
+    for _ in 0..30 {
+        world.window();
+        let verdict = world.last();
+        assert_eq!(verdict.decision, Decision::Hold, "{}", verdict.sentence);
+        let issue = verdict.health.iter().find(|issue| issue.reason == NoDataReason::Outage).unwrap();
+        assert!(issue.sentence.starts_with("too much of the canary's traffic fails: "), "{}", issue.sentence);
+    }
+    world.canary = HEALTHY;
+    assert!(world.until(Decision::Promote, 20).is_some(), "{}", world.last().sentence);
+}
+
 #[test]
 fn an_outage_of_stable_alone_holds_too() {
     let mut world = World::new(42);

@@ -136,3 +136,22 @@ fn what_units_have_added_survives_a_restart() {
     }
     assert_eq!(world.metric("error_rate", &Segment::all()).no_data, Some(NoDataReason::FewUnits));
 }
+
+/// Whoever labels labels much, so the share of labelled answers differs between the arms as their users do.
+#[test]
+fn users_who_label_all_or_nothing_are_no_difference_between_the_arms() {
+    let missing = |world: &World| world.last().health.iter().any(|issue| issue.reason == NoDataReason::LabelsMissing);
+    for seed in 70..74 {
+        let mut world = world(seed, 600, "");
+        (world.own_labels, world.labelled) = (true, [0.5, 0.5]);
+        for _ in 0..40 {
+            world.window();
+            assert!(!missing(&world), "{seed}: {}", world.last().sentence);
+        }
+    }
+    // Of thousands of users who label the canary's answers less often it is one.
+    let mut world = world(78, 20_000, "");
+    (world.own_labels, world.labelled) = (true, [0.2, 0.9]);
+    assert!(world.until(Decision::Hold, 40).is_some(), "{}", world.last().sentence);
+    assert!(missing(&world), "{}", world.last().sentence);
+}

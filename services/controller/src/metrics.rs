@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{LazyLock, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use opentelemetry::{
@@ -21,6 +21,9 @@ use serin_schemas::{
     records::{EventKind, Phase, RolloutEvent, RoutingTable},
 };
 use serin_stream::gauge::{PresentGauge, Series};
+use tokio::sync::watch;
+
+use crate::view::View;
 
 /// Audit events: labels `model`, `kind`.
 const EVENTS: &str = "serin_rollout_events_total";
@@ -33,6 +36,9 @@ const WEIGHT: &str = "serin_routing_weight_ratio";
 /// Routing tables written, lease renewals too. Label `model`.
 const TABLES: &str = "serin_routing_tables_total";
 
+/// Bytes of the records that the API keeps to answer from: label `map` (`rollouts`: states, newest verdicts and events, `answers`: those
+/// to commands, `tables`: routing tables, `routers`: their reports).
+const API_MEMORY: &str = "serin_api_memory_bytes";
 /// Deliveries of the registry's webhook: label `outcome` (`started`: a rollout was asked for, `ignored`: no policy wants it,
 /// `refused`: not signed or not understood, `failed`: to be delivered again).
 const DELIVERIES: &str = "serin_webhook_deliveries_total";
@@ -44,6 +50,20 @@ const ROLLBACK: &str = "serin_rollback_seconds";
 const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 /// A longer time says that event time is not that of the wall: recorded traffic is replayed.
 const REPLAYED: f64 = 3600.0;
+
+/// Shows what the API keeps, from the newest snapshot.
+pub(crate) fn observe_view(view: watch::Receiver<Arc<View>>) {
+    opentelemetry::global::meter("serin")
+        .u64_observable_gauge(API_MEMORY)
+        .with_description("Bytes of the records that the API keeps")
+        .with_callback(move |observer| {
+            let bytes = view.borrow().bytes();
+            for (map, bytes) in bytes {
+                observer.observe(bytes as u64, &[KeyValue::new("map", map)]);
+            }
+        })
+        .build();
+}
 
 struct Counters {
     events: Counter<u64>,

@@ -22,6 +22,7 @@ use crate::{
     api::{ApiState, api},
     config::{Config, ConfigError},
     fold::{ControllerFactory, RoutingTopic},
+    metrics,
     mlflow::Policies,
     view::{View, follow},
 };
@@ -63,6 +64,7 @@ pub struct Follower {
 impl Follower {
     fn start(log: Arc<dyn Log>, history: usize) -> io::Result<(Self, watch::Receiver<Arc<View>>)> {
         let (publish, view) = watch::channel(Arc::new(View::new(history)));
+        metrics::observe_view(view.clone());
         let stopping = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stopping);
         let thread = std::thread::Builder::new()

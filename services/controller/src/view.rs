@@ -33,6 +33,8 @@ use tokio::sync::watch;
 const EVENTS_KEPT: usize = 1000;
 /// Answers to commands that are kept.
 const ANSWERS_KEPT: usize = 1000;
+/// Routers whose reports are kept: one that was killed does not say that it leaves, and the next may have another name.
+const ROUTERS_KEPT: usize = 1000;
 /// Verdicts and router reports per partition that a start reads back; each is only shown until the next.
 const READ_BACK: i64 = 500;
 /// Records per poll.
@@ -66,8 +68,24 @@ pub struct View {
     answers: VecDeque<Arc<RolloutEvent>>,
     tables: BTreeMap<ModelName, Arc<RoutingTable>>,
     routers: BTreeMap<String, Reports>,
+    bytes: Bytes,
     caught_up: bool,
     history: usize,
+}
+
+/// Bytes of the records that are kept of all rollouts together: an event once, where its rollout keeps it.
+#[derive(Clone, Debug, Default)]
+struct Bytes {
+    answers: VecDeque<usize>,
+    tables: BTreeMap<ModelName, usize>,
+}
+
+/// Bytes of the records that are kept of one rollout.
+#[derive(Clone, Debug, Default)]
+struct OwnBytes {
+    state: usize,
+    verdict: usize,
+    events: VecDeque<usize>,
 }
 
 /// What one router reported last, by partition: each report speaks of the models of its own.
@@ -78,6 +96,7 @@ type Reports = BTreeMap<i32, Report>;
 struct Report {
     status: Arc<RouterStatus>,
     seen_ms: i64,
+    bytes: usize,
 }
 
 /// One rollout as it is shown.
@@ -93,6 +112,7 @@ pub struct RolloutView {
     pub events: VecDeque<Arc<RolloutEvent>>,
     /// How many older events were dropped.
     pub dropped: usize,
+    bytes: OwnBytes,
 }
 
 impl RolloutView {
@@ -177,6 +197,17 @@ impl View {
         table.routes.iter().find(|route| route.arm == Arm::Stable).map(|route| route.version.as_str())
     }
 
+    /// Bytes of the records that are kept, by what they are about.
+    pub(crate) fn bytes(&self) -> [(&'static str, usize); 4] {
+        let of = |own: &OwnBytes| own.state + own.verdict + own.events.iter().sum::<usize>();
+        [
+            ("rollouts", self.rollouts.values().map(|rollout| of(&rollout.bytes)).sum()),
+            ("answers", self.bytes.answers.iter().sum()),
+            ("tables", self.bytes.tables.values().sum()),
+            ("routers", self.routers.values().flat_map(BTreeMap::values).map(|report| report.bytes).sum()),
+        ]
+    }
+
     /// Whether every topic was read to its end once.
     pub fn caught_up(&self) -> bool {
         self.caught_up
@@ -187,55 +218,70 @@ impl View {
         let Some(body) = &record.value else { return };
         let Ok((name, version)) = envelope::record_type(&record.headers) else { return };
         if name == RolloutEvent::NAME {
-            let _ = codec::decode(version, body).map(|event| self.on_event(event));
+            let _ = codec::decode(version, body).map(|event| self.on_event(event, body.len()));
         } else if name == Verdict::NAME {
-            let _ = codec::decode(version, body).map(|verdict| self.on_verdict(verdict));
+            let _ = codec::decode(version, body).map(|verdict| self.on_verdict(verdict, body.len()));
         } else if name == RoutingTable::NAME {
             let _ = codec::decode(version, body).map(|table: RoutingTable| {
+                self.bytes.tables.insert(table.model.clone(), body.len());
                 self.tables.insert(table.model.clone(), Arc::new(table));
             });
         } else if name == RouterStatus::NAME {
             let at = (record.at.partition, record.timestamp_ms);
-            let _ = codec::decode(version, body).map(|status: RouterStatus| self.on_status(status, at));
+            let _ = codec::decode(version, body).map(|status: RouterStatus| self.on_status(status, at, body.len()));
         }
     }
 
-    fn on_status(&mut self, status: RouterStatus, (partition, seen_ms): (i32, i64)) {
+    fn on_status(&mut self, status: RouterStatus, (partition, seen_ms): (i32, i64), bytes: usize) {
         if status.leaving {
             self.routers.remove(&status.router);
             return;
         }
         let reports = self.routers.entry(status.router.clone()).or_default();
         reports.retain(|_, report| report.status.incarnation == status.incarnation);
-        reports.insert(partition, Report { status: Arc::new(status), seen_ms });
-    }
-
-    fn on_verdict(&mut self, verdict: Verdict) {
-        let rollout = self.entry(&verdict.rollout, &verdict.model);
-        if rollout.verdict.as_ref().is_none_or(|known| known.as_of < verdict.as_of) {
-            rollout.verdict = Some(Arc::new(verdict));
+        reports.insert(partition, Report { status: Arc::new(status), seen_ms, bytes });
+        if self.routers.len() > ROUTERS_KEPT {
+            let seen = |reports: &Reports| reports.values().map(|report| report.seen_ms).max();
+            let silent = self.routers.iter().min_by_key(|(_, reports)| seen(reports)).map(|(name, _)| name.clone());
+            silent.map(|name| self.routers.remove(&name));
         }
     }
 
-    fn on_event(&mut self, mut event: RolloutEvent) {
-        let state = event.state.take().and_then(|state| serde_json::from_str::<RolloutState>(&state).ok());
+    fn on_verdict(&mut self, verdict: Verdict, bytes: usize) {
+        let rollout = self.entry(&verdict.rollout, &verdict.model);
+        if rollout.verdict.as_ref().is_none_or(|known| known.as_of < verdict.as_of) {
+            rollout.verdict = Some(Arc::new(verdict));
+            rollout.bytes.verdict = bytes;
+        }
+    }
+
+    fn on_event(&mut self, mut event: RolloutEvent, bytes: usize) {
+        let state = event.state.take();
+        let of_state = state.as_ref().map_or(0, String::len);
+        let bytes = bytes.saturating_sub(of_state);
+        let state = state.and_then(|state| serde_json::from_str::<RolloutState>(&state).ok());
         let event = Arc::new(event);
         if event.cause.is_some() {
             if self.answers.len() >= ANSWERS_KEPT {
                 self.answers.pop_front();
+                self.bytes.answers.pop_front();
             }
             self.answers.push_back(Arc::clone(&event));
+            self.bytes.answers.push_back(bytes);
         }
         let Some(id) = &event.rollout else { return };
         let rollout = self.entry(id, &event.model);
         if let Some(state) = state {
             rollout.state = Some(Arc::new(state));
+            rollout.bytes.state = of_state;
         }
         if rollout.events.len() >= EVENTS_KEPT {
             rollout.events.pop_front();
+            rollout.bytes.events.pop_front();
             rollout.dropped += 1;
         }
         rollout.events.push_back(event);
+        rollout.bytes.events.push_back(bytes);
     }
 
     fn entry(&mut self, id: &RolloutId, model: &ModelName) -> &mut RolloutView {
@@ -334,4 +380,70 @@ fn open(log: &Arc<dyn Log>) -> Result<Box<dyn Reader>, LogError> {
         }
     }
     log.reader(&places)
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_schemas::{ids::EventTime, records::EventKind};
+
+    use super::*;
+
+    fn event(number: usize, rollout: &str) -> RolloutEvent {
+        RolloutEvent {
+            id: number.to_string(),
+            model: "m".into(),
+            rollout: Some(rollout.into()),
+            kind: EventKind::Warned,
+            phase: Phase::Completed,
+            step: 0,
+            canary_share: 0,
+            generation: Generation(1),
+            at: EventTime(0),
+            recorded_at: EventTime(0),
+            actor: "operator".to_owned(),
+            sentence: String::new(),
+            cause: Some(format!("command {number}")),
+            state: Some("{}".to_owned()),
+        }
+    }
+
+    fn status(router: String) -> RouterStatus {
+        RouterStatus {
+            router,
+            incarnation: 1,
+            at: EventTime(0),
+            applied: Vec::new(),
+            shed: Vec::new(),
+            undecided: Vec::new(),
+            refused: Vec::new(),
+            configured: None,
+            leaving: false,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_its_bytes_are_told() {
+        let mut view = View::new(3);
+        let bytes = |view: &View| BTreeMap::from(view.bytes());
+        for rollout in 0..5 {
+            for number in 0..1500 {
+                view.on_event(event(number, &format!("r{rollout}")), 102);
+            }
+        }
+        // A state that cannot be read is not kept. All rollouts but three are forgotten, with their events.
+        let kept = bytes(&view);
+        assert_eq!((kept["rollouts"], kept["answers"]), (3 * EVENTS_KEPT * 100, ANSWERS_KEPT * 100));
+        for router in 0..ROUTERS_KEPT as i64 + 200 {
+            let name = format!("pod-{router}");
+            view.on_status(status(name.clone()), (0, router), 10);
+            view.on_status(status(name), (1, router), 20);
+        }
+        assert_eq!(bytes(&view)["routers"], ROUTERS_KEPT * 30);
+        let names: Vec<String> = view.routers().map(|status| status.router).collect();
+        assert!(names.contains(&"pod-200".to_owned()) && !names.contains(&"pod-199".to_owned()));
+        for name in names {
+            view.on_status(RouterStatus { leaving: true, ..status(name) }, (0, 0), 10);
+        }
+        assert_eq!(bytes(&view)["routers"], 0);
+    }
 }

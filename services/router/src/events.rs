@@ -115,6 +115,11 @@ impl Events {
         let _ = self.attached.set(Attached { writer, lanes, flusher });
     }
 
+    /// Bytes that wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.attached.get().map_or(0, |attached| attached.writer.waiting())
+    }
+
     pub(crate) fn is_attached(&self) -> bool {
         self.attached.get().is_some()
     }

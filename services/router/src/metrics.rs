@@ -48,6 +48,9 @@ pub const REFUSED: &str = "serin_router_refused_total";
 pub const IN_FLIGHT: &str = "serin_router_in_flight";
 /// Events dropped because the queue to the log was full: labels `model`, `arm`.
 pub const EVENTS_DROPPED: &str = "serin_router_events_dropped_total";
+/// Memory of what callers fill, in bytes: label `map` (`events`: records that wait to be written, `held`: request bodies that are held
+/// for a decision, `responses`: which version keeps which response of `/v1/responses`).
+pub const MEMORY: &str = "serin_router_memory_bytes";
 /// From a routing record on the log to its use, in seconds.
 pub const APPLY: &str = "serin_router_apply_seconds";
 /// Copies of calls for shadows: labels `model`, `arm`, `version`, `outcome` (`sent`, `capped`: too many in flight, `too_large`: the body was
@@ -368,6 +371,22 @@ pub(crate) fn observe_shed(shared: &Arc<Shared>) {
                     let labels = [model_label(model), version_label(&route.version)];
                     observer.observe(u64::from(route.servers.shed().is_some()), &labels);
                 }
+            }
+        })
+        .build();
+}
+
+/// Shows what callers' calls take of memory.
+pub(crate) fn observe_memory(shared: &Arc<Shared>) {
+    let shared = Arc::downgrade(shared);
+    opentelemetry::global::meter("serin")
+        .u64_observable_gauge(MEMORY)
+        .with_description("Memory of what callers fill")
+        .with_callback(move |observer| {
+            let Some(shared) = shared.upgrade() else { return };
+            let (events, held, responses) = (shared.events.waiting(), shared.held.used(), shared.responses.bytes());
+            for (map, bytes) in [("events", events), ("held", held), ("responses", responses)] {
+                observer.observe(bytes as u64, &[KeyValue::new("map", map)]);
             }
         })
         .build();

@@ -65,6 +65,11 @@ impl Responses {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
     }
 
+    /// Bytes that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
     /// Remembers a response.
     fn keep(&self, id: &str, kept: Kept) {
         let cost_of_it = cost(id, &kept);

@@ -186,6 +186,7 @@ impl Router {
         }
 
         metrics::observe_shed(&shared);
+        metrics::observe_memory(&shared);
         let (stop_consumer, stop) = mpsc::channel();
         let (connected, wait) = oneshot::channel();
         let consumer = Consumer::new(Arc::clone(&shared), log, started, stop, connected);

@@ -6,7 +6,7 @@ use serin_schemas::records::{Decision, EventKind, MetricResult, MetricVerdict, P
 
 use super::{
     HoldCause, ModelState, Outcome, RolloutState, Turn,
-    verdict::{health_sentence, missing_for_promotion},
+    verdict::{missing_for_promotion, why_held},
 };
 use crate::WayOut;
 
@@ -65,7 +65,8 @@ impl ModelState {
                 self.advance(rollout, &format!(": {}", verdict.sentence), now, turn);
             }
             (HoldCause::Stale, Decision::Hold) => {
-                self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
+                let sentence = why_held(rollout, verdict, turn);
+                self.hold(rollout, HoldCause::Health, sentence, now, turn);
             }
             (HoldCause::Stale, _) => self.go_on(rollout, "verdicts come again".to_owned(), now, turn),
             (HoldCause::Health, decision) if decision != Decision::Hold => {

@@ -2,7 +2,7 @@
 
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, Decision, EventKind, Phase, Verdict},
+    records::{Arm, Decision, EventKind, HealthIssue, NoDataReason, Phase, Verdict},
 };
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn};
@@ -133,7 +133,8 @@ impl ModelState {
     fn judge(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let now = verdict.as_of;
         if verdict.decision == Decision::Hold {
-            self.hold(rollout, HoldCause::Health, health_sentence(verdict), now, turn);
+            let sentence = why_held(rollout, verdict, turn);
+            self.hold(rollout, HoldCause::Health, sentence, now, turn);
             return;
         }
         let Some(step) = rollout.current_step() else { return };
@@ -209,7 +210,22 @@ pub(super) fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, n
     Some(format!("{missing} ({step})"))
 }
 
-pub(super) fn health_sentence(verdict: &Verdict) -> String {
+/// Why a rollout is held for its health. Where answers are missing because routers do not use the table, that comes first: callers are
+/// answered all the same, by the table before.
+pub(super) fn why_held(rollout: &RolloutState, verdict: &Verdict, turn: &Turn<'_>) -> String {
+    let sentence = health_sentence(verdict);
+    let silent =
+        |issue: &HealthIssue| matches!(issue.reason, NoDataReason::NoCanaryTraffic | NoDataReason::NoControlTraffic);
+    if !verdict.health.iter().any(silent) {
+        return sentence;
+    }
+    match turn.unapplied(&verdict.model, rollout.generation, rollout.spec.traffic) {
+        Some(waits_for) => format!("{waits_for}; {sentence}"),
+        None => sentence,
+    }
+}
+
+fn health_sentence(verdict: &Verdict) -> String {
     let mut issues: Vec<&str> =
         verdict.health.iter().filter(|issue| issue.policy == "hold").map(|issue| issue.sentence.as_str()).collect();
     issues.dedup();

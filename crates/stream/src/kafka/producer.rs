@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rdkafka::{
     ClientConfig, ClientContext, Message,
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
@@ -94,6 +95,8 @@ struct State {
     round: usize,
     /// Unacknowledged records by round.
     pending: BTreeMap<usize, u64>,
+    /// Bytes of their keys and values.
+    bytes: usize,
     /// Topic, partition and position after the last acknowledged record: a handful. Only kept for transactions.
     ends: Option<Vec<(String, i32, i64)>>,
     failed: u64,
@@ -107,21 +110,23 @@ impl Deliveries {
         Self { state: Mutex::new(state), ..Self::default() }
     }
 
-    /// A record is about to be sent; the answer goes with it.
-    pub(super) fn sending(&self) -> usize {
+    /// A record of so many bytes is about to be sent; the answer goes with it.
+    pub(super) fn sending(&self, bytes: usize) -> usize {
         let mut state = lock(&self.state);
+        state.bytes += bytes;
         let round = state.round;
         *state.pending.entry(round).or_default() += 1;
         round
     }
 
     /// A record was not even queued.
-    pub(super) fn done(&self, round: usize) {
-        self.settle(&mut lock(&self.state), round);
+    pub(super) fn done(&self, round: usize, bytes: usize) {
+        self.settle(&mut lock(&self.state), round, bytes);
     }
 
     /// One record less is under way.
-    fn settle(&self, state: &mut State, round: usize) {
+    fn settle(&self, state: &mut State, round: usize, bytes: usize) {
+        state.bytes = state.bytes.saturating_sub(bytes);
         if let Some(count) = state.pending.get_mut(&round) {
             *count -= 1;
             if *count == 0 {
@@ -144,6 +149,11 @@ impl Deliveries {
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Bytes of keys and values that are under way.
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.state).bytes
     }
 
     /// Records that were not written.
@@ -178,7 +188,9 @@ impl Deliveries {
                 state.error = Some(error.clone());
             }
         }
-        self.settle(&mut state, round);
+        let (Ok(message) | Err((_, message))) = result;
+        let bytes = message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
+        self.settle(&mut state, round, bytes);
     }
 }
 
@@ -221,7 +233,8 @@ pub(super) fn targets(record: &Outgoing, partitions: i32) -> Option<Range<i32>> 
 pub(super) fn send(producer: &Producer, topic: &str, partition: i32, record: &Outgoing) -> Result<(), KafkaError> {
     use rdkafka::producer::Producer as _;
     let deliveries: Arc<Deliveries> = Arc::clone(producer.client().context());
-    let round = deliveries.sending();
+    let bytes = record.key.len() + record.value.as_ref().map_or(0, Bytes::len);
+    let round = deliveries.sending(bytes);
     let mut message: BaseRecord<'_, [u8], [u8], usize> =
         BaseRecord::with_opaque_to(topic, round).partition(partition).key(record.key.as_ref());
     if !record.headers.is_empty() {
@@ -236,7 +249,7 @@ pub(super) fn send(producer: &Producer, topic: &str, partition: i32, record: &Ou
         message = message.timestamp(timestamp_ms);
     }
     producer.send(message).map_err(|(error, _)| {
-        deliveries.done(round);
+        deliveries.done(round, bytes);
         error
     })
 }

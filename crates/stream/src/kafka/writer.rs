@@ -118,6 +118,10 @@ impl Writer for KafkaWriter {
     fn failed(&self) -> u64 {
         self.deliveries().failed()
     }
+
+    fn waiting(&self) -> usize {
+        self.deliveries().waiting()
+    }
 }
 
 impl Drop for KafkaWriter {

@@ -112,6 +112,10 @@ impl<L: Local> Writer for LocalWriter<L> {
     fn failed(&self) -> u64 {
         self.failed.load(Ordering::Acquire)
     }
+
+    fn waiting(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
 }
 
 /// The thread's side. Ends when the writer is dropped and the queue is empty.

@@ -6,7 +6,7 @@ use serin_schemas::{
     codec::{self, Record as AvroRecord},
     envelope::{self, Envelope},
     foreign::Bounds,
-    ids::EventTime,
+    ids::{EventTime, Span},
     records::{Assignment, Feedback, Heartbeat, Origin, Prediction, Writer},
 };
 use serin_stream::{
@@ -27,6 +27,9 @@ const STATE: &[u8] = b"intake";
 
 /// Longest time between two ticks that is allowed for, in milliseconds: a tick is due every second, and a commit may delay it.
 const MOST_BETWEEN_TICKS_MS: i64 = 30_000;
+
+/// How far ahead of the log a reported time may be before it is taken for the log's: clocks that agree differ by less.
+const AHEAD: Span = Span(2_000_000);
 
 /// What must survive. Its stored form is version 1 of the row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,8 @@ pub struct IntakeFold {
     ticked_ms: Option<i64>,
     predictions: u64,
     feedback: u64,
+    /// Records whose time was ahead of the log's.
+    ahead: u64,
 }
 
 impl IntakeFold {
@@ -75,6 +80,7 @@ impl IntakeFold {
             ticked_ms: None,
             predictions: 0,
             feedback: 0,
+            ahead: 0,
         }
     }
 
@@ -94,6 +100,18 @@ impl IntakeFold {
     fn logged(&self, record: &Record) -> EventTime {
         let latest_ms = self.ticked_ms.map_or(i64::MAX, |ticked| ticked.saturating_add(MOST_BETWEEN_TICKS_MS));
         EventTime(record.timestamp_ms.min(latest_ms).saturating_mul(1000))
+    }
+
+    /// When something happened that a record reports. Whoever reports it later than it was appended has a clock that is ahead: its
+    /// windows would close when the time comes that it says, and harm would be seen minutes late.
+    fn happened(&mut self, reported: EventTime, record: &Record) -> EventTime {
+        let logged = self.logged(record);
+        let live = self.config.clock == IntakeClock::Wall && logged.0 > 0;
+        if !live || reported <= logged.plus(AHEAD) {
+            return reported;
+        }
+        self.ahead += 1;
+        logged
     }
 
     fn read(&self, record: &Record) -> Result<Incoming, Poison> {
@@ -133,6 +151,7 @@ impl IntakeFold {
             // Only a router of ours may say so.
             prediction.assignment = Assignment::External;
         }
+        prediction.completed_at = self.happened(prediction.completed_at, record);
         // A single wrong clock, within what is tolerated, must not run ahead of the log.
         let logged = self.logged(record);
         let seen = if logged.0 > 0 { prediction.completed_at.min(logged) } else { prediction.completed_at };
@@ -146,6 +165,7 @@ impl IntakeFold {
     fn feedback(&mut self, mut feedback: Feedback, record: &Record) -> Result<Outgoing, FoldError> {
         let partition = self.place(feedback.request_id.as_str(), record);
         feedback.writer = self.writer(partition);
+        feedback.observed_at = self.happened(feedback.observed_at, record);
         // Whatever the record says of itself.
         feedback.credential = Some(self.sources.of(&record.at.topic).credential.clone());
         self.feedback += 1;
@@ -254,5 +274,6 @@ impl Fold for IntakeFold {
     fn committed(&mut self) {
         metrics::relayed("prediction", std::mem::take(&mut self.predictions));
         metrics::relayed("feedback", std::mem::take(&mut self.feedback));
+        metrics::ahead(std::mem::take(&mut self.ahead));
     }
 }

@@ -281,6 +281,25 @@ fn heartbeats_follow_the_records_and_end_when_nothing_comes() {
     assert_eq!(predicted(&mut relay).writer.seq, 3);
 }
 
+/// Nothing is reported before it happened: else harm would be seen when the time comes that a wrong clock shows.
+#[test]
+fn a_reporter_whose_clock_is_ahead_is_taken_at_the_logs_word() {
+    for clock in [IntakeClock::Wall, IntakeClock::Replay] {
+        for off_s in [-300, -1, 0, 2, 3, 300, 599] {
+            let mut relay = relay(IntakeConfig { clock, ..IntakeConfig::default() });
+            let at = NOW_MS * 1000 + off_s * 1_000_000;
+            let taken = if clock == IntakeClock::Wall && off_s > 2 { NOW_MS * 1000 } else { at };
+            let call = format!(r#"{{"prediction_id":"a","model":"m","version":"v1","completed_at":{at}}}"#);
+            assert_eq!(send(&mut relay, "predictions", &[], &call), None);
+            assert_eq!(predicted(&mut relay).completed_at, EventTime(taken), "{off_s} s");
+            let label = format!(r#"{{"prediction_id":"a","label":1,"observed_at":{at}}}"#);
+            assert_eq!(send(&mut relay, "feedback", &[], &label), None);
+            let EventRecord::Feedback(found) = one(&mut relay) else { panic!("a label") };
+            assert_eq!(found.observed_at, EventTime(taken), "{off_s} s");
+        }
+    }
+}
+
 #[test]
 fn with_a_replay_clock_it_sends_no_heartbeat() {
     let mut relay = relay(IntakeConfig { clock: IntakeClock::Replay, ..IntakeConfig::default() });

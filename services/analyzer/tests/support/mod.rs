@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![expect(clippy::unwrap_used, reason = "a test may stop here")]
 
-use std::collections::BTreeMap;
+mod traffic;
 
 use bytes::Bytes;
 use serin_analyzer::{AnalyzerFactory, Config};
@@ -12,12 +12,8 @@ use serin_schemas::{
     codec::{Record as Schema, decode, encode},
     envelope::{self, Envelope},
     ids::{EventTime, Generation, Span},
-    records::{
-        Arm, ArmCounts, Cell, ClosedThrough, Control, Decision, MetricVerdict, Phase, Population, Segment, Verdict,
-        WindowClosed,
-    },
+    records::{ClosedThrough, Control, Decision, MetricVerdict, Phase, Segment, Verdict, WindowClosed},
 };
-use serin_sketches::{Buckets, ByUnit, LinHist, LogHist, Rate, Summary, group_hash, hash::hash64};
 use serin_stream::{
     fold::FoldFactory,
     record::{Outgoing, Record},
@@ -100,60 +96,6 @@ pub(crate) fn harness() -> FoldHarness {
     FoldHarness::new(|| AnalyzerFactory::new(Config::default(), 1).fold(0)).unwrap()
 }
 
-type CellKey = (Arm, Segment, &'static str);
-
-/// One partition's part of one stream's window in the making.
-#[derive(Default)]
-struct Part {
-    cells: BTreeMap<CellKey, Summary>,
-    arms: BTreeMap<Arm, ArmCounts>,
-    population: BTreeMap<(Arm, Segment), i64>,
-    /// What users add: sums, and of ranks their own summaries.
-    units: BTreeMap<CellKey, Summary>,
-}
-
-impl Part {
-    fn rate(&mut self, key: CellKey, event: bool) {
-        let cell = self.cells.entry(key).or_insert(Summary::Rate(Rate::default()));
-        let Summary::Rate(rate) = cell else { panic!("a rate") };
-        rate.insert(event).unwrap();
-    }
-
-    fn sum(&mut self, key: CellKey, unit: u64, value: f64) {
-        let unit = if key.1.is_all() { unit } else { group_hash(unit) };
-        let cell = self.units.entry(key).or_insert_with(|| Summary::Buckets(Buckets::new()));
-        let Summary::Buckets(sums) = cell else { panic!("sums") };
-        sums.insert(unit, value, 1).unwrap();
-    }
-
-    fn of_unit(&mut self, key: CellKey, unit: u64, value: f64) {
-        let cell = self.units.entry(key).or_insert_with(|| Summary::ByUnit(ByUnit::new()));
-        let Summary::ByUnit(by_unit) = cell else { panic!("summaries of units") };
-        by_unit.add(
-            unit,
-            || Summary::Log(LogHist::new()),
-            |summary| {
-                let Summary::Log(hist) = summary else { panic!("log") };
-                hist.insert(value).unwrap();
-            },
-        );
-    }
-
-    fn log(&mut self, key: CellKey, value: f64) {
-        let Summary::Log(hist) = self.cells.entry(key).or_insert(Summary::Log(LogHist::new())) else { panic!("log") };
-        hist.insert(value).unwrap();
-    }
-
-    fn lin(&mut self, key: CellKey, value: f64, hash: u64) {
-        let Summary::Lin(hist) = self.cells.entry(key).or_insert(Summary::Lin(LinHist::new())) else { panic!("lin") };
-        hist.insert(value.clamp(0.0, 1.0), hash).unwrap();
-    }
-
-    fn counts(&mut self, arm: Arm) -> &mut ArmCounts {
-        self.arms.entry(arm).or_insert_with(|| ArmCounts::none(arm))
-    }
-}
-
 /// A rollout with its traffic: writes the records of `windows` and reads the verdicts.
 pub(crate) struct World {
     pub(crate) harness: FoldHarness,
@@ -175,8 +117,12 @@ pub(crate) struct World {
     pub(crate) commit_each: bool,
     /// Share of answers that get a label: canary, others.
     pub(crate) labelled: [f64; 2],
+    /// Where there are users: each of them labels all answers, or none.
+    pub(crate) own_labels: bool,
     /// Share of calls that the caller leaves: canary, others. So the next two.
     pub(crate) cancelled: [f64; 2],
+    /// Callers who leave do so in the middle of the answer.
+    pub(crate) leave_midway: bool,
     /// Share of calls that are refused: canary, others.
     pub(crate) refused: [f64; 2],
     /// Share of answers that are not looked into.
@@ -234,7 +180,9 @@ impl World {
             verdicts: Vec::new(),
             commit_each: true,
             labelled: [0.95, 0.95],
+            own_labels: false,
             cancelled: [0.0; 2],
+            leave_midway: false,
             refused: [0.0; 2],
             unread: [0.0; 2],
             scoreless: [0.0; 2],
@@ -327,166 +275,16 @@ impl World {
         self.close(self.now);
     }
 
-    /// Moves time and draws the partial windows of stream 0; those of the labels are kept until they close.
-    pub(crate) fn draw(&mut self) -> Vec<WindowClosed> {
-        self.now = self.now.plus(WINDOW);
-        let n = PARTITIONS as usize;
-        let mut fast: Vec<Part> = (0..n).map(|_| Part::default()).collect();
-        let mut slow: Vec<Part> = (0..n).map(|_| Part::default()).collect();
-        for _ in 0..self.traffic {
-            self.answer(&mut fast, &mut slow, None);
+    /// One window of traffic, after which a writer has not been heard.
+    pub(crate) fn window_without(&mut self, writer: &str) {
+        for part in self.draw() {
+            assert_eq!(self.send(&part).poison, None);
         }
-        let (attackers, calls) = self.attack;
-        let hash = |number: u64| hash64(b"user", &number.to_le_bytes());
-        let own = (1 << 40..).filter(|&number| hash(number) % 10_000 < self.control.canary_share.max(0) as u64);
-        let own: Vec<u64> = if calls > 0 { own.take(attackers as usize).collect() } else { Vec::new() };
-        for number in own.into_iter().flat_map(|number| (0..calls).map(move |_| number)) {
-            self.answer(&mut fast, &mut slow, Some(number));
+        for partition in 0..PARTITIONS {
+            let heard = ClosedThrough::heard(partition, PARTITIONS, self.now);
+            let (heard_through, silent) = (Some(self.now.minus(WINDOW)), vec![writer.to_owned()]);
+            assert_eq!(self.send(&ClosedThrough { heard_through, silent, ..heard }).poison, None);
         }
-        for (arm, late) in [(Arm::Canary, self.late[0]), (Arm::Control, self.late[1])] {
-            if late > 0 {
-                fast[0].counts(arm).late = late;
-            }
-        }
-        let end = self.now;
-        let closes = end.plus(MATURITY);
-        let slow = slow.into_iter().enumerate().map(|(p, part)| self.closed(p, end, MATURITY, part)).collect();
-        self.labels.push((closes, slow));
-        let mut parts: Vec<_> =
-            fast.into_iter().enumerate().map(|(p, part)| self.closed(p, end, Span(0), part)).collect();
-        while self.labels.first().is_some_and(|(closes, _)| *closes <= end) {
-            parts.extend(self.labels.remove(0).1);
-        }
-        parts
-    }
-
-    fn closed(&self, partition: usize, end: EventTime, maturity: Span, part: Part) -> WindowClosed {
-        let cell = |((arm, segment, metric), summary): (CellKey, Summary)| Cell {
-            arm,
-            segment,
-            metric: metric.to_owned(),
-            summary: summary.encode(),
-        };
-        let population =
-            |((arm, segment), predictions): ((Arm, Segment), i64)| Population { arm, segment, predictions };
-        WindowClosed {
-            model: self.control.model.clone(),
-            rollout: self.control.rollout.clone(),
-            generation: self.control.generation,
-            partition: partition as i32,
-            end,
-            length: WINDOW,
-            maturity,
-            cells: part.cells.into_iter().chain(part.units).map(cell).collect(),
-            arms: part.arms.into_values().collect(),
-            population: part.population.into_iter().map(population).collect(),
-            rules: self.control.rules,
-        }
-    }
-
-    /// One answer; that of an attacker fails.
-    fn answer(&mut self, fast: &mut [Part], slow: &mut [Part], attacker: Option<u64>) {
-        let dice = &mut self.dice;
-        let number = attacker.or_else(|| self.users.map(|users| dice.bits() % users));
-        let user = number.map(|number| hash64(b"user", &number.to_le_bytes()));
-        let bucket = user.map_or_else(|| (dice.unit() * 1e4) as i32, |user| (user % 10_000) as i32);
-        let (canary, control) = (self.control.canary_share, self.control.control_share);
-        let arm = match bucket {
-            bucket if bucket < canary => Arm::Canary,
-            bucket if bucket < canary + control => Arm::Control,
-            _ => Arm::Stable,
-        };
-        let version = if arm == Arm::Canary { self.canary } else { self.stable };
-        // What is lost is lost for a user as a whole, where there are users.
-        let lost = |dice: &mut Dice| match user {
-            Some(user) => ((user >> 20) % 1000) as f64 / 1000.0 < self.leak,
-            None => dice.chance(self.leak),
-        };
-        if arm == Arm::Canary && lost(dice) {
-            return;
-        }
-        let origin = match dice.unit() {
-            u if arm == Arm::Canary && u < self.skew => "LGA",
-            u if u < 0.4 => "JFK",
-            u if u < 0.7 => "LGA",
-            u if u < 0.9 => "EWR",
-            _ => "BOS",
-        };
-        let rate = version.error_lga.filter(|_| origin == "LGA").unwrap_or(version.error);
-        let error = dice.chance(rate) || attacker.is_some();
-        let slowed = if dice.chance(version.slow) { 3.0 } else { 1.0 };
-        let patience = if attacker.is_some() { 50.0 } else { 1.0 };
-        let latency = version.latency_ms * (0.25 * dice.normal()).exp() * slowed * patience;
-        let score = version.score + 0.1 * dice.normal();
-        let (hash, other_hash) = (dice.bits(), dice.bits());
-        let labelled = dice.chance(self.labelled[usize::from(arm != Arm::Canary)]);
-        let wrong = dice.chance(version.wrong);
-        let partition = (dice.bits() % PARTITIONS as u64) as usize;
-        // All of a user's calls go the same way, where there are users.
-        let mut falls = |shares: [f64; 2], salt: u64| {
-            let share = shares[usize::from(arm != Arm::Canary)];
-            share > 0.0 && user.map_or_else(|| dice.unit(), |user| unit_of(user ^ salt)) < share
-        };
-        let refused = falls(self.refused, 4);
-        let (left, unread, scoreless) = (falls(self.cancelled, 1), falls(self.unread, 2), falls(self.scoreless, 3));
-        if left {
-            fast[partition].counts(arm).cancelled += 1;
-            if self.control.frozen.is_some() && arm != Arm::Stable {
-                // Who was served does not depend on who waited for the answer.
-                *fast[partition].population.entry((arm, self.segment(origin))).or_default() += 1;
-            }
-            return;
-        }
-        fast[partition].counts(arm).unread += i64::from(unread);
-        fast[partition].counts(arm).refused += i64::from(refused && !error);
-        for parts in [&mut *fast, &mut *slow] {
-            let counts = parts[partition].counts(arm);
-            counts.predictions += 1;
-            counts.errors += i64::from(error);
-        }
-        slow[partition].counts(arm).labelled += i64::from(labelled);
-        let warming = self.control.frozen.is_none();
-        if warming != (arm == Arm::Stable) {
-            return;
-        }
-        let segment = self.segment(origin);
-        if !warming {
-            *fast[partition].population.entry((arm, segment.clone())).or_default() += 1;
-            if number.is_some_and(|number| number < self.nameless) {
-                *fast[partition].population.entry((arm, Segment::no_unit())).or_default() += 1;
-            }
-        }
-        let (fast, slow) = (&mut fast[partition], &mut slow[partition]);
-        for segment in [Segment::all(), segment.clone()] {
-            fast.rate((arm, segment.clone(), "error_rate"), error);
-            if labelled {
-                slow.rate((arm, segment, "wrong"), wrong);
-            }
-        }
-        if let Some(user) = user {
-            let unit = if number.is_some_and(|number| number < self.nameless) { 0 } else { user };
-            let flag = |yes: bool| f64::from(u8::from(yes));
-            for segment in if warming { vec![Segment::all()] } else { vec![Segment::all(), segment] } {
-                fast.sum((arm, segment.clone(), "error_rate"), unit, flag(error));
-                if labelled {
-                    slow.sum((arm, segment, "wrong"), unit, flag(wrong));
-                }
-            }
-            fast.of_unit((arm, Segment::all(), "latency_p99"), unit, latency);
-            fast.sum((arm, Segment::all(), "score"), unit, score.clamp(0.0, 1.0));
-            fast.sum((arm, Segment::all(), "slow_watch"), unit, (latency / 1000.0).clamp(0.0, 1.0));
-        }
-        fast.log((arm, Segment::all(), "latency_p99"), latency);
-        if !(unread || scoreless) {
-            fast.lin((arm, Segment::all(), "score"), score, hash);
-        }
-        fast.lin((arm, Segment::all(), "slow_watch"), latency / 1000.0, other_hash);
-    }
-
-    fn segment(&self, origin: &str) -> Segment {
-        let frozen: Option<Frozen> = self.control.frozen.as_deref().map(|text| serde_json::from_str(text).unwrap());
-        let known = frozen.is_none_or(|frozen| frozen.segments["origin"].iter().any(|value| value == origin));
-        Segment::of("origin", if known { origin } else { "other" })
     }
 
     /// All partitions promise `through`.
@@ -500,11 +298,6 @@ impl World {
         let closed = ClosedThrough::heard(partition, PARTITIONS, through);
         assert_eq!(self.send(&closed).poison, None);
     }
-}
-
-/// A number from 0 to 1 that belongs to a user.
-fn unit_of(user: u64) -> f64 {
-    Dice(user).unit()
 }
 
 pub(crate) fn verdict(out: &Outgoing) -> Verdict {

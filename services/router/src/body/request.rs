@@ -37,6 +37,11 @@ impl Budget {
         let all = bytes.min(Semaphore::MAX_PERMITS);
         Self { left: Arc::new(Semaphore::new(all)), all }
     }
+
+    /// Bytes that are held now.
+    pub(crate) fn used(&self) -> usize {
+        self.all.saturating_sub(self.left.available_permits())
+    }
 }
 
 /// Smaller pieces are put together: each one by itself costs more than its bytes.

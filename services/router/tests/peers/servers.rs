@@ -78,7 +78,8 @@ fn free_port() -> u16 {
 /// A server of somebody else.
 pub(crate) struct Peer {
     process: Child,
-    _folder: TempDir,
+    /// Where it runs.
+    folder: TempDir,
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
 }
@@ -95,8 +96,24 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    /// Starts a server and waits until it is ready. `command` gets the folder and the ports for HTTP and gRPC.
-    async fn start(ready: &str, folder: TempDir, command: impl FnOnce(&Path, u16, u16) -> Command) -> Self {
+    /// Starts a server and waits until it is ready. `command` gets the folder and the ports for HTTP and gRPC: free ones, which
+    /// somebody else may take before the server has imported half of Python. It then begins again with others.
+    async fn start(ready: &str, folder: TempDir, command: impl Fn(&Path, u16, u16) -> Command) -> Self {
+        let mut folder = folder;
+        loop {
+            match Self::try_start(ready, folder, &command).await {
+                Ok(peer) => return peer,
+                Err(again) => folder = again,
+            }
+        }
+    }
+
+    /// Gives the folder back if the server ended because one of its ports was taken.
+    async fn try_start(
+        ready: &str,
+        folder: TempDir,
+        command: impl Fn(&Path, u16, u16) -> Command,
+    ) -> Result<Self, TempDir> {
         let (http, grpc) = (free_port(), free_port());
         let log = folder.path().join("log");
         let file = File::create(&log).unwrap();
@@ -104,7 +121,7 @@ impl Peer {
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).process_group(0);
         let process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let mut peer = Self { process, _folder: folder, http: at(http), grpc: at(grpc) };
+        let mut peer = Self { process, folder, http: at(http), grpc: at(grpc) };
         let url = format!("http://{}{ready}", peer.http);
         // Importing half of Python takes its time on a machine with other things to do.
         let end = std::time::Instant::now() + Duration::from_mins(3);
@@ -114,11 +131,16 @@ impl Peer {
             } else {
                 get(&url).await == Some(200)
             };
-            if is_ready {
-                return peer;
-            }
             let text = || fs::read_to_string(&log).unwrap_or_default();
-            assert!(peer.process.try_wait().unwrap().is_none(), "the server ended: {}", text());
+            if peer.process.try_wait().unwrap().is_some() {
+                let words = ["address already in use", "Address already in use", "Failed to bind", "Errno 98"];
+                let text = text();
+                assert!(words.iter().any(|words| text.contains(words)), "the server ended: {text}");
+                return Err(std::mem::replace(&mut peer.folder, tempfile::tempdir().unwrap()));
+            }
+            if is_ready {
+                return Ok(peer);
+            }
             assert!(std::time::Instant::now() < end, "the server is not ready: {}", text());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -5,10 +5,12 @@
 mod answers;
 mod doors;
 mod early;
+mod encodings;
 mod events;
 mod failures;
 mod faults;
 mod harness;
+mod heads;
 mod leaving;
 mod mirrors;
 mod names;

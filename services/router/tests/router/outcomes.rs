@@ -17,7 +17,7 @@ use crate::{
 const V2: &str = "/v2/models/flights/infer";
 const GENERATE: &str = "/v2/models/flights/generate_stream";
 const V1: &str = "/v1/models/flights:predict";
-const CHAT: &str = "/v1/chat/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
 const EMBEDDINGS: &str = "/v1/embeddings";
 const PLAIN: &str = "/score";
@@ -47,7 +47,7 @@ async fn call(path: &str, says: Says) -> Prediction {
     bench.predictions(1).await.remove(0)
 }
 
-async fn check(path: &str, says: Says, outcome: Outcome, cause: Option<&str>) {
+pub(crate) async fn check(path: &str, says: Says, outcome: Outcome, cause: Option<&str>) {
     let shown = format!("{path} {} {:?} {:?}", says.status, says.headers, says.body);
     let found = call(path, says).await;
     assert_eq!(found.outcome, Some(outcome), "{shown}: {found:#?}");
@@ -62,7 +62,7 @@ async fn check(path: &str, says: Says, outcome: Outcome, cause: Option<&str>) {
     }
 }
 
-fn json(body: impl Into<Bytes>) -> Says {
+pub(crate) fn json(body: impl Into<Bytes>) -> Says {
     Says::ok(body)
 }
 
@@ -70,7 +70,7 @@ fn of_type(kind: &str, body: impl Into<Bytes>) -> Says {
     Says::ok(body).with("content-type", kind)
 }
 
-fn events(body: impl Into<Bytes>) -> Says {
+pub(crate) fn events(body: impl Into<Bytes>) -> Says {
     of_type("text/event-stream", body)
 }
 
@@ -90,8 +90,9 @@ fn infer_response(value: f64) -> Vec<u8> {
     [field(1, b"flights"), field(5, &tensor)].concat()
 }
 
-const GOOD_CHAT: &str = r#"{"choices":[{"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}"#;
-const CHUNK: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+pub(crate) const GOOD_CHAT: &str =
+    r#"{"choices":[{"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}"#;
+pub(crate) const CHUNK: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_decide_for_every_protocol() {

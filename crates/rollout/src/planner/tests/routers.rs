@@ -41,6 +41,32 @@ fn a_table_that_a_router_refuses_is_told_once_and_no_step_is_taken() {
     assert_eq!(world.send(verdict).events[0].step, 1);
 }
 
+/// Callers are answered by the table before, so nothing is reported under this one: the cause is named before what follows from it.
+#[test]
+fn a_hold_for_missing_answers_names_the_router_that_cannot_use_the_table() {
+    use serin_schemas::records::{HealthIssue, NoDataReason};
+    for (reason, refuses, named) in [
+        (NoDataReason::NoControlTraffic, true, true),
+        (NoDataReason::NoCanaryTraffic, true, true),
+        (NoDataReason::NoControlTraffic, false, false),
+        (NoDataReason::LateShareDiffers, true, false),
+    ] {
+        let mut world = World::baking();
+        world.report(|status| {
+            status.applied = applied(if refuses { 1 } else { 2 });
+            status.refused = if refuses { refused(2) } else { Vec::new() };
+        });
+        let mut verdict = world.verdict(HOUR, Decision::Hold);
+        let sentence = "no answers were reported".to_owned();
+        verdict.health = vec![HealthIssue { reason, policy: "hold".to_owned(), sentence }];
+        let held = world.send(verdict);
+        let told = &held.events[0].sentence;
+        assert_eq!(held.events[0].kind, EventKind::Held);
+        assert_eq!(told.starts_with("router router-0 cannot use generation 2: "), named, "{told}");
+        assert!(told.ends_with("no answers were reported"), "{told}");
+    }
+}
+
 #[test]
 fn a_router_that_does_not_serve_the_model_holds_nothing_up() {
     let mut world = World::baking();

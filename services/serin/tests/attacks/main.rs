@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod labels;
+#[path = "../support/mod.rs"]
 mod support;
-#[path = "support/world.rs"]
+#[path = "../support/world.rs"]
 mod world;
 
 use std::{
@@ -14,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -26,6 +28,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use serin_tests::kafka::{Broker, unique_prefix};
 
+use labels::{Callers, honest};
 use support::{Answer, PATIENCE, Pipeline, SERIN, free_port, http, http_with, wait_until};
 use world::{Behaviour, MODEL, User, borrowed, infer, model_server, rollout, wall};
 
@@ -58,111 +61,6 @@ fn post(url: &str, token: &str, body: &Value) -> Answer {
     let bearer = format!("Bearer {token}");
     let headers: &[(&str, &str)] = if token.is_empty() { &[] } else { &[("authorization", &bearer)] };
     http_with(Method::POST, url, headers, Some(body.to_string().into_bytes())).unwrap()
-}
-
-/// Callers of the model who label each answer, until dropped.
-struct Callers {
-    stop: Arc<AtomicBool>,
-    answers: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// Labels that somebody sends about an answer: the token, and the label for an arm, if any.
-type Labeller = (&'static str, fn(arm: &str) -> Option<Value>);
-
-impl Callers {
-    /// Calls `router` so often a second; each answer is labelled by all of these, in this order.
-    fn start(router: &str, per_second: u32, labellers: &'static [Labeller]) -> Self {
-        let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (asked, counted, router) = (Arc::clone(&stop), Arc::clone(&answers), router.to_owned());
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let client = reqwest::Client::new();
-                let mut pace = tokio::time::interval(Duration::from_secs(1) / per_second);
-                while !asked.load(Ordering::Relaxed) {
-                    pace.tick().await;
-                    tokio::spawn(call(client.clone(), router.clone(), labellers, Arc::clone(&counted)));
-                }
-            });
-        });
-        Self { stop, answers, thread: Some(thread) }
-    }
-}
-
-impl Drop for Callers {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().map(JoinHandle::join);
-    }
-}
-
-async fn call(client: reqwest::Client, router: String, labellers: &'static [Labeller], answers: Arc<AtomicU64>) {
-    let request = client.post(format!("{router}/v2/models/{MODEL}/infer")).body(infer().to_string());
-    let Ok(answer) = request.send().await else { return };
-    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let (arm, id) = (header("x-model-arm"), header("x-prediction-id"));
-    answers.fetch_add(u64::from(answer.bytes().await.is_ok()), Ordering::Relaxed);
-    for (token, label) in labellers {
-        let Some(mut body) = label(&arm) else { continue };
-        body["prediction_id"] = json!(id);
-        let request = client.post(format!("{router}/v1/feedback")).body(body.to_string());
-        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
-        drop(request.send().await);
-    }
-}
-
-/// The truth: it is as the model says.
-#[expect(clippy::unnecessary_wraps, reason = "a labeller may have nothing to say")]
-fn honest(_arm: &str) -> Option<Value> {
-    Some(json!({"values": {"late": 0}}))
-}
-
-/// The attack: every answer of canary was wrong, and no other label may follow.
-fn forged(arm: &str) -> Option<Value> {
-    (arm == "canary").then(|| json!({"values": {"late": 1}, "revision": 1_000_000_000}))
-}
-
-/// The sum of a metric's samples whose labels contain `label`.
-fn metric(pipeline: &Pipeline, name: &str, label: &str) -> f64 {
-    let text = http(Method::GET, &format!("{}/metrics", pipeline.telemetry("up")), None).unwrap().text;
-    text.lines()
-        .filter(|line| line.starts_with(name) && line.contains(label))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
-}
-
-/// How a rollout between equal versions ends, with these labels.
-fn outcome_with(labellers: &'static [Labeller]) -> (String, f64) {
-    let (v1, v2) = (model_server(Behaviour::Good), model_server(Behaviour::Good));
-    let mut settings = wall(&[("v1", &v1), ("v2", &v2)]);
-    settings.extend(writers());
-    let pipeline = Pipeline::embedded(&borrowed(&settings)).unwrap();
-    let user = User(pipeline.api());
-    let callers = Callers::start(&pipeline.router(), 100, labellers);
-    let id = user.apply(&rollout("v2", "3s"));
-    let mut state = Value::Null;
-    wait_until(PATIENCE * 2, || {
-        state = user.state(&id);
-        Ok(["promoted", "completed", "rolled_back", "aborted"].contains(&state["phase"].as_str().unwrap_or_default()))
-    })
-    .unwrap_or_else(|error| panic!("{error}: {state:#}"));
-    assert!(callers.answers.load(Ordering::Relaxed) > 100);
-    (state["phase"].as_str().unwrap().to_owned(), metric(&pipeline, "serin_label_join_total", "not_allowed"))
-}
-
-#[test]
-fn labels_of_a_writer_for_other_models_decide_nothing_and_lock_nothing() {
-    // The forged label comes first, with a revision that the true one does not exceed.
-    let (phase, not_allowed) = outcome_with(&[(TEAM_A, forged), ("a-token-of-nobody", forged), (APPS, honest)]);
-    assert!(["promoted", "completed"].contains(&phase.as_str()), "{phase}");
-    assert!(not_allowed > 0.0);
-}
-
-#[test]
-fn the_same_labels_of_a_writer_that_may_judge_the_model_decide() {
-    let (phase, not_allowed) = outcome_with(&[(APPS, forged), (APPS, honest)]);
-    assert_eq!((phase.as_str(), not_allowed), ("rolled_back", 0.0));
 }
 
 /// Calls a model and leaves as soon as the answer's head says that canary answers.
