@@ -93,9 +93,8 @@ impl Stage {
         }
         let ready = format!("http://127.0.0.1:{}/readyz", self.ports["9464"]);
         let is_ready = || Ok(http(Method::GET, &ready, None).is_ok_and(|answer| answer.text == "ready\n"));
-        if wait_until(PATIENCE, is_ready).is_err() {
-            panic!("not ready after {block:?}:\n{}", self.logs());
-        }
+        let ready = wait_until(PATIENCE, is_ready);
+        assert!(ready.is_ok(), "not ready after {block:?}:\n{}", self.logs());
     }
 
     /// Runs a block in one shell. What it prints, standard error included, and its exit status.
