@@ -9,8 +9,6 @@
 //! - `<!-- tour -->`: the lines are pasted into one shell, and succeed;
 //! - `<!-- tour: prints -->`: what the block before it prints, but for numbers. `SERIN_WRITE_DOCS=1` writes it anew.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 #[path = "support/pages.rs"]
 mod pages;
 mod support;

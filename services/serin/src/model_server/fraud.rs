@@ -3,7 +3,7 @@
 //! Pure. Payments above a limit are fraud, with a few exceptions that no version of the model knows, so that a good version is
 //! wrong in a few percent of its answers. `--wrong` and `--fail` pick calls by a hash of their inputs, the version and the seed.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -61,11 +61,11 @@ impl Fraud {
         let mut about = "the score of a payment from its `amount`".to_owned();
         for (share, what) in [(wrong, "wrong answers"), (fail, "failures")] {
             if !share.is_none() {
-                about += &format!(", {share} {what}");
+                let _ = write!(about, ", {share} {what}");
             }
         }
         if !latency.is_zero() {
-            about += &format!(", {} ms each", latency.as_secs_f64() * 1e3);
+            let _ = write!(about, ", {} ms each", latency.as_secs_f64() * 1e3);
         }
         about
     }

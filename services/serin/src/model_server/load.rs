@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt::Write as _,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -84,14 +85,14 @@ impl Counts {
         for (version, count) in &self.answers {
             let percent = *count as f64 / answered.max(1) as f64 * 100.0;
             let name = if version.is_empty() { "not named" } else { version };
-            text += &format!(", {count} answered by version {name} ({percent:.0} %)");
+            let _ = write!(text, ", {count} answered by version {name} ({percent:.0} %)");
         }
-        text += &format!(", {} labels", self.labels);
+        let _ = write!(text, ", {} labels", self.labels);
         if self.not_made > 0 {
-            text += &format!(", {} not made: {IN_FLIGHT} were in flight", self.not_made);
+            let _ = write!(text, ", {} not made: {IN_FLIGHT} were in flight", self.not_made);
         }
         if let Some(why) = &self.last_failure {
-            text += &format!(", {} failed, the last one: {why}", self.failed);
+            let _ = write!(text, ", {} failed, the last one: {why}", self.failed);
         }
         text
     }
