@@ -163,6 +163,14 @@ pub fn feedback(value: &Value, about: &Attributes, bounds: &Bounds) -> Result<Fe
     body.finish(bounds.check_feedback(&feedback)).map(|()| feedback)
 }
 
+/// The finite number that a text is, written as JSON writes numbers or nearly so.
+fn number_in(text: &str) -> Option<f64> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    // `inf`, `nan` and the like are words.
+    let is_number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    text.parse().ok().filter(|number: &f64| is_number && number.is_finite())
+}
+
 /// The members of a body, and what is wrong with them so far.
 struct Body<'a> {
     members: &'a Map<String, Value>,
@@ -299,10 +307,19 @@ impl<'a> Body<'a> {
             Value::Bool(yes) => drop(to.numbers.insert(name.to_owned(), f64::from(u8::from(*yes)))),
             // Every JSON number converts.
             Value::Number(number) => drop(to.numbers.insert(name.to_owned(), number.as_f64().unwrap_or(f64::NAN))),
-            Value::String(text) => drop(to.texts.insert(name.to_owned(), text.clone())),
+            Value::String(text) => {
+                // As in a router's answers, a number may be written as a text; which of the two is meant, the metric knows.
+                if let Some(number) = number_in(text) {
+                    to.numbers.insert(name.to_owned(), number);
+                }
+                to.texts.insert(name.to_owned(), text.clone());
+            }
             Value::Array(_) | Value::Object(_) => {
                 let place: String = place.chars().take(100).collect();
-                self.bad(&place, "a number, a text or a truth value");
+                let found = if value.is_array() { "a list" } else { "an object" };
+                let expected =
+                    format!("a number, a text or a truth value, not {found}; send each value under a name of its own");
+                self.bad(&place, &expected);
             }
         }
     }
@@ -405,6 +422,65 @@ mod tests {
     }
 
     #[test]
+    fn a_number_written_as_a_text_is_a_number_and_a_class() {
+        for (text, number) in [("1", 1.0), ("0.5", 0.5), ("-3", -3.0), ("1e3", 1000.0), ("+7", 7.0), (".5", 0.5)] {
+            for body in [json!({"values": {"x": text}}), json!({"truth": {"x": text}}), json!({"classes": {"x": text}})]
+            {
+                let mut body = body;
+                body["prediction_id"] = json!("a");
+                let read = label(&body).unwrap();
+                assert_eq!((read.values["x"], read.classes["x"].as_str()), (number, text), "{body}");
+            }
+        }
+        for word in ["fraud", "NaN", "inf", "-infinity", "1e999", "1 EUR", "0x10", "", "-", "1,5"] {
+            let read = label(&json!({"prediction_id": "a", "values": {"x": word}})).unwrap();
+            assert_eq!((read.values.get("x"), read.classes["x"].as_str()), (None, word));
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_named_with_its_key_and_a_way_out() {
+        let of = |value: Value| reasons(label(&json!({"prediction_id": "a", "values": {"fraud": value}}))).concat();
+        for (value, found) in [(json!([1]), "a list"), (json!([]), "a list"), (json!({"is": 1}), "an object")] {
+            let expected = format!(
+                "bad_value values.fraud: expected a number, a text or a truth value, not {found}; send each value under a \
+                 name of its own"
+            );
+            assert!(of(value).starts_with(&expected));
+        }
+        assert!(of(json!(null)).ends_with("send values, classes, truth, reward, label or score, and not null"));
+        for taken in [json!(true), json!(false), json!(1e300), json!(u64::MAX), json!(-0.0), json!("1")] {
+            assert_eq!(of(taken), "");
+        }
+        let huge = parse(br#"{"prediction_id": "a", "values": {"fraud": 1e999}}"#).unwrap_err();
+        assert_eq!(huge.message, "the body is no JSON: number out of range at line 1 column 48");
+    }
+
+    #[test]
+    fn an_id_that_none_can_have_is_refused_with_one_that_it_could_be() {
+        let of = |id: &str| reasons(label(&json!({"prediction_id": id, "label": 1}))).concat();
+        for (id, why) in [
+            (
+                "...",
+                "prediction_id: \"...\" has no letter and no digit; send the `x-prediction-id` of the answer, such as 01a1",
+            ),
+            ("<>", "\"<>\" has no letter"),
+            ("\u{2026}", "has no letter"),
+            (" ", "has no letter"),
+            ("p-1\r", "\"p-1\\r\" has a control character, such as the end of a line"),
+            ("p\u{0}1", "has a control character"),
+            (" p-1", "begins or ends with a space"),
+            ("p-1 ", "begins or ends with a space"),
+        ] {
+            let said = of(id);
+            assert!(said.starts_with("bad_id prediction_id: ") && said.contains(why), "{id:?}: {said}");
+        }
+        for id in ["p-1", "7", "a b", "Zoë", "01a1fdf2-e203-7756-a29c-be600cee7e09", "$ID", "{id}"] {
+            assert_eq!(of(id), "", "{id}");
+        }
+    }
+
+    #[test]
     fn every_problem_is_told_and_begins_with_its_member() {
         let read = predict(&json!({
             "prediction_id": [1], "model": "m".repeat(300), "arm": "blue", "latency_ms": -1.0, "status": 1000,
@@ -417,7 +493,8 @@ mod tests {
                 "bad_value arm: expected stable, control, canary, shadow or pinned",
                 "negative_latency latency_ms: -1; a latency cannot be negative",
                 "bad_value completed_at: expected microseconds since 1970 as a whole number, or an RFC 3339 time",
-                "bad_value outputs.p: expected a number, a text or a truth value",
+                "bad_value outputs.p: expected a number, a text or a truth value, not a list; send each value under a name \
+                 of its own",
                 "bad_value classes: expected an object",
                 "bad_value generation: expected a whole number",
                 "bad_value model: has 300 bytes; at most 256 are taken",
@@ -429,7 +506,7 @@ mod tests {
             reasons(label(&json!({"values": {"a": null}}))),
             [
                 "missing_id prediction_id: is missing; nothing could be joined to it",
-                "no_truth values: there is no truth in it; send values, classes, truth, reward, label or score",
+                "no_truth values: there is no truth in it; send values, classes, truth, reward, label or score, and not null",
             ]
         );
         for latency in [1e300, 1e9 + 1.0] {

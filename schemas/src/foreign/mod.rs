@@ -22,6 +22,8 @@ pub const LONGEST_TEXT: usize = 256;
 const LONGEST_LATENCY_MS: f64 = 1e9;
 /// Most names of one map that are named as wrong.
 const MOST_NAMED: usize = 5;
+/// Most characters of a wrong value that are shown.
+const MOST_SHOWN: usize = 40;
 /// The first time that is believed, in microseconds: March 1973. Earlier ones are milliseconds or seconds of today.
 const FIRST_TIME: i64 = 100_000_000_000_000;
 /// The first time that is not believed, in microseconds: the year 5138. Later ones are nanoseconds of today.
@@ -131,7 +133,8 @@ impl Bounds {
         check_id(feedback.request_id.as_str(), &mut problems);
         let count = feedback.values.len() + feedback.classes.len();
         if count == 0 {
-            let message = "values: there is no truth in it; send values, classes, truth, reward, label or score";
+            let message =
+                "values: there is no truth in it; send values, classes, truth, reward, label or score, and not null";
             problems.push(Refusal::new("no_truth", message));
         }
         if count > MOST_VALUES {
@@ -183,12 +186,28 @@ fn looks_like(time: i64) -> Option<&'static str> {
     }
 }
 
+/// Finds what no router could have given out or taken from a caller, such as the `...` of an example or the end of a line.
 fn check_id(id: &str, problems: &mut Vec<Refusal>) {
     if id.is_empty() {
         problems.push(Refusal::new("missing_id", "prediction_id: is missing; nothing could be joined to it"));
-    } else {
-        check_text("prediction_id", id, problems);
+        return;
     }
+    check_text("prediction_id", id, problems);
+    let wrong = if !id.chars().any(char::is_alphanumeric) {
+        "has no letter and no digit"
+    } else if id.chars().any(char::is_control) {
+        "has a control character, such as the end of a line"
+    } else if id.trim() != id {
+        "begins or ends with a space"
+    } else {
+        return;
+    };
+    let shown: String = id.escape_debug().take(MOST_SHOWN).collect();
+    let message = format!(
+        "prediction_id: \"{shown}\" {wrong}; send the `x-prediction-id` of the answer, such as \
+         01a1fdf2-e203-7756-a29c-be600cee7e09"
+    );
+    problems.push(Refusal::new("bad_id", message));
 }
 
 fn check_latency(latency_ms: Option<f64>, problems: &mut Vec<Refusal>) {

@@ -326,7 +326,8 @@ impl AggregatorFold {
         }
         self.tally.early += 1;
         let expires = self.give_up_at(feedback.observed_at);
-        self.joins.early.wait(id, expires, &mut self.tally, |pending| truths.wait(pending));
+        let contradicts = self.joins.early.wait(id, expires, &mut self.tally, |pending| truths.wait(pending));
+        self.tally.contradicting += u64::from(contradicts);
         Ok(())
     }
 
@@ -352,10 +353,11 @@ impl AggregatorFold {
             let mut met = place(&rollout.plan.labels, &mut join.labels, &truths.labels);
             met.extend(place(&rollout.plan.truths, &mut join.truths, &truths.classes));
             let tally = &mut self.tally;
+            tally.contradicting += u64::from(met.contains(&Met::Contradicts));
             let outcome = match met {
                 _ if met.contains(&Met::First) => &mut tally.joined,
                 _ if met.contains(&Met::Revised) => &mut tally.revised,
-                _ if met.contains(&Met::Repeated) => &mut tally.repeated,
+                _ if met.contains(&Met::Repeated) || met.contains(&Met::Contradicts) => &mut tally.repeated,
                 _ if met.contains(&Met::Older) => &mut tally.older_revision,
                 _ => &mut tally.not_needed,
             };

@@ -117,16 +117,20 @@ const WINDOW: usize = 256;
 pub(crate) enum Met {
     First,
     Revised,
+    /// The same again.
     Repeated,
+    /// Another value under the same revision: which one is right, nobody can know, and the first one stays.
+    Contradicts,
     Older,
 }
 
 /// Puts a label in place unless one of the same or a later revision is there.
-pub(crate) fn meet<T>(there: &mut Option<Label<T>>, label: Label<T>) -> Met {
+pub(crate) fn meet<T: PartialEq>(there: &mut Option<Label<T>>, label: Label<T>) -> Met {
     let met = match there {
         None => Met::First,
         Some(old) if label.revision > old.revision => Met::Revised,
-        Some(old) if label.revision == old.revision => return Met::Repeated,
+        Some(old) if label.revision == old.revision && label.value == old.value => return Met::Repeated,
+        Some(old) if label.revision == old.revision => return Met::Contradicts,
         Some(_) => return Met::Older,
     };
     *there = Some(label);

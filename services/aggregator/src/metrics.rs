@@ -6,7 +6,10 @@
 use std::sync::LazyLock;
 
 use opentelemetry::{KeyValue, global, metrics::Counter};
-use serin_stream::gauge::{PresentGauge, Series};
+use serin_stream::{
+    gauge::{PresentGauge, Series},
+    seldom::Seldom,
+};
 
 /// Events read from `events`, by outcome: `counted`, `late`, `duplicate`, `untracked` (no rollout wants it), `filled` (a model
 /// server's event added to a routed call), `old_incarnation`.
@@ -21,6 +24,8 @@ pub const LOST_EVENTS: &str = "serin_lost_events_total";
 /// prediction never came, or its maturity was over), `not_needed` (no rollout reads it), `sampled_out`, `not_allowed` (its writer may
 /// not judge the model), `no_room` (given up early: what waits for its prediction has reached its bound).
 pub const LABEL_JOIN: &str = "serin_label_join_total";
+/// Feedback with a label that contradicts an earlier one of the same prediction, name and revision; the earlier one counts.
+pub const CONTRADICTING: &str = "serin_label_contradictions_total";
 /// Segment values that counted as `other`.
 pub const SEGMENT_OVERFLOW: &str = "serin_segment_overflow_total";
 /// Values that no summary can hold (NaN, infinite, a negative quantity).
@@ -58,6 +63,7 @@ pub(crate) struct Tally {
     pub(crate) early: u64,
     pub(crate) revised: u64,
     pub(crate) repeated: u64,
+    pub(crate) contradicting: u64,
     pub(crate) older_revision: u64,
     pub(crate) unknown: u64,
     pub(crate) not_needed: u64,
@@ -73,12 +79,15 @@ pub(crate) struct Tally {
     pub(crate) stale_controls: u64,
 }
 
+static CONTRADICTED: Seldom = Seldom::new();
+
 struct Instruments {
     consumed: Counter<u64>,
     late: Counter<u64>,
     duplicate: Counter<u64>,
     lost: Counter<u64>,
     labels: Counter<u64>,
+    contradicting: Counter<u64>,
     overflow: Counter<u64>,
     unusable: Counter<u64>,
     windows: Counter<u64>,
@@ -100,6 +109,7 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         duplicate: counter(DUPLICATE_EVENTS, "Records seen before"),
         lost: counter(LOST_EVENTS, "Events known to be lost, by cause"),
         labels: counter(LABEL_JOIN, "Feedback, by outcome"),
+        contradicting: counter(CONTRADICTING, "Feedback that contradicts an earlier one"),
         overflow: counter(SEGMENT_OVERFLOW, "Segment values that counted as other"),
         unusable: counter(UNUSABLE_VALUES, "Values that no summary can hold"),
         windows: counter(WINDOWS, "Windows, by outcome"),
@@ -150,6 +160,16 @@ impl Tally {
             ("not_allowed", tally.not_allowed),
         ];
         each(&instruments.labels, "outcome", &labels);
+        plain(&instruments.contradicting, tally.contradicting);
+        if tally.contradicting > 0
+            && let Some(count) = CONTRADICTED.happened(tally.contradicting)
+        {
+            tracing::warn!(
+                count,
+                "feedback contradicts an earlier label of the same prediction, and is left: to correct a label, send it with a \
+                 larger `revision`"
+            );
+        }
         plain(&instruments.overflow, tally.segment_overflow);
         plain(&instruments.unusable, tally.unusable);
         let windows =

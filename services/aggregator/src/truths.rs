@@ -89,11 +89,12 @@ impl<'a> Truths<'a> {
         found.into_values().collect()
     }
 
-    /// Keeps them until their prediction comes.
-    pub(crate) fn wait(self, pending: &mut Pending) {
+    /// Keeps them until their prediction comes; whether one of them contradicts what waits already.
+    pub(crate) fn wait(self, pending: &mut Pending) -> bool {
         let models = self.models.as_deref();
-        wait(&mut pending.labels, self.labels, models);
-        wait(&mut pending.truths, self.classes, models);
+        let labels = wait(&mut pending.labels, self.labels, models);
+        let classes = wait(&mut pending.truths, self.classes, models);
+        labels || classes
     }
 
     /// Without what no rollout reads.
@@ -109,20 +110,69 @@ impl<'a> Truths<'a> {
     }
 }
 
-/// Keeps labels until their prediction comes.
-fn wait<T: Copy>(there: &mut Named<Label<T>>, labels: Vec<(&str, Label<T>)>, models: Option<&str>) {
-    for (name, label) in labels {
-        let name = models.map_or(Cow::Borrowed(name), |models| Cow::Owned(format!("{name}{BY}{models}")));
+/// How a label met what was there. That the same label is sent at another time says nothing against it.
+fn met<T: PartialEq>(name: &str, there: &mut Option<Label<T>>, label: Label<T>) -> Met {
+    match meet(there, label) {
+        Met::Contradicts if !is_name(name) => Met::Repeated,
+        met => met,
+    }
+}
+
+/// Keeps labels until their prediction comes; whether one of them contradicts what waits already.
+fn wait<T: Copy + PartialEq>(there: &mut Named<Label<T>>, labels: Vec<(&str, Label<T>)>, models: Option<&str>) -> bool {
+    let mut contradicts = false;
+    for (bare, label) in labels {
+        let name = models.map_or(Cow::Borrowed(bare), |models| Cow::Owned(format!("{bare}{BY}{models}")));
         let mut known = find(there, &name).copied();
-        meet(&mut known, label);
+        contradicts |= met(bare, &mut known, label) == Met::Contradicts;
         if let Some(label) = known {
             set(there, &name, label);
         }
     }
+    contradicts
 }
 
 /// Puts labels where they are waited for.
-pub(crate) fn place<T: Copy>(names: &[String], into: &mut [Option<Label<T>>], labels: &[(&str, Label<T>)]) -> Vec<Met> {
-    let known = labels.iter().filter_map(|(name, label)| Some((names.iter().position(|known| known == name)?, label)));
-    known.map(|(index, label)| meet(&mut into[index], *label)).collect()
+pub(crate) fn place<T: Copy + PartialEq>(
+    names: &[String],
+    into: &mut [Option<Label<T>>],
+    labels: &[(&str, Label<T>)],
+) -> Vec<Met> {
+    let place = |name: &str| names.iter().position(|known| known == name);
+    labels.iter().filter_map(|(name, label)| Some(met(name, &mut into[place(name)?], *label))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(revision: i64, value: f64) -> Label {
+        Label { revision, value }
+    }
+
+    #[test]
+    fn another_value_under_the_same_revision_is_a_contradiction_and_the_first_one_stays() {
+        let names = ["late".to_owned(), "time\0of".to_owned()];
+        let mut there = [None, None];
+        let mut send = |name, label| place(&names, &mut there, &[(name, label)])[0];
+        assert_eq!(send("late", label(0, 1.0)), Met::First);
+        assert_eq!(send("late", label(0, 1.0)), Met::Repeated);
+        assert_eq!(send("late", label(0, 0.0)), Met::Contradicts);
+        assert_eq!(send("late", label(1, 0.0)), Met::Revised);
+        assert_eq!(send("late", label(0, 1.0)), Met::Older);
+        assert_eq!(send("time\0of", label(0, 5.0)), Met::First);
+        assert_eq!(send("time\0of", label(0, 6.0)), Met::Repeated, "the same label at another time");
+        assert_eq!(there, [Some(label(1, 0.0)), Some(label(0, 5.0))]);
+    }
+
+    #[test]
+    fn a_contradiction_is_found_before_the_prediction_comes_too() {
+        let mut pending = Pending::default();
+        let mut send =
+            |value: f64, class: &str| Truths::of(0, &[("late", value)], &[("kind", class)], None).wait(&mut pending);
+        assert!(!send(1.0, "a"));
+        assert!(!send(1.0, "a"));
+        assert!(send(0.0, "a"));
+        assert!(send(1.0, "b"));
+    }
 }

@@ -46,6 +46,8 @@ pub(crate) const ARM: HeaderName = HeaderName::from_static("x-model-arm");
 pub(crate) const PREDICTION_ID: HeaderName = HeaderName::from_static("x-prediction-id");
 /// Event time of a replayed request.
 pub(crate) const EVENT_TIME: HeaderName = HeaderName::from_static("x-serin-event-time");
+/// How long a replayed call took, in microseconds, as its server says.
+pub(crate) const REPLAYED_LATENCY: HeaderName = HeaderName::from_static("x-serin-latency-us");
 
 /// The caller's own id of the request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

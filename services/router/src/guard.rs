@@ -17,6 +17,7 @@ use serin_schemas::{
 
 use crate::{
     body::{BodyError, DecodeError, Decoder, Upload},
+    call::REPLAYED_LATENCY,
     config::Report,
     events::About,
     examples::Answered,
@@ -90,6 +91,8 @@ pub(crate) struct Guard {
     /// Whether an event is written.
     told: bool,
     started: Instant,
+    /// How long the call took on the clock of a replay.
+    replayed: Option<Duration>,
     upload: Option<Arc<Upload>>,
     /// Length of the answer so far.
     bytes: u64,
@@ -172,6 +175,7 @@ impl Guard {
             told: shared.config().report == Report::All || rollout.is_some(),
             rollout,
             started: Instant::now(),
+            replayed: None,
             upload: None,
             bytes: 0,
             chain: None,
@@ -225,6 +229,7 @@ impl Guard {
     /// The head of the answer has come.
     pub(crate) fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(i32::from(status.as_u16()));
+        self.replayed = if self.shared.clock.is_replay() { replayed(headers) } else { None };
         self.server_did(is_way(status).then(|| format!("status_{}", status.as_u16())));
         if let Some(chain) = self.called.chain.as_ref().filter(|_| status.is_success() && self.route.arm != Arm::Shadow)
         {
@@ -458,7 +463,7 @@ impl Guard {
     }
 
     fn report(&self, ended: &Ended, outputs: Outputs, body: Option<&[u8]>) {
-        let took = self.elapsed();
+        let took = self.replayed.unwrap_or_else(|| self.elapsed());
         self.shared.metrics.answered(&self.route, self.assignment, ended.outcome, self.status, took);
         if let Some(cause) = &ended.cause {
             self.shared.metrics.not_ok(&self.route, ended.outcome, cause);
@@ -537,6 +542,12 @@ impl Drop for Guard {
 /// Whether a version is called even when all its servers failed: stable is, for there is nobody else.
 pub(crate) fn is_last_resort(table: &Table, route: &Route) -> bool {
     route.version == table.stable.version
+}
+
+/// How long a replayed call took, if its server says so.
+fn replayed(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(&REPLAYED_LATENCY)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_micros)
 }
 
 #[cfg(test)]

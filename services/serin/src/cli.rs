@@ -1,12 +1,14 @@
 //! The command line: every verb, its arguments and its help.
 
 mod foresight;
+mod trial;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 pub(crate) use foresight::{Plan, Replay, Simulate};
+pub(crate) use trial::{Load, ModelServer, Switch, Wanted};
 
 /// Canary analysis and progressive delivery for ML models, driven by events on Kafka.
 ///
@@ -48,6 +50,21 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  serin demo\n  serin demo --output json --seed 7\n  serin demo --kafka localhost:9092"
     )]
     Demo(Demo),
+    /// Run a small model server, for a first rollout and for trying
+    ///
+    /// It speaks the Open Inference Protocol V2 and says how likely a payment is fraud, from its `amount`. Each version is a
+    /// process of its own; a bad one gives wrong answers (--wrong), fails (--fail) or is slow (--latency).
+    #[command(
+        after_help = "Examples:\n  serin model-server\n  serin model-server --version 2 --listen 127.0.0.1:9002\n  serin model-server --version 3 --listen 127.0.0.1:9003 --wrong 20%"
+    )]
+    ModelServer(ModelServer),
+    /// Send calls for that model through a router, and the labels of the answers
+    ///
+    /// Prints every five seconds who answered in them. A router that does not know the model yet is asked again with the next call.
+    #[command(
+        after_help = "Exit status: 0, or 2 when no call was answered.\n\nExamples:\n  serin load fraud\n  serin load fraud --rate 200/s --for 1m --label-after 10s"
+    )]
+    Load(Load),
     /// Start a rollout from a file
     #[command(
         after_help = "Example:\n  serin apply -f rollout.yaml\n  serin apply -f rollout.yaml --wait && echo promoted"
@@ -102,9 +119,17 @@ pub(crate) enum Verb {
     Abort(Act),
     /// Emergency: send traffic to stable
     #[command(
-        after_help = "One router can be switched without the log too: see docs/router.md, \"all-stable\".\n\nExample:\n  serin stop --all --reason 'incident 4711'"
+        after_help = "Where the controller or the log is away, `serin switch on` does it at the routers.\n\nExample:\n  serin stop --all --reason 'incident 4711'"
     )]
     Stop(Stop),
+    /// Emergency, without the controller: every call to stable, at the routers
+    ///
+    /// Asks the admin port of each router, which needs no log for it. The switch outlives a restart of the router; rollouts stay as they are, and go on
+    /// when it is off again.
+    #[command(
+        after_help = "Exit status: 0 every router does it, 1 not all of them do (each says why), 2 it could not be tried.\n\nExamples:\n  serin switch on\n  serin switch on --routers http://router-0:8001,http://router-1:8001\n  serin switch\n  serin switch off"
+    )]
+    Switch(Switch),
     /// Say why: the evidence behind a rollout's last verdict
     #[command(
         after_help = "Examples:\n  serin explain flights\n  serin explain flights --metric latency_p99 --output json\n  serin explain flights --examples 3"
@@ -442,6 +467,9 @@ pub(crate) struct Demo {
     /// Instead of replaying over HTTP: this many rollouts of the scenario in process with a virtual clock, counted
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub(crate) rollouts: Option<u32>,
+    /// Let each window of six hours take at least this long by the clock, to watch it; 0: as fast as the machine is
+    #[arg(long, value_name = "SPAN", default_value = "0", value_parser = serin_rollout::units::Duration::parse)]
+    pub(crate) pace: serin_rollout::units::Duration,
     /// Keep log and state here instead of in a temporary folder
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,

@@ -9,6 +9,7 @@ mod http;
 mod in_process;
 #[cfg(test)]
 mod in_process_tests;
+mod model_server;
 #[cfg(test)]
 mod outcomes_tests;
 mod output;
@@ -77,6 +78,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Analyzer(args) => Box::pin(serve::run(&[serve::Role::Analyzer], &args, false)).await,
         Verb::Controller(args) => Box::pin(serve::run(&[serve::Role::Controller], &args, false)).await,
         Verb::Demo(args) => Box::pin(demo::run(&args)).await,
+        Verb::ModelServer(args) => model_server::run(&args).await,
+        Verb::Load(args) => model_server::load(&args).await,
         Verb::Apply(args) => verbs::apply(&args).await,
         Verb::Lint(args) => verbs::lint(&args),
         Verb::Plan(args) => verbs::plan(&args),
@@ -90,6 +93,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Resume(args) => verbs::act(&args, "resume", false).await,
         Verb::Abort(args) => verbs::act(&args, "abort", false).await,
         Verb::Stop(args) => verbs::stop_all(&args).await,
+        Verb::Switch(args) => verbs::switch(&args).await,
         Verb::Explain(args) => verbs::explain(&args).await,
         Verb::Compare(args) => verbs::compare(&args),
         Verb::Tail(args) => verbs::tail(&args),

@@ -314,6 +314,13 @@ fn bad_http_is_refused_and_feedback_counts_once() {
     }
     wait_for_metric(&pipeline, "up", "serin_label_join_total", "joined");
     wait_for_metric(&pipeline, "up", "serin_label_join_total", "repeated");
+    // Another value without a later revision is taken, and counted as what it is.
+    let other = json!({"prediction_id": answer.headers["x-prediction-id"], "values": {"late": "1"}}).to_string();
+    assert_eq!(post("/v1/feedback", other.as_bytes()).status, 202);
+    wait_for_metric(&pipeline, "up", "serin_label_contradictions_total", "");
+    let told = post("/v1/feedback", br#"{"prediction_id": "...", "values": {"late": 1}}"#);
+    assert_eq!(told.status, 400, "{told:?}");
+    assert!(told.text.contains("has no letter and no digit; send the `x-prediction-id` of the answer"), "{told:?}");
 
     // Odd values through the door for model servers: refused by their place, and the good one is taken.
     let odd = json!([

@@ -12,13 +12,15 @@ use serin_tests::kafka::{Broker, unique_prefix};
 use support::Pipeline;
 use world::{Behaviour, Traffic, User, borrowed, model_server, nobody, rollout, serin, wall};
 
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 27] = [
     "up",
     "router",
     "aggregator",
     "analyzer",
     "controller",
     "demo",
+    "model-server",
+    "load",
     "apply",
     "lint",
     "plan",
@@ -32,6 +34,7 @@ const VERBS: [&str; 24] = [
     "resume",
     "abort",
     "stop",
+    "switch",
     "explain",
     "compare",
     "tail",

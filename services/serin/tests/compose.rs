@@ -2,16 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod support;
+
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
+use reqwest::Method;
 use serde_json::Value;
+use serin_tests::kafka::{Broker, BrokerOptions};
 
-const SERIN: &str = env!("CARGO_BIN_EXE_serin");
+use support::{PATIENCE, SERIN, free_port, http, wait_until};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -44,6 +49,148 @@ fn strings(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
+fn environment(service: &Value) -> BTreeMap<String, String> {
+    let all = service["environment"].as_object().unwrap().iter();
+    all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+}
+
+/// The roles of the file, as processes with its commands and settings but for addresses, folders and the number of brokers.
+struct Up<'a> {
+    compose: &'a Value,
+    brokers: String,
+    folder: &'a Path,
+    running: Vec<(String, u16, Child)>,
+}
+
+impl<'a> Up<'a> {
+    /// `up`: the topics, then every role, until all are ready.
+    fn start(compose: &'a Value, brokers: &str, folder: &'a Path) -> Self {
+        let mut up = Self { compose, brokers: brokers.to_owned(), folder, running: Vec::new() };
+        let ensured = up.command("topology", 0).output().unwrap();
+        assert!(ensured.status.success(), "{}", String::from_utf8_lossy(&ensured.stderr));
+        for role in ["controller", "analyzer", "aggregator", "router"] {
+            let port = free_port().unwrap();
+            let log = File::create(up.log(role)).unwrap();
+            let child = up.command(role, port).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+            up.running.push((role.to_owned(), port, child));
+        }
+        up.check_ready();
+        up
+    }
+
+    fn log(&self, role: &str) -> PathBuf {
+        self.folder.join(format!("{role}.log"))
+    }
+
+    fn command(&self, service: &str, telemetry: u16) -> Command {
+        let service_in_file = &self.compose["services"][service];
+        let mut environment = environment(service_in_file);
+        let data = self.folder.join(service).display().to_string();
+        let local = |port: u16| format!("127.0.0.1:{port}");
+        for (key, value) in [
+            ("SERIN__LOG__KAFKA__BROKERS", self.brokers.clone()),
+            ("SERIN__TOPOLOGY__REPLICATION", "1".to_owned()),
+            ("SERIN__DATA_DIR", data),
+            ("SERIN__TELEMETRY__LISTEN", local(telemetry)),
+            ("SERIN__ROUTER__LISTEN", local(free_port().unwrap())),
+            ("SERIN__ROUTER__ADMIN_LISTEN", local(free_port().unwrap())),
+            ("SERIN__CONTROLLER__LISTEN", local(free_port().unwrap())),
+        ] {
+            environment.insert(key.to_owned(), value);
+        }
+        let mut command = Command::new(SERIN);
+        command.args(strings(&service_in_file["command"])).envs(environment).stdin(Stdio::null());
+        command.current_dir(self.folder);
+        command
+    }
+
+    fn check_ready(&mut self) {
+        let folder = self.folder;
+        for (role, port, child) in &mut self.running {
+            let url = format!("http://127.0.0.1:{port}/readyz");
+            let ready = wait_until(PATIENCE, || {
+                anyhow::ensure!(child.try_wait()?.is_none(), "it has ended");
+                Ok(http(Method::GET, &url, None).is_ok_and(|answer| answer.text == "ready\n"))
+            });
+            let log = || std::fs::read_to_string(folder.join(format!("{role}.log"))).unwrap_or_default();
+            assert!(ready.is_ok(), "{role}: {ready:?}\n{}", log());
+        }
+    }
+
+    /// `down`: asks every role to end, and waits.
+    fn down(mut self) {
+        for (_, _, child) in &mut self.running {
+            let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+            assert!(asked.success());
+        }
+        for (role, _, child) in &mut self.running {
+            let ended = wait_until(PATIENCE, || Ok(child.try_wait()?.is_some()));
+            assert!(ended.is_ok(), "{role} does not end");
+        }
+    }
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        for (_, _, child) in &mut self.running {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// Named volumes of a service, with the folder that each is mounted at.
+fn volumes(service: &Value) -> Vec<(String, String)> {
+    let text = |volume: &Value| match volume {
+        Value::Object(long) => {
+            format!("{}:{}", long["source"].as_str().unwrap_or("."), long["target"].as_str().unwrap())
+        }
+        short => short.as_str().unwrap_or_default().to_owned(),
+    };
+    let all: Vec<String> = service["volumes"].as_array().into_iter().flatten().map(text).collect();
+    let mounts = all.iter().filter_map(|volume| volume.split_once(':'));
+    let named = mounts.filter(|(name, _)| !name.starts_with(['.', '/']));
+    named.map(|(name, path)| (name.to_owned(), path.split(':').next().unwrap_or_default().to_owned())).collect()
+}
+
+#[test]
+fn brokers_keep_their_topics_where_down_leaves_them() {
+    let compose = resolved();
+    let declared = compose["volumes"].as_object().unwrap();
+    let mut names = Vec::new();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let kept = match &**name {
+            broker if broker.starts_with("kafka-") => service["environment"]["KAFKA_LOG_DIRS"].as_str().unwrap(),
+            "aggregator" | "analyzer" | "controller" => service["environment"]["SERIN__DATA_DIR"].as_str().unwrap(),
+            _ => continue,
+        };
+        let volumes = volumes(service);
+        let holds = volumes.iter().find(|(_, path)| Path::new(kept).starts_with(path));
+        let (volume, _) = holds.unwrap_or_else(|| panic!("{name}: {kept} is on none of {volumes:?}"));
+        assert!(declared.keys().any(|key| key.ends_with(volume.as_str())), "{name}: {volume} is not declared");
+        names.push(volume.clone());
+    }
+    assert_eq!(names.len(), 6, "three brokers and three roles with state");
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 6, "no two share a volume");
+}
+
+/// The brokers keep what they have, as the test above shows, and so do the roles.
+#[test]
+fn after_down_and_up_every_role_goes_on() {
+    let compose = resolved();
+    let mut broker = Broker::start(BrokerOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let brokers = broker.bootstrap().to_owned();
+    for _ in 0..2 {
+        Up::start(&compose, &brokers, folder.path()).down();
+        broker.shut_down(PATIENCE).unwrap();
+        broker.start_again().unwrap();
+    }
+    Up::start(&compose, &brokers, folder.path()).check_ready();
+}
+
 #[test]
 fn every_serin_service_has_a_command_and_settings_that_the_binary_knows() {
     let compose = resolved();
@@ -57,12 +204,7 @@ fn every_serin_service_has_a_command_and_settings_that_the_binary_knows() {
         let help = Command::new(SERIN).args(&command).arg("--help").output().unwrap();
         assert!(help.status.success(), "{name}: serin {command:?} is no command");
 
-        let environment: BTreeMap<String, String> = service["environment"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
-            .collect();
+        let environment = environment(service);
         assert!(environment.contains_key("SERIN__LOG__KIND"), "{name}");
         let dump = Command::new(SERIN).args(["up", "--dump-config"]).envs(&environment).output().unwrap();
         assert!(dump.status.success(), "{name}: {}", String::from_utf8_lossy(&dump.stderr));

@@ -41,12 +41,31 @@ fn check_shape(summary: &Value) {
     assert!(summary["table_apply"]["count"].as_u64().is_some_and(|count| count >= rollouts.len() as u64), "{summary}");
 }
 
+/// With seed 1 the figures are those of docs/demo.md, on every machine and log.
+fn check_figures(summary: &Value) {
+    let page = include_str!("../../../docs/demo.md");
+    let told: Vec<&str> =
+        page.lines().filter_map(|line| line.trim().strip_prefix("blast radius")).map(str::trim).collect();
+    let found = summary["rollouts"].as_array().expect("a list of rollouts").iter().map(|rollout| {
+        let [canary, all, hurt] = ["canary_requests", "requests", "hurt_requests"].map(|count| &rollout[count]);
+        format!("canary served {canary} of {all} requests; {hurt} got worse than stable would have given")
+    });
+    assert_eq!(told, found.collect::<Vec<_>>());
+    let why: Vec<&str> = page.lines().filter_map(|line| line.trim().strip_prefix("why ")).map(str::trim).collect();
+    let found = summary["rollouts"].as_array().expect("a list of rollouts").iter();
+    assert_eq!(
+        why,
+        found.map(|rollout| rollout["reason"]["sentence"].as_str().unwrap_or_default()).collect::<Vec<_>>()
+    );
+}
+
 #[test]
 fn a_good_version_is_promoted_and_two_bad_ones_are_rolled_back_for_their_fault() -> Result<()> {
     let summary = run(&["--seed", "1"])?;
     assert_eq!((&summary["log"], &summary["seed"]), (&"embedded".into(), &1.into()));
     check_shape(&summary);
     three_outcomes(&summary);
+    check_figures(&summary);
     Ok(())
 }
 
@@ -56,6 +75,7 @@ fn every_role_its_own_process_on_kafka_the_outcomes_are_the_same() -> Result<()>
     assert_eq!(summary["log"], "kafka");
     check_shape(&summary);
     three_outcomes(&summary);
+    check_figures(&summary);
     Ok(())
 }
 

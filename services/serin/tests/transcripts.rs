@@ -6,10 +6,17 @@
 //! - `<!-- runs: PROGRAM -->`: the block is input of a program, such as `python3`, that makes files.
 //! - `<!-- transcript -->`: the block has commands (lines that begin with `$ `), each with what it prints, standard error
 //!   included, and its exit status if that is not 0.
+//! - `<!-- live: background -->`: each line of the block is a process that runs to the end of the page, such as `serin up`.
+//! - `<!-- live: transcript -->`: as `transcript`, beside these processes; compared without numbers, ids and times.
+//! - `<!-- until: COMMAND -->`: repeats a command until it succeeds; no block belongs to it.
 //!
 //! All blocks of a page share a folder, in the order of the page. `SERIN_WRITE_DOCS=1` writes the transcripts anew.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+#[path = "support/pages.rs"]
+mod pages;
+mod support;
 
 use std::{
     fs,
@@ -18,8 +25,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Columns of the terminal that transcripts were made on.
-const COLUMNS: &str = "200";
+use pages::{COLUMNS, Stage, masked};
 
 /// What a comment says of the block below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +33,9 @@ enum Mark {
     File(String),
     Runs(String),
     Transcript,
+    Background,
+    Live,
+    Until(String),
 }
 
 fn mark(line: &str) -> Option<Mark> {
@@ -34,6 +43,9 @@ fn mark(line: &str) -> Option<Mark> {
     match text.split_once(": ") {
         Some(("file", name)) => Some(Mark::File(name.to_owned())),
         Some(("runs", program)) => Some(Mark::Runs(program.to_owned())),
+        Some(("until", command)) => Some(Mark::Until(command.to_owned())),
+        Some(("live", "background")) => Some(Mark::Background),
+        Some(("live", "transcript")) => Some(Mark::Live),
         _ => (text == "transcript").then_some(Mark::Transcript),
     }
 }
@@ -42,13 +54,26 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// A folder for the files of a page, from which the project's folders can be reached by their names.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+/// A place for a page, from which the project's folders can be reached by their names.
+fn stage() -> Stage {
+    let stage = Stage::new();
     for name in ["services", "examples"] {
-        std::os::unix::fs::symlink(root().join(name), folder.path().join(name)).unwrap();
+        std::os::unix::fs::symlink(root().join(name), stage.folder().join(name)).unwrap();
     }
-    folder
+    stage
+}
+
+/// What a command of a live transcript prints now: as the page has it, unless more than numbers differ.
+fn live(stage: &mut Stage, command: &str, kept: &[&str]) -> Vec<String> {
+    let (printed, status) = stage.run(command);
+    let mut lines: Vec<String> = printed.lines().map(|line| line.trim_end().to_owned()).collect();
+    if status != 0 {
+        lines.push(format!("[exit status {status}]"));
+    }
+    if masked(&kept.join("\n")) == masked(&lines.join("\n")) {
+        return kept.iter().map(|line| (*line).to_owned()).collect();
+    }
+    lines
 }
 
 /// What a shell prints for this command, and the exit status if it is not 0.
@@ -80,26 +105,43 @@ fn program(folder: &Path, program: &str, input: &str) {
 
 /// The page with its transcripts as they are now, and their number.
 fn renewed(page: &str) -> (String, usize) {
-    let folder = folder();
+    let mut stage = stage();
     let mut lines = page.lines();
     let (mut out, mut transcripts) = (Vec::new(), 0);
     while let Some(line) = lines.next() {
         out.push(line.to_owned());
         let Some(mark) = mark(line) else { continue };
+        if let Mark::Until(command) = &mark {
+            stage.until(command);
+            continue;
+        }
         let fence = lines.next().unwrap_or_default();
         assert!(fence.starts_with("```"), "below {line:?} stands {fence:?}, not a code block");
         out.push(fence.to_owned());
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
         let text = joined(&block);
         match mark {
-            Mark::File(name) => fs::write(folder.path().join(name), text).unwrap(),
-            Mark::Runs(name) => program(folder.path(), &name, &text),
+            Mark::File(name) => fs::write(stage.folder().join(name), stage.with_ports(&text)).unwrap(),
+            Mark::Runs(name) => program(stage.folder(), &name, &text),
+            Mark::Background => stage.background(&text),
+            Mark::Until(_) => {}
+            Mark::Live => {
+                let mut rest = &block[..];
+                while let Some((first, further)) = rest.split_first() {
+                    let command = first.strip_prefix("$ ").unwrap_or_else(|| panic!("no command: {first:?}"));
+                    let length = further.iter().take_while(|line| !line.starts_with("$ ")).count();
+                    out.push((*first).to_owned());
+                    out.extend(live(&mut stage, command, &further[..length]));
+                    rest = &further[length..];
+                }
+                transcripts += 1;
+            }
             Mark::Transcript => {
                 let commands: Vec<&str> = block.iter().filter_map(|line| line.strip_prefix("$ ")).collect();
                 assert!(!commands.is_empty(), "no command below {line:?}:\n{text}");
                 for command in commands {
                     out.push(format!("$ {command}"));
-                    out.extend(shell(folder.path(), command));
+                    out.extend(shell(stage.folder(), command));
                 }
                 transcripts += 1;
             }
@@ -119,7 +161,7 @@ fn joined(lines: &[impl AsRef<str>]) -> String {
 
 /// Whether the block below this comment stays as it is.
 fn mark_keeps(line: &str) -> bool {
-    mark(line) != Some(Mark::Transcript)
+    !matches!(mark(line), Some(Mark::Transcript | Mark::Live))
 }
 
 fn pages() -> Vec<PathBuf> {

@@ -299,7 +299,7 @@ mod tests {
         insta::assert_snapshot!(problems, @r"
         [0].observed_at: expected microseconds since 1970 as a whole number, or an RFC 3339 time
         [0].prediction_id: is missing; nothing could be joined to it
-        [0].values: there is no truth in it; send values, classes, truth, reward, label or score
+        [0].values: there is no truth in it; send values, classes, truth, reward, label or score, and not null
         [2].body: expected a JSON object
         ");
         let (taken, bad, problems) = sorted(

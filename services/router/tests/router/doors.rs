@@ -28,7 +28,8 @@ async fn a_bad_entry_is_named_by_its_place_and_costs_no_other() {
         r#"[{"prediction_id":"a","label":1},{"prediction_id":"b"},{"prediction_id":3,"values":{"x":NaN,"y":true}}]"#;
     let got = bench.post("/v1/feedback", &[], list).await;
     assert_eq!(got.status, StatusCode::MULTI_STATUS);
-    let problem = "[1].values: there is no truth in it; send values, classes, truth, reward, label or score";
+    let problem =
+        "[1].values: there is no truth in it; send values, classes, truth, reward, label or score, and not null";
     assert_eq!(got.json(), serde_json::json!({"accepted": 2, "refused": 1, "problems": [problem]}));
     let mut found: Vec<_> = Events::read(&bench.log).feedback().into_iter().map(|found| found.request_id.0).collect();
     found.sort();

@@ -149,6 +149,23 @@ async fn a_wall_clock_router_ignores_stated_times() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_on_a_replay_clock_a_server_says_how_long_a_call_took() {
+    let latency = async |config: Config, said: &str| {
+        let server = Server::start(Says::probability("0.5").with("x-serin-latency-us", said)).await;
+        let bench = Bench::start(config).await;
+        bench.route(&table(1, &server.url(), &server.url(), (0, 0))).await;
+        bench.infer(&[("x-serin-event-time", "60000000")]).await;
+        bench.predictions(1).await[0].latency_us.unwrap()
+    };
+    let hour = 3_600_000_000;
+    assert_eq!(latency(replay(), "3600000000").await, hour);
+    assert!(latency(config(), "3600000000").await < hour, "a wall-clock router measures");
+    for no_time in ["-1", "soon", "1.5"] {
+        assert!(latency(replay(), no_time).await < hour, "{no_time}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_seeded_split_depends_on_the_prediction_id_alone() {
     let server = Server::start(Says::probability("0.5")).await;
     let mut arms = Vec::new();

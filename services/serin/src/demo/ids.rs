@@ -10,9 +10,11 @@ pub(crate) struct PredictionIds {
 }
 
 impl PredictionIds {
-    /// Ids of this seed.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { random: ChaCha8Rng::seed_from_u64(seed) }
+    /// Ids of this seed and rollout: those of a rollout do not depend on how many calls the ones before it made.
+    pub(crate) fn new(seed: u64, rollout: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(rollout);
+        Self { random }
     }
 
     /// The next id, of a call at `secs` (Unix seconds).
@@ -30,13 +32,14 @@ mod tests {
 
     #[test]
     fn a_seed_gives_its_ids_again_and_no_two_are_equal() {
-        let take = |seed| {
-            let mut ids = PredictionIds::new(seed);
+        let take = |seed, rollout| {
+            let mut ids = PredictionIds::new(seed, rollout);
             (0..100).map(|at| ids.next(at)).collect::<Vec<_>>()
         };
-        assert_eq!(take(1), take(1));
-        assert_ne!(take(1), take(2));
-        let mut unique = take(1);
+        assert_eq!(take(1, 0), take(1, 0));
+        assert_ne!(take(1, 0), take(2, 0));
+        assert_ne!(take(1, 0), take(1, 1));
+        let mut unique = take(1, 0);
         unique.sort();
         unique.dedup();
         assert_eq!(unique.len(), 100);

@@ -12,12 +12,13 @@ mod pipeline;
 mod replay;
 mod servers;
 mod story;
+mod stuck;
 mod summary;
 mod tally;
 mod view;
 mod virtual_run;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use crate::{
     cli::{self, Output},
@@ -37,8 +38,9 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         return virtual_run::run(args, rollouts);
     }
     let mut view = View::new(args.output == Output::Json);
+    view.say(story::about(args.scenario));
     view.say("starting the pipeline ...");
-    let pipeline = Pipeline::start(args).await?;
+    let mut pipeline = Pipeline::start(args).await?;
     let servers = servers::start().await?;
     let doors = pipeline.doors().clone();
     let mut story = Story {
@@ -49,10 +51,18 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         models: Models::embedded(),
         view: &mut view,
         servers,
+        pace: Duration::from_micros(args.pace.0.0.unsigned_abs()),
     };
     let endings = Box::pin(story.play(args.scenario)).await;
     let requests = story.replay.requests;
     let applied = summary::ApplyTimes::of(story.applied.into_values().collect());
+    let endings = match endings {
+        Ok(endings) => Ok(endings),
+        Err(error) => Err(match pipeline.trouble().await {
+            Some(trouble) => anyhow::anyhow!("{trouble}").context(format!("{error:#}")),
+            None => error,
+        }),
+    };
     pipeline.stop().await;
     let summary = summary::Summary::new(args, endings?, requests, applied);
     match args.output {

@@ -26,8 +26,18 @@ pub(crate) struct Pipeline {
 
 enum Kind {
     InProcess(Box<Running>),
-    Children(Vec<Child>),
+    /// In the order of [`Role::ALL`].
+    Children(Vec<Served>),
     Attached,
+}
+
+/// A role in a process of its own.
+struct Served {
+    child: Child,
+    /// Its log.
+    log: PathBuf,
+    /// Port of its metrics and health.
+    telemetry: u16,
 }
 
 impl Pipeline {
@@ -56,6 +66,25 @@ impl Pipeline {
         &self.doors
     }
 
+    /// What its parts say is wrong with them, one line each; of a pipeline that somebody else runs nothing is known.
+    pub(crate) async fn trouble(&mut self) -> Option<String> {
+        let found: Vec<String> = match &mut self.kind {
+            Kind::InProcess(running) => {
+                let parts = running.readiness();
+                parts.into_iter().filter_map(|(part, ready)| Some(format!("{part}: {}", ready().err()?))).collect()
+            }
+            Kind::Children(children) => {
+                let mut found = Vec::new();
+                for (child, role) in children.iter_mut().zip(Role::ALL) {
+                    found.extend(of_child(child, *role).await);
+                }
+                found
+            }
+            Kind::Attached => Vec::new(),
+        };
+        (!found.is_empty()).then(|| found.join("\n"))
+    }
+
     /// Stops what this process started.
     pub(crate) async fn stop(self) {
         match self.kind {
@@ -76,7 +105,7 @@ fn parse_doors(text: &str) -> anyhow::Result<Doors> {
 }
 
 /// Starts every role as a process of its own, logging into the data folder.
-fn start_children(serve: &Serve, data: &Path, ports: &Ports) -> anyhow::Result<Vec<Child>> {
+fn start_children(serve: &Serve, data: &Path, ports: &Ports) -> anyhow::Result<Vec<Served>> {
     let program = std::env::current_exe().context("the path of this program")?;
     let ensured = Command::new(&program)
         .args(["topology", "ensure"])
@@ -86,7 +115,8 @@ fn start_children(serve: &Serve, data: &Path, ports: &Ports) -> anyhow::Result<V
     anyhow::ensure!(ensured.success(), "`serin topology ensure` failed on the Kafka cluster");
     let mut children = Vec::new();
     for (role, telemetry) in Role::ALL.iter().zip(&ports.telemetry) {
-        let log = std::fs::File::create(data.join(format!("{}.log", role.name())))?;
+        let path = data.join(format!("{}.log", role.name()));
+        let log = std::fs::File::create(&path)?;
         let child = Command::new(&program)
             .arg(role.name())
             .args(serve.settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]))
@@ -97,14 +127,29 @@ fn start_children(serve: &Serve, data: &Path, ports: &Ports) -> anyhow::Result<V
             .stderr(log)
             .spawn()
             .with_context(|| format!("starting the {}", role.name()))?;
-        children.push(child);
+        children.push(Served { child, log: path, telemetry: *telemetry });
     }
     Ok(children)
 }
 
+/// What is wrong with a child: that it has ended, with the last line of its log, or that it is not ready.
+async fn of_child(served: &mut Served, role: Role) -> Option<String> {
+    let name = role.name();
+    if let Ok(Some(status)) = served.child.try_wait() {
+        let log = std::fs::read_to_string(&served.log).unwrap_or_default();
+        return Some(format!("the {name} ended with {status}: {}", log.lines().last().unwrap_or("it logged nothing")));
+    }
+    let asked = reqwest::get(format!("http://127.0.0.1:{}/readyz", served.telemetry)).await;
+    let text = match asked {
+        Ok(response) => response.text().await.unwrap_or_default(),
+        Err(error) => error.to_string(),
+    };
+    (text != "ready\n").then(|| format!("the {name} is not ready: {}", text.trim_end()))
+}
+
 /// Asks every child to stop, routers last started first, and waits.
-fn stop_children(children: Vec<Child>) {
-    for mut child in children.into_iter().rev() {
+fn stop_children(children: Vec<Served>) {
+    for Served { mut child, .. } in children.into_iter().rev() {
         let pid = child.id().to_string();
         // SIGTERM through the system's kill: the standard library only knows SIGKILL.
         let asked = Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success());

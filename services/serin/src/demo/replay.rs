@@ -19,7 +19,7 @@ use serin_schemas::ids::{EventTime, Span};
 
 use super::{data::FlightRecord, ids::PredictionIds};
 
-/// Requests in flight at once. With a service time of a few milliseconds this keeps two cores busy.
+/// Requests in flight at once. This keeps two cores busy.
 const IN_FLIGHT: usize = 64;
 /// Feedback sent in one request.
 const FEEDBACK_BATCH: usize = 200;
@@ -68,6 +68,7 @@ pub(crate) struct Replay {
     pending: BinaryHeap<Reverse<Pending>>,
     window: Span,
     model: &'static str,
+    seed: u64,
     /// Requests sent so far, for the count of what a killed router lost.
     pub(crate) requests: u64,
 }
@@ -76,8 +77,8 @@ impl Replay {
     /// A replay through `doors` in windows of length `window`.
     pub(crate) fn new(doors: Doors, model: &'static str, window: Span, seed: u64) -> anyhow::Result<Self> {
         let http = Client::builder().pool_max_idle_per_host(IN_FLIGHT).timeout(Duration::from_secs(10)).build()?;
-        let ids = PredictionIds::new(seed);
-        Ok(Self { http, doors, ids, pending: BinaryHeap::new(), window, model, requests: 0 })
+        let ids = PredictionIds::new(seed, 0);
+        Ok(Self { http, doors, ids, pending: BinaryHeap::new(), window, model, seed, requests: 0 })
     }
 
     /// Sends the flights of one window and what became known in it, then moves the clock to its end.
@@ -169,9 +170,10 @@ impl Replay {
         self.window
     }
 
-    /// Forgets labels that are not known yet: their rollout is over.
-    pub(crate) fn forget_labels(&mut self) {
+    /// Begins a rollout, with ids of its own. Labels that are not known yet are forgotten: their rollout is over.
+    pub(crate) fn begin(&mut self, rollout: u64) {
         self.pending.clear();
+        self.ids = PredictionIds::new(self.seed, rollout);
     }
 
     /// Sends a request again while its receiver is away or not ready.

@@ -17,6 +17,7 @@ use super::{
     data::{self, FlightRecord},
     model::Models,
     replay::Replay,
+    stuck::Seen,
     tally::Tally,
     view::View,
 };
@@ -49,6 +50,20 @@ pub(crate) fn chapters(scenario: Scenario) -> &'static [Chapter] {
             Chapter { stable: "v2", canary: "v4" },
         ],
         Scenario::Aa => &[Chapter { stable: "v1", canary: "v1" }],
+    }
+}
+
+/// What the versions of a scenario are, and what is wrong with them on purpose.
+pub(crate) fn about(scenario: Scenario) -> &'static str {
+    match scenario {
+        Scenario::Main => {
+            "Recorded flights are asked about as they leave: will it arrive more than 15 minutes late? Whether it did is fed back\n\
+             hours of event time later. What is planted, and should be found:\n\
+             \x20 v2  better than v1, which only has a threshold on the delay at departure: to be promoted\n\
+             \x20 v3  v2, with a bug for one airport, where the delay comes in hours: to be rolled back, for origin=LGA\n\
+             \x20 v4  v2, with three calls in a hundred that take a second more: to be rolled back, for its p99 latency\n"
+        }
+        Scenario::Aa => "Recorded flights are asked about as they leave. v1 against itself: to be promoted.\n",
     }
 }
 
@@ -108,6 +123,8 @@ pub(crate) struct Story<'a> {
     pub(crate) view: &'a mut View,
     /// Base URL of the model server of each version.
     pub(crate) servers: Vec<(&'static str, std::net::SocketAddr)>,
+    /// What each window takes at least by the clock.
+    pub(crate) pace: Duration,
 }
 
 impl Story<'_> {
@@ -118,7 +135,7 @@ impl Story<'_> {
         let mut endings = Vec::new();
         for (number, chapter) in chapters(scenario).iter().enumerate() {
             let flights = flights.get(number * share..(number + 1) * share).context("a third of the year")?;
-            let ending = self.chapter(*chapter, flights).await?;
+            let ending = self.chapter(number as u64, *chapter, flights).await?;
             let serving = ending.serving();
             endings.push(ending);
             // The next chapter starts from the version that this one should have left serving.
@@ -131,11 +148,11 @@ impl Story<'_> {
         Ok(endings)
     }
 
-    async fn chapter(&mut self, chapter: Chapter, flights: &[FlightRecord]) -> anyhow::Result<Ending> {
+    async fn chapter(&mut self, number: u64, chapter: Chapter, flights: &[FlightRecord]) -> anyhow::Result<Ending> {
         let (first, last) = (flights.first().context("no flights")?, flights.last().context("no flights")?);
         let mut end = self.replay.window_end(EventTime::from_secs(first.departed_at));
         let last = self.replay.window_end(EventTime::from_secs(last.departed_at));
-        self.replay.forget_labels();
+        self.replay.begin(number);
         self.replay.set_clock(EventTime(end.0 - self.replay.length().0)).await?;
         let rollout = self.start(chapter).await?;
         self.view.chapter(chapter.stable, chapter.canary);
@@ -173,6 +190,7 @@ impl Story<'_> {
                     seconds_from_window_end_to_weight: moved.elapsed().as_secs_f64(),
                 });
             }
+            tokio::time::sleep_until((started + self.pace).into()).await;
             end = end.plus(self.replay.length());
         }
         let state = self.state(&rollout).await?;
@@ -224,11 +242,25 @@ impl Story<'_> {
                 return Ok(state);
             }
             if Instant::now() > deadline {
-                let state = self.state(rollout).await;
-                bail!("the window that ends at {end} was not closed and applied within {PATIENCE:?}; state: {state:?}");
+                bail!("{}", self.stuck(rollout, end).await);
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Where a window stopped, and what the rollout says of itself.
+    async fn stuck(&self, rollout: &str, end: EventTime) -> String {
+        let seen = Seen {
+            end,
+            planned: self.api.progress(rollout).await.map_err(|error| error.to_string()),
+            judged: self.api.verdict(rollout).await.ok().map(|verdict| verdict.as_of),
+            applied: self.router.table(MODEL).await.map(|(generation, _)| generation),
+        };
+        let told = self
+            .state(rollout)
+            .await
+            .map_or_else(|_| String::new(), |state| format!("\nthe rollout: {}", state.sentence));
+        seen.sentence(PATIENCE) + &told
     }
 
     /// Waits until the router uses the rollout's first table.

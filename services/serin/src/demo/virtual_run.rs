@@ -29,7 +29,7 @@ use crate::{
 
 /// Name of the one writer of events.
 const WRITER: &str = "virtual-router";
-/// Mean of what comes on top of the service time, in microseconds: exponential, as on a lightly loaded machine.
+/// Mean of what comes on top of the service time, in microseconds: exponential, as from network and scheduler.
 const EXTRA_US: f64 = 500.0;
 
 /// What became of the rollouts.

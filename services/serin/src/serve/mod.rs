@@ -23,7 +23,7 @@ pub(crate) use running::{Running, start};
 use crate::{
     cli::Serve,
     output,
-    settings::{self, LogKind, Settings},
+    settings::{self, LogFormat, LogKind, Settings},
     telemetry,
 };
 
@@ -171,6 +171,10 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
         tracing::info!(%address, "{what}");
     }
     tracing::info!(address = %telemetry, "metrics and health");
+    if roles == Role::ALL && settings.telemetry.log_format == LogFormat::Text && tracing::enabled!(tracing::Level::INFO)
+    {
+        output::aside(next_steps(&running));
+    }
 
     inherited.replace(running.readiness()).await?;
     let offer = if roles == [Role::Router] { replace::offer(&mut running, socket, &settings) } else { None };
@@ -196,6 +200,22 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
         None => Ok(ExitCode::SUCCESS),
         Some(failure) => bail!("{failure}"),
     }
+}
+
+/// What to do with a pipeline that has just started, for whoever looks at its log.
+fn next_steps(running: &Running) -> String {
+    let at = |wanted: &str| {
+        let mut found = running.addresses().into_iter().filter(|(what, _)| *what == wanted);
+        found.next().map_or_else(String::new, |(_, address)| address.to_string())
+    };
+    format!(
+        "\nNext, in another terminal:\n\
+         \x20 serin apply -f rollout.yaml            starts a rollout (docs/rollout-spec.md); serin get MODEL --watch shows it\n\
+         \x20 serin model-server, serin load MODEL   a model server and calls, for trying (README.md)\n\
+         Callers send to http://{} instead of the model server; this command line asks http://{}.\n",
+        at("router: model traffic"),
+        at("controller: API")
+    )
 }
 
 /// Returns when another process has taken over.
@@ -229,7 +249,7 @@ async fn reloading(running: &Running, args: &Serve) {
 }
 
 /// Ctrl-C or SIGTERM.
-async fn asked_to_stop() {
+pub(crate) async fn asked_to_stop() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,
         Err(error) => {

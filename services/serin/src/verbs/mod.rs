@@ -9,6 +9,7 @@ mod remote;
 mod replay;
 mod show;
 mod simulate;
+mod switch;
 mod tail;
 mod topology;
 
@@ -19,5 +20,6 @@ pub(crate) use remote::{act, apply, status, stop_all};
 pub(crate) use replay::replay;
 pub(crate) use show::{explain, get, list};
 pub(crate) use simulate::simulate;
+pub(crate) use switch::switch;
 pub(crate) use tail::tail;
 pub(crate) use topology::topology;
