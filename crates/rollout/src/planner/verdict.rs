@@ -56,7 +56,7 @@ impl ModelState {
         };
         match serde_json::from_str::<Frozen>(text) {
             Ok(frozen) => {
-                let why = format!(" after {} answers of {}", frozen.warmup_events, rollout.spec.stable.version);
+                let why = format!(" after {} answers of {}", frozen.warmup_events, rollout.spec.stable.version.in_words());
                 rollout.frozen = Some(frozen);
                 self.bake(rollout, 0, &why, verdict.as_of, turn);
             }
@@ -98,7 +98,7 @@ impl ModelState {
             "warm-up has seen {} answers of {} and waits for the first labels of {}: none has come, and the first were due \
              {maturity} after their answers. Send labels with the prediction ids, or abort and leave these metrics out",
             verdict.warmup_events.unwrap_or_default(),
-            spec.stable.version,
+            spec.stable.version.in_words(),
             metrics.join(", "),
         );
         self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
@@ -195,7 +195,8 @@ impl ModelState {
             WayOut::Rollback => {
                 let sentence = format!(
                     "inconclusive after a hold of {hold_max}: back to {}. No finding against {}",
-                    rollout.spec.stable.version, rollout.spec.canary.version
+                    rollout.spec.stable.version.in_words(),
+                    rollout.spec.canary.version.in_words()
                 );
                 self.end(rollout, Phase::RolledBack, Outcome::Inconclusive, Vec::new(), sentence, now, turn);
             }
