@@ -251,6 +251,9 @@ fn metrics(rollout: &Rollout, era: Era, health: &[HealthIssue], blanks: &Blanks)
                 _ => None,
             };
             let mut effect = evidence.test.effect();
+            if rollout.plan.rules.need_data() {
+                evidence.test.bound_early(&mut effect);
+            }
             if result == MetricResult::Pass && rollout.plan.rules.need_data() {
                 // What the pass shows bounds the effect, too.
                 evidence.test.bound_by_pass(&mut effect);

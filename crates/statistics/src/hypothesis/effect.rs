@@ -280,6 +280,34 @@ impl Totalled {
         effect
     }
 
+    /// Gives an effect without an interval a wider one, for a person who looks before there are answers enough, or events at all: the
+    /// exact intervals of both arms, which hold from the first answer on.
+    pub(super) fn bound_early(&self, spec: &HypothesisSpec, effect: &mut Effect) {
+        if effect.low.is_some() || effect.high.is_some() {
+            return;
+        }
+        let distance = |arm: &Arm| {
+            let radius = ecdf_radius(arm.worth, 0.5 * spec.interval_alpha);
+            radius.or_else(|| (arm.worth > 0.0).then_some(1.0))
+        };
+        let from = match spec.against {
+            Against::Limit { fail, .. } => fail,
+            Against::Control(_) => 0.0,
+        };
+        let alone = |alpha| arm_interval(&self.canary, spec, alpha);
+        (effect.low, effect.high) = if spec.measure == Measure::Distribution {
+            let bounds = effect.difference.zip(distance(&self.canary).zip(distance(&self.control)));
+            bounds.map(|(d, (one, two))| ((d - one - two).max(0.0), (d + one + two).min(1.0))).unzip()
+        } else if spec.one_arm() {
+            let (low, high) = alone(spec.interval_alpha);
+            (low.map(|low| low - from), high.map(|high| high - from))
+        } else {
+            let alpha = 0.5 * spec.interval_alpha;
+            let ((low_c, high_c), (low_s, high_s)) = (alone(alpha), arm_interval(&self.control, spec, alpha));
+            (low_c.zip(high_s).map(|(low, high)| low - high), high_c.zip(low_s).map(|(high, low)| high - low))
+        };
+    }
+
     /// Of the classes of the canary that `among` picks, the one whose share exceeds control's most; ties go to the first one in
     /// the counts' fixed order. `None` for anything but classes.
     pub(super) fn most_risen(&self, among: impl Fn(&str) -> bool) -> Option<&str> {
@@ -374,9 +402,23 @@ fn t_opt(arm: &Arm, spec: &HypothesisSpec) -> f64 {
     (0.5 * arm.first * f64::from(spec.horizon.max(2))).max(1.0)
 }
 
-/// Exact interval of one arm's rate or quantile.
+/// Trials that stand for one unit of exposure where events are rare among them: their number is nearly Poisson's.
+const TRIALS: f64 = 1e4;
+
+/// Exact interval of one arm's rate, quantile, number of events or mean of bounded values: these are sub-Bernoulli like a rate.
 fn arm_interval(arm: &Arm, spec: &HypothesisSpec, alpha: f64) -> (Option<f64>, Option<f64>) {
     match (&arm.totals, spec.measure) {
+        (Totals::Count(events), _) => {
+            let share = events.value().map(|value| value / TRIALS).filter(|share| *share <= 1.0);
+            let of = |share| rate_interval_of(share, arm.worth * TRIALS, alpha, t_opt(arm, spec) * TRIALS);
+            share.and_then(of).map(|(low, high)| (low * TRIALS, high * TRIALS)).unzip()
+        }
+        (Totals::Mean(total, n), measure) if !matches!(measure, Measure::Counts { .. }) => {
+            let (low, width) = spec.scale();
+            let mean = (*n > 0).then(|| total.plain_mean().clamp(0.0, 1.0));
+            let interval = mean.and_then(|mean| rate_interval_of(mean, arm.worth, alpha, t_opt(arm, spec)));
+            interval.map(|ends| (low + width * ends.0, low + width * ends.1)).unzip()
+        }
         (Totals::Rate(rate), _) => {
             let interval = rate.value().and_then(|value| rate_interval_of(value, arm.worth, alpha, t_opt(arm, spec)));
             interval.unzip()

@@ -290,6 +290,11 @@ impl Hypothesis {
         self.totals.effect(&self.spec, self.culprit())
     }
 
+    /// Gives an effect that has no interval yet a wider one, which holds from the first answer on.
+    pub fn bound_early(&self, effect: &mut Effect) {
+        self.totals.bound_early(&self.spec, effect);
+    }
+
     /// By how much more of the canary's values than of control's lie above some value, at most: the one-sided distance of
     /// Kolmogorov and Smirnov. For quantiles and distributions; 0 where the canary's values are nowhere larger.
     pub fn excess(&self) -> Option<f64> {
@@ -322,8 +327,8 @@ impl Hypothesis {
             _ if self.spec.direction.sign() > 0.0 => (None, effect.margin),
             _ => (effect.margin.map(|margin| -margin), None),
         };
-        effect.low = effect.low.map(|low| below.map_or(low, |below| low.max(below)));
-        effect.high = effect.high.map(|high| above.map_or(high, |above| high.min(above)));
+        effect.low = below.map_or(effect.low, |below| Some(effect.low.map_or(below, |low| low.max(below))));
+        effect.high = above.map_or(effect.high, |above| Some(effect.high.map_or(above, |high| high.min(above))));
     }
 
     /// Number of windows that entered.
