@@ -118,20 +118,27 @@ mod tests {
     #[test]
     fn values_and_differences_carry_their_unit() {
         let of = |unit: Unit| {
-            [unit.value(0.0826), unit.distance(-0.01), unit.difference(0.025), unit.interval(Some(-0.005), Some(0.01))].join(" | ")
+            [unit.value(0.0826), unit.distance(-0.01), unit.difference(0.025), unit.interval(Some(-0.005), Some(0.01))]
+                .join(" | ")
         };
         assert_eq!(of(Unit::Percent), "8.3 % | 1 point | +2.5 points | -0.5 .. +1 points");
         assert_eq!(of(Unit::Milliseconds), "0.0826 ms | 0.01 ms | +0.025 ms | -0.005 .. +0.01 ms");
         assert_eq!(of(Unit::Seconds), "0.0826 s | 0.01 s | +0.025 s | -0.005 .. +0.01 s");
         assert_eq!(of(Unit::Plain), "0.0826 | 0.01 | +0.025 | -0.005 .. +0.01");
         assert_eq!(Unit::Milliseconds.interval(Some(-3.0), None), "-3 .. ? ms");
-        assert_eq!([0.0, -0.01, 0.01].map(|value| Unit::Percent.difference(value)), ["0 points", "-1 point", "+1 point"]);
+        assert_eq!(
+            [0.0, -0.01, 0.01].map(|value| Unit::Percent.difference(value)),
+            ["0 points", "-1 point", "+1 point"]
+        );
     }
 
     #[test]
     fn a_distribution_differs_by_shares_whatever_its_values_are() {
         let (kind, source) = (MetricKind::Distribution, MetricSource::Latency);
-        assert_eq!((Unit::of(&kind, &source), Unit::of_difference(&kind, &source)), (Unit::Milliseconds, Unit::Percent));
+        assert_eq!(
+            (Unit::of(&kind, &source), Unit::of_difference(&kind, &source)),
+            (Unit::Milliseconds, Unit::Percent)
+        );
         let (kind, source) = (MetricKind::Quantile { level: 0.99 }, MetricSource::Latency);
         assert_eq!(Unit::of_difference(&kind, &source), Unit::Milliseconds);
         assert_eq!(Unit::of_difference(&MetricKind::Classes, &MetricSource::Status), Unit::Percent);

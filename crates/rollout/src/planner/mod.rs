@@ -36,6 +36,7 @@ pub use state::{
     Clock, Ended, Ending, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued, RolloutState,
     STATE_VERSION, StateError,
 };
+pub use verdict::without_order;
 
 /// What the planner reacts to.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,7 +182,8 @@ impl Planner {
             (model, format!("router {router} does not call {} for a while: {}", shed.version.in_words(), shed.cause))
         });
         let over = before.shed.iter().filter(|(model, _)| !now.shed.contains_key(*model));
-        let over = over.map(|(model, shed)| (model, format!("router {router} calls {} again", shed.version.in_words())));
+        let over =
+            over.map(|(model, shed)| (model, format!("router {router} calls {} again", shed.version.in_words())));
         let refused = now.refused.iter().filter(|(model, table)| before.refused.get(*model) != Some(table));
         let refused = refused.map(|(model, table)| {
             let which = match table.generation {
