@@ -1,7 +1,7 @@
 //! Plain sentences about evidence, for the console, the chat and the on-call engineer.
 
-pub(crate) use serin_kinds::significant;
 use serin_kinds::Unit;
+pub(crate) use serin_kinds::significant;
 use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec, units::Duration};
 use serin_schemas::{
     ids::EventTime,

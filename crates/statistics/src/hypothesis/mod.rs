@@ -331,6 +331,25 @@ impl Hypothesis {
         effect.high = above.map_or(effect.high, |above| Some(effect.high.map_or(above, |high| high.min(above))));
     }
 
+    /// Narrows the interval of an effect by what a FAIL shows: the canary is worse by the margin, or beyond the limit that fails. Only
+    /// where all windows together show it too: a failure may be about some of them.
+    pub fn bound_by_fail(&self, effect: &mut Effect) {
+        if self.beyond(effect).is_none_or(|by| by <= 0.0) {
+            return;
+        }
+        let margin = effect.margin.unwrap_or(0.0);
+        let upwards = match self.spec.measure {
+            Measure::Distribution => true,
+            Measure::Classes => effect.difference.is_some_and(|difference| difference > 0.0),
+            _ => self.spec.direction.sign() > 0.0,
+        };
+        if upwards {
+            effect.low = Some(effect.low.map_or(margin, |low| low.max(margin)));
+        } else {
+            effect.high = Some(effect.high.map_or(-margin, |high| high.min(-margin)));
+        }
+    }
+
     /// Number of windows that entered.
     pub fn windows(&self) -> u64 {
         self.windows
