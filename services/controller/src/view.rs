@@ -131,11 +131,10 @@ impl View {
             return Ok(None);
         }
         let after = self.rollouts.range(RolloutId::from(text)..);
-        let mut begun = after.take_while(|(id, _)| id.as_str().starts_with(text)).filter(|(_, one)| one.state.is_some());
+        let mut begun =
+            after.take_while(|(id, _)| id.as_str().starts_with(text)).filter(|(_, one)| one.state.is_some());
         match (begun.next(), begun.next()) {
-            (Some(first), Some(second)) => {
-                Err([first, second].into_iter().chain(begun).map(|(id, _)| id).collect())
-            }
+            (Some(first), Some(second)) => Err([first, second].into_iter().chain(begun).map(|(id, _)| id).collect()),
             (found, _) => Ok(found),
         }
     }

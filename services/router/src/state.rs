@@ -264,8 +264,7 @@ impl Shared {
             for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
                 if let Some(shed) = route.servers.shed() {
                     let version = route.version.in_words();
-                    details
-                        .push((false, format!("{model}: {version} is not called for a while: {}", shed.cause)));
+                    details.push((false, format!("{model}: {version} is not called for a while: {}", shed.cause)));
                 }
             }
         }

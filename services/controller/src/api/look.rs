@@ -174,7 +174,9 @@ impl ApiState {
     pub(super) async fn rollout(&self, text: &str) -> Result<Known, Failure> {
         let view = self.wait_until(STARTING, |view| view.caught_up() || view.rollout(text).is_some()).await;
         match view.find(text) {
-            Ok(Some((id, rollout))) if view.caught_up() || view.rollout(text).is_some() => Ok(Known { id: id.clone(), view: Arc::clone(rollout) }),
+            Ok(Some((id, rollout))) if view.caught_up() || view.rollout(text).is_some() => {
+                Ok(Known { id: id.clone(), view: Arc::clone(rollout) })
+            }
             _ if !view.caught_up() => {
                 let error = "the controller has not read its topics yet; ask again in a second";
                 Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error))
