@@ -128,7 +128,7 @@ fn what_is_not_applied_is_not_done() {
         .unwrap();
     let nowhere = file(&stable, "{version: '2'}", "");
     let refused = user.with_file(&nowhere, &["apply", "-f", "{}"]).expect(2);
-    assert!(refused.err.contains("no router knows where 2 is served"), "{refused:?}");
+    assert!(refused.err.contains("no router knows where version 2 is served"), "{refused:?}");
 
     // What is only observed is never promoted.
     let canary = format!("{{version: '2', url: '{good}'}}");
@@ -138,10 +138,7 @@ fn what_is_not_applied_is_not_done() {
         assert!(refused.err.contains("only observed (mode: observe)"), "{refused:?}");
     }
     let shown = user.run(&["get", "flights"]).expect(0).out;
-    assert!(
-        shown.contains("Weight: none (observed only)") && shown.contains("no table: it is only observed"),
-        "{shown}"
-    );
+    assert!(shown.contains("observed only") && shown.contains("no table: it is only observed"), "{shown}");
     user.run(&["status", &observed]).expect(1);
     user.run(&["abort", &observed]).expect(0);
 
