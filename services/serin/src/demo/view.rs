@@ -162,7 +162,9 @@ impl View {
             2,
         );
         if let Some(verdict) = verdict.filter(|verdict| !verdict.metrics.is_empty()) {
-            evidence::table(verdict, &state.spec, Rows::Telling, terminal).into_iter().for_each(|line| say(line, 2));
+            for line in evidence::table(verdict, &state.spec, Rows::Telling, terminal) {
+                say(line, 2);
+            }
         }
         for event in &self.events {
             say(event.clone(), EVENT_INDENT);

@@ -126,7 +126,7 @@ impl<'a> Table<'a> {
     /// The columns that are shown, and how wide they are.
     fn layout(&self, width: Option<usize>) -> (Vec<usize>, Vec<usize>) {
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
-        let natural = |index: usize| self.widest(index, |text| measure_text_width(text));
+        let natural = |index: usize| self.widest(index, measure_text_width);
         let Some(width) = width else {
             let widths = shown.iter().map(|&index| natural(index)).collect();
             return (shown, widths);
