@@ -89,6 +89,15 @@ number_id!(
     Span
 );
 
+impl Version {
+    /// The version as a sentence names it: `version 2` where the name begins with a digit, as the numbers of a registry do; any other
+    /// name stands for itself (`v2`, `challenger`).
+    pub fn in_words(&self) -> String {
+        let bare = self.0.starts_with(|first: char| first.is_ascii_digit());
+        if bare { format!("version {self}") } else { self.0.clone() }
+    }
+}
+
 impl Generation {
     /// The generation after this one.
     #[must_use]
@@ -157,6 +166,24 @@ mod tests {
         assert_eq!(new_uuid_v7(1_763_719_276_000, [0xff; 10]), "019aa5dc-65e0-7fff-bfff-ffffffffffff");
         assert_eq!(new_uuid_v7(-5, [0; 10]), "00000000-0000-7000-8000-000000000000");
         assert!(new_uuid_v7(1, [0xff; 10]) < new_uuid_v7(2, [0; 10]), "later sorts later");
+    }
+
+    #[test]
+    fn a_number_is_called_a_version_and_a_name_is_not() {
+        for (name, words) in [
+            ("2", "version 2"),
+            ("2.1.0", "version 2.1.0"),
+            ("2024-05-01", "version 2024-05-01"),
+            ("3f2a9c", "version 3f2a9c"),
+            ("v2", "v2"),
+            ("version 2", "version 2"),
+            ("challenger", "challenger"),
+            ("-1", "-1"),
+            ("٢", "٢"),
+            ("", ""),
+        ] {
+            assert_eq!(Version::from(name).in_words(), words);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a kind of metric is: one home for what lint, plan, simulate, aggregator and analyzer must agree on.
 //!
 //! So far: how kinds and their bounds are written ([`MetricKind`], [`MetricSource`], [`Margin`], [`Limit`]), what a window keeps of the
-//! answers ([`MetricKind::empty`]), which values its number can have and whether harm can exceed a margin within them ([`Range`]), and
-//! what it is expected to show where nothing is known ([`MetricKind::usual_value`]).
+//! answers ([`MetricKind::empty`]), which values its number can have and whether harm can exceed a margin within them ([`Range`]),
+//! how they are written for people ([`Unit`]), and what it is expected to show where nothing is known ([`MetricKind::usual_value`]).
 //!
 //! Law: what lint accepts, the analyzer can begin (a property test of `services/analyzer`).
 //!
@@ -13,6 +13,7 @@ mod kind;
 mod range;
 mod source;
 mod summary;
+mod unit;
 mod usual;
 
 pub use bounds::{Direction, Limit, Margin};
@@ -20,4 +21,5 @@ pub use kind::MetricKind;
 pub use range::Range;
 pub use source::MetricSource;
 pub use summary::MOST_EVENTS;
+pub use unit::{Unit, significant};
 pub use usual::{CLASS_COUNT, CONCENTRATION, SIGMA};

@@ -142,6 +142,62 @@ fn every_measure_sees_harm_and_clears_health() {
 }
 
 #[test]
+fn there_is_an_interval_from_the_first_answers_on() {
+    for spec in specs() {
+        let mut hypothesis = Hypothesis::new(spec).unwrap();
+        hypothesis.observe_warmup(&summary(spec.measure, &values(99, 2000, 0.0))).unwrap();
+        let (canary, control) = (values(1, 20, 0.0), values(2, 60, 0.0));
+        let (canary, control) = (summary(spec.measure, &canary), summary(spec.measure, &control));
+        hypothesis.observe(0, &[Stratum { canary: &canary, control: &control }]).unwrap();
+        let before = hypothesis.effect();
+        let mut effect = before;
+        hypothesis.bound_early(&mut effect);
+        if before.low.is_some() || before.high.is_some() {
+            assert_eq!(effect, before, "{spec:?}: what there is stays");
+        }
+        // So few answers bound no high quantile, and numbers of events have no known end.
+        if !matches!(spec.measure, Measure::Quantile { .. } | Measure::Counts { .. }) {
+            let (low, high) = effect.low.zip(effect.high).unwrap_or_else(|| panic!("{spec:?}: {effect:?}"));
+            assert!(low < high && effect.difference.is_none_or(|value| low <= value && value <= high), "{effect:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rate_without_events_has_an_interval_and_a_pass_bounds_it() {
+    for against in [Against::Control(Margin::absolute(0.01)), Against::limit(0.01)] {
+        let spec = HypothesisSpec { against, ..spec(Measure::Rate, both()) };
+        let mut hypothesis = Hypothesis::new(spec).unwrap();
+        let none = |n| Summary::Rate(Rate::new(n, 0).unwrap());
+        hypothesis.observe_warmup(&none(2000)).unwrap();
+        for window in 0..5 {
+            hypothesis.observe(window, &[Stratum { canary: &none(100), control: &none(1000) }]).unwrap();
+        }
+        let mut effect = hypothesis.effect();
+        hypothesis.bound_early(&mut effect);
+        let from = if spec.against == Against::limit(0.01) { 0.01 } else { 0.0 };
+        let (low, high) = (effect.low.unwrap() + from, effect.high.unwrap() + from);
+        assert!(low <= 0.0 && (0.003..0.04).contains(&high), "{effect:?}");
+        hypothesis.bound_by_pass(&mut effect);
+        assert!(effect.high.unwrap() + from <= 0.01, "{effect:?}");
+    }
+}
+
+#[test]
+fn a_failure_bounds_the_effect_on_the_bad_side() {
+    for spec in specs() {
+        let harmful = run(spec, 3, 0.9);
+        let (mut effect, before) = (harmful.effect(), harmful.effect());
+        harmful.bound_by_fail(&mut effect);
+        let worse = harmful.beyond(&before).is_some_and(|by| by > 0.0);
+        let margin = before.margin.unwrap_or(0.0);
+        // Classes differ either way.
+        let bounded = effect.low.is_some_and(|low| low >= margin) || effect.high.is_some_and(|high| high <= -margin);
+        assert!(if worse { bounded } else { effect == before }, "{spec:?}: {effect:?}");
+    }
+}
+
+#[test]
 fn a_wide_margin_passes_and_a_step_forgets_it() {
     for measure in [Measure::Rate, Measure::Mean { min: -1.0, max: 9.0 }, Measure::Quantile { level: 0.9 }] {
         let mut hypothesis = run(spec(measure, Margin::relative(0.5)), 30, 0.0);

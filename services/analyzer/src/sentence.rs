@@ -1,5 +1,7 @@
 //! Plain sentences about evidence, for the console, the chat and the on-call engineer.
 
+use serin_kinds::Unit;
+pub(crate) use serin_kinds::significant;
 use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec, units::Duration};
 use serin_schemas::{
     ids::EventTime,
@@ -56,63 +58,8 @@ pub(crate) fn noun(metric: &MetricSpec) -> String {
     format!("{kind} {what}")
 }
 
-/// How values of a metric are written.
-#[derive(Clone, Copy)]
-enum Unit {
-    Percent,
-    Milliseconds,
-    Seconds,
-    Plain,
-}
-
 fn unit(metric: &MetricSpec) -> Unit {
-    match (&metric.kind, &metric.source) {
-        (MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement, _) => Unit::Percent,
-        (_, MetricSource::Latency) => Unit::Milliseconds,
-        (_, MetricSource::LabelDelay(_)) => Unit::Seconds,
-        _ => Unit::Plain,
-    }
-}
-
-impl Unit {
-    fn value(self, value: f64) -> String {
-        match self {
-            Self::Percent => format!("{} %", decimals(100.0 * value)),
-            Self::Milliseconds => format!("{} ms", significant(value, 3)),
-            Self::Seconds => format!("{} s", significant(value, 3)),
-            Self::Plain => significant(value, 3),
-        }
-    }
-
-    /// A difference or margin, without its sign.
-    fn distance(self, value: f64) -> String {
-        let value = value.abs();
-        match self {
-            Self::Percent => match significant(100.0 * value, 2).as_str() {
-                "1" => "1 point".to_owned(),
-                points => format!("{points} points"),
-            },
-            Self::Milliseconds => format!("{} ms", significant(value, 2)),
-            Self::Seconds => format!("{} s", significant(value, 2)),
-            Self::Plain => significant(value, 2),
-        }
-    }
-}
-
-/// Percentages: one decimal from 1 on, else two significant digits.
-fn decimals(value: f64) -> String {
-    if value == 0.0 || value.abs() >= 1.0 { format!("{value:.1}") } else { significant(value, 2) }
-}
-
-/// A number with so many significant digits, without an exponent and without trailing zeros.
-pub(crate) fn significant(value: f64, digits: i32) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return format!("{value}");
-    }
-    let magnitude = libm::floor(libm::log10(value.abs())) as i32;
-    let places = (digits - 1 - magnitude).clamp(0, 12) as usize;
-    let text = format!("{value:.places$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    Unit::of(&metric.kind, &metric.source)
 }
 
 fn confidence(alpha: f64) -> String {
@@ -255,7 +202,7 @@ impl Finder<'_> {
     fn against_control(&self, result: MetricResult, effect: &Effect) -> String {
         let margin = effect.margin.unwrap_or(0.0);
         let both_ways = matches!(self.metric.kind, MetricKind::Distribution | MetricKind::Classes);
-        let unit = if both_ways { Unit::Percent } else { unit(self.metric) };
+        let unit = Unit::of_difference(&self.metric.kind, &self.metric.source);
         let worse = if both_ways { "away" } else { "worse" };
         let tolerance = unit.distance(margin);
         if let (MetricResult::Undecided, Some(looks)) = (result, self.looks) {
@@ -340,10 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_short() {
-        let texts = [0.0, 1.0, 12.345, 1234.5, 0.012_34, 100.0, 99.99].map(|value| significant(value, 3));
-        assert_eq!(texts, ["0", "1", "12.3", "1234", "0.0123", "100", "100"]);
-        assert_eq!([0.0, 0.052, 1.0, 23.456].map(decimals), ["0.0", "0.052", "1.0", "23.5"]);
+    fn confidences_are_short() {
         assert_eq!(confidence(0.01), "99 % confidence");
         assert_eq!(confidence(0.001), "99.9 % confidence");
     }

@@ -263,9 +263,14 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Ve
                 _ => None,
             };
             let mut effect = evidence.test.effect();
-            if result == MetricResult::Pass && rollout.plan.rules.need_data() {
-                // What the pass shows bounds the effect, too.
-                evidence.test.bound_by_pass(&mut effect);
+            if rollout.plan.rules.need_data() {
+                evidence.test.bound_early(&mut effect);
+                // What the result shows bounds the effect, too.
+                match result {
+                    MetricResult::Pass => evidence.test.bound_by_pass(&mut effect),
+                    MetricResult::Fail => evidence.test.bound_by_fail(&mut effect),
+                    MetricResult::Undecided | MetricResult::NoData => {}
+                }
             }
             let (limit_pass, limit_fail) = match evidence.test.spec().against {
                 Against::Limit { pass, fail } => (Some(pass), Some(fail)),

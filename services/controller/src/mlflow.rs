@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use serin_access::Secret;
 use serin_rollout::{Concurrency, RolloutSpec, units::Duration};
 use serin_schemas::{
-    ids::{EventTime, RolloutId},
+    ids::{EventTime, RolloutId, Version},
     records::{Action, Command},
 };
 use serin_stream::seldom::Seldom;
@@ -186,7 +186,12 @@ async fn take(state: &ApiState, headers: &HeaderMap, body: &Bytes) -> Result<Tak
                         .map_err(|error| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?,
                 ),
                 actor: "mlflow".to_owned(),
-                reason: format!("{}.{} of version {}", delivery.entity, delivery.action, delivery.data.version),
+                reason: format!(
+                    "{}.{} of {}",
+                    delivery.entity,
+                    delivery.action,
+                    Version::from(delivery.data.version.as_str()).in_words()
+                ),
                 at: EventTime(state.now_ms().saturating_mul(1000)),
             };
             let answer = state.ask(command, ANSWER_MS).await?;
@@ -234,7 +239,7 @@ fn decide(state: &ApiState, delivery: &Delivery) -> Decided {
         ));
     };
     if stable == version {
-        return Decided::Ignore(format!("version {version} of {name} is stable already"));
+        return Decided::Ignore(format!("{} of {name} is stable already", Version::from(version.as_str()).in_words()));
     }
     match fill(&policy.template, version, stable) {
         Ok(spec) => Decided::Start(Box::new(spec)),

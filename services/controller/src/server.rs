@@ -83,8 +83,11 @@ impl Drop for Follower {
     }
 }
 
-/// Checks the configuration and makes everything of the API but its socket.
-pub fn open(config: Config, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<(ApiState, Follower), StartError> {
+/// Checks all of a configuration that can be checked without a log and a port: the settings, and the files that they name.
+///
+/// # Errors
+/// What no controller could start with.
+pub fn check(config: &Config) -> Result<Policies, StartError> {
     let mut problems = config.problems();
     let policies = Policies::load(&config.policies).unwrap_or_else(|more| {
         problems.extend(more);
@@ -93,6 +96,15 @@ pub fn open(config: Config, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<
     if !problems.is_empty() {
         return Err(ConfigError(problems).into());
     }
+    if let Some(files) = &config.tls {
+        Certificate::load("controller.tls", files.clone(), PROTOCOLS)?;
+    }
+    Ok(policies)
+}
+
+/// Checks the configuration and makes everything of the API but its socket.
+pub fn open(config: Config, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<(ApiState, Follower), StartError> {
+    let policies = check(&config)?;
     let writer = log.writer(QUEUE)?;
     let (follower, view) = Follower::start(Arc::clone(&log), config.history).map_err(StartError::Thread)?;
     Ok((ApiState::new(config, policies, writer, view, clock).with_examples(log), follower))

@@ -37,6 +37,8 @@ const ANSWERS_KEPT: usize = 1000;
 const ROUTERS_KEPT: usize = 1000;
 /// Verdicts and router reports per partition that a start reads back; each is only shown until the next.
 const READ_BACK: i64 = 500;
+/// Characters from which on a text is taken for the beginning of an id: a slip of the finger must not name a rollout.
+const PREFIX_MIN: usize = 4;
 /// Records per poll.
 const BATCH: usize = 1000;
 
@@ -134,12 +136,36 @@ impl View {
         self.order.iter().rev().filter_map(|id| self.rollouts.get(id)).filter(|rollout| rollout.state.is_some())
     }
 
+    /// A rollout by what a person wrote: its id, its model, or how its id begins.
+    ///
+    /// # Errors
+    /// The text begins the ids of several: these, oldest first.
+    pub fn find(&self, text: &str) -> Result<Option<(&RolloutId, &Arc<RolloutView>)>, Vec<&RolloutId>> {
+        if let Some(found) = self.rollouts.get_key_value(&RolloutId::from(text)) {
+            return Ok(Some(found));
+        }
+        if let Some(found) = self.of_model(text) {
+            return Ok(self.rollouts.iter().find(|(_, rollout)| Arc::ptr_eq(rollout, found)));
+        }
+        if text.len() < PREFIX_MIN {
+            return Ok(None);
+        }
+        let after = self.rollouts.range(RolloutId::from(text)..);
+        let mut begun =
+            after.take_while(|(id, _)| id.as_str().starts_with(text)).filter(|(_, one)| one.state.is_some());
+        match (begun.next(), begun.next()) {
+            (Some(first), Some(second)) => Err([first, second].into_iter().chain(begun).map(|(id, _)| id).collect()),
+            (found, _) => Ok(found),
+        }
+    }
+
     /// A rollout by its id, or by its model: the one that runs, else one that waits, else the newest.
     pub fn rollout(&self, id_or_model: &str) -> Option<&Arc<RolloutView>> {
-        if let Some(rollout) = self.rollouts.get(&RolloutId::from(id_or_model)) {
-            return Some(rollout);
-        }
-        let of_model = || self.rollouts().filter(|rollout| rollout.model.as_str() == id_or_model);
+        self.rollouts.get(&RolloutId::from(id_or_model)).or_else(|| self.of_model(id_or_model))
+    }
+
+    fn of_model(&self, model: &str) -> Option<&Arc<RolloutView>> {
+        let of_model = || self.rollouts().filter(|rollout| rollout.model.as_str() == model);
         let waits =
             |rollout: &&Arc<RolloutView>| rollout.state.as_ref().is_some_and(|state| state.phase == Phase::Pending);
         let running = of_model().find(|rollout| runs(rollout) && !waits(rollout));

@@ -98,6 +98,33 @@ async fn a_rollout_is_started_looked_at_and_acted_on() {
 }
 
 #[tokio::test]
+async fn a_rollout_is_found_by_how_its_id_begins() {
+    let world = World::new(Config::default());
+    let of = |model: &str| SPEC.replace("model: flights", &format!("model: {model}"));
+    let first = world.apply(&of("flights")).await;
+    let second = world.apply(&of("fraud")).await;
+    let shared = first.bytes().zip(second.bytes()).take_while(|(one, two)| one == two).count();
+    let (unique, common) = (&second[..=shared], &second[..shared]);
+    for path in ["", "/events"] {
+        assert_eq!(world.get(&format!("/v1/rollouts/{unique}{path}")).await.0, StatusCode::OK, "{path}");
+        let (status, body) = world.get(&format!("/v1/rollouts/{common}{path}")).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{path}");
+        let error = body["error"].as_str().unwrap();
+        assert!(error.contains("begins the ids of 2 rollouts; write more"), "{error}");
+        assert!(error.contains(&format!("\n  {second}  fraud, v1 -> v2\n  {first}  flights, v1 -> v2")), "{error}");
+    }
+    let wait = format!("?wait_ms={WAIT_MS}");
+    assert_eq!(world.post(&format!("/v1/rollouts/{common}/abort{wait}"), "").await.0, StatusCode::CONFLICT);
+    assert_eq!(world.get("/v1/rollouts/flights").await.1["phase"], "warming");
+    let (_, aborted) = world.post(&format!("/v1/rollouts/{unique}/abort{wait}"), "").await;
+    assert_eq!((&aborted["rollout"], &aborted["event"]["model"]), (&json!(second), &json!("fraud")));
+    // So little may be a slip of the finger; and a model of that name goes first.
+    assert_eq!(world.get(&format!("/v1/rollouts/{}", &second[..3])).await.0, StatusCode::NOT_FOUND);
+    let third = world.apply(&of(common)).await;
+    assert_eq!(world.get(&format!("/v1/rollouts/{common}")).await.1["id"], json!(third));
+}
+
+#[tokio::test]
 async fn examples_are_those_of_the_rollout_and_disagreements_come_first() {
     let world = World::new(Config::default());
     let id = world.apply(SPEC).await;

@@ -259,7 +259,7 @@ pub(crate) fn upstream_failed(
     if answers.arm_header {
         tell("version", json!(version));
         tell("arm", json!(route.part));
-        text = format!("version {version} of {text}");
+        text = format!("{} of {text}", version.in_words());
     }
     let mut response = refused(wire, status, &cause, &text, details);
     mark(response.headers_mut(), route, HeaderValue::from_str(id.as_str()).ok(), answers);

@@ -119,6 +119,23 @@ pub struct RouterHandle {
     consumer: Option<thread::JoinHandle<()>>,
 }
 
+/// Checks all of a configuration that can be checked without a port: the settings, and the files that they name.
+///
+/// # Errors
+/// What no router could start with.
+pub fn check(config: &Config) -> Result<Writers, StartError> {
+    config.check()?;
+    let writers = Writers::load(&config.writers).map_err(ConfigError)?;
+    if let Some(tls) = &config.tls {
+        Certificate::load("tls", tls.files(), CALLERS)?;
+    }
+    if let Some(files) = &config.admin_tls {
+        Certificate::load("admin_tls", files.clone(), PROTOCOLS)?;
+    }
+    upstream::tls(config)?;
+    Ok(writers)
+}
+
 impl Router {
     /// Starts a router on the tokio runtime of the caller, on the machine's clock.
     pub async fn start(config: Config, log: Arc<dyn Log>) -> Result<RouterHandle, StartError> {
@@ -138,8 +155,7 @@ impl Router {
         sockets: &mut Sockets,
         writer: Option<&str>,
     ) -> Result<RouterHandle, StartError> {
-        config.check()?;
-        let writers = Writers::load(&config.writers).map_err(ConfigError)?;
+        let writers = check(&config)?;
         fs::create_dir_all(&config.data_dir)
             .map_err(|cause| StartError::Folder { folder: config.data_dir.clone(), cause })?;
         if config.name.is_empty() {

@@ -274,9 +274,8 @@ impl Shared {
             }
             for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
                 if let Some(shed) = route.servers.shed() {
-                    let version = &route.version;
-                    details
-                        .push((false, format!("{model}: version {version} is not called for a while: {}", shed.cause)));
+                    let version = route.version.in_words();
+                    details.push((false, format!("{model}: {version} is not called for a while: {}", shed.cause)));
                 }
             }
         }

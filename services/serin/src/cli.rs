@@ -246,7 +246,7 @@ pub(crate) struct Lint {
 /// A rollout to show.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Model name or rollout id
+    /// Model name, rollout id, or how the id begins
     pub(crate) rollout: String,
     /// Show it again whenever it changes, until it ends
     #[arg(long, short)]
@@ -261,7 +261,7 @@ pub(crate) struct Get {
 /// A rollout to wait for.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Model name or rollout id
+    /// Model name, rollout id, or how the id begins
     pub(crate) rollout: String,
     /// Wait for its end
     #[arg(long)]
@@ -276,7 +276,7 @@ pub(crate) struct Status {
 /// A rollout to act on.
 #[derive(Debug, Args)]
 pub(crate) struct Act {
-    /// Model name or rollout id
+    /// Model name, rollout id, or how the id begins
     pub(crate) rollout: String,
     /// Why; it stands in the audit log
     #[arg(long, default_value = "")]
@@ -311,7 +311,7 @@ pub(crate) struct Stop {
 /// A rollout to explain.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// Model name or rollout id
+    /// Model name, rollout id, or how the id begins
     pub(crate) rollout: String,
     /// Only this metric
     #[arg(long)]

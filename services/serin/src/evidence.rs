@@ -1,8 +1,11 @@
-//! A verdict as a table for people: both arms side by side, the effect with its interval, what is known.
+//! A verdict as a table for people: both arms side by side, the effect with its interval, what is known. What failed stands first.
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use serin_kinds::Unit;
+use serin_rollout::RolloutSpec;
 use serin_schemas::records::{ArmSummary, MetricResult, MetricVerdict, NoDataReason, Role, Verdict};
 use serin_statistics::closed_e_bh;
+
+use crate::terminal::{Cell, Column, Table, Terminal, Tone};
 
 /// Which rows of a verdict are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,36 +36,50 @@ pub(crate) fn suspicion(metric: &MetricVerdict) -> String {
     format!("{} ({}): {}, {}", metric.metric, metric.segment, evidence(metric.ln_e_fail), metric.sentence)
 }
 
-/// The evidence of `verdict` as a table.
-pub(crate) fn table(verdict: &Verdict, rows: Rows, colour: bool) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    if !colour {
-        table.force_no_tty();
-    }
-    table.set_header([
-        "metric",
-        "segment",
-        "canary",
-        "control",
-        "effect",
-        "interval",
-        "margin or limit",
-        "evidence",
-        "verdict",
-    ]);
-    for metric in chosen(verdict, rows) {
-        table.add_row(row(metric));
-    }
-    for column in [2, 3, 4, 6, 7] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
+/// The table's columns; the first to go where the terminal is narrow is the one with the largest rank.
+static COLUMNS: [Column; 10] = [
+    Column::text("metric", 0),
+    Column::text("segment", 2),
+    Column::number("canary", 1),
+    Column::number("control", 3),
+    Column::number("n", 6),
+    Column::number("effect", 7),
+    Column::number("interval", 4),
+    Column::number("margin or limit", 5),
+    Column::number("evidence", 8),
+    Column::text("verdict", 0),
+];
+/// Most rows of [`Rows::Telling`].
+const MOST_ROWS: usize = 12;
+
+/// The evidence of `verdict` as the lines of a table.
+pub(crate) fn table(verdict: &Verdict, spec: &RolloutSpec, rows: Rows, terminal: Terminal) -> Vec<String> {
+    let chosen = chosen(verdict, rows);
+    let shown = if rows == Rows::All { chosen.len() } else { MOST_ROWS.min(chosen.len()) };
+    // All traffic needs no name where nothing else is shown.
+    let in_segments = chosen.iter().any(|metric| !metric.segment.is_all());
+    let columns: Vec<Column> = COLUMNS
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| in_segments || *place != 1)
+        .map(|(_, column)| column.clone())
+        .collect();
+    let mut table = Table::new(&columns);
+    for metric in &chosen[..shown] {
+        let mut cells = row(metric, spec);
+        if !in_segments {
+            cells.remove(1);
         }
+        table.row(cells);
     }
-    table
+    let mut lines = table.lines(terminal);
+    if shown < chosen.len() {
+        lines.push(format!(" ... {} more rows: serin explain {}", chosen.len() - shown, verdict.model));
+    }
+    lines
 }
 
-/// The rows to show, overall metrics first.
+/// The rows to show: first what failed, then what is open; of each overall metrics first.
 fn chosen(verdict: &Verdict, rows: Rows) -> Vec<&MetricVerdict> {
     let suspect = verdict
         .metrics
@@ -76,36 +93,58 @@ fn chosen(verdict: &Verdict, rows: Rows) -> Vec<&MetricVerdict> {
             || metric.result == MetricResult::Fail
             || suspect == Some((&metric.metric, &metric.segment))
     };
-    let (overall, segments): (Vec<_>, Vec<_>) =
-        verdict.metrics.iter().filter(telling).partition(|metric| metric.segment.is_all());
-    overall.into_iter().chain(segments).collect()
+    let mut chosen: Vec<&MetricVerdict> = verdict.metrics.iter().filter(telling).collect();
+    chosen.sort_by_key(|metric| {
+        let open = match metric.result {
+            MetricResult::Fail => 0,
+            MetricResult::Undecided | MetricResult::NoData => 1,
+            MetricResult::Pass => 2,
+        };
+        (open, !metric.segment.is_all())
+    });
+    chosen
 }
 
-fn row(metric: &MetricVerdict) -> Vec<Cell> {
-    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
+/// The units of a metric's values and of their difference.
+fn units(metric: &str, spec: &RolloutSpec) -> (Unit, Unit) {
+    let found = spec.metrics.iter().find(|known| known.name == metric);
+    found.map_or((Unit::Plain, Unit::Plain), |known| {
+        (Unit::of(&known.kind, &known.source), Unit::of_difference(&known.kind, &known.source))
+    })
+}
+
+/// A value of a metric, as its sentences write it; `-` where there is none.
+pub(crate) fn value(metric: &str, spec: &RolloutSpec, value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| units(metric, spec).0.value(value))
+}
+
+fn row(metric: &MetricVerdict, spec: &RolloutSpec) -> Vec<Cell> {
+    let (_, difference) = units(&metric.metric, spec);
     let interval = match (metric.effect_low, metric.effect_high) {
-        (Some(low), Some(high)) => format!("{} .. {}", signed(low), signed(high)),
-        _ => "-".to_owned(),
+        (None, None) if metric.effect.is_none() => "-".to_owned(),
+        (low, high) => difference.interval(low, high),
     };
     vec![
-        Cell::new(&metric.metric),
-        Cell::new(&metric.segment),
-        Cell::new(format!("{} (n {})", number(metric.canary.value), metric.canary.n)),
-        Cell::new(format!("{} (n {})", number(metric.control.value), metric.control.n)),
-        Cell::new(metric.effect.map_or_else(|| "-".to_owned(), signed)),
-        Cell::new(interval),
-        Cell::new(bound(metric)),
-        Cell::new(evidence(metric.ln_e_fail)),
+        metric.metric.as_str().into(),
+        metric.segment.to_string().into(),
+        value(&metric.metric, spec, metric.canary.value).into(),
+        value(&metric.metric, spec, metric.control.value).into(),
+        format!("{}/{}", metric.canary.n, metric.control.n).into(),
+        metric.effect.map_or_else(|| "-".to_owned(), |effect| difference.difference(effect)).into(),
+        interval.into(),
+        bound(metric, spec).into(),
+        evidence(metric.ln_e_fail).into(),
         verdict_cell(metric),
     ]
 }
 
 /// What the canary is held against: the margin, or the limits.
-fn bound(metric: &MetricVerdict) -> String {
+fn bound(metric: &MetricVerdict, spec: &RolloutSpec) -> String {
+    let (unit, difference) = units(&metric.metric, spec);
     match (metric.limit_pass, metric.limit_fail, metric.margin) {
-        (Some(pass), Some(fail), _) if pass.total_cmp(&fail).is_eq() => format!("limit {}", short(fail)),
-        (Some(pass), Some(fail), _) => format!("limits {}, {}", short(pass), short(fail)),
-        (.., Some(margin)) => short(margin),
+        (Some(pass), Some(fail), _) if pass.total_cmp(&fail).is_eq() => format!("limit {}", unit.value(fail)),
+        (Some(pass), Some(fail), _) => format!("limits {}, {}", unit.value(pass), unit.value(fail)),
+        (.., Some(margin)) => difference.distance(margin),
         _ => "-".to_owned(),
     }
 }
@@ -125,10 +164,10 @@ fn verdict_cell(metric: &MetricVerdict) -> Cell {
     let new = if metric.culprit_is_new { ", new" } else { "" };
     let culprit = metric.culprit.as_ref().map_or(String::new(), |culprit| format!(": {culprit}{new}"));
     match metric.result {
-        MetricResult::Pass => Cell::new(format!("pass{better}{watch}")).fg(Color::Green),
-        MetricResult::Fail => Cell::new(format!("FAIL{culprit}{watch}")).fg(Color::Red),
-        MetricResult::Undecided => Cell::new(format!("undecided{better}{watch}")).fg(Color::Yellow),
-        MetricResult::NoData => Cell::new(format!("no data: {}{watch}", why(metric.no_data))).fg(Color::DarkGrey),
+        MetricResult::Pass => Cell::toned(format!("pass{better}{watch}"), Tone::Good),
+        MetricResult::Fail => Cell::toned(format!("FAIL{culprit}{watch}"), Tone::Bad),
+        MetricResult::Undecided => Cell::toned(format!("undecided{better}{watch}"), Tone::Open),
+        MetricResult::NoData => Cell::toned(format!("no data: {}{watch}", why(metric.no_data)), Tone::Open),
     }
 }
 

@@ -5,6 +5,7 @@ mod client;
 mod compare;
 mod demo;
 mod evidence;
+mod headline;
 mod http;
 mod in_process;
 #[cfg(test)]
@@ -17,10 +18,13 @@ mod parallel;
 mod plan;
 mod process;
 mod replay;
+#[cfg(test)]
+mod samples;
 mod serve;
 mod settings;
 mod simulate;
 mod telemetry;
+mod terminal;
 mod time;
 mod verbs;
 

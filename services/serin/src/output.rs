@@ -13,16 +13,28 @@ use std::{
 
 use serde::Serialize;
 
+use crate::terminal::Terminal;
+
 static CLOSED: AtomicBool = AtomicBool::new(false);
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints a line of a result.
 pub(crate) fn line(text: impl std::fmt::Display) {
+    part(format_args!("{text}\n"));
+}
+
+/// Prints sentences of a result, broken between words where the terminal is too narrow.
+pub(crate) fn text(text: impl std::fmt::Display) {
+    line(Terminal::stdout().wrap(&text.to_string(), 2));
+}
+
+/// Prints a part of a result that has its ends of lines, and what moves the cursor, in it.
+pub(crate) fn part(text: impl std::fmt::Display) {
     if is_closed() {
         return;
     }
     let mut out = io::stdout().lock();
-    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+    if let Err(error) = write!(out, "{text}").and_then(|()| out.flush()) {
         CLOSED.store(true, Ordering::Relaxed);
         if error.kind() != io::ErrorKind::BrokenPipe {
             // Only the first failure counts.
@@ -45,7 +57,7 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// Says something beside the result, on standard error.
 pub(crate) fn aside(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", Terminal::stderr().wrap(&text.to_string(), 2));
 }
 
 /// Whether nothing that is printed arrives any more.

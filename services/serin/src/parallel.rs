@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::terminal::Terminal;
 
 /// Does `count` pieces of work on `jobs` threads; the results come in the order of the numbers, whatever the threads do.
 pub(crate) fn run<T: Send>(
@@ -12,7 +14,12 @@ pub(crate) fn run<T: Send>(
     work: impl Fn(u32) -> anyhow::Result<T> + Sync,
 ) -> anyhow::Result<Vec<T>> {
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(u64::from(count)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let target = match Terminal::stderr().redraws() {
+        Some(_) => ProgressDrawTarget::stderr(),
+        None => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(u64::from(count)), target);
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(title.to_owned());
     let next = AtomicU32::new(0);
     let worker = || {

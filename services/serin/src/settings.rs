@@ -2,12 +2,16 @@
 //!
 //! It is read whole, and all its problems are told at once, before anything starts. Unknown keys are errors.
 
+mod environment;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_access::{Secret, WriterList, short_token};
 use serin_aggregator::intake::{IntakeTopic, check_topics};
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
+
+pub(crate) use environment::names;
 
 use crate::cli::Serve;
 
@@ -164,11 +168,12 @@ impl std::error::Error for SettingsError {}
 /// Reads the configuration that `serve` names.
 pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
     let mut problems = Vec::new();
-    let mut builder = config::Config::builder();
+    let mut others = config::Config::builder();
     if let Some(file) = &serve.config {
-        builder = builder.add_source(config::File::from(file.as_path()).format(config::FileFormat::Yaml));
+        others = others.add_source(config::File::from(file.as_path()).format(config::FileFormat::Yaml));
     }
-    builder = builder.add_source(config::Environment::with_prefix("SERIN").prefix_separator("__").separator("__"));
+    let mut builder =
+        others.clone().add_source(config::Environment::with_prefix("SERIN").prefix_separator("__").separator("__"));
     for setting in &serve.settings {
         let Some((key, value)) = setting.split_once('=') else {
             // What follows the key may be a secret.
@@ -177,10 +182,16 @@ pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
             continue;
         };
         match builder.clone().set_override(key.trim(), value) {
-            Ok(changed) => builder = changed,
+            Ok(changed) => {
+                builder = changed;
+                others = others.clone().set_override(key.trim(), value).unwrap_or(others);
+            }
             Err(error) => problems.push(format!("--set {}: {}", key.trim(), without(&error.to_string(), value))),
         }
     }
+    // What is wrong with them is told below.
+    let others = others.build().and_then(config::Config::try_deserialize).unwrap_or_default();
+    problems.extend(environment::problems(variables(), &others));
     let place = serve.config.as_ref().map_or_else(|| "environment".to_owned(), |file| file.display().to_string());
     let sections: BTreeMap<String, config::Value> = match builder.build().and_then(config::Config::try_deserialize) {
         Ok(sections) => sections,
@@ -203,6 +214,11 @@ pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
         telemetry: reader.take("telemetry"),
     };
     reader.finish(settings)
+}
+
+/// The names of this process' environment variables.
+pub(crate) fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
 
 /// Takes the sections one by one, so that each one's problem is told.
@@ -458,6 +474,14 @@ aggregator: {intake: {topics: [{feedback: team-a.feedback, predictions: team-a.c
         assert_eq!(settings.log.kafka.properties["client.id"], "0123");
         assert_eq!(settings.topology.partitions, 7);
         assert_eq!(settings.telemetry.log_level, "TRUE");
+    }
+
+    #[test]
+    fn names_keep_their_case_in_a_file_and_on_the_command_line() {
+        let settings =
+            with(&["router.models.MyModel.stable=V1", "router.models.MyModel.versions.V1=http://a:1"]).unwrap();
+        let model = &settings.router.models["MyModel"];
+        assert!(model.stable.as_str() == "V1" && model.versions.contains_key("V1"), "{model:?}");
     }
 
     #[test]

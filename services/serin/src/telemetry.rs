@@ -5,12 +5,7 @@
 
 mod otlp;
 
-use std::{
-    io::{self, IsTerminal as _},
-    net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use anyhow::Context as _;
 use axum::{
@@ -33,21 +28,39 @@ use serin_listener::{Certificate, Listener, PROTOCOLS, Sockets};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use crate::settings::{LogFormat, TelemetrySettings};
+use crate::{
+    settings::{LogFormat, TelemetrySettings},
+    terminal::Terminal,
+};
 
 /// Tells whether a role can do its work, and if not, why.
 pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Starts logging to standard error.
-pub(crate) fn start_logs(settings: &TelemetrySettings) -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
+/// Checks all of the settings that can be checked without a port.
+pub(crate) fn check(settings: &TelemetrySettings) -> anyhow::Result<()> {
+    filter(settings)?;
+    if let Some(files) = &settings.tls {
+        Certificate::load("telemetry.tls", files.clone(), PROTOCOLS)?;
+    }
+    Ok(())
+}
+
+fn filter(settings: &TelemetrySettings) -> anyhow::Result<EnvFilter> {
+    match std::env::var("RUST_LOG") {
         Ok(level) => EnvFilter::try_new(level),
         // The library's own notes are of no use to operators.
         Err(_) => EnvFilter::try_new(format!("opentelemetry=warn,{}", settings.log_level)),
     }
-    .context("telemetry.log_level")?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    .context("telemetry.log_level")
+}
+
+/// Starts logging to standard error.
+pub(crate) fn start_logs(settings: &TelemetrySettings) -> anyhow::Result<()> {
+    let filter = filter(settings)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(Terminal::stderr().has_colors());
     // A log that nobody reads any more is no reason to stop: it would be said on the same standard error, and panic.
     let builder = builder.log_internal_errors(false);
     match settings.log_format {

@@ -3,12 +3,6 @@
 use jiff::Timestamp;
 use serin_schemas::ids::EventTime;
 
-/// `2013-06-12 18:00`, UTC; `?` outside of the calendar.
-pub(crate) fn date(at: EventTime) -> String {
-    Timestamp::from_microsecond(at.0)
-        .map_or_else(|_| "?".to_owned(), |timestamp| timestamp.strftime("%Y-%m-%d %H:%M").to_string())
-}
-
 /// `2013-06-12 18:00:05`, UTC; `?` outside of the calendar.
 pub(crate) fn to_the_second(at: EventTime) -> String {
     Timestamp::from_microsecond(at.0)
@@ -36,10 +30,9 @@ mod tests {
 
     #[test]
     fn dates_are_utc() {
-        assert_eq!(date(EventTime::from_secs(0)), "1970-01-01 00:00");
-        assert_eq!(date(EventTime::from_secs(1_357_035_420)), "2013-01-01 10:17");
+        assert_eq!(to_the_second(EventTime::from_secs(0)), "1970-01-01 00:00:00");
         assert_eq!(to_the_second(EventTime::from_secs(1_357_035_421)), "2013-01-01 10:17:01");
-        assert_eq!(date(EventTime(i64::MAX)), "?");
+        assert_eq!(to_the_second(EventTime(i64::MAX)), "?");
     }
 
     #[test]

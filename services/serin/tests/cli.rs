@@ -125,6 +125,53 @@ fn what_the_command_line_cannot_use_is_named() {
     assert!(run.err.contains("there is no log in") && run.err.contains("serin up"), "{run:?}");
 }
 
+/// What is shown as the configuration can be started: what a start refuses is not shown.
+#[test]
+fn the_configuration_is_shown_only_if_a_start_would_take_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("data_dir={}", folder.path().display());
+    for (wrong, told) in [
+        (
+            "router.models.fraud.stable=v9 router.models.fraud.versions.v1=http://127.0.0.1:9",
+            "models.fraud.stable: version \"v9\" has no URL under versions",
+        ),
+        ("router.event_queue=0", "event_queue: must be at least 1"),
+        ("router.upstream_ca=/nowhere.pem", "/nowhere.pem"),
+        ("controller.lease_renewal=59s", "59s does not fit a lease of 1m"),
+        ("controller.policies.fraud.stable=v1", "policies.fraud: give either spec or spec_file"),
+        ("telemetry.log_level=a=b=c", "telemetry.log_level"),
+    ] {
+        for more in [&["--dump-config"][..], &[]] {
+            let ports = ["router.listen", "router.admin_listen", "controller.listen", "telemetry.listen"];
+            let ports = ports.map(|port| format!("{port}=127.0.0.1:0"));
+            let settings = ports.iter().map(String::as_str).chain([data.as_str()]).chain(wrong.split(' '));
+            let all = [&["up"], more].concat().into_iter().chain(settings.flat_map(|setting| ["--set", setting]));
+            let run = serin(&all.collect::<Vec<_>>()).expect(2);
+            assert!(run.err.contains(told) && run.out.is_empty(), "{more:?}: {run:?}");
+        }
+    }
+    let run = serin(&["router", "--dump-config"]).expect(2);
+    assert!(run.err.contains("run `serin up`, or set log.kind to kafka"), "{run:?}");
+    let mut kafka =
+        world::command(&["up", "--dump-config", "--set", "log.kind=kafka", "--set", "log.kafka.brokers=b:1"]);
+    let run = world::run(kafka.args(["--set", "log.kafka.properties.group.id=mine"])).expect(2);
+    assert!(run.err.contains("the property `group.id` is Serin's own"), "{run:?}");
+}
+
+#[test]
+fn a_name_in_the_environment_that_cannot_be_meant_is_refused_with_the_way_out() {
+    let dump = || world::command(&["up", "--dump-config"]);
+    let variable = "SERIN__ROUTER__MODELS__MyModel__STABLE";
+    let run = world::run(dump().env(variable, "v1")).expect(64);
+    let told = format!("{variable}: variables are read in lower case, so this names \"mymodel\", not \"MyModel\"");
+    assert!(run.err.contains(&told) && run.err.contains("--set router.models.MyModel..."), "{run:?}");
+    let (stable, versions) = ("SERIN__ROUTER__MODELS__FRAUD__STABLE", "SERIN__ROUTER__MODELS__FRAUD__VERSIONS__V1");
+    let run = world::run(dump().env(stable, "V1").env(versions, "http://127.0.0.1:9")).expect(2);
+    assert!(run.err.contains("version \"V1\" has no URL under versions; there is \"v1\""), "{run:?}");
+    let taken = world::run(dump().env(stable, "v1").env(versions, "http://127.0.0.1:9")).expect(0).json();
+    assert_eq!(taken["router"]["models"]["fraud"]["stable"], "v1");
+}
+
 #[test]
 fn lint_and_apply_show_every_mistake_with_its_line() {
     let bad = rollout("v2", "3h")
@@ -238,18 +285,32 @@ fn a_good_version_is_promoted() {
     assert!(applied.out.contains("accepted"), "{applied:?}");
     assert!(applied.out.contains("watch it with: serin get "), "{applied:?}");
     user.run(&["status", "flights"]).expect(1);
+    let mut plain = user.start(&["get", "flights", "--watch"]);
     let mut watch = user.start(&["get", "flights", "--watch", "--output", "json"]);
     let seen: Vec<Value> = world::lines_of(&mut watch).map(|line| serde_json::from_str(&line).unwrap()).collect();
     assert!(watch.wait().unwrap().success());
     assert_eq!(seen.last().unwrap()["state"]["phase"], "completed", "{:#}", seen.last().unwrap());
     assert!(seen.iter().any(|line| line["state"]["phase"] == "baking"), "{seen:?}");
 
+    // Into a pipe it is lines: the whole at first and at the end, in between what happens, each thing once.
+    let told: Vec<String> = world::lines_of(&mut plain).collect();
+    let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
+    assert!(plain.wait().unwrap().success() && !told.iter().any(|line| line.contains('\u{1b}')), "{told:?}");
+    assert!(told[0].starts_with("flights: ") && count("Ramp: ") <= 2, "{told:#?}");
+    assert_eq!(count("PROMOTED: v2 serves all calls"), 1, "{told:#?}");
+    // As it comes, and in the story at the end.
+    assert!((1..=2).contains(&count("  step 2 of 2: 50% to v2")), "{told:#?}");
+
     assert!(user.run(&["status", "flights", "--wait", "--timeout", "1m"]).expect(0).out.contains("v2"));
     let rollouts = user.run(&["list", "--output", "json"]).expect(0).json();
     assert_eq!((&rollouts[0]["phase"], &rollouts[0]["ending"]["outcome"]), (&json!("completed"), &json!("promoted")));
     let table = user.run(&["list"]).expect(0).out;
     assert!(table.contains("flights") && table.contains("completed"), "{table}");
-    let screen = user.run(&["get", "flights"]).expect(0).out;
+    let id = rollouts[0]["id"].as_str().unwrap();
+    assert!(table.contains(&format!(" {} ", &id[..8])) && !table.contains(id), "{table}");
+    let by_begin = user.run(&["status", &id[..8], "--output", "json"]).expect(0).json();
+    assert_eq!(by_begin["id"], rollouts[0]["id"]);
+    let screen = user.run(&["get", &id[..8]]).expect(0).out;
     for expected in ["Ramp:      ✔ 30%  ✔ 50%  ✔ 100%", "wrong_rate", "failed", "refused", "unusable", "Events:"]
     {
         assert!(screen.contains(expected), "{expected}:\n{screen}");

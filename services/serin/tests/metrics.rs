@@ -347,10 +347,13 @@ fn the_configuration_is_shown_without_secrets() {
     let shown = shown.json();
     assert_eq!(shown["controller"]["tokens"]["ops"]["role"], "operator");
     assert_eq!(shown["telemetry"]["log_format"], "json");
-    // What is shown can be read back as a file.
+    // What is shown can be read back as a file, once there are secrets in it again: what no start would take is refused.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("serin.yaml");
     std::fs::write(&file, shown.to_string()).unwrap();
+    let masked = run(command(&["up", "--dump-config", "--config"]).arg(&file));
+    assert!(masked.code == 2 && masked.err.contains("shorter than 16 characters"), "{masked:?}");
+    std::fs::write(&file, shown.to_string().replace("***", "as-long-as-a-secret-is")).unwrap();
     let again = run(command(&["up", "--dump-config", "--config"]).arg(&file)).expect(0).json();
     assert_eq!(again, shown);
 }

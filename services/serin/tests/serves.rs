@@ -60,7 +60,7 @@ fn what_serves_is_never_changed_by_a_file_and_every_way_back_restores_it() {
     let (old, new) = (model_server(Behaviour::Good), model_server(Behaviour::Good));
     user.apply(&file(&format!("{{version: '1', url: '{old}'}}"), &format!("{{version: '2', url: '{new}'}}"), ""));
     let promoted = user.run(&["promote", "flights", "--full"]).expect(0);
-    assert!(promoted.out.starts_with("2 is the new stable"), "{promoted:?}");
+    assert!(promoted.out.starts_with("version 2 is the new stable"), "{promoted:?}");
     assert_eq!(user.run(&["status", "flights"]).code, 0);
     assert_eq!(call(&pipeline), (200, "2".to_owned()));
     let before = routes(&pipeline);
@@ -71,7 +71,7 @@ fn what_serves_is_never_changed_by_a_file_and_every_way_back_restores_it() {
     for url in [nobody(), old.clone(), format!("{new},{old}")] {
         let moved = file(&format!("{{version: '2', url: '{url}'}}"), &canary, "");
         let refused = user.with_file(&moved, &["apply", "-f", "{}"]).expect(2);
-        assert!(refused.err.contains("2 serves flights with `url`"), "{refused:?}");
+        assert!(refused.err.contains("version 2 serves flights with `url`"), "{refused:?}");
         assert!(refused.err.contains("make it the canary"), "{refused:?}");
         assert_eq!((call(&pipeline), routes(&pipeline)), ((200, "2".to_owned()), before.clone()));
     }
@@ -128,7 +128,7 @@ fn what_is_not_applied_is_not_done() {
         .unwrap();
     let nowhere = file(&stable, "{version: '2'}", "");
     let refused = user.with_file(&nowhere, &["apply", "-f", "{}"]).expect(2);
-    assert!(refused.err.contains("no router knows where 2 is served"), "{refused:?}");
+    assert!(refused.err.contains("no router knows where version 2 is served"), "{refused:?}");
 
     // What is only observed is never promoted.
     let canary = format!("{{version: '2', url: '{good}'}}");
@@ -138,10 +138,7 @@ fn what_is_not_applied_is_not_done() {
         assert!(refused.err.contains("only observed (mode: observe)"), "{refused:?}");
     }
     let shown = user.run(&["get", "flights"]).expect(0).out;
-    assert!(
-        shown.contains("Weight: none (observed only)") && shown.contains("no table: it is only observed"),
-        "{shown}"
-    );
+    assert!(shown.contains("observed only") && shown.contains("no table: it is only observed"), "{shown}");
     user.run(&["status", &observed]).expect(1);
     user.run(&["abort", &observed]).expect(0);
 

@@ -64,7 +64,7 @@ fn one_name(spec: &RolloutSpec, found: &mut Found) {
         found.add(
             Severity::Error,
             "canary.version",
-            format!("both arms are {}, with another grpcUrl or pathVersion each", stable.version),
+            format!("both arms are {}, with another grpcUrl or pathVersion each", stable.version.in_words()),
             "give the canary a name of its own",
             &["stable", "canary"],
         );

@@ -132,7 +132,7 @@ fn whole(spec: &RolloutSpec, found: &mut Found) {
         }
     }
     if spec.stable.version == spec.canary.version {
-        let message = format!("both arms are {}: an A/A test", spec.stable.version);
+        let message = format!("both arms are {}: an A/A test", spec.stable.version.in_words());
         found.add(
             Severity::Warning,
             "canary.version",

@@ -62,7 +62,7 @@ fn shadows(spec: &RolloutSpec, found: &mut Found) {
             found.error(format!("{path}.share"), "with 0% nothing is mirrored", "mirror 0.01% or more");
         }
         if shadow.version == spec.canary.version || shadow.version == spec.stable.version {
-            let message = format!("{} is an arm of this rollout", shadow.version);
+            let message = format!("{} is an arm of this rollout", shadow.version.in_words());
             let way_out = "to mirror to the canary, begin the ramp with `- mirror: 10%`";
             found.add(Severity::Error, format!("{path}.version"), message, way_out, &["stable", "canary"]);
         }

@@ -347,7 +347,7 @@ fn moves_weights(rollout: &RolloutState) -> Result<(), Refusal> {
     Err(format!(
         "it is only observed (mode: observe), so nothing here sends calls to {}; move them where they are split, or abort it and \
          apply the file with `mode: act`",
-        rollout.spec.canary.version
+        rollout.spec.canary.version.in_words()
     ))
 }
 

@@ -86,7 +86,8 @@ impl ModelState {
             Some(AfterHold::RolledBack) => {
                 let sentence = format!(
                     "inconclusive after a hold of {hold_max}: back to {}. No finding against {}",
-                    rollout.spec.stable.version, rollout.spec.canary.version
+                    rollout.spec.stable.version.in_words(),
+                    rollout.spec.canary.version.in_words()
                 );
                 self.end(
                     rollout,

@@ -38,6 +38,7 @@ pub use state::{
     Clock, Ended, Ending, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued, RolloutState,
     STATE_VERSION, StateError,
 };
+pub use verdict::without_order;
 
 /// What the planner reacts to.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,10 +203,11 @@ impl Planner {
         let begun =
             now.shed.iter().filter(|(model, shed)| before.shed.get(*model).is_none_or(|old| old.since != shed.since));
         let begun = begun.map(|(model, shed)| {
-            (model, format!("router {router} does not call {} for a while: {}", shed.version, shed.cause))
+            (model, format!("router {router} does not call {} for a while: {}", shed.version.in_words(), shed.cause))
         });
         let over = before.shed.iter().filter(|(model, _)| !now.shed.contains_key(*model));
-        let over = over.map(|(model, shed)| (model, format!("router {router} calls {} again", shed.version)));
+        let over =
+            over.map(|(model, shed)| (model, format!("router {router} calls {} again", shed.version.in_words())));
         let refused = now.refused.iter().filter(|(model, table)| before.refused.get(*model) != Some(table));
         let refused = refused.map(|(model, table)| {
             let which = match table.generation {

@@ -26,10 +26,10 @@ pub(super) fn stable_of(
     let (model, stable) = (&spec.model, &spec.stable);
     let Some(serving) = serving.cloned().or_else(|| configured_stable(spec, turn)) else { return Ok(stable.clone()) };
     if stable.version != serving.version {
-        let serves = &serving.version;
+        let (serves, asked) = (serving.version.in_words(), stable.version.in_words());
         return Err(format!(
-            "{serves} serves {model}, not {0}; set `stable.version` to {serves}, and to go back to {0} make it the canary",
-            stable.version
+            "{serves} serves {model}, not {asked}; set `stable.version` to {}, and to go back to {asked} make it the canary",
+            serving.version
         ));
     }
     let filled = VersionSpec {
@@ -87,8 +87,9 @@ fn without_address(spec: &RolloutSpec, turn: &Turn<'_>) -> Option<String> {
     let version = open.find(|version| !turn.configured(&spec.model).any(|(_, known)| known.version == **version))?;
     said.then(|| {
         format!(
-            "no router knows where {version} is served: it has no `url`, and `models.{}.versions` of no router's configuration \
+            "no router knows where {} is served: it has no `url`, and `models.{}.versions` of no router's configuration \
              names it; give it a `url`",
+            version.in_words(),
             spec.model
         )
     })
@@ -142,7 +143,7 @@ impl Part {
 }
 
 fn moved(model: &ModelName, stable: &VersionSpec, part: Part, there: Option<&str>, asked: Option<&str>) -> String {
-    let (version, key) = (&stable.version, part.key());
+    let (version, key) = (stable.version.in_words(), part.key());
     let none = match part {
         Part::Path => "none",
         _ => "the address in the routers' own configuration",

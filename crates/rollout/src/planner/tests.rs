@@ -340,7 +340,7 @@ fn an_observed_rollout_moves_nothing_and_tells() {
     assert_eq!((effects.tables.len(), effects.controls[0].canary_share), (0, 500));
     let told = world.say(HOUR, Decision::Rollback);
     assert_eq!((told.events[0].kind, told.controls.len()), (EventKind::Warned, 0));
-    assert!(told.events[0].sentence.contains("would roll back"));
+    assert!(told.events[0].sentence.starts_with("observed only, would roll back: "));
     assert!(world.say(2 * HOUR, Decision::Rollback).is_silent());
     assert_eq!(world.phase(), Phase::Baking);
     assert_eq!(world.tick(5_000).tables.len(), 0);

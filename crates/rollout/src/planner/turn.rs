@@ -34,9 +34,10 @@ impl ModelState {
         let mut rollout = RolloutState::new(queued, now, turn.now_ms);
         let spec = &rollout.spec;
         let before = if rollout.acts() { "the first canary request" } else { "the comparison begins (observed only)" };
+        let (stable, canary) = (spec.stable.version.in_words(), spec.canary.version.in_words());
         let sentence = format!(
-            "{} -> {}: learning from at least {} answers of {} before {before}",
-            spec.stable.version, spec.canary.version, spec.warmup.min_events, spec.stable.version
+            "{stable} -> {canary}: learning from at least {} answers of {stable} before {before}",
+            spec.warmup.min_events
         );
         self.take_turn(&mut rollout, kind, sentence, now, turn);
         self.active = Some(rollout);
@@ -53,10 +54,10 @@ impl ModelState {
     ) {
         let planned = &rollout.spec.steps[step];
         let spec = &rollout.spec;
+        let (stable, canary) = (spec.stable.version.in_words(), spec.canary.version.in_words());
         let sentence = if rollout.acts() {
-            format!("step {} of {}: {planned} to {}{why}", step + 1, spec.steps.len(), spec.canary.version)
+            format!("step {} of {}: {planned} to {canary}{why}", step + 1, spec.steps.len())
         } else {
-            let (stable, canary) = (&spec.stable.version, &spec.canary.version);
             format!("observed only, nothing here moves weights: {canary} is compared with {stable}{why}")
         };
         (rollout.canary_share, rollout.mirror_share) = (planned.weight.0, planned.mirror.map_or(0, |share| share.0));
@@ -98,7 +99,7 @@ impl ModelState {
         rollout.control_share = holdback;
         let sentence = format!(
             "{} serves {}{why}; monitored for {}",
-            rollout.spec.canary.version,
+            rollout.spec.canary.version.in_words(),
             Share(rollout.canary_share),
             rollout.spec.promotion.monitor
         );
@@ -107,7 +108,7 @@ impl ModelState {
 
     /// Ends a rollout well.
     pub(super) fn complete(&mut self, rollout: &mut RolloutState, why: &str, now: EventTime, turn: &mut Turn<'_>) {
-        let sentence = format!("{} is the new stable{why}", rollout.spec.canary.version);
+        let sentence = format!("{} is the new stable{why}", rollout.spec.canary.version.in_words());
         self.end(rollout, Phase::Completed, Outcome::Promoted, Vec::new(), sentence, now, turn);
     }
 

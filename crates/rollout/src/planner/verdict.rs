@@ -56,7 +56,8 @@ impl ModelState {
         };
         match serde_json::from_str::<Frozen>(text) {
             Ok(frozen) => {
-                let why = format!(" after {} answers of {}", frozen.warmup_events, rollout.spec.stable.version);
+                let why =
+                    format!(" after {} answers of {}", frozen.warmup_events, rollout.spec.stable.version.in_words());
                 rollout.frozen = Some(frozen);
                 self.bake(rollout, 0, &why, verdict.as_of, turn);
             }
@@ -102,7 +103,7 @@ impl ModelState {
             "warm-up has seen {} answers of {} and waits for the first labels of {}: none has come, and the first were due \
              {maturity} after their answers. Send labels with the prediction ids, or abort and leave these metrics out",
             verdict.warmup_events.unwrap_or_default(),
-            spec.stable.version,
+            spec.stable.version.in_words(),
             metrics.join(", "),
         );
         self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
@@ -126,7 +127,7 @@ impl ModelState {
             Decision::Hold => "would hold",
             Decision::Continue => "would keep baking",
         };
-        let sentence = format!("observed only, {would}: {}", verdict.sentence);
+        let sentence = format!("observed only, {would}: {}", without_order(&verdict.sentence));
         self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
     }
 
@@ -195,8 +196,7 @@ pub(super) fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, n
     let answers = rollout.answers - rollout.answers_before;
     if verdict.decision != Decision::Promote {
         // Who is told that the step is over is not told to keep baking.
-        let sentence = verdict.sentence.strip_prefix("keep baking: ").unwrap_or(&verdict.sentence);
-        return Some(sentence.to_owned());
+        return Some(without_order(&verdict.sentence).to_owned());
     }
     // A marginal step has had its time: its clock stands.
     let held = rollout.hold.is_some();
@@ -230,4 +230,9 @@ fn health_sentence(verdict: &Verdict) -> String {
         verdict.health.iter().filter(|issue| issue.policy == "hold").map(|issue| issue.sentence.as_str()).collect();
     issues.dedup();
     if issues.is_empty() { verdict.sentence.clone() } else { issues.join("; ") }
+}
+
+/// A verdict's sentence without what it orders: who is held is not told to keep baking, and who is only observed to roll back.
+pub fn without_order(sentence: &str) -> &str {
+    ["keep baking: ", "roll back: ", "hold: "].iter().find_map(|order| sentence.strip_prefix(order)).unwrap_or(sentence)
 }

@@ -257,7 +257,7 @@ impl Totalled {
                 let (low, high) = match spec.measure {
                     Measure::Count => self.mean_interval(spec),
                     measure if measure.is_mean() => self.mean_interval(spec),
-                    _ => arm_interval(&self.canary, spec, spec.interval_alpha),
+                    _ => arm_interval(&self.canary, spec, spec.interval_alpha, t_opt(&self.canary, spec)),
                 };
                 effect.low = low.map(|low| low - fail);
                 effect.high = high.map(|high| high - fail);
@@ -278,6 +278,34 @@ impl Totalled {
             }
         }
         effect
+    }
+
+    /// Gives an effect without an interval a wider one, for a person who looks before there are answers enough, or events at all: the
+    /// exact intervals of both arms, which hold from the first answer on.
+    pub(super) fn bound_early(&self, spec: &HypothesisSpec, effect: &mut Effect) {
+        if effect.low.is_some() || effect.high.is_some() {
+            return;
+        }
+        let distance = |arm: &Arm| {
+            let radius = ecdf_radius(arm.worth, 0.5 * spec.interval_alpha);
+            radius.or_else(|| (arm.worth > 0.0).then_some(1.0))
+        };
+        let from = match spec.against {
+            Against::Limit { fail, .. } => fail,
+            Against::Control(_) => 0.0,
+        };
+        let alone = |arm, alpha| arm_interval(arm, spec, alpha, EARLY);
+        (effect.low, effect.high) = if spec.measure == Measure::Distribution {
+            let bounds = effect.difference.zip(distance(&self.canary).zip(distance(&self.control)));
+            bounds.map(|(d, (one, two))| ((d - one - two).max(0.0), (d + one + two).min(1.0))).unzip()
+        } else if spec.one_arm() {
+            let (low, high) = alone(&self.canary, spec.interval_alpha);
+            (low.map(|low| low - from), high.map(|high| high - from))
+        } else {
+            let alpha = 0.5 * spec.interval_alpha;
+            let ((low_c, high_c), (low_s, high_s)) = (alone(&self.canary, alpha), alone(&self.control, alpha));
+            (low_c.zip(high_s).map(|(low, high)| low - high), high_c.zip(low_s).map(|(high, low)| high - low))
+        };
     }
 
     /// Of the classes of the canary that `among` picks, the one whose share exceeds control's most; ties go to the first one in
@@ -338,7 +366,7 @@ impl Totalled {
         let ends = |arm: &Arm, estimate: ArmEstimate| match (&arm.totals, estimate.value) {
             (Totals::Classes(_), Some(value)) => rate_interval_of(value, arm.worth, alpha, t_opt(arm, spec)).unzip(),
             (Totals::Classes(_), None) => (None, None),
-            _ => arm_interval(arm, spec, alpha),
+            _ => arm_interval(arm, spec, alpha, t_opt(arm, spec)),
         };
         let (low_c, high_c) = ends(&self.canary, effect.canary);
         let (low_s, high_s) = ends(&self.control, effect.control);
@@ -374,16 +402,33 @@ fn t_opt(arm: &Arm, spec: &HypothesisSpec) -> f64 {
     (0.5 * arm.first * f64::from(spec.horizon.max(2))).max(1.0)
 }
 
-/// Exact interval of one arm's rate or quantile.
-fn arm_interval(arm: &Arm, spec: &HypothesisSpec, alpha: f64) -> (Option<f64>, Option<f64>) {
+/// Trials that stand for one unit of exposure where events are rare among them: their number is nearly Poisson's.
+const TRIALS: f64 = 1e4;
+
+/// Answers at which an interval for the first look is tightest.
+const EARLY: f64 = 300.0;
+
+/// Exact interval of one arm, tightest after `t_opt` answers: of its rate, quantile, number of events or mean of bounded values: these are sub-Bernoulli like a rate.
+fn arm_interval(arm: &Arm, spec: &HypothesisSpec, alpha: f64, t_opt: f64) -> (Option<f64>, Option<f64>) {
     match (&arm.totals, spec.measure) {
+        (Totals::Count(events), _) => {
+            let share = events.value().map(|value| value / TRIALS).filter(|share| *share <= 1.0);
+            let of = |share| rate_interval_of(share, arm.worth * TRIALS, alpha, t_opt * TRIALS);
+            share.and_then(of).map(|(low, high)| (low * TRIALS, high * TRIALS)).unzip()
+        }
+        (Totals::Mean(total, n), measure) if !matches!(measure, Measure::Counts { .. }) => {
+            let (low, width) = spec.scale();
+            let mean = (*n > 0).then(|| total.plain_mean().clamp(0.0, 1.0));
+            let interval = mean.and_then(|mean| rate_interval_of(mean, arm.worth, alpha, t_opt));
+            interval.map(|ends| (low + width * ends.0, low + width * ends.1)).unzip()
+        }
         (Totals::Rate(rate), _) => {
-            let interval = rate.value().and_then(|value| rate_interval_of(value, arm.worth, alpha, t_opt(arm, spec)));
+            let interval = rate.value().and_then(|value| rate_interval_of(value, arm.worth, alpha, t_opt));
             interval.unzip()
         }
         (Totals::Hist(hist), Measure::Quantile { level }) => {
             let n = hist.total() as f64;
-            let (low, high) = quantile_levels(arm.worth, level, alpha, t_opt(arm, spec)).unzip();
+            let (low, high) = quantile_levels(arm.worth, level, alpha, t_opt).unzip();
             let low = low.map(|low| low * n).filter(|&rank| rank >= 1.0).map(|rank| rank.floor() as u64);
             let high = high.map(|high| high * n).filter(|&rank| rank < n).map(|rank| rank.floor() as u64 + 1);
             let low = low.and_then(|rank| hist.key_at_rank(rank)).map(lower_edge);

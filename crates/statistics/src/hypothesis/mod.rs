@@ -290,6 +290,11 @@ impl Hypothesis {
         self.totals.effect(&self.spec, self.culprit())
     }
 
+    /// Gives an effect that has no interval yet a wider one, which holds from the first answer on.
+    pub fn bound_early(&self, effect: &mut Effect) {
+        self.totals.bound_early(&self.spec, effect);
+    }
+
     /// By how much more of the canary's values than of control's lie above some value, at most: the one-sided distance of
     /// Kolmogorov and Smirnov. For quantiles and distributions; 0 where the canary's values are nowhere larger.
     pub fn excess(&self) -> Option<f64> {
@@ -327,7 +332,29 @@ impl Hypothesis {
             let end = below.map_or(end, |below| end.max(below));
             above.map_or(end, |above| end.min(above))
         };
-        (effect.low, effect.high) = (effect.low.map(within), effect.high.map(within));
+        effect.low = effect.low.map(within).or(below);
+        effect.high = effect.high.map(within).or(above);
+    }
+
+    /// Narrows the interval of an effect by what a FAIL shows: the canary is worse by the margin, or beyond the limit that fails. Only
+    /// where all windows together show it too: a failure may be about some of them.
+    pub fn bound_by_fail(&self, effect: &mut Effect) {
+        if self.beyond(effect).is_none_or(|by| by <= 0.0) {
+            return;
+        }
+        let margin = effect.margin.unwrap_or(0.0);
+        let upwards = match self.spec.measure {
+            Measure::Distribution => true,
+            Measure::Classes => effect.difference.is_some_and(|difference| difference > 0.0),
+            _ => self.spec.direction.sign() > 0.0,
+        };
+        if upwards {
+            effect.low = Some(effect.low.map_or(margin, |low| low.max(margin)));
+            effect.high = effect.high.map(|high| high.max(margin));
+        } else {
+            effect.high = Some(effect.high.map_or(-margin, |high| high.min(-margin)));
+            effect.low = effect.low.map(|low| low.min(-margin));
+        }
     }
 
     /// Number of windows that entered.

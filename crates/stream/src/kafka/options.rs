@@ -152,7 +152,7 @@ impl KafkaOptions {
     }
 
     /// All that is wrong, before anything is connected.
-    pub(super) fn check(&self) -> Result<(), LogError> {
+    pub fn check(&self) -> Result<(), LogError> {
         let mut problems = Vec::new();
         if self.brokers.trim().is_empty() {
             problems.push("`brokers` is empty; write host:port, several with commas".to_owned());

@@ -144,8 +144,8 @@ pub(super) async fn act(
     };
     let known = state.rollout(&id).await?;
     // By a model's name the active rollout is meant, whichever it is by then.
-    let model = known.model.clone();
-    let rollout = (model.as_str() != id).then(|| RolloutId::from(id.as_str()));
+    let model = known.view.model.clone();
+    let rollout = (model.as_str() != id).then_some(known.id);
     let command = Command {
         id: Uuid::now_v7().to_string(),
         action,

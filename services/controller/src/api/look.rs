@@ -10,7 +10,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use serin_rollout::{RolloutState, planner::Applied};
-use serin_schemas::records::{Capture, Verdict};
+use serin_schemas::{
+    ids::RolloutId,
+    records::{Capture, Verdict},
+};
 
 use super::{ApiState, Failure};
 use crate::{
@@ -23,6 +26,9 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// How long a request waits for the topics to have been read after a start.
 const STARTING: Duration = Duration::from_secs(5);
+
+/// Rollouts that an error names.
+const NAMED: usize = 5;
 
 /// `?after=&wait_ms=`.
 #[derive(Debug, Default, Deserialize)]
@@ -56,7 +62,7 @@ pub(super) struct Shown {
 }
 
 pub(super) async fn state(State(api): State<ApiState>, Path(id): Path<String>) -> Result<Json<Shown>, Failure> {
-    let state = api.rollout(&id).await?.state.clone().ok_or_else(|| unknown(&id))?;
+    let state = api.rollout(&id).await?.view.state.clone().ok_or_else(|| unknown(&id))?;
     let applied = api.applied(&api.view(), &state, state.generation);
     Ok(Json(Shown { state, applied }))
 }
@@ -67,7 +73,7 @@ pub(super) async fn verdict(
 ) -> Result<Json<Arc<Verdict>>, Failure> {
     let rollout = state.rollout(&id).await?;
     let none = || Failure::new(StatusCode::NOT_FOUND, format!("there is no verdict on {id} yet"));
-    rollout.verdict.clone().map(Json).ok_or_else(none)
+    rollout.view.verdict.clone().map(Json).ok_or_else(none)
 }
 
 pub(super) async fn events(
@@ -75,7 +81,9 @@ pub(super) async fn events(
     Path(id): Path<String>,
     Query(news): Query<News>,
 ) -> Result<Json<Value>, Failure> {
-    state.rollout(&id).await?;
+    let known = state.rollout(&id).await?;
+    // By a model's name the rollout of then is meant, also when another one follows while it is waited.
+    let id = if known.view.model.as_str() == id { id } else { known.id.0 };
     let is_new = |view: &View| view.rollout(&id).is_some_and(|rollout| rollout.after(news.after).1 > news.after);
     let view = state.wait_until(Duration::from_millis(news.wait_ms).min(WAIT_MAX), is_new).await;
     let (events, next) = view.rollout(&id).ok_or_else(|| unknown(&id))?.after(news.after);
@@ -104,7 +112,7 @@ pub(super) async fn examples(
     Path(id): Path<String>,
     Query(few): Query<Few>,
 ) -> Result<Json<Vec<Capture>>, Failure> {
-    let known = state.rollout(&id).await?.state.clone().ok_or_else(|| unknown(&id))?;
+    let known = state.rollout(&id).await?.view.state.clone().ok_or_else(|| unknown(&id))?;
     let found = tokio::task::spawn_blocking(move || match state.0.examples.get() {
         Some(examples) => examples.newest(&known.spec.model, &known.id, few.limit.min(EXAMPLES_MAX)),
         None => Ok(Vec::new()),
@@ -118,7 +126,7 @@ pub(super) async fn examples(
 
 /// How far the model's partition is planned; only the process that owns it knows.
 pub(super) async fn progress(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Progress>, Failure> {
-    let rollout = state.rollout(&id).await?;
+    let rollout = state.rollout(&id).await?.view;
     let elsewhere = || Failure::new(StatusCode::NOT_FOUND, format!("{} is planned by another process", rollout.model));
     state.progress().of(&rollout.model).map(Json).ok_or_else(elsewhere)
 }
@@ -139,18 +147,43 @@ fn unknown(id: &str) -> Failure {
     Failure::new(StatusCode::NOT_FOUND, format!("there is no rollout or model {id:?} with a rollout"))
 }
 
+/// Rollouts of which a text does not say which one is meant; at most [`NAMED`] of them, newest first.
+fn ambiguous(view: &View, text: &str, several: &[&RolloutId]) -> String {
+    let of = |id: &&RolloutId| {
+        let state = view.rollout(id.as_str())?.state.clone()?;
+        let (stable, canary) = (state.spec.stable.version.in_words(), state.spec.canary.version.in_words());
+        Some(format!("\n  {id}  {}, {stable} -> {canary}", state.spec.model))
+    };
+    let named: String = several.iter().rev().take(NAMED).filter_map(of).collect();
+    let more = several.len().saturating_sub(NAMED);
+    let rest = if more > 0 { format!("\n  and {more} older ones") } else { String::new() };
+    format!("{text:?} begins the ids of {} rollouts; write more of the one that is meant:{named}{rest}", several.len())
+}
+
+/// A rollout that a person named.
+pub(super) struct Known {
+    /// Its id.
+    pub(super) id: RolloutId,
+    /// What is known of it.
+    pub(super) view: Arc<RolloutView>,
+}
+
 impl ApiState {
-    /// A rollout by its id or its model. After a start it is not known that there is none before the topics have been read.
-    pub(super) async fn rollout(&self, id: &str) -> Result<Arc<RolloutView>, Failure> {
-        let view = self.wait_until(STARTING, |view| view.caught_up() || view.rollout(id).is_some()).await;
-        let none = || {
-            if view.caught_up() {
-                return unknown(id);
+    /// A rollout by its id, its model or how its id begins. After a start it is not known that there is none before the topics have
+    /// been read.
+    pub(super) async fn rollout(&self, text: &str) -> Result<Known, Failure> {
+        let view = self.wait_until(STARTING, |view| view.caught_up() || view.rollout(text).is_some()).await;
+        match view.find(text) {
+            Ok(Some((id, rollout))) if view.caught_up() || view.rollout(text).is_some() => {
+                Ok(Known { id: id.clone(), view: Arc::clone(rollout) })
             }
-            let error = "the controller has not read its topics yet; ask again in a second";
-            Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)
-        };
-        view.rollout(id).cloned().ok_or_else(none)
+            _ if !view.caught_up() => {
+                let error = "the controller has not read its topics yet; ask again in a second";
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error))
+            }
+            Ok(_) => Err(unknown(text)),
+            Err(several) => Err(Failure::new(StatusCode::CONFLICT, ambiguous(&view, text, &several))),
+        }
     }
 
     /// The first snapshot that is `enough`, or the newest after `wait`.

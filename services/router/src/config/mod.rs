@@ -428,8 +428,12 @@ impl Config {
 impl ModelConfig {
     fn check(&self, model: &str, problems: &mut Vec<String>) {
         if !self.versions.contains_key(self.stable.as_str()) {
-            problems
-                .push(format!("models.{model}.stable: version {:?} has no URL under versions", self.stable.as_str()));
+            let stable = self.stable.as_str();
+            let other = self.versions.keys().find(|known| known.to_lowercase() == stable.to_lowercase());
+            let other = other.map_or_else(String::new, |known| {
+                format!("; there is {known:?} (environment variables are read in lower case: name it in the file, or with --set)")
+            });
+            problems.push(format!("models.{model}.stable: version {stable:?} has no URL under versions{other}"));
         }
         for (version, servers) in &self.versions {
             let urls = Servers::parse(version.as_str().into(), servers.url()).map(drop);
@@ -472,6 +476,19 @@ mod tests {
           - timeouts.connect: must be longer than 0
           - event_queue: must be at least 1
         "#);
+    }
+
+    #[test]
+    fn a_version_that_differs_by_its_case_is_named() {
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "models": {"flights": {"stable": "V1", "versions": {"v1": "http://a:1"}}}
+        }))
+        .unwrap();
+        let told = config.check().unwrap_err().to_string();
+        assert!(
+            told.contains("\"V1\" has no URL under versions; there is \"v1\" (environment variables are read"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ async fn check(address: std::net::SocketAddr, status: StatusCode, cause: &str) -
         (&error["model"], &error["version"], &error["arm"]),
         (&"flights".into(), &"v2".into(), &"canary".into())
     );
-    assert!(error["error"].as_str().unwrap().starts_with("version v2 of model flights: its server"), "{error}");
+    assert!(error["error"].as_str().unwrap().starts_with("v2 of model flights: its server"), "{error}");
     assert_eq!(error["prediction_id"], predictions[0].request_id.as_str());
     assert_eq!(got.header("x-model-version"), "v2");
     assert_eq!(predictions[0].error.as_deref(), Some(cause));

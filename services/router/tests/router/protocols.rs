@@ -196,7 +196,7 @@ async fn a_grpc_call_that_nobody_can_answer_ends_in_a_grpc_status() {
         (down.status, down.header("grpc-status"), down.header("content-type")),
         (StatusCode::OK, "14", "application/grpc")
     );
-    assert_eq!(down.header("grpc-message"), "version v1 of model flights: its server could not be connected");
+    assert_eq!(down.header("grpc-message"), "v1 of model flights: its server could not be connected");
     assert_eq!(bench.predictions(1).await[0].error.as_deref(), Some("connect"));
     let (nameless, _) = call("ModelInfer", b"\0\0\0\0\0").await;
     assert_eq!((nameless.header("grpc-status"), nameless.body.len()), ("5", 0));

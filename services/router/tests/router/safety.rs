@@ -322,11 +322,7 @@ async fn readiness_says_what_is_and_what_is_not() {
     for _ in 0..5 {
         bench.infer(&[]).await;
     }
-    assert!(
-        told().await.contains("\n- flights: version v2 is not called for a while: 5 calls in a row"),
-        "{}",
-        told().await
-    );
+    assert!(told().await.contains("\n- flights: v2 is not called for a while: 5 calls in a row"), "{}", told().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,7 +89,7 @@ pub(crate) struct Replay {
     /// Fold the events again instead of using the recorded windows: for metrics, segments or windows that were not recorded
     #[arg(long, requires = "file")]
     pub(crate) events: bool,
-    /// Only this rollout
+    /// Only this rollout: its id, or how it begins
     #[arg(long, value_name = "ID", requires = "file")]
     pub(crate) rollout: Option<String>,
     /// How to print

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
-
 use super::judge::{Finding, Line, Report, T_TEST};
 use crate::cli::Compare;
 use crate::evidence::{short, signed};
 use crate::output;
+use crate::terminal::{Cell, Column, Table, Terminal, Tone};
 
 /// The figures of a line.
 #[derive(Clone, Copy)]
@@ -21,18 +20,26 @@ pub(super) struct Figures {
     pub(super) margin: Option<f64>,
 }
 
-/// Prints a report; `colour` for a terminal.
-pub(crate) fn print(report: &Report, colour: bool) {
-    output::line(format!("A: {}   B: {}", report.a, report.b));
-    output::line(counts(report));
+/// Prints a report; what came of it stands last, above the next prompt.
+pub(crate) fn print(report: &Report, terminal: Terminal) {
+    output::text(format!("A: {}   B: {}", report.a, report.b));
+    output::text(counts(report));
     for note in &report.notes {
-        output::line(format!("note: {note}"));
+        output::text(format!("note: {note}"));
     }
-    output::line(format!("\n{}\n", table(report, colour)));
+    output::line("");
+    table(report, terminal).into_iter().for_each(output::line);
+    output::line("");
     for line in &report.lines {
-        output::line(format!("{} ({}): {}", line.metric, line.segment, line.sentence));
+        output::text(format!("{} ({}): {}", line.metric, line.segment, line.sentence));
     }
-    output::line(format!("\n{}: {}", word(report.finding), report.sentence));
+    let tone = match report.finding {
+        Finding::Pass => Tone::Good,
+        Finding::Fail => Tone::Bad,
+        Finding::Undecided => Tone::Open,
+        Finding::Shown => Tone::Plain,
+    };
+    output::text(format!("\n{}: {}", terminal.paint(word(report.finding), tone), report.sentence));
 }
 
 fn counts(report: &Report) -> String {
@@ -60,57 +67,97 @@ fn word(finding: Finding) -> &'static str {
     }
 }
 
-fn table(report: &Report, colour: bool) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    if !colour {
-        table.force_no_tty();
-    }
-    let interval = format!("{} % interval", short_percent(1.0 - report.alpha));
-    table.set_header([
-        "metric",
-        "segment",
-        "pairs",
-        "A",
-        "B",
-        "difference",
-        &interval,
-        "margin",
-        "p (Holm)",
-        "verdict",
-    ]);
-    for line in &report.lines {
-        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
-        let print = if line.metric == "share that differs" { short } else { signed };
-        let p = |p: f64| if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") };
-        let verdict = Cell::new(word(line.finding));
-        table.add_row([
-            Cell::new(line.metric),
-            Cell::new(&line.segment),
-            Cell::new(line.pairs),
-            Cell::new(number(line.a)),
-            Cell::new(number(line.b)),
-            Cell::new(line.difference.map_or_else(|| "-".to_owned(), print)),
-            Cell::new(match (line.low, line.high) {
-                (Some(low), Some(high)) => format!("{} .. {}", print(low), print(high)),
-                _ => "-".to_owned(),
-            }),
-            Cell::new(number(line.margin)),
-            Cell::new(line.p_beyond_holm.map_or_else(|| "-".to_owned(), p)),
-            match line.finding {
-                Finding::Pass => verdict.fg(Color::Green),
-                Finding::Fail => verdict.fg(Color::Red),
-                Finding::Undecided => verdict.fg(Color::Yellow),
-                Finding::Shown => verdict,
-            },
-        ]);
-    }
-    for column in [2, 3, 4, 5, 7, 8] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
+const COLUMNS: [Column; 10] = [
+    Column::text("metric", 0),
+    Column::text("segment", 1),
+    Column::number("pairs", 5),
+    Column::number("A", 3),
+    Column::number("B", 2),
+    Column::number("difference", 4),
+    Column::number("interval", 5),
+    Column::number("margin", 6),
+    Column::number("p (Holm)", 7),
+    Column::text("verdict", 0),
+];
+/// Where the interval stands.
+const INTERVAL: usize = 6;
+
+/// How the numbers of a line are written, in the table as in its sentence.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// Shares of the pairs; they differ by points.
+    Rate,
+    /// One share of the pairs.
+    Share,
+    /// Numbers of no known unit.
+    Plain,
+}
+
+impl Numbers {
+    fn of(metric: &str) -> Self {
+        match metric {
+            "error rate" => Self::Rate,
+            "share that differs" => Self::Share,
+            _ => Self::Plain,
         }
     }
-    table
+
+    fn value(self, value: f64) -> String {
+        if self == Self::Plain { short(value) } else { percent(value) }
+    }
+
+    fn difference(self, value: f64) -> String {
+        match self {
+            Self::Rate => format!("{:+.2} points", 100.0 * value + 0.0),
+            Self::Share => percent(value),
+            Self::Plain => signed(value),
+        }
+    }
+
+    fn interval(self, low: f64, high: f64) -> String {
+        let low = self.difference(low);
+        format!("{} .. {}", low.trim_end_matches([' ', '%']).trim_end_matches(" points"), self.difference(high))
+    }
+
+    fn limit(self, margin: f64) -> String {
+        match self {
+            Self::Rate => format!("{} points", short_percent(margin)),
+            Self::Share => percent(margin),
+            Self::Plain => short(margin),
+        }
+    }
+}
+
+fn table(report: &Report, terminal: Terminal) -> Vec<String> {
+    let mut columns = COLUMNS;
+    columns[INTERVAL] = COLUMNS[INTERVAL].clone().called(format!("{} % interval", short_percent(1.0 - report.alpha)));
+    let mut table = Table::new(&columns);
+    let mut lines: Vec<&Line> = report.lines.iter().collect();
+    lines.sort_by_key(|line| line.finding != Finding::Fail);
+    for line in lines {
+        let numbers = Numbers::of(line.metric);
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned()).into();
+        let p = |p: f64| if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") };
+        let tone = match line.finding {
+            Finding::Pass => Tone::Good,
+            Finding::Fail => Tone::Bad,
+            Finding::Undecided => Tone::Open,
+            Finding::Shown => Tone::Plain,
+        };
+        table.row(vec![
+            line.metric.into(),
+            line.segment.as_str().into(),
+            line.pairs.to_string().into(),
+            or_none(line.a.map(|value| numbers.value(value))),
+            or_none(line.b.map(|value| numbers.value(value))),
+            or_none(line.difference.map(|value| numbers.difference(value))),
+            or_none(line.low.zip(line.high).map(|(low, high)| numbers.interval(low, high))),
+            or_none(line.margin.map(|margin| numbers.limit(margin))),
+            or_none(line.p_beyond_holm.map(p)),
+            Cell::toned(word(line.finding), tone),
+        ]);
+    }
+    table.lines(terminal)
 }
 
 /// Hundredths, as short as possible: 95, 99.9.
@@ -148,11 +195,7 @@ fn known(line: &Line, alpha: f64) -> String {
     let sure = format!("with {} % confidence", short_percent(1.0 - alpha));
     let margin = line.margin.unwrap_or_default();
     let share = line.metric == "share that differs";
-    let limit = match line.metric {
-        "error rate" => format!("{} points", short_percent(margin)),
-        "share that differs" => percent(margin),
-        _ => short(margin),
-    };
+    let limit = Numbers::of(line.metric).limit(margin);
     match (line.finding, share) {
         (Finding::Shown, true) => "no limit was given (--max-differ)".to_owned(),
         (Finding::Shown, false) => "shown without a limit".to_owned(),

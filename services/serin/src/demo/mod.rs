@@ -67,7 +67,7 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     let summary = summary::Summary::new(args, endings?, requests, applied);
     match args.output {
         Output::Json => output::json(&summary)?,
-        Output::Text => output::line(summary.text()),
+        Output::Text => output::text(summary.text()),
     }
     Ok(if summary.as_expected() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

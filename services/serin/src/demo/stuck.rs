@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serin_schemas::ids::{EventTime, Generation};
 
-use crate::time::date;
+use crate::time::to_the_second;
 
 /// How far a window has come, as the doors of the pipeline say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Seen {
     pub(crate) fn sentence(&self, waited: Duration) -> String {
         let before = |at: Option<EventTime>| at.is_none_or(|at| at < self.end);
         let until =
-            |at: Option<EventTime>| at.map_or_else(|| "none".to_owned(), |at| format!("the one of {}", date(at)));
+            |at: Option<EventTime>| at.map_or_else(|| "none".to_owned(), |at| format!("the one of {}", to_the_second(at)));
         let part = match (&self.planned, self.applied) {
             (Err(why), _) => format!("the controller does not answer: {why}"),
             (Ok((planned, _)), _) if before(*planned) && before(self.judged) => {
@@ -40,7 +40,7 @@ impl Seen {
             }
             (Ok(_), Some(_)) => "every part has seen it by now, too late".to_owned(),
         };
-        format!("the window of {} did not come through the pipeline in {} s: {part}", date(self.end), waited.as_secs())
+        format!("the window of {} did not come through the pipeline in {} s: {part}", to_the_second(self.end), waited.as_secs())
     }
 }
 

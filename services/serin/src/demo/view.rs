@@ -1,11 +1,11 @@
 //! What a person sees while the demo runs: one block that is drawn again on a terminal, plain lines elsewhere.
 
 use std::{
-    fmt::Write as _,
-    io::{IsTerminal as _, Write as _},
+    io::Write as _,
     time::{Duration, Instant},
 };
 
+use console::measure_text_width;
 use serin_rollout::RolloutState;
 use serin_schemas::{
     ids::EventTime,
@@ -15,13 +15,17 @@ use serin_schemas::{
 use super::{story::decided, tally::Tally};
 use crate::{
     evidence::{self, Rows},
-    time::{date, span},
+    headline::{headline, ramp},
+    terminal::{Block, Terminal, rows},
+    time::{span, to_the_second},
 };
 
 /// The block is drawn at most this often: the eye sees no more, and drawing costs.
 const REDRAW: Duration = Duration::from_millis(100);
 /// Events kept on the screen.
 const EVENTS: usize = 6;
+/// Columns of an event's time and what stands between it and its sentence.
+const EVENT_INDENT: usize = 21;
 
 /// How the demo shows its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub(crate) struct View {
     title: String,
     started: Instant,
     drawn: Option<Instant>,
-    lines_drawn: usize,
+    block: Block,
     shown: Option<(Phase, i32)>,
     events: Vec<String>,
 }
@@ -48,17 +52,17 @@ pub(crate) struct View {
 impl View {
     /// A view for this output: live on a terminal, lines elsewhere, nothing for JSON.
     pub(crate) fn new(json: bool) -> Self {
-        let style = match (json, std::io::stderr().is_terminal()) {
+        let style = match (json, Terminal::stderr().redraws()) {
             (true, _) => Style::Silent,
-            (false, true) => Style::Live,
-            (false, false) => Style::Lines,
+            (false, Some(_)) => Style::Live,
+            (false, None) => Style::Lines,
         };
         Self {
             style,
             title: String::new(),
             started: Instant::now(),
             drawn: None,
-            lines_drawn: 0,
+            block: Block::default(),
             shown: None,
             events: Vec::new(),
         }
@@ -96,9 +100,9 @@ impl View {
     pub(crate) fn window(&mut self, end: EventTime, state: &RolloutState, verdict: Option<&Verdict>, tally: Tally) {
         if self.shown != Some((state.phase, state.step)) {
             self.shown = Some((state.phase, state.step));
-            let line = format!("{}  {}", date(end), state.sentence);
+            let line = format!("  {}  {}", to_the_second(end), state.sentence);
             if self.style == Style::Lines {
-                eprint_line(&line);
+                eprint_line(line.trim_start());
             }
             self.events.push(line);
             if self.events.len() > EVENTS {
@@ -106,79 +110,80 @@ impl View {
             }
         }
         let ended = decided(state);
+        let terminal = Terminal::stderr();
         if ended && self.style == Style::Lines {
-            eprint_line(&self.block(end, state, verdict, tally));
+            eprint_line(&self.lines(end, state, verdict, tally, terminal).join("\n"));
         }
         if self.style == Style::Live && (ended || self.drawn.is_none_or(|at| at.elapsed() >= REDRAW)) {
-            let block = self.block(end, state, verdict, tally);
-            self.clear();
-            eprint_line(&block);
-            self.lines_drawn = if ended { 0 } else { block.lines().count() };
+            let mut lines = self.lines(end, state, verdict, tally, terminal);
+            if let Some((height, columns)) = terminal.redraws() {
+                if !ended {
+                    keep_what_fits(&mut lines, height, columns);
+                }
+                eprint(&self.block.replace(&lines.join("\n"), columns));
+            }
+            if ended {
+                eprint("\n");
+                self.block.keep();
+            }
             self.drawn = Some(Instant::now());
         }
     }
 
     /// Takes the block off the screen.
     fn clear(&mut self) {
-        if self.lines_drawn > 0 {
-            // ANSI: cursor up n lines, erase to the end of the screen.
-            eprint(&format!("\x1b[{}A\x1b[J", self.lines_drawn));
-            self.lines_drawn = 0;
+        if let Some((_, columns)) = Terminal::stderr().redraws() {
+            eprint(&self.block.erase(columns));
         }
     }
 
-    fn block(&self, end: EventTime, state: &RolloutState, verdict: Option<&Verdict>, tally: Tally) -> String {
-        let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "{}   event time {}   wall {}",
-            self.title,
-            date(end),
-            span(self.started.elapsed().as_secs_f64())
-        );
-        let _ = writeln!(text, "{}", ramp(state));
-        let _ = writeln!(
-            text,
-            "requests {}   canary served {}   of these worse than stable's answer would have been: {}",
-            tally.requests, tally.canary, tally.hurt
-        );
+    fn lines(
+        &self,
+        end: EventTime,
+        state: &RolloutState,
+        verdict: Option<&Verdict>,
+        tally: Tally,
+        terminal: Terminal,
+    ) -> Vec<String> {
+        let (tone, first) = headline(state, None);
+        let mut lines = vec![terminal.paint(&terminal.wrap(&first, 0), tone)];
+        let mut say = |text: String, more| lines.push(terminal.wrap(&text, more));
         if let Some(verdict) = verdict {
-            if !verdict.metrics.is_empty() {
-                let colour = self.style == Style::Live;
-                let _ = writeln!(text, "{}", evidence::table(verdict, Rows::Telling, colour));
+            say(verdict.sentence.clone(), 0);
+        }
+        let (at, wall) = (to_the_second(end), span(self.started.elapsed().as_secs_f64()));
+        say(format!("{}   event time {at}   wall {wall}   generation {}", self.title, state.generation), 2);
+        say(ramp(state), 2);
+        say(
+            format!(
+                "requests {}   canary served {}   of these worse than stable's answer would have been: {}",
+                tally.requests, tally.canary, tally.hurt
+            ),
+            2,
+        );
+        if let Some(verdict) = verdict.filter(|verdict| !verdict.metrics.is_empty()) {
+            for line in evidence::table(verdict, &state.spec, Rows::Telling, terminal) {
+                say(line, 2);
             }
-            let _ = writeln!(text, "{}", verdict.sentence);
         }
         for event in &self.events {
-            let _ = writeln!(text, "  {event}");
+            say(event.clone(), EVENT_INDENT);
         }
-        text.truncate(text.trim_end().len());
-        text
+        lines.iter().flat_map(|text| text.split('\n').map(str::to_owned)).collect()
     }
 }
 
-/// The ramp as a line: steps done, the present one, those to come.
-fn ramp(state: &RolloutState) -> String {
-    let mut line = format!("{:<12}", phase(state));
-    for (index, step) in state.spec.steps.iter().enumerate() {
-        let index = index as i32;
-        let mark = match index {
-            _ if state.is_promoted() => '✔',
-            _ if index < state.step => '✔',
-            _ if index == state.step => '●',
-            _ => '○',
-        };
-        let _ = write!(line, " {mark} {step} ");
-        line.push_str("──");
-    }
-    let done = if state.is_promoted() { '✔' } else { '○' };
-    let _ = write!(line, " {done} 100%   generation {}", state.generation);
-    line
-}
-
-/// The phase as its wire name, which is what the docs and the other commands say.
-fn phase(state: &RolloutState) -> String {
-    serde_json::to_value(state.phase).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+/// Leaves out the last lines of what is drawn again, where a terminal is too low: a cursor cannot be moved above its first row.
+fn keep_what_fits(lines: &mut Vec<String>, height: usize, columns: usize) {
+    let mut left = height.saturating_sub(1);
+    let fits = lines.iter().take_while(|line| {
+        let rows = rows(measure_text_width(line), columns);
+        let fits = rows <= left;
+        left = left.saturating_sub(rows);
+        fits
+    });
+    let fits = fits.count();
+    lines.truncate(fits);
 }
 
 fn eprint_line(line: &str) {

@@ -6,6 +6,7 @@ use serin_schemas::ids::Span;
 
 use super::{Request, forecast, text::lines};
 use crate::simulate::{Experiment, Run, Setup, World};
+use crate::terminal::of_width;
 
 /// The README's rollout with one metric, as far as matters here.
 fn text(metric: &str) -> String {
@@ -34,7 +35,7 @@ fn both(metric: &str, stable: f64) -> (super::Forecast, Vec<Run>, Vec<String>) {
     let world = World::new(&spec, &setup).unwrap();
     let request = Request { spec: spec.clone(), per_second: 200.0, base, regressions: vec![], react_seconds: 0.0 };
     let planned = forecast(&request).unwrap();
-    let told = lines(&request.spec, &planned);
+    let told = lines(&request.spec, &planned, of_width(None));
     let experiment = Experiment { spec, world, seed: 1, limit: Span::from_secs(2 * 3600) };
     (planned, (0..10).map(|number| experiment.play(number).unwrap()).collect(), told)
 }

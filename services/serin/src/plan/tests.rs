@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Forecast, Request, forecast, proof, text::lines, under_limits};
+use crate::terminal::of_width;
 
 const ROLLOUT: &str = "
 apiVersion: serin.dev/v1
@@ -43,7 +44,7 @@ fn planned(text: &str, regressions: &[&str]) -> anyhow::Result<(Request, Forecas
 #[test]
 fn a_forecast_reads_well() {
     let (request, all) = planned(ROLLOUT, &[]).unwrap();
-    insta::assert_snapshot!(lines(&request.spec, &all).join("\n"));
+    insta::assert_snapshot!(lines(&request.spec, &all, of_width(None)).join("\n"));
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn windows_that_are_left_out_make_a_step_longer() {
     // Once in each step that it takes.
     let steps = (after.regressions[0].course.step + 1) as f64;
     assert!((rolled_back(&after) - rolled_back(&before) - 60.0 * steps).abs() < 60.0, "{}", rolled_back(&after));
-    assert!(lines(&request.spec, &after).iter().any(|line| line.ends_with("; the first 1m left out")));
+    assert!(lines(&request.spec, &after, of_width(None)).iter().any(|line| line.ends_with("; the first 1m left out")));
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn planned_looks_have_their_own_time_to_pass() {
     assert_eq!(pass(&enough, "latency_p99"), pass(&plain, "latency_p99"));
     assert_eq!(pass(&with(6_000).1, "error_rate"), None);
     let line = "rates and means pass at 5 planned looks, the last one at 40,000 answers";
-    assert!(lines(&request.spec, &enough).iter().any(|told| told == line));
+    assert!(lines(&request.spec, &enough, of_width(None)).iter().any(|told| told == line));
 }
 
 #[test]

@@ -1,24 +1,44 @@
 //! A forecast for people.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serin_rollout::RolloutSpec;
 
 use super::{Course, Forecast, MetricStep, Reach, StepForecast};
-use crate::{evidence::short, output, time::span};
+use crate::{
+    evidence::short,
+    output,
+    terminal::{Column, Table, Terminal},
+    time::span,
+};
+
+/// The table's columns; the first to go where the terminal is narrow is the one with the largest rank.
+static COLUMNS: [Column; 11] = [
+    Column::text("metric", 0),
+    Column::number("stable", 2),
+    Column::number("fails beyond", 6),
+    Column::number("50 % seen by max", 7),
+    Column::number("if it is", 3),
+    Column::number("fails after", 1),
+    Column::number("90 % within", 8),
+    Column::number("canary answers", 9),
+    Column::number("passes after", 1),
+    Column::number("90 % within", 10),
+    Column::number("by max", 4),
+];
 
 /// Prints a forecast.
 pub(crate) fn print(spec: &RolloutSpec, forecast: &Forecast) {
-    for line in lines(spec, forecast) {
-        output::line(line);
+    let terminal = Terminal::stdout();
+    for line in lines(spec, forecast, terminal) {
+        output::line(terminal.wrap(&line, 2));
     }
 }
 
-pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
+pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast, terminal: Terminal) -> Vec<String> {
     let mut lines = vec![format!(
         "{}: {} -> {} at {} requests/s; {} hypotheses share a false-rollback budget of {} %",
         spec.model,
-        spec.stable.version,
-        spec.canary.version,
+        spec.stable.version.in_words(),
+        spec.canary.version.in_words(),
         short(forecast.requests_per_second),
         forecast.hypotheses,
         100.0 * spec.decision.false_rollback
@@ -42,7 +62,7 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
             let (looks, answers) = (looks.looks, count(looks.answers as f64));
             lines.push(format!("rates and means pass at {looks} planned looks, the last one at {answers} answers"));
         }
-        lines.extend(table(step).to_string().lines().map(|line| line.trim_end().to_owned()));
+        lines.extend(table(step, terminal));
     }
     lines.push(String::new());
     lines.push(format!(
@@ -74,31 +94,12 @@ pub(super) fn lines(spec: &RolloutSpec, forecast: &Forecast) -> Vec<String> {
     lines
 }
 
-fn table(step: &StepForecast) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
-    table.set_header([
-        "metric",
-        "stable",
-        "fails beyond",
-        "50 % seen by max",
-        "if it is",
-        "fails after",
-        "90 % within",
-        "canary answers",
-        "passes after",
-        "90 % within",
-        "by max",
-    ]);
+fn table(step: &StepForecast, terminal: Terminal) -> Vec<String> {
+    let mut table = Table::new(&COLUMNS);
     for metric in &step.metrics {
-        table.add_row(row(metric));
+        table.row(row(metric).into_iter().map(Into::into).collect());
     }
-    for column in 1..11 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
+    table.lines(terminal)
 }
 
 fn row(metric: &MetricStep) -> Vec<String> {

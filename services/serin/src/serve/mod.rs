@@ -6,7 +6,7 @@ mod files;
 mod replace;
 mod running;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use serin_listener::Offer;
@@ -18,6 +18,7 @@ use serin_stream::{
 use serin_topology::Difference;
 
 use replace::Inherited;
+use running::router_config;
 pub(crate) use running::{Running, start};
 
 use crate::{
@@ -133,24 +134,58 @@ fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>
     Ok(serin_topology::check(&expected, &actual))
 }
 
-/// Runs `roles` until the process is asked to stop.
-/// With `replace` a router takes over from the one that runs.
-pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::Result<ExitCode> {
-    let mut settings = settings::load(args)?;
-    if args.dump_config {
-        output::json(&settings)?;
-        return Ok(ExitCode::SUCCESS);
-    }
+fn check_roles(roles: &[Role], settings: &Settings) -> anyhow::Result<()> {
     if settings.log.kind == LogKind::Embedded && roles != Role::ALL {
         bail!(
             "the embedded log lives in one process: run `serin up`, or set log.kind to kafka to run {} alone",
             roles.first().map_or("a role", |role| role.name())
         );
     }
+    Ok(())
+}
+
+/// Makes the checks that a start makes, but for those that need a log or a port: what is shown as the configuration can be started.
+fn check(roles: &[Role], settings: &Settings) -> anyhow::Result<()> {
+    telemetry::check(&settings.telemetry)?;
+    if settings.log.kind == LogKind::Kafka {
+        settings.log.kafka.check().context("the Kafka cluster (log.kafka)")?;
+    }
+    for role in roles {
+        let checked: anyhow::Result<()> = match role {
+            Role::Router => serin_router::check(&router_config(settings)).map(drop).map_err(Into::into),
+            Role::Controller => serin_controller::check(&settings.controller).map(drop).map_err(Into::into),
+            Role::Aggregator | Role::Analyzer => Ok(()),
+        };
+        checked.with_context(|| format!("starting the {}", role.name()))?;
+    }
+    Ok(())
+}
+
+/// Tells which names of the configuration come from variables: they are read in lower case, so they may be others than was meant.
+fn tell_names() {
+    let mut told = BTreeSet::new();
+    for name in settings::names(settings::variables()).iter().filter(|name| name.is_changed()) {
+        if told.insert(name.read()) {
+            tracing::info!(variable = name.variable, name = name.read(), "names in variables are read in lower case");
+        }
+    }
+}
+
+/// Runs `roles` until the process is asked to stop.
+/// With `replace` a router takes over from the one that runs.
+pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::Result<ExitCode> {
+    let mut settings = settings::load(args)?;
+    check_roles(roles, &settings)?;
+    if args.dump_config {
+        check(roles, &settings)?;
+        output::json(&settings)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     telemetry::start_logs(&settings.telemetry)?;
     let name = if roles == Role::ALL { "up" } else { roles.first().map_or("none", |role| role.name()) };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), role = name, log = ?settings.log.kind, "serin starts");
 
+    tell_names();
     let share = files::share()?;
     serin_listener::set_places(share.port);
     if let Some(lowered) = share.fit(&mut settings, roles) {

@@ -12,7 +12,7 @@ const WIDE: usize = 44;
 /// Prints a report.
 pub(crate) fn print(report: &Report, onset: f64) {
     for line in lines(report, onset) {
-        output::line(line);
+        output::text(line);
     }
 }
 

@@ -1,11 +1,12 @@
 //! `serin compare`.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 use crate::{
     cli::{Compare, Output},
     compare::{self, Finding},
     output,
+    terminal::Terminal,
 };
 
 /// Status of "B must not replace A": that of a rollout that was rolled back.
@@ -16,7 +17,7 @@ pub(crate) fn compare(args: &Compare) -> anyhow::Result<ExitCode> {
     let report = compare::compare(args)?;
     match args.output {
         Output::Json => output::json(&report)?,
-        Output::Text => compare::print(&report, std::io::stdout().is_terminal()),
+        Output::Text => compare::print(&report, Terminal::stdout()),
     }
     Ok(match report.finding {
         Finding::Pass => ExitCode::SUCCESS,

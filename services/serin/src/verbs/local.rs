@@ -1,6 +1,6 @@
 //! Verbs that need no service: `lint`, `schema`.
 
-use std::{collections::BTreeMap, io::IsTerminal as _, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode};
 
 use serde_json::json;
 use serin_rollout::{Checked, Problem, Severity, Traffic};
@@ -9,6 +9,7 @@ use super::remote::read;
 use crate::{
     cli::{Lint, Output},
     output,
+    terminal::{Terminal, Tone},
 };
 
 /// `serin lint`.
@@ -53,13 +54,8 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 fn problem_line(name: &str, problem: &Problem) -> String {
-    let line = format!("{name}:{problem}");
-    if !std::io::stdout().is_terminal() {
-        return line;
-    }
-    // ANSI: red for errors, yellow for warnings.
-    let code = if problem.severity == Severity::Error { 31 } else { 33 };
-    format!("\x1b[{code}m{line}\x1b[0m")
+    let tone = if problem.severity == Severity::Error { Tone::Bad } else { Tone::Open };
+    Terminal::stdout().paint(&format!("{name}:{problem}"), tone)
 }
 
 /// A rate such as `10000/min`.

@@ -1,24 +1,28 @@
 //! The verbs of the command line, besides running services and the demo.
 
 mod compare;
+mod explain;
+mod get;
+mod list;
 mod local;
 mod patience;
 mod plan;
 mod progress;
 mod remote;
 mod replay;
-mod show;
 mod simulate;
 mod switch;
 mod tail;
 mod topology;
 
 pub(crate) use compare::compare;
+pub(crate) use explain::explain;
+pub(crate) use get::get;
+pub(crate) use list::list;
 pub(crate) use local::{lint, print_problems, rate, schema};
 pub(crate) use plan::plan;
 pub(crate) use remote::{act, apply, status, stop_all};
 pub(crate) use replay::replay;
-pub(crate) use show::{explain, get, list};
 pub(crate) use simulate::simulate;
 pub(crate) use switch::switch;
 pub(crate) use tail::tail;

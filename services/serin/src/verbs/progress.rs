@@ -1,30 +1,36 @@
-//! How far a rollout is on its way: what the step has had, what it has left, and what is missing for the next one.
+//! How far a rollout is on its way: what it has had, what is missing for the next step, and when that can come at the earliest.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use serin_rollout::{
     RolloutSpec, RolloutState,
-    planner::{AfterHold, HoldCause},
+    planner::{AfterHold, HoldCause, without_order},
     units::Duration,
 };
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, Decision, MetricVerdict, Phase, Verdict},
+    records::{Arm, Decision, MetricVerdict, NoDataReason, Phase, Verdict},
 };
 
-use crate::{plan, time::span};
+use crate::{
+    plan,
+    time::{span, to_the_second},
+};
 
-/// A moment, with seconds where windows are shorter than a minute.
-pub(super) fn moment(at: EventTime, window: Duration) -> String {
-    if window < Duration::from_secs(60) { crate::time::to_the_second(at) } else { crate::time::date(at) }
-}
+/// Most checks of which it is said what they lack.
+const MOST_CHECKS: usize = 5;
 
 /// What is said of it, a line each. `began`: when the canary got its first call, as far as is known.
 pub(super) fn lines(state: &RolloutState, verdict: Option<&Verdict>, began: Option<EventTime>) -> Vec<String> {
     let mut lines = match state.phase {
         Phase::Warming => warming(state, verdict),
-        Phase::Baking | Phase::Shadowing => baking(state, verdict),
+        Phase::Baking | Phase::Shadowing if state.acts() => baking(state, verdict),
+        Phase::Baking | Phase::Shadowing => {
+            let spent = time(spent(state, verdict));
+            return vec![format!("Observed:  for {spent}; no step is taken (mode: observe), verdicts are told only")];
+        }
         Phase::Held => held(state, verdict),
+        Phase::Paused => paused(state, verdict),
         Phase::Promoted => {
             let (monitor, spent) = (state.spec.promotion.monitor, spent(state, verdict));
             vec![format!("Monitor:   {} of {monitor}, {} left", time(spent), left(monitor, spent))]
@@ -44,26 +50,57 @@ fn time(time: Span) -> String {
     span(time.as_secs_f64())
 }
 
+fn remains(of: Duration, spent: Span) -> Span {
+    Span(of.0.0.saturating_sub(spent.0).max(0))
+}
+
 fn left(of: Duration, spent: Span) -> String {
-    time(Span(of.0.0.saturating_sub(spent.0).max(0)))
+    time(remains(of, spent))
+}
+
+/// Time until `missing` more come, at the rate of `seen` in `within`; `None`: nobody can tell.
+fn at_this_rate(missing: u64, seen: u64, within: Span) -> Option<Span> {
+    if missing == 0 {
+        return Some(Span(0));
+    }
+    let per_second = seen as f64 / within.as_secs_f64();
+    (per_second > 0.0 && per_second.is_finite()).then(|| Span((missing as f64 / per_second * 1e6) as i64))
+}
+
+/// `in 5m 3s at the earliest, at 2026-11-21 11:51:50 UTC`.
+fn at_the_earliest(after: Span, now: EventTime) -> String {
+    format!("in {} at the earliest, at {} UTC", time(after), to_the_second(now.plus(after)))
 }
 
 fn warming(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     let wanted = state.spec.warmup.min_events;
     let seen = verdict.and_then(|verdict| verdict.warmup_events).unwrap_or(0).max(0) as u64;
-    let since = verdict.map_or(0.0, |verdict| verdict.as_of.since(state.started_at).as_secs_f64()).max(0.0);
-    let mut line =
-        format!("Warm-up:   {seen} of {wanted} good answers of {} in {}", state.spec.stable.version, span(since));
-    if seen < wanted && seen > 0 && since > 0.0 {
-        let _ = write!(line, "; at this rate {} more", span((wanted - seen) as f64 / seen as f64 * since));
-    } else if seen < wanted {
-        line.push_str("; the canary gets nothing before");
+    let since = verdict.map_or(Span(0), |verdict| Span(verdict.as_of.since(state.started_at).0.max(0)));
+    let stable = state.spec.stable.version.in_words();
+    let mut lines = vec![format!("Warm-up:   {seen} of {wanted} good answers of {stable} in {}", time(since))];
+    let labels = || state.spec.metrics.iter().filter_map(|metric| Some((metric.source.label()?, metric.maturity)));
+    let first = labels().min_by_key(|(_, maturity)| maturity.0);
+    if let Some((_, maturity)) = first {
+        let mut names: Vec<&str> = labels().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        lines.push(format!(
+            "Labels:    waits for the first ones ({}), {maturity} after their answers",
+            names.join(", ")
+        ));
     }
-    let labels = state.spec.metrics.iter().filter(|metric| metric.source.needs_label());
-    if let Some(maturity) = labels.map(|metric| metric.maturity).min_by_key(|maturity| maturity.0) {
-        let _ = write!(line, "; it also waits for the first labels, {maturity} after their answers");
-    }
-    let mut lines = vec![line];
+    let next = if state.acts() {
+        state.spec.steps.first().map_or_else(String::new, |step| format!("the first step, {step}, comes"))
+    } else {
+        "the comparison begins".to_owned()
+    };
+    let labelled = first.map_or(Span(0), |(_, maturity)| remains(maturity, since));
+    lines.push(match (at_this_rate(wanted.saturating_sub(seen), seen, since), verdict) {
+        (Some(answered), Some(verdict)) => {
+            format!("Next:      {next} {}", at_the_earliest(answered.max(labelled), verdict.as_of))
+        }
+        _ => format!("Next:      {next} when {stable} has answered; the canary gets nothing before"),
+    });
     let unseen = verdict.into_iter().flat_map(|verdict| &verdict.seen).filter(|seen| seen.values < seen.answers);
     for seen in unseen {
         let mark = if seen.values == 0 { "!" } else { " " };
@@ -75,94 +112,156 @@ fn warming(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     lines
 }
 
+fn baked(state: &RolloutState, spent: Span) -> Option<String> {
+    let bake = &state.current_step()?.bake;
+    Some(format!("Baked:     {}, at least {}, at most {} (then it is held)", time(spent), bake.min, bake.max))
+}
+
 fn baking(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
-    let Some(step) = state.current_step() else { return Vec::new() };
-    let spent = spent(state, verdict);
-    let mut lines = vec![format!(
-        "Baked:     {} of at least {} and at most {}; the next step comes in {} at the earliest",
-        time(spent),
-        step.bake.min,
-        step.bake.max,
-        left(step.bake.min, spent)
-    )];
-    let missing = missing(state, verdict);
-    if !missing.is_empty() {
-        lines.push(format!("Missing:   {}", missing.join("; ")));
+    let missing = Missing::of(state, verdict);
+    let mut lines: Vec<String> = baked(state, spent(state, verdict)).into_iter().collect();
+    let next = match state.spec.steps.get((state.step + 1) as usize) {
+        Some(step) => format!("{step} to {}", state.spec.canary.version.in_words()),
+        None => "the promotion".to_owned(),
+    };
+    lines.push(match (missing.earliest, verdict, missing.parts.is_empty() && missing.checks.is_empty()) {
+        (Some(Span(0)), _, true) => format!("Next:      {next}, with the next verdict"),
+        (Some(Span(0)), _, false) => format!("Next:      {next}, as soon as what is missing is there"),
+        (Some(after), Some(verdict), _) => format!("Next:      {next}, {}", at_the_earliest(after, verdict.as_of)),
+        (Some(after), None, _) => format!("Next:      {next}, in {} at the earliest", time(after)),
+        (None, ..) => format!("Next:      {next}, not before the canary has answers in this step"),
+    });
+    let checks = missing.checks.len();
+    let counted = (checks > 0).then(|| if checks == 1 { "1 check".to_owned() } else { format!("{checks} checks") });
+    let parts: Vec<String> = missing.parts.into_iter().chain(counted).collect();
+    if !parts.is_empty() {
+        lines.push(format!("Missing:   {}", parts.join("; ")));
+    }
+    lines.extend(missing.checks.iter().take(MOST_CHECKS).map(|check| format!("  - {check}")));
+    if checks > MOST_CHECKS {
+        lines.push(format!("  - and {} more: serin explain {}", checks - MOST_CHECKS, state.spec.model));
     }
     lines
 }
 
 /// What the next step waits for.
-pub(super) fn missing(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
-    let mut missing = Vec::new();
-    let Some(step) = state.current_step().filter(|_| matches!(state.phase, Phase::Baking | Phase::Shadowing)) else {
-        return missing;
-    };
-    let spent = spent(state, verdict);
-    if spent < step.bake.min.0 {
-        missing.push(format!("{} of bake.min", left(step.bake.min, spent)));
-    }
-    let Some(verdict) = verdict.filter(|verdict| verdict.step == state.step) else {
-        missing.push("the first verdict of this step".to_owned());
-        return missing;
-    };
-    let canary = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary).map_or(0, |arm| arm.predictions);
-    let answers = canary.saturating_sub(state.answers_before).max(0) as u64;
-    if answers < step.bake.min_events {
-        missing.push(format!("{} answers of the canary (bake.minEvents)", step.bake.min_events - answers));
-    }
-    if verdict.decision != Decision::Promote {
-        let open: Vec<String> = verdict
-            .reasons
-            .iter()
-            .map(|reason| {
-                let place = if reason.segment.is_all() { String::new() } else { format!(" in {}", reason.segment) };
-                format!("{}{place}", reason.metric)
-            })
-            .collect();
-        missing.push(match open.as_slice() {
-            [] => verdict.sentence.strip_prefix("keep baking: ").unwrap_or(&verdict.sentence).to_owned(),
-            open => format!("{} to be shown: {}", counted(open.len(), "check"), open.join(", ")),
-        });
-    }
-    missing
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    /// Time and answers, a clause each.
+    pub(super) parts: Vec<String>,
+    /// Checks, each with what it lacks.
+    checks: Vec<String>,
+    /// When the step can come at the earliest, as far as can be known; `None`: nobody can tell.
+    earliest: Option<Span>,
 }
 
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+impl Missing {
+    /// What a step that is under way lacks.
+    pub(super) fn of(state: &RolloutState, verdict: Option<&Verdict>) -> Self {
+        let mut missing = Self { earliest: Some(Span(0)), ..Self::default() };
+        let running = matches!(state.phase, Phase::Baking | Phase::Shadowing) && state.acts();
+        let Some(step) = state.current_step().filter(|_| running) else { return missing };
+        let spent = spent(state, verdict);
+        if spent < step.bake.min.0 {
+            missing.parts.push(format!("{} of bake.min", left(step.bake.min, spent)));
+            missing.waits(Some(remains(step.bake.min, spent)));
+        }
+        let Some(verdict) = verdict.filter(|verdict| verdict.step == state.step) else {
+            missing.parts.push("the first verdict of this step".to_owned());
+            return missing;
+        };
+        let canary = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary).map_or(0, |arm| arm.predictions);
+        let answers = canary.saturating_sub(state.answers_before).max(0) as u64;
+        if answers < step.bake.min_events {
+            let (open, of) = (step.bake.min_events - answers, step.bake.min_events);
+            missing.parts.push(format!("{open} of {of} answers of the canary (bake.minEvents)"));
+            missing.waits(at_this_rate(open, answers, spent));
+        }
+        if verdict.decision != Decision::Promote {
+            missing.take_checks(state, verdict, spent);
+        }
+        missing
+    }
+
+    fn waits(&mut self, after: Option<Span>) {
+        self.earliest = self.earliest.zip(after).map(|(one, other)| one.max(other));
+    }
+
+    fn take_checks(&mut self, state: &RolloutState, verdict: &Verdict, spent: Span) {
+        if verdict.reasons.is_empty() {
+            self.parts.push(without_order(&verdict.sentence).to_owned());
+        }
+        for reason in &verdict.reasons {
+            let found = verdict.metrics.iter().find(|one| one.metric == reason.metric && one.segment == reason.segment);
+            let place = if reason.segment.is_all() { String::new() } else { format!(" in {}", reason.segment) };
+            let labels = found.and_then(|metric| labels(state, metric, spent));
+            if let Some((_, due)) = &labels {
+                self.waits(Some(*due));
+            }
+            let labels = labels.map_or_else(String::new, |(text, _)| text);
+            self.checks.push(format!("{}{place}: {}{labels}", reason.metric, reason.sentence));
+        }
+    }
+}
+
+/// Which labels a check waits for, and when the first of this step are due.
+fn labels(state: &RolloutState, metric: &MetricVerdict, spent: Span) -> Option<(String, Span)> {
+    let spec = state.spec.metrics.iter().find(|known| known.name == metric.metric)?;
+    let label = spec.source.label()?;
+    let waits = matches!(
+        metric.no_data,
+        Some(NoDataReason::LabelsPending | NoDataReason::LabelsMissing | NoDataReason::FewAnswers)
+    );
+    let due = remains(spec.maturity, spent);
+    let when =
+        if due.0 > 0 { format!("the first of this step are due in {}", time(due)) } else { "they are due".to_owned() };
+    waits.then(|| (format!(" (label {label}: {when})"), due))
 }
 
 fn held(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
     let Some(hold) = &state.hold else { return Vec::new() };
-    if hold.cause == HoldCause::Stale {
-        let since = moment(hold.since, state.spec.window);
-        let stable = &state.spec.stable.version;
-        return vec![format!(
-            "Held:      no verdict since {since} UTC; it goes on by itself when verdicts come again. Until then its lease is not \
-             renewed, and at the lease's end routers send every call to {stable}"
-        )];
-    }
-    let Some((verdict, after)) = verdict.and_then(|verdict| Some((verdict, state.after_hold(verdict)?))) else {
-        return Vec::new();
-    };
-    let (hold_max, since) = (state.spec.decision.hold_max, verdict.as_of.since(hold.since));
-    let then = match after {
-        AfterHold::Finding => "it is rolled back on what was found",
-        AfterHold::RolledBack => "it is rolled back as inconclusive",
-        AfterHold::Promoted => "it is promoted",
-        AfterHold::Asked => "it waits for a person",
-        AfterHold::Verdicts => "it waits for verdicts",
-    };
-    let when = match after {
-        AfterHold::Asked if since >= hold_max.0 => "it waits for a person: promote, resume or abort it".to_owned(),
-        _ => format!("in {} {then} (decision.holdMax)", left(hold_max, since)),
-    };
-    let unless = match hold.cause {
-        HoldCause::Health => "once the evidence can be trusted it goes on by itself",
-        HoldCause::Marginal => "once all is shown the next step is taken by itself",
-        HoldCause::Stale => "once verdicts come it goes on by itself",
-    };
-    vec![format!("Held:      for {}; {when}; {unless}", time(since))]
+    let decision = &state.spec.decision;
+    let model = &state.spec.model;
+    let since = verdict.map_or(Span(0), |verdict| Span(verdict.as_of.since(hold.since).0.max(0)));
+    let after = verdict.and_then(|verdict| state.after_hold(verdict));
+    let mut lines = vec![match (hold.cause, after) {
+        (HoldCause::Stale, _) | (_, None) => format!(
+            "Held:      no verdict since {} UTC; it goes on by itself when verdicts come again. Until then its lease is not \
+             renewed, and at the lease's end routers send every call to {}",
+            to_the_second(hold.since),
+            state.spec.stable.version.in_words()
+        ),
+        (cause, Some(after)) => {
+            let goes_on = match cause {
+                HoldCause::Health => "when the evidence is sound again",
+                HoldCause::Marginal => "when the evidence is enough",
+                HoldCause::Stale => "when verdicts come again",
+            };
+            let then = match after {
+                AfterHold::Finding => "it is rolled back on what was found",
+                AfterHold::RolledBack => "it is rolled back as inconclusive",
+                AfterHold::Promoted => "it goes to the next step",
+                AfterHold::Asked => "it waits for a person",
+                AfterHold::Verdicts => "it waits for verdicts",
+            };
+            let when = match after {
+                AfterHold::Asked if since.0 >= decision.hold_max.0.0 => "it waits for a person".to_owned(),
+                _ => format!("in {} {then} (decision.holdMax)", left(decision.hold_max, since)),
+            };
+            format!("Held:      for {}; it goes on by itself {goes_on}; {when}", time(since))
+        }
+    }];
+    lines.extend(baked(state, spent(state, verdict)));
+    lines.push(format!("You can:   serin abort {model}, serin promote {model}, serin resume {model}"));
+    lines
+}
+
+fn paused(state: &RolloutState, verdict: Option<&Verdict>) -> Vec<String> {
+    let mut lines =
+        vec!["Paused:    the step's clock stands; evidence against the canary still rolls it back".to_owned()];
+    lines.extend(baked(state, spent(state, verdict)));
+    lines.push(format!("You can:   serin resume {0}, serin promote {0}, serin abort {0}", state.spec.model));
+    lines
 }
 
 /// How long a proof takes with the traffic that is there, where a step asks for one.

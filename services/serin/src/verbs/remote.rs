@@ -80,12 +80,12 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
             let sentence = state.as_ref().map_or("", |state| state.sentence.as_str());
             print_warnings(&args.file.display().to_string(), &checked);
             let accepted = if is_answered { "accepted" } else { "sent; not confirmed yet" };
-            output::line(format!("rollout {rollout} {accepted}. {sentence}"));
+            output::text(format!("rollout {rollout} {accepted}. {sentence}"));
             if let Some(proof) = checked.spec.as_ref().and_then(how_long) {
-                output::line(proof);
+                output::text(proof);
             }
             if let Some(applied) = applied_of(&answer).filter(|applied| !applied.done) {
-                output::line(not_applied(&applied));
+                output::text(not_applied(&applied));
             }
             output::line(format!("watch it with: serin get {rollout} --watch"));
         }
@@ -186,7 +186,7 @@ async fn wait(api: &Api, rollout: &str, remote: &Remote, mut patience: Patience)
         if remote.output == Output::Text {
             for event in page["events"].as_array().into_iter().flatten() {
                 event["sentence"].as_str().unwrap_or_default().clone_into(&mut told);
-                output::line(&told);
+                output::text(&told);
             }
         }
     }
@@ -214,10 +214,10 @@ fn print_state(state: &RolloutState, applied: Option<&Applied>, output: Output) 
             output::json(&document)
         }
         Output::Text => {
-            output::line(&state.sentence);
+            output::text(&state.sentence);
             // What is only observed has no table.
             if let Some(applied) = applied.filter(|applied| !applied.done && state.acts()) {
-                output::line(not_applied(applied));
+                output::text(not_applied(applied));
             }
             Ok(())
         }
@@ -254,9 +254,9 @@ fn print_answer(answer: &Value, output: Output) -> anyhow::Result<ExitCode> {
     match output {
         Output::Json => output::json(answer)?,
         Output::Text => {
-            output::line(answer["sentence"].as_str().unwrap_or("sent; not confirmed yet"));
+            output::text(answer["sentence"].as_str().unwrap_or("sent; not confirmed yet"));
             if let Some(applied) = applied.as_ref().filter(|applied| !applied.done) {
-                output::line(not_applied(applied));
+                output::text(not_applied(applied));
             }
         }
     }

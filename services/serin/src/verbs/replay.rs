@@ -24,7 +24,7 @@ use crate::{
     },
     serve,
     settings::{self, Settings},
-    time::{date, span},
+    time::{span, to_the_second},
 };
 
 /// Judges a recorded log again.
@@ -55,7 +55,7 @@ pub(crate) fn replay(args: &Replay) -> anyhow::Result<ExitCode> {
     let stories = what_if.tell(spec, args.rollout.as_deref())?;
     match args.output {
         Output::Json => output::json(&json!({"policy": name, "rollouts": stories}))?,
-        Output::Text => stories.iter().flat_map(|story| lines(story, &name)).for_each(output::line),
+        Output::Text => stories.iter().flat_map(|story| lines(story, &name)).for_each(output::text),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -69,7 +69,7 @@ fn verify(log: &dyn Log, settings: &Settings, format: Output) -> anyhow::Result<
     let (found, field) = recomputed(log, settings)?;
     match format {
         Output::Json => output::json(&json!({"holds": found.holds(), "verified": found, "first_field": field}))?,
-        Output::Text => told(&found, field.as_ref()).into_iter().for_each(output::line),
+        Output::Text => told(&found, field.as_ref()).into_iter().for_each(output::text),
     }
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -164,8 +164,14 @@ impl WhatIf<'_> {
             Ok(())
         })?;
         let mut recorded = controls.specs(&spec.model)?;
-        if let Some(rollout) = rollout {
-            recorded.retain(|id, _| id.as_str() == rollout);
+        if let Some(text) = rollout {
+            let begun: Vec<_> =
+                recorded.keys().filter(|id| id.as_str().starts_with(text)).map(|id| id.0.clone()).collect();
+            let exact = begun.iter().any(|id| id == text);
+            if begun.len() > 1 && !exact {
+                bail!("{text:?} begins the ids of {} rollouts; write more of one: {}", begun.len(), begun.join(", "));
+            }
+            recorded.retain(|id, _| if exact { id.as_str() == text } else { id.as_str().starts_with(text) });
         }
         if recorded.is_empty() {
             bail!("the log has no rollout of model {} from its beginning on", spec.model);
@@ -216,13 +222,14 @@ impl WhatIf<'_> {
 
 /// A story for people: each step as it ended, and as it would have.
 fn lines(story: &Story, policy: &str) -> Vec<String> {
-    let mut lines = vec![format!("rollout {} of {}: {} -> {}", story.rollout, story.model, story.stable, story.canary)];
+    let (stable, canary) = (story.stable.in_words(), story.canary.in_words());
+    let mut lines = vec![format!("rollout {} of {}: {stable} -> {canary}", story.rollout, story.model)];
     for step in &story.steps {
         let since = |end: &StepEnd| {
             let after = span(end.at.since(step.began).as_secs_f64());
             format!("{} after {after}: {}", end.how.word(), end.sentence)
         };
-        lines.push(format!("  step {} ({}), from {}", step.step + 1, step.weight(), date(step.began)));
+        lines.push(format!("  step {} ({}), from {}", step.step + 1, step.weight(), to_the_second(step.began)));
         lines.push(format!("    recorded: {}", since(&step.recorded)));
         let other = match &step.other {
             None => "would not have been reached".to_owned(),

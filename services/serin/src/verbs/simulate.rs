@@ -170,18 +170,19 @@ fn print(
     report: &Report,
     expected: &[Compared],
 ) {
-    let versions = format!("{}: {} -> {}", spec.model, spec.stable.version, spec.canary.version);
-    output::line(title.map_or(versions, |title| format!("{title}\n{}", case.title())));
+    let (stable, canary) = (spec.stable.version.in_words(), spec.canary.version.in_words());
+    let versions = format!("{}: {stable} -> {canary}", spec.model);
+    output::text(title.map_or(versions, |title| format!("{title}\n{}", case.title())));
     let wrong: Vec<String> = setup.regressions.iter().map(ToString::to_string).collect();
     let wrong = if wrong.is_empty() { "a canary equal to stable".to_owned() } else { wrong.join("; ") };
-    output::line(format!(
+    output::text(format!(
         "{} rollouts at {:.0} requests/s, {wrong}; drawn counts through the analyzer's fold and the planner",
         report.runs, setup.per_second
     ));
     for note in notes(spec, setup) {
-        output::line(note);
+        output::text(note);
     }
-    output::line("");
+    output::text("");
     simulate::print(report, onset(setup).as_secs_f64());
     for Compared { sentence, holds } in expected {
         let word = match holds {
@@ -189,7 +190,7 @@ fn print(
             Some(false) => "NOT AS EXPECTED",
             None => "for reference",
         };
-        output::line(format!("{word}: {sentence}"));
+        output::text(format!("{word}: {sentence}"));
     }
-    output::line("");
+    output::text("");
 }

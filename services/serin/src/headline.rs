@@ -1,0 +1,107 @@
+//! How a rollout stands, in one sentence, and its ramp in one line: what a person reads first.
+
+use serin_rollout::{Outcome, RolloutState, planner::Applied};
+use serin_schemas::records::Phase;
+
+use crate::terminal::Tone;
+
+/// What has happened, or what is the state, and whether that is good. Nothing is said of calls that routers are not known to carry out.
+pub(crate) fn headline(state: &RolloutState, applied: Option<&Applied>) -> (Tone, String) {
+    let (stable, canary) = (state.spec.stable.version.in_words(), state.spec.canary.version.in_words());
+    let model = &state.spec.model;
+    let done = applied.is_none_or(|applied| applied.done);
+    let back = match (state.acts(), done) {
+        (false, _) => "it was only observed, so no call has moved".to_owned(),
+        (true, true) => format!("all calls go to {stable}"),
+        (true, false) => format!("all calls go back to {stable}, which not every router does yet"),
+    };
+    let (tone, text) = match state.phase {
+        Phase::Pending => (Tone::Plain, format!("{canary} waits for another rollout to end")),
+        Phase::Warming if state.acts() => (Tone::Plain, format!("warming up: {canary} gets no call yet")),
+        Phase::Warming => (Tone::Plain, format!("warming up, observed only: {canary} is not compared yet")),
+        Phase::Baking if !state.acts() => (Tone::Plain, format!("observed only: {canary} is compared with {stable}")),
+        Phase::Baking => {
+            (Tone::Plain, format!("{canary} gets {} of the calls, {}", share(state.canary_share), step(state)))
+        }
+        Phase::Shadowing => (
+            Tone::Plain,
+            format!("{canary} gets a copy of {} of the calls, {}", share(state.mirror_share), step(state)),
+        ),
+        Phase::Held => (Tone::Open, format!("HELD with {canary} at {}, {}", at(state), step(state))),
+        Phase::Paused => {
+            let by = state.pause.as_ref().map_or("somebody", |pause| pause.by.as_str());
+            (Tone::Open, format!("PAUSED by {by} with {canary} at {}, {}", at(state), step(state)))
+        }
+        Phase::Promoted => {
+            (Tone::Good, format!("PROMOTED: {canary} serves {} and is still monitored", share(state.canary_share)))
+        }
+        Phase::Completed if done => (Tone::Good, format!("PROMOTED: {canary} serves all calls")),
+        Phase::Completed => {
+            (Tone::Open, format!("PROMOTED: {canary} is the new stable, which not every router uses yet"))
+        }
+        Phase::RolledBack => {
+            let why = match state.ending.as_ref().map(|ending| ending.outcome) {
+                Some(Outcome::NoData) => " because it could not be judged",
+                Some(Outcome::Inconclusive) => " because time ran out, without a finding against it",
+                _ => "",
+            };
+            (Tone::Bad, format!("ROLLED BACK: {canary}{why}; {back}"))
+        }
+        Phase::Aborted => (Tone::Bad, format!("ABORTED: {canary}; {back}")),
+        Phase::Superseded => (Tone::Bad, format!("SUPERSEDED: {canary} by a newer rollout")),
+    };
+    (tone, format!("{model}: {text}"))
+}
+
+/// The steps: those that were done, the one that it is in or ended in, those to come or never to come.
+pub(crate) fn ramp(state: &RolloutState) -> String {
+    let ended_badly = state.phase.is_final() && !state.is_promoted();
+    let steps = state.spec.steps.iter().enumerate().map(|(index, step)| {
+        let index = index as i32;
+        match index {
+            // Who promotes by hand leaves steps out.
+            _ if state.is_promoted() && index > state.step => format!("- {step}"),
+            _ if index < state.step || state.is_promoted() => format!("✔ {step}"),
+            _ if ended_badly && index == state.step => format!("✘ {step} {}", phase(state)),
+            _ if ended_badly => format!("- {step}"),
+            _ if index == state.step && matches!(state.phase, Phase::Held | Phase::Paused) => {
+                format!("● {step} {}", phase(state))
+            }
+            _ if index == state.step => format!("● {step}"),
+            _ => format!("○ {step}"),
+        }
+    });
+    let last = if state.is_promoted() {
+        '✔'
+    } else if ended_badly {
+        '-'
+    } else {
+        '○'
+    };
+    steps.chain([format!("{last} 100%")]).collect::<Vec<_>>().join("  ")
+}
+
+/// The phase in words.
+pub(crate) fn phase(state: &RolloutState) -> String {
+    let name = serde_json::to_value(state.phase).ok().and_then(|name| name.as_str().map(str::to_owned));
+    name.unwrap_or_default().replace('_', " ")
+}
+
+/// `step 1 of 3`.
+fn step(state: &RolloutState) -> String {
+    if state.step < 0 {
+        "before the first step".to_owned()
+    } else {
+        format!("step {} of {}", state.step + 1, state.spec.steps.len())
+    }
+}
+
+/// What the canary has while it stands still.
+fn at(state: &RolloutState) -> String {
+    if state.mirror_share > 0 { format!("a copy of {}", share(state.mirror_share)) } else { share(state.canary_share) }
+}
+
+/// A share of the calls, given in 1/10000.
+pub(crate) fn share(ten_thousandths: i32) -> String {
+    format!("{}%", f64::from(ten_thousandths) / 100.0)
+}

@@ -1,0 +1,177 @@
+//! What a person sees: how wide a terminal is, what fits into it, whether it has colors and can be drawn again.
+//!
+//! Invariants: no word is cut; a line is wider than the terminal only where one word is. Without a terminal nothing is wrapped, colored
+//! or drawn again, so that what is printed can be searched line by line (`COLUMNS` gives it a width).
+
+mod block;
+mod table;
+
+use console::{Style, Term, measure_text_width};
+
+pub(crate) use block::{Block, rows};
+pub(crate) use table::{Cell, Column, Table};
+
+/// Columns of a terminal that does not say how many it has.
+const USUAL: usize = 80;
+/// A narrower one breaks the lines itself: one letter a line helps nobody.
+const NARROWEST: usize = 40;
+
+/// What a text means to its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// It is well.
+    Good,
+    /// It is bad.
+    Bad,
+    /// A person is needed, or nothing is known yet.
+    Open,
+    /// As any text.
+    Plain,
+}
+
+/// What an output can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terminal {
+    /// Columns to fill; `None`: as many as there are to say.
+    width: Option<usize>,
+    colors: bool,
+    /// Rows and columns of a terminal on which a cursor can be moved.
+    size: Option<(usize, usize)>,
+}
+
+impl Terminal {
+    /// Standard output.
+    pub(crate) fn stdout() -> Self {
+        Self::of(&Term::stdout(), console::colors_enabled())
+    }
+
+    /// Standard error.
+    pub(crate) fn stderr() -> Self {
+        Self::of(&Term::stderr(), console::colors_enabled_stderr())
+    }
+
+    fn of(term: &Term, colors: bool) -> Self {
+        let is_terminal = term.features().is_attended();
+        let size = term.size_checked().map(|(rows, columns)| (usize::from(rows), usize::from(columns)));
+        let size = size.filter(|(rows, columns)| is_terminal && *rows > 0 && *columns > 0);
+        let named = std::env::var("COLUMNS").ok();
+        Self {
+            width: width_of(named.as_deref(), size.map(|(_, columns)| columns), is_terminal),
+            colors,
+            size: size.filter(|_| !console::is_dumb()),
+        }
+    }
+
+    /// Rows and columns, if what was printed can be drawn again; else whoever waits prints lines.
+    pub(crate) fn redraws(self) -> Option<(usize, usize)> {
+        self.size
+    }
+
+    /// Whether there are colors.
+    pub(crate) fn has_colors(self) -> bool {
+        self.colors
+    }
+
+    /// A text in the color of its meaning.
+    pub(crate) fn paint(self, text: &str, tone: Tone) -> String {
+        let style = match tone {
+            Tone::Good => Style::new().green(),
+            Tone::Bad => Style::new().red(),
+            Tone::Open => Style::new().yellow(),
+            Tone::Plain => Style::new(),
+        };
+        style.force_styling(self.colors).apply_to(text).to_string()
+    }
+
+    /// A text whose lines fit, broken between words; the pieces after the first are indented by so much more than the line is.
+    pub(crate) fn wrap(self, text: &str, more: usize) -> String {
+        let Some(width) = self.width else { return text.to_owned() };
+        let wrapped = text.split('\n').flat_map(|line| {
+            let indent = line.len() - line.trim_start().len() + more;
+            let lines = wrapped(line, width, width.saturating_sub(indent));
+            lines.into_iter().enumerate().map(
+                move |(number, line)| {
+                    if number == 0 { line } else { " ".repeat(indent) + &line }
+                },
+            )
+        });
+        wrapped.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Columns to fill: what `COLUMNS` says, else what the terminal says, else what is usual for one.
+fn width_of(named: Option<&str>, told: Option<usize>, is_terminal: bool) -> Option<usize> {
+    let named = named.and_then(|text| text.trim().parse().ok()).filter(|columns| *columns > 0);
+    let width = named.or(told).or(is_terminal.then_some(USUAL));
+    width.map(|width: usize| width.max(NARROWEST))
+}
+
+/// A line in pieces of whole words, the first of at most `first` columns and the others of at most `others`.
+fn wrapped(line: &str, first: usize, others: usize) -> Vec<String> {
+    let words = line.trim_start();
+    let mut piece = line[..line.len() - words.len()].to_owned();
+    let (mut pieces, mut is_begin) = (Vec::new(), true);
+    for word in words.split(' ') {
+        let width = if pieces.is_empty() { first } else { others };
+        let space = usize::from(!is_begin);
+        if !is_begin && measure_text_width(&piece) + space + measure_text_width(word) > width {
+            pieces.push(std::mem::take(&mut piece));
+        } else if !is_begin {
+            piece.push(' ');
+        }
+        piece.push_str(word);
+        is_begin = false;
+    }
+    pieces.push(piece);
+    pieces
+}
+
+#[cfg(test)]
+pub(crate) fn of_width(width: Option<usize>) -> Terminal {
+    Terminal { width, colors: false, size: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_does_not_know_its_width_has_the_usual_one() {
+        for (named, told, is_terminal, width) in [
+            (None, Some(120), true, Some(120)),
+            (None, None, true, Some(80)),
+            (Some("0"), None, true, Some(80)),
+            (Some("0"), Some(100), true, Some(100)),
+            (Some("60"), Some(120), true, Some(60)),
+            (Some("wide"), None, true, Some(80)),
+            (Some("1"), None, true, Some(40)),
+            (None, Some(7), true, Some(40)),
+            (None, None, false, None),
+            (Some("60"), None, false, Some(60)),
+        ] {
+            assert_eq!(width_of(named, told, is_terminal), width, "{named:?} {told:?} {is_terminal}");
+        }
+    }
+
+    #[test]
+    fn lines_break_between_words_alone() {
+        let wide = of_width(None);
+        assert_eq!(wide.wrap("  as it is,  however long", 4), "  as it is,  however long");
+        let narrow = Terminal { width: Some(12), ..wide };
+        assert_eq!(narrow.wrap("  ! one two three four", 2), "  ! one two\n    three\n    four");
+        assert_eq!(narrow.wrap("a-word-that-does-not-fit and", 2), "a-word-that-does-not-fit\n  and");
+        assert_eq!(narrow.wrap("é à ü ö ß ñ ê î ô", 0), "é à ü ö ß ñ\nê î ô");
+        assert_eq!(narrow.wrap("two\nlines, and more", 1), "two\nlines, and\n more");
+        assert_eq!(narrow.wrap("", 4), "");
+    }
+
+    #[test]
+    fn without_colors_a_text_is_as_it_is() {
+        let plain = of_width(Some(80));
+        assert_eq!(plain.paint("x", Tone::Bad), "x");
+        let colored = Terminal { colors: true, ..plain };
+        assert_eq!(colored.paint("x", Tone::Bad), "\u{1b}[31mx\u{1b}[0m");
+        let many = [colored.paint("one", Tone::Good), colored.paint("two", Tone::Open)].join(" ");
+        assert_eq!(Terminal { width: Some(7), ..colored }.wrap(&many, 0), many);
+    }
+}

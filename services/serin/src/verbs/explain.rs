@@ -1,0 +1,275 @@
+//! `serin explain`: why, with the evidence behind it.
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use serde_json::{Value, json};
+use serin_rollout::{RolloutSpec, RolloutState, planner::Applied};
+use serin_schemas::{
+    ids::EventTime,
+    records::{Arm, ArmSummary, Capture, Correction, Decision, MetricVerdict, Verdict},
+};
+
+use super::progress::Missing;
+use crate::{
+    cli::{Explain, Output},
+    client::{Api, ApiError},
+    evidence::{self, Rows},
+    headline::headline,
+    output,
+    terminal::Terminal,
+    time::{span, to_the_second},
+};
+
+/// `serin explain`.
+pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
+    let api = Api::new(&args.remote)?;
+    if let Some(limit) = args.examples {
+        return examples(&api, args, limit).await;
+    }
+    let (state, applied) = api.shown(&args.rollout).await?;
+    let mut verdict = match api.verdict(state.id.as_str()).await {
+        Err(ApiError::NotFound(_)) if args.remote.output == Output::Text => {
+            return Ok(nothing_yet(&state, applied.as_ref()));
+        }
+        verdict => verdict?,
+    };
+    // Of all metrics, whichever is asked for: the list's bound is on the whole.
+    let suspects: Vec<MetricVerdict> = evidence::suspects(&verdict).into_iter().cloned().collect();
+    if let Some(metric) = &args.metric {
+        // In warm-up the verdict has none yet.
+        let names: Vec<String> = state.spec.metrics.iter().map(|known| known.name.clone()).collect();
+        let meant: &str = if names.contains(metric) { metric } else { serin_rollout::built_in_name(metric) };
+        verdict.metrics.retain(|known| known.metric == meant);
+        anyhow::ensure!(
+            names.iter().any(|name| name == meant),
+            "the rollout has no metric {metric:?}; it has {}",
+            unique(names).join(", ")
+        );
+    }
+    if args.remote.output == Output::Json {
+        output::json(&with_suspects(&verdict, &suspects)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let terminal = Terminal::stdout();
+    for line in lines(&state, applied.as_ref(), &verdict, &suspects, terminal) {
+        output::line(line);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Before the first verdict there is no evidence, and that is no failure.
+fn nothing_yet(state: &RolloutState, applied: Option<&Applied>) -> ExitCode {
+    let terminal = Terminal::stdout();
+    let (tone, first) = headline(state, applied);
+    output::line(terminal.paint(&first, tone));
+    output::line(terminal.wrap(&state.sentence, 0));
+    output::line(
+        terminal.wrap("no evidence yet: the first verdict comes when the first window with calls has closed", 0),
+    );
+    ExitCode::SUCCESS
+}
+
+/// What is said to a person: the headline, the decision, then all the evidence.
+fn lines(
+    state: &RolloutState,
+    applied: Option<&Applied>,
+    verdict: &Verdict,
+    suspects: &[MetricVerdict],
+    terminal: Terminal,
+) -> Vec<String> {
+    let (tone, first) = headline(state, applied);
+    let mut lines: Vec<String> = terminal.wrap(&first, 0).lines().map(|line| terminal.paint(line, tone)).collect();
+    let mut say = |text: String| lines.extend(terminal.wrap(&text, 2).split('\n').map(str::to_owned));
+    say(decided(state, verdict));
+    for reason in &verdict.reasons {
+        say(format!("  because {} ({}): {}", reason.metric, reason.segment, reason.sentence));
+    }
+    say(String::new());
+    if let Some(learned) = verdict.warmup_events {
+        let stable = state.spec.stable.version.in_words();
+        say(format!("warm-up: {learned} good answers of {stable} learned from; nothing is compared yet"));
+        for seen in &verdict.seen {
+            say(format!("  {}: {} of {} answers carried a value", seen.metric, seen.values, seen.answers));
+        }
+    } else {
+        evidence::table(verdict, &state.spec, Rows::All, terminal).into_iter().for_each(&mut say);
+        say(String::new());
+        for metric in &verdict.metrics {
+            say(explanation(metric, &state.spec, verdict.as_of));
+        }
+    }
+    if !suspects.is_empty() {
+        say("suspected segments (at most 5 % of such names are wrong on average; failed is what is proven):".to_owned());
+    }
+    for suspect in suspects {
+        say(format!("  {}", evidence::suspicion(suspect)));
+    }
+    for group in &verdict.groups {
+        say(format!(
+            "group {}: {} (ln e against it {:.2}, budget share {:.4}, weight {} in the score)",
+            group.group,
+            name_of(group.result),
+            group.ln_e_fail,
+            group.weight,
+            group.score_weight
+        ));
+    }
+    if verdict.stable_is_out_of_date {
+        say("stable is out of date: the canary is better in at least half of the judged metrics".to_owned());
+    }
+    // In warm-up no arm is compared, and later stable's own answers are only where they were left out.
+    let has_any = |arm: &ArmSummary| arm.predictions + arm.excluded + arm.late + arm.lost > 0;
+    let compared = |arm: &&ArmSummary| has_any(arm) || (arm.arm != Arm::Stable && verdict.warmup_events.is_none());
+    for arm in verdict.arms.iter().filter(compared) {
+        say(format!(
+            "{} ({}): {} answers compared ({}), {} left out, {} late, {} lost",
+            arm.arm.as_str(),
+            arm.version.in_words(),
+            arm.predictions,
+            evidence::outcomes(arm),
+            arm.excluded,
+            arm.late,
+            arm.lost
+        ));
+    }
+    for issue in &verdict.health {
+        say(format!("health: {} (policy: {})", issue.sentence, issue.policy));
+    }
+    if verdict.warmup_events.is_none() {
+        say(format!(
+            "\nAll gates together: ln e = {:.2} against a rollback at ln(1/false_rollback); score {:.0} .. {:.0}",
+            verdict.ln_e_rollback, verdict.score_low, verdict.score_high
+        ));
+    }
+    let step = if verdict.step < 0 { "warm-up".to_owned() } else { format!("step {}", verdict.step + 1) };
+    say(format!(
+        "Verdict {} of {} UTC on rollout {} ({step}, generation {})",
+        verdict.id,
+        to_the_second(verdict.as_of),
+        verdict.rollout,
+        verdict.generation
+    ));
+    lines
+}
+
+/// What the verdict decides, and what a decided step still waits for.
+fn decided(state: &RolloutState, verdict: &Verdict) -> String {
+    let waits = Missing::of(state, Some(verdict)).parts.join("; ");
+    if verdict.decision == Decision::Promote && !waits.is_empty() {
+        return format!("Decision: the evidence allows the next step, which waits for {waits}. {}", verdict.sentence);
+    }
+    format!("Decision: {}. {}", name_of(verdict.decision), verdict.sentence)
+}
+
+/// A verdict with the list of suspects, which follows from it.
+fn with_suspects(verdict: &Verdict, suspects: &[MetricVerdict]) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(verdict)?;
+    let one = |suspect: &MetricVerdict| json!({"metric": suspect.metric, "segment": suspect.segment, "ln_e_fail": suspect.ln_e_fail});
+    value["suspects"] = suspects.iter().map(one).collect();
+    Ok(value)
+}
+
+/// `serin explain --examples`.
+async fn examples(api: &Api, args: &Explain, limit: usize) -> anyhow::Result<ExitCode> {
+    let found = api.examples(&args.rollout, limit).await?;
+    if args.remote.output == Output::Json {
+        output::json(&found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if found.is_empty() {
+        output::line(
+            "no examples: nothing is mirrored, `capture` is not in the rollout file, or all pairs agree so far",
+        );
+    }
+    for example in &found {
+        output::line(example_text(example));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One pair of answers for people.
+fn example_text(example: &Capture) -> String {
+    let mut text = format!("{} UTC  request {}  ({})", to_the_second(example.at), example.request_id, example.reason);
+    for difference in &example.differences {
+        let _ = write!(text, "\n  {difference}");
+    }
+    let body = |body: &Option<String>, bytes: i64| body.clone().unwrap_or_else(|| format!("({bytes} bytes, not kept)"));
+    let _ = write!(text, "\n  request  {}", body(&example.request, example.request_bytes));
+    for answer in [&example.live, &example.shadow] {
+        let status =
+            answer.status.map_or_else(|| answer.error.clone().unwrap_or_default(), |status| status.to_string());
+        let took = answer.latency_us.map_or(0.0, |micros| micros as f64 / 1e3);
+        let (arm, version) = (answer.arm.as_str(), &answer.version);
+        let _ = write!(text, "\n  {arm:<8} {version} {status} in {took:.1} ms  {}", body(&answer.body, answer.bytes));
+    }
+    text.push('\n');
+    text
+}
+
+/// The name of a variant, as on the wire.
+fn name_of(variant: impl serde::Serialize) -> String {
+    serde_json::to_value(variant).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// One metric's evidence in a sentence and its numbers.
+fn explanation(metric: &MetricVerdict, spec: &RolloutSpec, as_of: EventTime) -> String {
+    let mut text = format!("{} ({}): {}", metric.metric, metric.segment, metric.sentence);
+    let corrected = match metric.correction {
+        Correction::WeightedHolm => format!("{} after weighted Holm", probability(metric.p_fail)),
+        Correction::None => "not corrected, for it is only watched".to_owned(),
+    };
+    let _ = write!(
+        text,
+        "\n    ln e against it {:.2}, for it {:.2}; anytime p {} ({corrected}); budget share {:.4}",
+        metric.ln_e_fail,
+        metric.ln_e_pass,
+        probability(metric.p_anytime),
+        metric.weight
+    );
+    if let Some(effect) = metric.design_effect {
+        let _ = write!(text, ", {} answers count as one (clustered units)", evidence::short(effect));
+    }
+    if let Some(units) = metric.units {
+        let _ = write!(text, ", about {} users", evidence::short(units));
+    }
+    if let Some(share) = metric.at_cap {
+        let _ = write!(text, ", {:.2} % of the canary's values are at the cap", 100.0 * share);
+    }
+    if let Some(culprit) = &metric.culprit {
+        let new = if metric.culprit_is_new { ", which control never showed" } else { "" };
+        let _ = write!(text, ", most evidence is on {culprit}{new}");
+    }
+    if let Some(harm) = &metric.harm {
+        let number = |value: Option<f64>| evidence::value(&metric.metric, spec, value);
+        let _ = write!(
+            text,
+            ", shown by the {} to {} UTC: {} against {}",
+            span(harm.through.since(harm.from).as_secs_f64()),
+            to_the_second(harm.through),
+            number(harm.canary.value),
+            number(harm.control.value)
+        );
+    }
+    if let Some(at) = metric.failed_at {
+        let _ = write!(text, ", failed at {} UTC", to_the_second(at));
+    }
+    if let Some(through) = metric.evidence_through {
+        let _ = write!(text, ", evidence is {} behind", span(as_of.since(through).as_secs_f64()));
+    }
+    text
+}
+
+/// A probability in two significant digits.
+fn probability(p: f64) -> String {
+    match p {
+        p if p >= 0.001 => format!("{p:.3}"),
+        p if p > 0.0 => format!("{p:.1e}"),
+        _ => "0".to_owned(),
+    }
+}
+
+fn unique(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    names
+}
