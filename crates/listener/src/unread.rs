@@ -253,7 +253,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_not_asked_to_send_may_never() {
-        let headers = HeaderMap::from_iter([(header::EXPECT, "100-continue".parse().unwrap_or_else(|_| unreachable!()))]);
+        let headers =
+            HeaderMap::from_iter([(header::EXPECT, "100-continue".parse().unwrap_or_else(|_| unreachable!()))]);
         assert_eq!(early(Some(50), &headers, false), Poll::Ready(false));
         assert_eq!(early(Some(50), &headers, true), Poll::Ready(true));
     }

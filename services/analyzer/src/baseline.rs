@@ -12,12 +12,7 @@ use serin_schemas::{
     records::{Arm, ArmCounts, NoDataReason, Role, Seen, Segment},
 };
 
-use crate::{
-    coverage::BOTH_ARMS,
-    plan::Plan,
-    standing::Issue,
-    window::Merged,
-};
+use crate::{coverage::BOTH_ARMS, plan::Plan, standing::Issue, window::Merged};
 
 /// Largest share of warm-up's answers that may be bad.
 const MOST_BAD: f64 = 0.5;

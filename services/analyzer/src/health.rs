@@ -410,7 +410,8 @@ impl Labels {
         }
         let due = self.unlabelled as f64 * self.labelled as f64 / self.answers.max(1) as f64;
         let issue = |text| {
-            Issue::new(NoDataReason::LabelsMissing, plan.spec.no_data.labels_missing, text).about(span(stream).to_string())
+            Issue::new(NoDataReason::LabelsMissing, plan.spec.no_data.labels_missing, text)
+                .about(span(stream).to_string())
         };
         if due >= ENOUGH {
             let text = format!("{} answers have matured without any label, about {due:.0} were due", self.unlabelled);

@@ -12,12 +12,7 @@ use serin_schemas::{
     records::{Arm, NoDataReason},
 };
 
-use crate::{
-    baseline::Baseline,
-    health::Compared,
-    plan::Plan,
-    standing::Issue,
-};
+use crate::{baseline::Baseline, health::Compared, plan::Plan, standing::Issue};
 
 /// Windows that are kept.
 const WINDOWS: usize = 30;

@@ -131,7 +131,8 @@ fn a_canary_whose_labels_are_merely_slower_is_not_rolled_back() {
 /// Who resumes a hold for slower labels has acknowledged them. What rests on them is no pass, and no finding.
 #[test]
 fn who_resumes_a_hold_for_slower_labels_is_not_held_for_them_again() {
-    let wide = spec("\"distribution\"", "{\"absolute\": 0.9}").replacen("{\"relative\": 0.5}", "{\"relative\": 0.2}", 1);
+    let wide =
+        spec("\"distribution\"", "{\"absolute\": 0.9}").replacen("{\"relative\": 0.5}", "{\"relative\": 0.2}", 1);
     for (seed, own, times) in [(1, spec("\"distribution\"", "{\"absolute\": 0.1}"), 1.5), (10, wide, 3.0)] {
         let mut world = play(seed, &own, times, 1.0);
         assert_eq!(world.last().decision, Decision::Hold, "{seed}: {}", world.last().sentence);

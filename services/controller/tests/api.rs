@@ -35,7 +35,21 @@ use world::{WAIT_MS, World, clock, send};
 /// Whatever a model is called, each path takes its name as one part, encoded.
 #[tokio::test]
 async fn every_path_takes_every_name() {
-    for name in ["org/model", "a%2Fb", "a%2fb", "50% off", "%", "a b", "a+b", "a?b#c", "modèle", "..", "a\\b", "llama3:8b", "promote"] {
+    for name in [
+        "org/model",
+        "a%2Fb",
+        "a%2fb",
+        "50% off",
+        "%",
+        "a b",
+        "a+b",
+        "a?b#c",
+        "modèle",
+        "..",
+        "a\\b",
+        "llama3:8b",
+        "promote",
+    ] {
         let world = World::new(Config::default());
         let spec = SPEC.replacen("model: flights", &format!("model: {}", json!(name)), 1);
         let id = world.apply(&spec).await;

@@ -267,7 +267,9 @@ mod tests {
     /// A name is one part of a path, as it is: a URL library that reads `%2E%2E` as `..` would leave the path.
     #[test]
     fn a_name_is_one_part_of_the_path_whatever_it_looks_like() {
-        for name in ["org/model", "a%2Fb", "50% off", "%", "a b", "a+b", "a?b#c", "modèle", "a\\b", ".", "..", "...", "a:b"] {
+        for name in
+            ["org/model", "a%2Fb", "50% off", "%", "a b", "a+b", "a?b#c", "modèle", "a\\b", ".", "..", "...", "a:b"]
+        {
             let path = rollout_path(name, "/events?after=0");
             let uri: http::Uri = format!("http://localhost:8100{path}").parse().unwrap();
             let parts: Vec<&str> = uri.path().split('/').collect();

@@ -4,7 +4,8 @@ use serin_schemas::records::Role;
 
 use super::{Found, bounds, measure, values};
 use crate::{
-    MetricKind, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource, WhenMissing,
+    MetricKind, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource,
+    WhenMissing,
 };
 
 /// With more gates than this, each gets little of the false-rollback budget, and all have to pass.

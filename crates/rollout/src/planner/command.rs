@@ -325,8 +325,7 @@ fn acknowledge(rollout: &mut RolloutState) -> String {
     let Some(verdict) = rollout.verdict.as_ref().filter(|verdict| !verdict.holds.is_empty()) else {
         return String::new();
     };
-    let (seen, stays): (Vec<&HeldFor>, Vec<&HeldFor>) =
-        verdict.holds.iter().partition(|held| held.can_be_acknowledged);
+    let (seen, stays): (Vec<&HeldFor>, Vec<&HeldFor>) = verdict.holds.iter().partition(|held| held.can_be_acknowledged);
     let sentences = |held: &[&HeldFor]| held.iter().map(|held| held.sentence.as_str()).collect::<Vec<_>>().join("; ");
     let mut clauses = String::new();
     if !seen.is_empty() {

@@ -89,15 +89,7 @@ impl ModelState {
                     rollout.spec.stable.version.in_words(),
                     rollout.spec.canary.version.in_words()
                 );
-                self.end(
-                    rollout,
-                    Phase::RolledBack,
-                    Outcome::Inconclusive,
-                    Vec::new(),
-                    sentence,
-                    now,
-                    turn,
-                );
+                self.end(rollout, Phase::RolledBack, Outcome::Inconclusive, Vec::new(), sentence, now, turn);
             }
             Some(AfterHold::Promoted) => {
                 let why = format!(
@@ -124,14 +116,6 @@ impl ModelState {
         let reasons = findings(verdict);
         let worst = reasons.first().map_or("the evidence is against the canary", |reason| &reason.sentence);
         let sentence = format!("roll back: {since}, and the finding stands: {worst}");
-        self.end(
-            rollout,
-            Phase::RolledBack,
-            Outcome::Evidence,
-            reasons,
-            sentence,
-            verdict.as_of,
-            turn,
-        );
+        self.end(rollout, Phase::RolledBack, Outcome::Evidence, reasons, sentence, verdict.as_of, turn);
     }
 }

@@ -35,8 +35,8 @@ use crate::TrafficSource;
 pub use held::AfterHold;
 pub use routers::{ACTUATOR, Applied, RouterSeen, applied};
 pub use state::{
-    Clock, Ended, Ending, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued, RolloutState,
-    STATE_VERSION, StateError,
+    Clock, Ended, Ending, HeldFor, Hold, HoldCause, LastVerdict, Lease, ModelState, Outcome, Pause, Queued,
+    RolloutState, STATE_VERSION, StateError,
 };
 pub use verdict::without_order;
 

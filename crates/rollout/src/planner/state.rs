@@ -179,10 +179,8 @@ impl HeldFor {
 
     fn all(verdict: &Verdict) -> Vec<Self> {
         let holds = verdict.health.iter().filter(|issue| issue.policy == "hold");
-        let held = holds.map(|issue| Self {
-            sentence: issue.sentence.clone(),
-            can_be_acknowledged: issue.reason.is_finding(),
-        });
+        let held = holds
+            .map(|issue| Self { sentence: issue.sentence.clone(), can_be_acknowledged: issue.reason.is_finding() });
         let mut all: Vec<Self> = held.take(Self::KEPT).collect();
         all.dedup();
         all

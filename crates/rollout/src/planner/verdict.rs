@@ -191,7 +191,12 @@ fn began_again(rollout: &RolloutState, verdict: &Verdict) -> Option<(Rules, Stri
 }
 
 /// What keeps a step from ending well, as a clause; `None`: nothing does.
-pub(super) fn missing_for_promotion(rollout: &RolloutState, verdict: &Verdict, now: EventTime, turn: &Turn<'_>) -> Option<String> {
+pub(super) fn missing_for_promotion(
+    rollout: &RolloutState,
+    verdict: &Verdict,
+    now: EventTime,
+    turn: &Turn<'_>,
+) -> Option<String> {
     let step = rollout.current_step()?;
     let answers = rollout.answers - rollout.answers_before;
     if verdict.decision != Decision::Promote {

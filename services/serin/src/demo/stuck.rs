@@ -23,8 +23,9 @@ impl Seen {
     /// One sentence: where it stopped.
     pub(crate) fn sentence(&self, waited: Duration) -> String {
         let before = |at: Option<EventTime>| at.is_none_or(|at| at < self.end);
-        let until =
-            |at: Option<EventTime>| at.map_or_else(|| "none".to_owned(), |at| format!("the one of {}", to_the_second(at)));
+        let until = |at: Option<EventTime>| {
+            at.map_or_else(|| "none".to_owned(), |at| format!("the one of {}", to_the_second(at)))
+        };
         let part = match (&self.planned, self.applied) {
             (Err(why), _) => format!("the controller does not answer: {why}"),
             (Ok((planned, _)), _) if before(*planned) && before(self.judged) => {
@@ -40,7 +41,11 @@ impl Seen {
             }
             (Ok(_), Some(_)) => "every part has seen it by now, too late".to_owned(),
         };
-        format!("the window of {} did not come through the pipeline in {} s: {part}", to_the_second(self.end), waited.as_secs())
+        format!(
+            "the window of {} did not come through the pipeline in {} s: {part}",
+            to_the_second(self.end),
+            waited.as_secs()
+        )
     }
 }
 

@@ -15,8 +15,8 @@ use serin_rollout::{Direction, MetricSpec, Require, RolloutSpec};
 use serin_schemas::records::Role;
 use serin_statistics::{Scope, rollback_weights};
 
-use forecast::needs;
 pub(crate) use forecast::forecast;
+use forecast::needs;
 use metric::Metric;
 pub(crate) use text::print;
 

@@ -371,7 +371,11 @@ mod tests {
             ("rollback", marginal, "in 23h 0m it is rolled back as inconclusive (decision.holdMax); once all is shown"),
             ("promote", marginal, "in 23h 0m it is promoted (decision.holdMax)"),
             ("hold", marginal, "it waits for a person (decision.holdMax)"),
-            ("hold", [(60, Decision::Hold), (2 * day, Decision::Hold)], "; it waits for a person: promote, resume or abort"),
+            (
+                "hold",
+                [(60, Decision::Hold), (2 * day, Decision::Hold)],
+                "; it waits for a person: promote, resume or abort",
+            ),
         ] {
             let line = held(way_out, &verdicts, false);
             assert!(line.contains(said), "{way_out}: {line}");
@@ -392,7 +396,8 @@ mod tests {
             let mut metric = one.clone();
             (metric.metric, metric.segment, metric.limit_pass) =
                 (name.to_owned(), serin_schemas::records::Segment::all(), limit);
-            (metric.canary.n, metric.canary.value, metric.control.n, metric.control.value) = (n, Some(1.0), n, Some(2.0));
+            (metric.canary.n, metric.canary.value, metric.control.n, metric.control.value) =
+                (n, Some(1.0), n, Some(2.0));
             metric
         };
         verdict.metrics = vec![with("a", None, 50), with("b", Some(3.0), 50), with("c", None, 49)];

@@ -51,8 +51,7 @@ impl Models {
 
     /// The settings of a router that knows them.
     pub(crate) fn settings(&self) -> Vec<String> {
-        let versions =
-            self.urls.iter().map(|(version, url)| format!("router.models.{MODEL}.versions.{version}={url}"));
+        let versions = self.urls.iter().map(|(version, url)| format!("router.models.{MODEL}.versions.{version}={url}"));
         versions.chain([format!("router.models.{MODEL}.stable={}", GOOD[0])]).collect()
     }
 

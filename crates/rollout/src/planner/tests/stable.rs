@@ -155,7 +155,8 @@ fn a_canary_at_the_place_of_what_serves_is_refused() {
     let mut world = World::baking();
     let mut newer = spec();
     (newer.concurrency, newer.stable.url) = (Concurrency::Supersede, None);
-    newer.canary = crate::VersionSpec { version: "v3".into(), url: Some("http://localhost:9001".into()), ..newer.canary };
+    newer.canary =
+        crate::VersionSpec { version: "v3".into(), url: Some("http://localhost:9001".into()), ..newer.canary };
     assert!(told(&world.apply_spec("r2", &newer)).contains("no check can fail"));
 }
 

@@ -139,8 +139,7 @@ fn who_resumes_acknowledges_what_the_last_verdict_held_for() {
 
 #[test]
 fn warm_up_is_resumed_when_what_it_waits_for_can_be_acknowledged() {
-    for (reason, kind) in
-        [(NoDataReason::ValueMissing, EventKind::Resumed), (NoDataReason::Outage, EventKind::Refused)]
+    for (reason, kind) in [(NoDataReason::ValueMissing, EventKind::Resumed), (NoDataReason::Outage, EventKind::Refused)]
     {
         let mut world = World::new();
         world.apply_spec("r1", &spec());
