@@ -43,7 +43,7 @@ async fn every_path_takes_every_name() {
         let wait = format!("?wait_ms={WAIT_MS}");
         let (status, state) = world.get(&format!("/v1/rollouts/{part}")).await;
         assert_eq!((status, &state["id"]), (StatusCode::OK, &json!(id)), "{name}");
-        for path in ["events", "examples", "progress"] {
+        for path in ["events", "examples"] {
             assert_eq!(world.get(&format!("/v1/rollouts/{part}/{path}")).await.0, StatusCode::OK, "{name} {path}");
         }
         let mut warm = verdict(&id, 1, 10, Decision::Promote);

@@ -171,7 +171,6 @@ async fn the_names_that_come_are_reported() {
     let stable = Server::start(Says::probability("0.1")).await;
     let bench = Bench::start(config()).await;
     let mut one = table(1, &stable.url(), &stable.url(), (0, 0));
-    let newest = || statuses(&bench.log).pop().map(|(_, status)| status);
     bench.route(&one).await;
     bench.infer(&[]).await;
     one.generation.0 = 2;
@@ -180,7 +179,9 @@ async fn the_names_that_come_are_reported() {
     bench.infer(&[]).await;
     bench.post("/v1/feedback", &[], r#"{"prediction_id":"a","values":{"lated":1}}"#).await;
     let (names, labels) = eventually("the names are reported", async || {
-        let status = newest()?;
+        let mut statuses = statuses(&bench.log);
+        statuses.retain(|(_, status)| !status.seen_outputs.is_empty());
+        let status = statuses.pop()?.1;
         let seen = status.seen_outputs.into_iter().find(|seen| seen.model.as_str() == "flights")?;
         (!status.seen_labels.is_empty()).then_some((seen.names, status.seen_labels))
     })

@@ -64,8 +64,9 @@ async fn a_record_that_cannot_be_read_is_reported_until_another_can() {
     let good = table(5, &stable.url(), &canary.url(), (10_000, 0));
     bench.route(&good).await;
     let refused = || {
-        let newest = statuses(&bench.log).pop().map(|(_, status)| status.refused).unwrap_or_default();
-        newest.into_iter().map(|table| table.generation.0).collect::<Vec<_>>()
+        // The newest status of each partition.
+        let newest: std::collections::BTreeMap<i32, _> = statuses(&bench.log).into_iter().collect();
+        newest.into_values().flat_map(|status| status.refused).map(|table| table.generation.0).collect::<Vec<_>>()
     };
     let older = table(4, &stable.url(), &canary.url(), (0, 0));
     let newer = table(6, &stable.url(), &canary.url(), (10_000, 0));
