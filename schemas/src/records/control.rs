@@ -248,4 +248,19 @@ pub struct RouterStatus {
     pub configured: Option<Vec<Configured>>,
     /// True on a clean shutdown.
     pub leaving: bool,
+    /// What answers carry where an output rule found nothing.
+    #[serde(default)]
+    pub seen_outputs: Vec<SeenOutputs>,
+    /// Names of the labels in feedback that came over HTTP; 32 at most.
+    #[serde(default)]
+    pub seen_labels: Vec<String>,
+}
+
+/// Names of outputs in answers of a model in which an output rule found nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenOutputs {
+    /// The model.
+    pub model: ModelName,
+    /// Names of tensors, or JSON pointers; 32 at most.
+    pub names: Vec<String>,
 }

@@ -90,6 +90,8 @@ pub enum NoDataReason {
     LabelDelay,
     /// Events of the rollout's arms name another version.
     ForeignVersion,
+    /// No canary can fail the check while stable is as it is.
+    CannotFail,
 }
 
 impl NoDataReason {
@@ -109,7 +111,8 @@ impl NoDataReason {
             | Self::FewUnits
             | Self::NoBaseline
             | Self::LabelDelay
-            | Self::ForeignVersion => true,
+            | Self::ForeignVersion
+            | Self::CannotFail => true,
             Self::NoCanaryTraffic
             | Self::NoControlTraffic
             | Self::LabelsPending

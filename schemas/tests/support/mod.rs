@@ -145,7 +145,7 @@ draw_enums! {
     NoDataReason {
         NoCanaryTraffic, NoControlTraffic, LabelsPending, LabelsMissing, ValueMissing, EventsLost, LateShareDiffers,
         SampleRatio, SegmentMix, NoShadowTraffic, UnreadShareDiffers, ValueShareDiffers, CancelledShareDiffers,
-        FewUnits, NotHeard, FewAnswers, NoBaseline, Outage, LabelDelay, ForeignVersion,
+        FewUnits, NotHeard, FewAnswers, NoBaseline, Outage, LabelDelay, ForeignVersion, CannotFail,
     }
     Origin { Router, Intake }
     Outcome { Ok, Refused, Redirected, Failed, Unusable, Unread, Cancelled }
@@ -199,7 +199,10 @@ draw_structs! {
         id, model, rollout, kind, phase, step, canary_share, generation, at, recorded_at, actor, sentence, cause, state,
     }
     Route { version, arm, share, url }
-    RouterStatus { router, incarnation, at, applied, shed, undecided, refused, configured, leaving }
+    RouterStatus {
+        router, incarnation, at, applied, shed, undecided, refused, configured, leaving, seen_outputs, seen_labels,
+    }
+    SeenOutputs { model, names }
     RoutingTable {
         model, generation, lease_seq, lease_ms, rollout, salt, sticky, routes, segments, outputs, fallback, policy,
         reason, decided_at,

@@ -32,6 +32,7 @@ mod outage;
 mod plan;
 mod population;
 mod progress;
+mod ranges;
 mod rollout;
 mod rows;
 mod sentence;

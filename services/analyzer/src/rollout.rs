@@ -299,6 +299,12 @@ impl Rollout {
         Ok((done, Some(verdict)))
     }
 
+    /// Whether warm-up has seen as much as it was to see.
+    pub(crate) fn has_learned(&self) -> bool {
+        let enough = self.head.warmup_events >= self.plan.spec.warmup.min_events;
+        enough && (self.head.warmup_labels || !self.plan.needs_labels())
+    }
+
     /// Notes what is wrong with the evidence as of now, so that it is known what is new.
     fn note_standing(&mut self) {
         if !self.plan.rules.need_data() {
@@ -316,14 +322,15 @@ impl Rollout {
 
     /// Freezes the segments once warm-up has seen enough, and nothing it saw speaks against comparing with it.
     fn propose(&mut self) {
-        let judged = |issue| self.guards.standing.judged(issue);
-        if self.guards.baseline.issues(&self.plan).into_iter().map(judged).any(|issue| issue.stops()) {
+        let head = &self.head;
+        if head.frozen.is_some() || head.proposed.is_some() || !self.has_learned() {
             return;
         }
-        let head = &mut self.head;
-        let enough = head.warmup_events >= self.plan.spec.warmup.min_events;
-        let labels = head.warmup_labels || !self.plan.needs_labels();
-        if head.frozen.is_none() && head.proposed.is_none() && enough && labels {
+        let judged = |issue| self.guards.standing.judged(issue);
+        let stops = self.plan.rules.need_data()
+            && verdict::issues(self).into_iter().map(judged).any(|issue| issue.stops());
+        if !stops {
+            let head = &mut self.head;
             let frozen = self.warm.freeze(&self.plan, head.warmup_events);
             head.proposed = Some(serde_json::to_string(&frozen).expect("maps of text are JSON"));
         }

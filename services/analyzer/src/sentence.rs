@@ -279,6 +279,7 @@ pub(crate) fn no_data(reason: NoDataReason) -> &'static str {
         NoDataReason::Outage => "stable itself is failing",
         NoDataReason::LabelDelay => "one arm's labels come later than the other's",
         NoDataReason::ForeignVersion => "events of its arms name another version",
+        NoDataReason::CannotFail => "no canary can fail it while stable is as it is",
     }
 }
 

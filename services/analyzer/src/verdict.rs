@@ -22,6 +22,7 @@ use crate::{
     head::Era,
     plan::OTHER,
     progress::Heard,
+    ranges,
     rollout::Rollout,
     sentence::{self, Finder, Times},
     standing::Issue,
@@ -104,6 +105,9 @@ fn health(rollout: &Rollout, era: Era, blanks: &Blanks) -> Vec<Issue> {
     if era.is_warm_up() || head.frozen.is_none() {
         let needed = plan.rules.need_data() && head.frozen.is_none();
         let mut health = if needed { guards.baseline.issues(plan) } else { Vec::new() };
+        if needed && rollout.has_learned() {
+            health.extend(ranges::issues(plan, &rollout.warm));
+        }
         health.extend(foreign(rollout));
         return health;
     }

@@ -200,3 +200,33 @@ fn the_last_step_says_that_it_asked_for_nothing() {
     assert!(world.until(Decision::Promote, 100).is_some());
     assert!(world.last().sentence.starts_with("the step's evidence is complete: all "), "{}", world.last().sentence);
 }
+
+/// Margins that reach beyond the range of a metric at what stable was seen to do.
+#[test]
+fn a_check_that_no_canary_can_fail_is_told_at_the_end_of_warm_up() {
+    let wide = |more: &str| spec(more).replacen("{\"relative\": 0.05}", "{\"absolute\": 0.9}", 1);
+    let cases = [("", Decision::Promote), ("hold", Decision::Hold), ("rollback", Decision::Rollback)];
+    for (policy, decision) in cases {
+        let more = if policy.is_empty() { String::new() } else { format!("\"noData\": {{\"cannotFail\": \"{policy}\"}}, ") };
+        let mut world = World::with_spec(70, &wide(&more));
+        world.turn(Phase::Warming, -1, 0, 0);
+        assert!(world.until(decision, 12).is_some(), "{policy}: {}", world.last().sentence);
+        let issue = &world.last().health[0];
+        assert_eq!(issue.reason, NoDataReason::CannotFail, "{:?}", world.last().health);
+        assert!(issue.sentence.contains("the margin of score reaches beyond its range"), "{}", issue.sentence);
+        // It is said at the end, when stable is known.
+        assert!(world.verdicts[0].health.is_empty(), "{:?}", world.verdicts[0].health);
+    }
+    // Whoever knows it resumes.
+    let mut world = World::with_spec(70, &wide("\"noData\": {\"cannotFail\": \"hold\"}, "));
+    world.turn(Phase::Warming, -1, 0, 0);
+    assert!(world.until(Decision::Hold, 12).is_some());
+    world.control.acknowledged = Some(world.last().as_of);
+    world.turn(Phase::Warming, -1, 0, 0);
+    assert!(world.until(Decision::Promote, 3).is_some(), "{}", world.last().sentence);
+    // What can fail is no news.
+    let mut world = World::with_spec(70, &spec(""));
+    world.turn(Phase::Warming, -1, 0, 0);
+    assert!(world.until(Decision::Promote, 12).is_some());
+    assert!(world.last().health.is_empty(), "{:?}", world.last().health);
+}

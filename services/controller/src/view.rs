@@ -343,6 +343,7 @@ fn merged(reports: &Reports) -> Option<RouterStatus> {
         all.shed.extend_from_slice(&status.shed);
         all.undecided.extend_from_slice(&status.undecided);
         all.refused.extend_from_slice(&status.refused);
+        all.seen_outputs.extend_from_slice(&status.seen_outputs);
         if let Some(configured) = &status.configured {
             all.configured.get_or_insert_default().extend_from_slice(configured);
         }

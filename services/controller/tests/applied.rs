@@ -41,6 +41,8 @@ fn report(world: &World, applied: Option<i64>, refused: Option<i64>) {
         refused: refused.into_iter().collect(),
         configured: None,
         leaving: false,
+        seen_outputs: Vec::new(),
+        seen_labels: Vec::new(),
     };
     world.write(outgoing("router-status", &status));
 }

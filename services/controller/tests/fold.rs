@@ -149,6 +149,8 @@ fn a_router_status_is_kept_without_a_word() {
         refused: Vec::new(),
         configured: None,
         leaving: false,
+        seen_outputs: Vec::new(),
+        seen_labels: Vec::new(),
     };
     assert!(feed(&mut harness, "router-status", &status).is_empty());
     assert!(harness.rows().contains_key(&b"routers"[..]));
@@ -177,6 +179,8 @@ fn what_a_routers_configuration_says_is_written_when_it_changes() {
         refused: Vec::new(),
         configured: Some(configured),
         leaving,
+        seen_outputs: Vec::new(),
+        seen_labels: Vec::new(),
     };
     let key = &b"configured/router-0"[..];
     let mut harness = harness();

@@ -471,6 +471,9 @@ impl Guard {
         if let Some(reply) = &outputs.reply {
             self.shared.metrics.heard(&self.route, reply);
         }
+        if !outputs.names.is_empty() {
+            self.table.names.note(outputs.names.iter().map(String::as_str));
+        }
         if !self.is_told() {
             return;
         }

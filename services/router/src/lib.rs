@@ -43,6 +43,7 @@ mod protocol;
 mod request;
 mod responses;
 mod router;
+mod seen;
 mod serve;
 mod servers;
 mod split;

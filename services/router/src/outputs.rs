@@ -28,7 +28,14 @@ pub(crate) struct Outputs {
     pub(crate) missing_share: Option<f64>,
     /// What the answer of a language model says.
     pub(crate) reply: Option<Reply>,
+    /// The names that it has, where a rule found nothing: somebody may look for one of them.
+    pub(crate) names: Vec<String>,
 }
+
+/// Names of one answer that are looked at,
+const NAMES: usize = crate::seen::MOST;
+/// and how deep in it.
+const DEPTH: usize = 4;
 
 /// Reads a whole body and applies output rules to it. `ok` is whether its status is 200 or another one that comes with content.
 pub(crate) fn read(
@@ -140,10 +147,55 @@ fn read_rules<'a>(
             OutputSource::Header(name) => header_text(headers, name).map(|text| Value::String(text.into_owned())),
         };
         let problem = match found {
-            None => rule.required.then_some("missing"),
+            None => {
+                if outputs.names.is_empty() {
+                    outputs.names = names_in(answer, &rule.source);
+                }
+                rule.required.then_some("missing")
+            }
             Some(value) => keep(outputs, rule, &value).err(),
         };
         outputs.content = outputs.content.or_worse(problem.map_or(Content::Good, Content::Unusable));
+    }
+}
+
+/// Names in an answer under which a rule of this kind could find something.
+fn names_in(answer: &Value, source: &OutputSource) -> Vec<String> {
+    let mut names = Vec::new();
+    match source {
+        OutputSource::Tensor(_) => {
+            let tensors = answer.get("outputs").and_then(Value::as_array).into_iter().flatten();
+            let named = tensors.filter_map(|tensor| tensor.get("name")?.as_str());
+            names.extend(named.take(NAMES).map(str::to_owned));
+        }
+        OutputSource::Json(_) => pointers(answer, &mut String::new(), DEPTH, &mut names),
+        OutputSource::Header(_) => {}
+    }
+    names
+}
+
+/// The pointers to the scalars in an answer, of lists the first.
+fn pointers(value: &Value, at: &mut String, depth: usize, into: &mut Vec<String>) {
+    let length = at.len();
+    match value {
+        _ if into.len() >= NAMES => {}
+        Value::Object(members) if depth > 0 => {
+            for (name, member) in members.iter().take(NAMES) {
+                at.push('/');
+                at.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                pointers(member, at, depth - 1, into);
+                at.truncate(length);
+            }
+        }
+        Value::Array(list) if depth > 0 => {
+            if let Some(first) = list.first() {
+                at.push_str("/0");
+                pointers(first, at, depth - 1, into);
+                at.truncate(length);
+            }
+        }
+        Value::Object(_) | Value::Array(_) => {}
+        _ => into.push(at.clone()),
     }
 }
 
@@ -230,6 +282,23 @@ mod tests {
             assert_eq!(content(&body), Content::Unusable(cause), "{body}");
         }
         assert_eq!(content(&with("[true]")), Content::Good);
+    }
+
+    #[test]
+    fn the_names_of_an_answer_are_told_where_a_rule_found_nothing() {
+        let names = |source: OutputSource, body: &str| {
+            let rule = OutputRule { required: false, ..rule(OutputKind::Number, source) };
+            read(&[rule], &HeaderMap::new(), body.as_bytes(), Promise::Nothing).names
+        };
+        let tensor = || OutputSource::Tensor("p".into());
+        assert_eq!(names(tensor(), r#"{"outputs":[{"name":"x","data":[3]},{"name":"prob","data":[0.5]}]}"#), ["x", "prob"]);
+        assert!(names(tensor(), r#"{"outputs":[{"name":"p","data":[0.5]}]}"#).is_empty());
+        let pointer = || OutputSource::Json("/score".into());
+        let body = r#"{"id":"a","predictions":[{"score":0.5,"a/b":1}],"deep":{"a":{"b":{"c":{"d":1}}}}}"#;
+        assert_eq!(names(pointer(), body), ["/id", "/predictions/0/score", "/predictions/0/a~1b"]);
+        let many: Vec<String> = (0..100).map(|n| format!("\"n{n}\":{n}")).collect();
+        assert_eq!(names(pointer(), &format!("{{{}}}", many.join(","))).len(), NAMES);
+        assert!(names(OutputSource::Header("x".into()), body).is_empty());
     }
 
     #[test]

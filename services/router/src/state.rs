@@ -23,6 +23,7 @@ use crate::{
     metrics::Metrics,
     protocol::Paths,
     responses::Responses,
+    seen::Names,
     servers::Rules,
     switch::Switch,
     table::{Table, Tables},
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) refused: Mutex<BTreeMap<String, Refused>>,
     /// Why the routing log cannot be read now, since when (steady time).
     pub(crate) log_away: Mutex<Option<(Duration, String)>>,
+    /// Names of the labels in feedback that came.
+    pub(crate) labels: Names,
     /// Examples kept in this minute, per model.
     pub(crate) examples: Mutex<HashMap<String, Budget>>,
     /// Partitions of `router-status`; 0 before the log is connected.
@@ -114,6 +117,7 @@ impl Parts {
             caught_up: AtomicBool::new(false),
             refused: Mutex::default(),
             log_away: Mutex::default(),
+            labels: Names::default(),
             examples: Mutex::default(),
             status_partitions: AtomicI32::new(0),
             clock_off_ms: AtomicI64::new(0),

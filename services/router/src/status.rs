@@ -32,6 +32,8 @@ pub(crate) fn report(shared: &Shared, partitions: Range<i32>, of: i32, leaving: 
             refused: refused(shared, partition, of),
             configured: Some(configured(&shared.config(), partition, of)),
             leaving,
+            seen_outputs: seen_outputs(&tables, partition, of),
+            seen_labels: shared.labels.all(),
         };
         if let Err(error) = shared.events.status(partition, &status)
             && let Some(count) = LOST.happened(1)
@@ -135,6 +137,15 @@ fn undecided(tables: &Tables, partition: i32, of: i32) -> Vec<records::Undecided
     let mut undecided: Vec<records::Undecided> = undecided.collect();
     undecided.sort_by(|a, b| (&a.model, &a.needed, &a.reason).cmp(&(&b.model, &b.needed, &b.reason)));
     undecided
+}
+
+/// What answers carry where an output rule found nothing.
+fn seen_outputs(tables: &Tables, partition: i32, of: i32) -> Vec<records::SeenOutputs> {
+    let here = tables.0.values().filter(|table| is_here(table, partition, of));
+    let seen = here.map(|table| records::SeenOutputs { model: table.record.model.clone(), names: table.names.all() });
+    let mut seen: Vec<_> = seen.filter(|seen| !seen.names.is_empty()).collect();
+    seen.sort_by(|a, b| a.model.cmp(&b.model));
+    seen
 }
 
 /// The canaries that are not called for a while.

@@ -26,6 +26,7 @@ use crate::{
     protocol::scan::Asks,
     request,
     servers::Servers,
+    seen::Names,
     undecided::Tally,
     upstream::Base,
 };
@@ -137,6 +138,8 @@ pub(crate) struct Table {
     pub(crate) asks: Asks,
     /// How many calls could not be decided as asked, since its rollout began here.
     pub(crate) undecided: Arc<Tally>,
+    /// What answers carry where an output rule found nothing, since its rollout began here.
+    pub(crate) names: Arc<Names>,
     /// Microseconds from the log to its use.
     pub(crate) apply_us: i64,
 }
@@ -197,6 +200,7 @@ impl Table {
             salt: Salt::new(record.salt.as_bytes()),
             asks: request::asks(sticky.as_ref(), &policy.targets, &segments, &policy.features),
             undecided: Arc::default(),
+            names: Arc::default(),
             others: others(known, &mut fleet),
             canary_end: routes.canary_share,
             control_end: routes.canary_share + routes.control_share,
@@ -251,6 +255,9 @@ impl Table {
     pub(crate) fn after(mut self, before: &Self) -> Self {
         if self.record.salt == before.record.salt && self.sticky == before.sticky {
             self.undecided = Arc::clone(&before.undecided);
+        }
+        if self.record.salt == before.record.salt && self.outputs == before.outputs {
+            self.names = Arc::clone(&before.names);
         }
         let olds: Vec<&Arc<Route>> = before.all().collect();
         let take_over = |route: &mut Arc<Route>| {

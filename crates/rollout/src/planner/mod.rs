@@ -11,6 +11,7 @@
 
 mod command;
 mod held;
+mod near;
 mod routers;
 mod serving;
 mod state;

@@ -155,6 +155,8 @@ impl Driver {
                     refused: Vec::new(),
                     configured: None,
                     leaving,
+                    seen_outputs: Vec::new(),
+                    seen_labels: Vec::new(),
                 }))
             }
             Happening::Tick { after_ms } => {

@@ -24,6 +24,12 @@ pub struct RouterSeen {
     /// Tables that it cannot use.
     #[serde(default)]
     pub refused: BTreeMap<ModelName, TableRefused>,
+    /// What answers carry where an output rule found nothing, per model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<ModelName, Vec<String>>,
+    /// Names of labels in feedback that came to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// What its own configuration says of versions; `None`: it is older than that, and does not say, or says more than is kept.
     /// Kept in a row of its own, for it hardly ever changes.
     #[serde(skip)]
@@ -41,6 +47,10 @@ const MODELS: usize = 10_000;
 const VERSIONS: usize = 1000;
 /// and bytes of them.
 const BYTES: usize = 256 << 10;
+/// Names that are kept of a list,
+const NAMES: usize = 32;
+/// and bytes of one.
+const NAME: usize = 128;
 /// Longest reason that is kept.
 const REASON: usize = 500;
 
@@ -55,6 +65,8 @@ impl RouterSeen {
             applied: status.applied.iter().take(MODELS).map(|table| (table.model.clone(), table.generation)).collect(),
             shed: status.shed.iter().take(MODELS).map(|one| (one.model.clone(), shed(one))).collect(),
             refused: status.refused.iter().take(MODELS).map(|one| (one.model.clone(), refused(one))).collect(),
+            outputs: status.seen_outputs.iter().take(MODELS).map(|one| (one.model.clone(), kept(&one.names))).collect(),
+            labels: kept(&status.seen_labels),
             configured: status.configured.clone().filter(|configured| is_within_bounds(configured)),
         }
     }
@@ -87,6 +99,10 @@ fn is_within_bounds(configured: &[Configured]) -> bool {
         names + one.url.len() + text(&one.grpc_url) + text(&one.path_version)
     };
     configured.len() <= VERSIONS && configured.iter().map(bytes).sum::<usize>() <= BYTES
+}
+
+fn kept(names: &[String]) -> Vec<String> {
+    names.iter().filter(|name| name.len() <= NAME).take(NAMES).cloned().collect()
 }
 
 fn cut(reason: &str) -> String {
@@ -207,6 +223,8 @@ mod tests {
             refused: (0..MODELS + 5).map(refused).collect(),
             configured: Some(configured),
             leaving: false,
+            seen_outputs: Vec::new(),
+            seen_labels: Vec::new(),
         };
         let kept = |configured| RouterSeen::of(&status(configured), 0);
         assert_eq!(kept(vec![known("u"); VERSIONS]).configured.map(|known| known.len()), Some(VERSIONS));

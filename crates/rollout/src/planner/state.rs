@@ -131,6 +131,9 @@ pub struct RolloutState {
     /// What keeps warm-up from ending although it has seen enough, as it was last told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up_waits: Option<NoDataReason>,
+    /// Whether the names that come instead of what warm-up waits for were told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub names_told: bool,
     /// What an observed rollout was last told.
     pub told: Option<Decision>,
     /// Why it stands where it stands, for people.
@@ -362,6 +365,7 @@ impl RolloutState {
             stale_told: false,
             labels_told: false,
             warm_up_waits: None,
+            names_told: false,
             told: None,
             sentence: String::new(),
             ending: None,

@@ -17,8 +17,7 @@ use serin_schemas::{
 };
 
 use super::*;
-use crate::Concurrency;
-use crate::{RolloutSpec, testing::spec};
+use crate::{Concurrency, RolloutSpec, testing::spec};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
@@ -117,6 +116,8 @@ impl World {
             refused: Vec::new(),
             configured: None,
             leaving: false,
+            seen_outputs: Vec::new(),
+            seen_labels: Vec::new(),
         };
         change(&mut status);
         self.planner.apply(Input::RouterStatus(Box::new(status)), self.wall_ms)

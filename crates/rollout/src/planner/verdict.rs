@@ -5,7 +5,10 @@ use serin_schemas::{
     records::{Arm, Decision, EventKind, HealthIssue, NoDataReason, Phase, Verdict},
 };
 
-use super::{HoldCause, ModelState, Outcome, RolloutState, Turn};
+use super::{
+    HoldCause, ModelState, Outcome, RolloutState, Turn,
+    near::{instead, without_values},
+};
 use crate::{Frozen, Rules, units::Duration};
 
 /// How long after the first labels were due it is said that none has come.
@@ -59,6 +62,10 @@ impl ModelState {
                 let why =
                     format!(" after {} answers of {}", frozen.warmup_events, rollout.spec.stable.version.in_words());
                 rollout.frozen = Some(frozen);
+                let cannot = |issue: &&HealthIssue| issue.reason == NoDataReason::CannotFail;
+                for issue in verdict.health.iter().filter(cannot) {
+                    self.tell(Some(rollout), EventKind::Warned, issue.sentence.clone(), verdict.as_of, turn);
+                }
                 self.bake(rollout, 0, &why, verdict.as_of, turn);
             }
             Err(cause) => {
@@ -76,10 +83,15 @@ impl ModelState {
             Decision::Continue | Decision::Promote => ("", verdict.sentence.clone()),
         };
         let cause = verdict.health.iter().find(|issue| issue.policy == policy).map(|issue| issue.reason);
-        if cause == rollout.warm_up_waits {
+        let lacks = without_values(verdict);
+        let names = if cause.is_some() { instead(&rollout.spec, lacks, turn) } else { String::new() };
+        // A router may have told the names a moment later.
+        let is_news = cause != rollout.warm_up_waits || !names.is_empty() && !rollout.names_told;
+        if !is_news {
             return;
         }
-        rollout.warm_up_waits = cause;
+        (rollout.warm_up_waits, rollout.names_told) = (cause, !names.is_empty());
+        let sentence = sentence + &names;
         rollout.sentence.clone_from(&sentence);
         let kind = if cause.is_some() { EventKind::Warned } else { EventKind::Resumed };
         self.tell(Some(rollout), kind, sentence, verdict.as_of, turn);
@@ -101,10 +113,11 @@ impl ModelState {
         let metrics: Vec<&str> = labels.iter().map(|metric| metric.name.as_str()).take(5).collect();
         let sentence = format!(
             "warm-up has seen {} answers of {} and waits for the first labels of {}: none has come, and the first were due \
-             {maturity} after their answers. Send labels with the prediction ids, or abort and leave these metrics out",
+             {maturity} after their answers. Send labels with the prediction ids, or abort and leave these metrics out{}",
             verdict.warmup_events.unwrap_or_default(),
             spec.stable.version.in_words(),
             metrics.join(", "),
+            instead(spec, |metric| metric.source.needs_label(), turn),
         );
         self.tell(Some(rollout), EventKind::Warned, sentence, verdict.as_of, turn);
     }
@@ -134,7 +147,7 @@ impl ModelState {
     fn judge(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {
         let now = verdict.as_of;
         if verdict.decision == Decision::Hold {
-            let sentence = why_held(rollout, verdict, turn);
+            let sentence = why_held(rollout, verdict, turn) + &instead(&rollout.spec, without_values(verdict), turn);
             self.hold(rollout, HoldCause::Health, sentence, now, turn);
             return;
         }

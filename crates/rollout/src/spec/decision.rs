@@ -152,6 +152,10 @@ pub struct NoDataPolicies {
     /// One arm's labels come later than the other's, as a `label_delay` metric shows. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub label_delay: Policy,
+    /// Warm-up shows that no canary can fail a check while stable is as it is: its margin reaches beyond its range there, or all values of
+    /// stable lie at the end of the range. Default `warn`.
+    #[serde(default = "defaults::warn")]
+    pub cannot_fail: Policy,
     /// The arms see different populations: their shares of some segment value differ. Default `hold`.
     #[serde(default = "defaults::hold")]
     pub segment_mix: Policy,
@@ -181,6 +185,7 @@ impl Default for NoDataPolicies {
             baseline: Policy::Hold,
             outage: Policy::Hold,
             label_delay: Policy::Hold,
+            cannot_fail: Policy::Warn,
             segment_mix: Policy::Hold,
             unread_share: Policy::Hold,
             value_share: Policy::Hold,

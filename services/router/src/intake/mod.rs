@@ -52,6 +52,10 @@ enum Taken {
 }
 
 impl Taken {
+    fn feedback(&self) -> Option<&Feedback> {
+        if let Self::Feedback(feedback) = self { Some(feedback) } else { None }
+    }
+
     fn send(&self, events: &Events) -> Result<(), SendError> {
         match self {
             Self::Feedback(feedback) => {
@@ -208,6 +212,9 @@ async fn door(
     };
     if taken.is_empty() {
         return refused(StatusCode::BAD_REQUEST, json!({"error": "nothing was taken", "problems": problems}));
+    }
+    for feedback in taken.iter().filter_map(Taken::feedback) {
+        shared.labels.note(feedback.values.keys().chain(feedback.classes.keys()).map(String::as_str));
     }
     let lost_before = shared.events.lost();
     let sent = taken.iter().try_for_each(|record| record.send(&shared.events));

@@ -4,7 +4,10 @@ use http::StatusCode;
 use serin_router::ClockKind;
 use serin_schemas::records::{Assignment, Origin, Prediction};
 
-use crate::harness::{Bench, Events, config, decoded};
+use crate::{
+    harness::{Bench, Events, config, decoded, eventually, statuses, table},
+    upstreams::{Says, Server},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn feedback_is_on_the_log_when_it_is_accepted_and_only_once() {
@@ -161,4 +164,29 @@ async fn bodies_of_the_doors_may_be_compressed() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&zeros).unwrap();
     assert_eq!(post("/v1/feedback", "gzip", encoder.finish().unwrap()).await, 413, "a bomb");
+}
+
+/// A rule looks for a tensor that answers do not have, and feedback has a label of some name: the status says what there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_names_that_come_are_reported() {
+    let stable = Server::start(Says::probability("0.1")).await;
+    let bench = Bench::start(config()).await;
+    let mut one = table(1, &stable.url(), &stable.url(), (0, 0));
+    bench.route(&one).await;
+    bench.infer(&[]).await;
+    one.generation.0 = 2;
+    one.outputs = one.outputs.replace("\"tensor\":\"", "\"tensor\":\"no_such_");
+    bench.route(&one).await;
+    bench.infer(&[]).await;
+    bench.post("/v1/feedback", &[], r#"{"prediction_id":"a","values":{"lated":1}}"#).await;
+    let (names, labels) = eventually("the names are reported", async || {
+        let mut statuses = statuses(&bench.log);
+        statuses.retain(|(_, status)| !status.seen_outputs.is_empty());
+        let status = statuses.pop()?.1;
+        let seen = status.seen_outputs.into_iter().find(|seen| seen.model.as_str() == "flights")?;
+        (!status.seen_labels.is_empty()).then_some((seen.names, status.seen_labels))
+    })
+    .await;
+    assert!(names.iter().all(|name| !name.starts_with("no_such_")) && !names.is_empty(), "{names:?}");
+    assert_eq!(labels, ["lated"]);
 }

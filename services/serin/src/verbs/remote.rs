@@ -264,3 +264,46 @@ fn print_answer(answer: &Value, output: Output) -> anyhow::Result<ExitCode> {
     let is_done = answer["sentence"].is_string() && is_applied(applied.as_ref());
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_APPLIED) })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A controller that knows no rollout, and says this of its events.
+    async fn controller(events: (u16, &'static str)) -> Api {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = Api::at(&format!("http://{}", listener.local_addr().unwrap()), None, None).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await.unwrap() == 0 {
+                        break;
+                    }
+                }
+                let asked = String::from_utf8_lossy(&head).contains("/events?");
+                let (status, body) = if asked { events } else { (404, "{\"error\": \"there is no rollout\"}") };
+                let length = body.len();
+                let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        api
+    }
+
+    #[tokio::test]
+    async fn a_rollout_that_is_not_confirmed_is_no_error_and_one_that_was_refused_is() {
+        let silent = controller((404, "{\"error\": \"there is no rollout\"}")).await;
+        assert!(!is_confirmed(&silent, "r1", &mut Patience::of("0s").unwrap()).await.unwrap());
+        let refused = "{\"events\": [{\"kind\": \"refused\", \"sentence\": \"apply refused: no\"}], \"next\": 1}";
+        let refusing = controller((200, refused)).await;
+        let told = is_confirmed(&refusing, "r1", &mut Patience::of("1h").unwrap()).await.unwrap_err();
+        assert_eq!(told.to_string(), "apply refused: no");
+    }
+}

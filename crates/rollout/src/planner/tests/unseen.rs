@@ -152,3 +152,49 @@ fn warm_up_is_resumed_when_what_it_waits_for_can_be_acknowledged() {
         assert_eq!(acknowledged.is_some(), kind == EventKind::Resumed);
     }
 }
+
+#[test]
+fn the_names_that_come_instead_of_what_is_looked_for_are_suggested() {
+    let seen = |values: i64| serin_schemas::records::Seen { metric: "wrong".to_owned(), answers: 1200, values };
+    let waits = |world: &mut World, secs: i64| {
+        let mut verdict = world.verdict(secs, Decision::Hold);
+        verdict.health = vec![issue(NoDataReason::ValueMissing, "wrong has no data")];
+        (verdict.seen, verdict.sentence) = (vec![seen(0)], "warm-up goes on: wrong has no data".to_owned());
+        let effects = world.send(verdict);
+        effects.events.into_iter().map(|event| event.sentence).collect::<Vec<_>>()
+    };
+    let told = |world: &mut World, outputs: &[&str], labels: &[&str]| {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        world.report(|status| {
+            let outputs = serin_schemas::records::SeenOutputs { model: "flights".into(), names: names(outputs) };
+            (status.seen_outputs, status.seen_labels) = (vec![outputs], names(labels));
+        });
+    };
+    let mut world = World::new();
+    world.apply_spec("r1", &spec());
+    assert_eq!(waits(&mut world, 10), ["warm-up goes on: wrong has no data"]);
+    // A router tells the names later: then they are said, once.
+    told(&mut world, &["probabilities", "x"], &["lated", "reward"]);
+    assert_eq!(
+        waits(&mut world, 20),
+        ["warm-up goes on: wrong has no data; answers carry \"probabilities\": was that meant by \"probability\"?; feedback \
+          carries \"lated\": was that meant by \"late\"?"]
+    );
+    assert!(waits(&mut world, 30).is_empty());
+    // What comes under its name is no mistake, and names that are not near are listed.
+    let mut world = World::new();
+    world.apply_spec("r1", &spec());
+    told(&mut world, &["probability"], &["reward", "clicked"]);
+    assert_eq!(
+        waits(&mut world, 10),
+        ["warm-up goes on: wrong has no data; feedback carries \"clicked\", \"reward\", and no \"late\""]
+    );
+    // Labels that nobody has a verdict on yet, and that were due long ago.
+    let mut world = World::new();
+    world.apply_spec("r1", &spec());
+    told(&mut world, &[], &["lated"]);
+    let mut verdict = world.verdict(5 * HOUR, Decision::Continue);
+    verdict.warmup_events = Some(1_000_000);
+    let effects = world.send(verdict);
+    assert!(effects.events[0].sentence.ends_with("feedback carries \"lated\": was that meant by \"late\"?"));
+}

@@ -1,0 +1,63 @@
+//! Names that were probably meant: a value that never comes may come under another name. Routers report the names that they see.
+
+use std::collections::BTreeSet;
+
+use serin_schemas::records::{MetricVerdict, NoDataReason, Verdict};
+
+use super::Turn;
+use crate::{MetricSource, MetricSpec, OutputSource, RolloutSpec, suggest::nearest};
+
+/// Names that are listed where none is near.
+const LISTED: usize = 5;
+
+/// The metrics that had no value in any answer so far, as a verdict says.
+pub(super) fn without_values(verdict: &Verdict) -> impl Fn(&MetricSpec) -> bool + '_ {
+    let none = |metric: &MetricVerdict| metric.no_data == Some(NoDataReason::ValueMissing);
+    move |spec| {
+        let seen = verdict.seen.iter().any(|seen| seen.metric == spec.name && seen.values == 0 && seen.answers > 0);
+        seen || verdict.metrics.iter().any(|metric| metric.metric == spec.name && none(metric))
+    }
+}
+
+/// What answers and feedback carry instead of what these metrics look for, as clauses; empty: nothing is known.
+pub(super) fn instead(spec: &RolloutSpec, lacks: impl Fn(&MetricSpec) -> bool, turn: &Turn<'_>) -> String {
+    let outputs: BTreeSet<&str> = turn.live().flat_map(|(_, seen)| seen.outputs.get(&spec.model)).flatten().map(String::as_str).collect();
+    let labels: BTreeSet<&str> = turn.live().flat_map(|(_, seen)| &seen.labels).map(String::as_str).collect();
+    let mut clauses = BTreeSet::new();
+    for metric in spec.metrics.iter().filter(|metric| lacks(metric)) {
+        let output = output_of(&metric.source).and_then(|name| spec.outputs.iter().find(|rule| rule.name == name));
+        match output.map(|rule| &rule.source) {
+            Some(OutputSource::Tensor(name) | OutputSource::Json(name)) => {
+                clauses.extend(clause("answers carry", name, &outputs));
+            }
+            Some(OutputSource::Header(_)) | None => {}
+        }
+        clauses.extend(metric.source.label().and_then(|label| clause("feedback carries", label, &labels)));
+    }
+    clauses.into_iter().map(|clause| format!("; {clause}")).collect()
+}
+
+fn output_of(source: &MetricSource) -> Option<&str> {
+    match source {
+        MetricSource::Output(output)
+        | MetricSource::Class { output, .. }
+        | MetricSource::Wrong { output, .. }
+        | MetricSource::WrongClass { output, .. }
+        | MetricSource::SquaredError { output, .. }
+        | MetricSource::AbsoluteError { output, .. } => Some(output),
+        _ => None,
+    }
+}
+
+fn clause(carry: &str, wanted: &str, seen: &BTreeSet<&str>) -> Option<String> {
+    if seen.is_empty() || seen.contains(wanted) {
+        return None;
+    }
+    Some(match nearest(wanted, seen.iter().copied()) {
+        Some(near) => format!("{carry} {near:?}: was that meant by {wanted:?}?"),
+        None => {
+            let names: Vec<String> = seen.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
+            format!("{carry} {}, and no {wanted:?}", names.join(", "))
+        }
+    })
+}

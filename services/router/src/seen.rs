@@ -1,0 +1,64 @@
+//! Names that come in answers and feedback, for whoever looks for a value under another name.
+//!
+//! Others choose these names, so what is kept has a bound.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Names that are kept,
+pub(crate) const MOST: usize = 32;
+/// and bytes of one.
+const LONGEST: usize = 128;
+
+/// The first names that came.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    names: Mutex<BTreeSet<String>>,
+    full: AtomicBool,
+}
+
+impl Names {
+    /// Notes names.
+    pub(crate) fn note<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        if self.full.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in names.into_iter().filter(|name| !name.is_empty() && name.len() <= LONGEST) {
+            if known.len() >= MOST {
+                self.full.store(true, Ordering::Relaxed);
+                return;
+            }
+            if !known.contains(name) {
+                known.insert(name.to_owned());
+            }
+        }
+    }
+
+    /// All of them, in order.
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_names_are_kept() {
+        let names = Names::default();
+        names.note(["b", "a", "b", "", &"x".repeat(LONGEST + 1)]);
+        assert_eq!(names.all(), ["a", "b"]);
+        let more: Vec<String> = (0..100).map(|n| format!("n{n}")).collect();
+        names.note(more.iter().map(String::as_str));
+        names.note(["late"]);
+        assert_eq!(names.all().len(), MOST);
+        assert!(!names.all().contains(&"late".to_owned()));
+    }
+}
