@@ -14,6 +14,7 @@ work=$(mktemp -d)
 started=()
 finish() {
     for id in "${started[@]}"; do kill "$id" 2>/dev/null || true; done
+    wait
     rm -rf "$work"
 }
 trap finish EXIT

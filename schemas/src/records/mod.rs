@@ -14,7 +14,8 @@ mod window;
 
 pub use capture::{Capture, CapturedAnswer};
 pub use control::{
-    Configured, Control, Phase, RULES, Route, RouterStatus, RoutingTable, SeenOutputs, Shed, TableApplied, TableRefused, Undecided,
+    Configured, Control, Phase, RULES, Route, RouterStatus, RoutingTable, SeenOutputs, Shed, TableApplied,
+    TableRefused, Undecided,
 };
 pub use event::{ArmDrops, Assignment, Credential, Feedback, Heartbeat, Origin, Outcome, Prediction, Writer};
 pub use rollout::{Action, Command, DeadLetter, EventKind, RolloutEvent};

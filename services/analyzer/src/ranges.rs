@@ -66,7 +66,7 @@ mod tests {
              metrics: [{{name: score, kind: {{mean: {{min: 5, max: 10}}}}, source: {{output: score}}, direction: {direction}, \
              margin: {{absolute: 0.5}}, role: {role}}}]}}"
         );
-        let spec = serin_rollout::parse_yaml(&text).unwrap_or_else(|error| panic!("{error}"));
+        let spec = serin_rollout::parse_yaml(&text).unwrap_or_else(|error| panic!("{error:?}"));
         let plan = Plan::new(spec, Rules::CURRENT);
         let mut hist = LinHist::new();
         for index in 0..1000 {

@@ -327,8 +327,8 @@ impl Rollout {
             return;
         }
         let judged = |issue| self.guards.standing.judged(issue);
-        let stops = self.plan.rules.need_data()
-            && verdict::issues(self).into_iter().map(judged).any(|issue| issue.stops());
+        let stops =
+            self.plan.rules.need_data() && verdict::issues(self).into_iter().map(judged).any(|issue| issue.stops());
         if !stops {
             let head = &mut self.head;
             let frozen = self.warm.freeze(&self.plan, head.warmup_events);

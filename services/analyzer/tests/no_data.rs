@@ -207,7 +207,8 @@ fn a_check_that_no_canary_can_fail_is_told_at_the_end_of_warm_up() {
     let wide = |more: &str| spec(more).replacen("{\"relative\": 0.05}", "{\"absolute\": 0.9}", 1);
     let cases = [("", Decision::Promote), ("hold", Decision::Hold), ("rollback", Decision::Rollback)];
     for (policy, decision) in cases {
-        let more = if policy.is_empty() { String::new() } else { format!("\"noData\": {{\"cannotFail\": \"{policy}\"}}, ") };
+        let more =
+            if policy.is_empty() { String::new() } else { format!("\"noData\": {{\"cannotFail\": \"{policy}\"}}, ") };
         let mut world = World::with_spec(70, &wide(&more));
         world.turn(Phase::Warming, -1, 0, 0);
         assert!(world.until(decision, 12).is_some(), "{policy}: {}", world.last().sentence);

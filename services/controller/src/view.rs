@@ -444,6 +444,8 @@ mod tests {
             undecided: Vec::new(),
             refused: Vec::new(),
             configured: None,
+            seen_outputs: Vec::new(),
+            seen_labels: Vec::new(),
             leaving: false,
         }
     }

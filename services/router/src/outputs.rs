@@ -291,7 +291,10 @@ mod tests {
             read(&[rule], &HeaderMap::new(), body.as_bytes(), Promise::Nothing).names
         };
         let tensor = || OutputSource::Tensor("p".into());
-        assert_eq!(names(tensor(), r#"{"outputs":[{"name":"x","data":[3]},{"name":"prob","data":[0.5]}]}"#), ["x", "prob"]);
+        assert_eq!(
+            names(tensor(), r#"{"outputs":[{"name":"x","data":[3]},{"name":"prob","data":[0.5]}]}"#),
+            ["x", "prob"]
+        );
         assert!(names(tensor(), r#"{"outputs":[{"name":"p","data":[0.5]}]}"#).is_empty());
         let pointer = || OutputSource::Json("/score".into());
         let body = r#"{"id":"a","predictions":[{"score":0.5,"a/b":1}],"deep":{"a":{"b":{"c":{"d":1}}}}}"#;

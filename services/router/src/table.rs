@@ -25,8 +25,8 @@ use crate::{
     metrics::Measured,
     protocol::scan::Asks,
     request,
-    servers::Servers,
     seen::Names,
+    servers::Servers,
     undecided::Tally,
     upstream::Base,
 };

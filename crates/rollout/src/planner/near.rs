@@ -21,7 +21,8 @@ pub(super) fn without_values(verdict: &Verdict) -> impl Fn(&MetricSpec) -> bool 
 
 /// What answers and feedback carry instead of what these metrics look for, as clauses; empty: nothing is known.
 pub(super) fn instead(spec: &RolloutSpec, lacks: impl Fn(&MetricSpec) -> bool, turn: &Turn<'_>) -> String {
-    let outputs: BTreeSet<&str> = turn.live().flat_map(|(_, seen)| seen.outputs.get(&spec.model)).flatten().map(String::as_str).collect();
+    let outputs: BTreeSet<&str> =
+        turn.live().flat_map(|(_, seen)| seen.outputs.get(&spec.model)).flatten().map(String::as_str).collect();
     let labels: BTreeSet<&str> = turn.live().flat_map(|(_, seen)| &seen.labels).map(String::as_str).collect();
     let mut clauses = BTreeSet::new();
     for metric in spec.metrics.iter().filter(|metric| lacks(metric)) {

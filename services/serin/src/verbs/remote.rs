@@ -290,7 +290,8 @@ mod tests {
                 let asked = String::from_utf8_lossy(&head).contains("/events?");
                 let (status, body) = if asked { events } else { (404, "{\"error\": \"there is no rollout\"}") };
                 let length = body.len();
-                let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                let answer =
+                    format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });

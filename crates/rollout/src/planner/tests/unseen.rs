@@ -177,8 +177,10 @@ fn the_names_that_come_instead_of_what_is_looked_for_are_suggested() {
     told(&mut world, &["probabilities", "x"], &["lated", "reward"]);
     assert_eq!(
         waits(&mut world, 20),
-        ["warm-up goes on: wrong has no data; answers carry \"probabilities\": was that meant by \"probability\"?; feedback \
-          carries \"lated\": was that meant by \"late\"?"]
+        [
+            "warm-up goes on: wrong has no data; answers carry \"probabilities\": was that meant by \"probability\"?; feedback \
+          carries \"lated\": was that meant by \"late\"?"
+        ]
     );
     assert!(waits(&mut world, 30).is_empty());
     // What comes under its name is no mistake, and names that are not near are listed.
