@@ -39,9 +39,8 @@ async fn every_path_takes_every_name() {
         "org/model",
         "a%2Fb",
         "a%2fb",
-        "50% off",
+        "50%off",
         "%",
-        "a b",
         "a+b",
         "a?b#c",
         "modèle",
@@ -62,7 +61,7 @@ async fn every_path_takes_every_name() {
         }
         let mut warm = verdict(&id, 1, 10, Decision::Promote);
         (warm.model, warm.frozen) = (name.into(), Some(r#"{"segments":{},"warmupEvents":1000}"#.into()));
-        world.write(outgoing::<Verdict>("verdicts", &warm));
+        world.write(Outgoing { key: name.into(), ..outgoing::<Verdict>("verdicts", &warm) });
         let news = world.get(&format!("/v1/rollouts/{part}/events?after=1&wait_ms={WAIT_MS}")).await;
         assert_eq!(news.1["events"][0]["kind"], json!("advanced"), "{name}: {news:?}");
         assert_eq!(world.get(&format!("/v1/rollouts/{part}/verdict")).await.0, StatusCode::OK, "{name}");

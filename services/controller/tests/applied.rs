@@ -113,7 +113,8 @@ async fn a_models_name_means_the_rollout_that_runs_and_each_command_gets_its_own
     let world = World::new(Config::default());
     let running = world.apply(SPEC).await;
     let queue = |canary: &str, stable: &str| {
-        let spec = SPEC.replace("version: v2", &format!("version: {canary}")) + "concurrency: queue\n";
+        let to = format!("canary: {{version: {canary}, url: 'http://{canary}:9001'}}");
+        let spec = SPEC.replace("canary: {version: v2, url: 'http://localhost:9002'}", &to) + "concurrency: queue\n";
         if stable == "v1" { spec } else { spec.replace("{version: v1, url: 'http://localhost:9001'}", "{version: v2}") }
     };
     let waiting = world.apply(&queue("v3", "v2")).await;

@@ -298,7 +298,7 @@ mod tests {
         assert!(names(tensor(), r#"{"outputs":[{"name":"p","data":[0.5]}]}"#).is_empty());
         let pointer = || OutputSource::Json("/score".into());
         let body = r#"{"id":"a","predictions":[{"score":0.5,"a/b":1}],"deep":{"a":{"b":{"c":{"d":1}}}}}"#;
-        assert_eq!(names(pointer(), body), ["/id", "/predictions/0/score", "/predictions/0/a~1b"]);
+        assert_eq!(names(pointer(), body), ["/id", "/predictions/0/a~1b", "/predictions/0/score"]);
         let many: Vec<String> = (0..100).map(|n| format!("\"n{n}\":{n}")).collect();
         assert_eq!(names(pointer(), &format!("{{{}}}", many.join(","))).len(), NAMES);
         assert!(names(OutputSource::Header("x".into()), body).is_empty());

@@ -160,7 +160,9 @@ async fn an_early_no_does_not_wait_for_the_upload() {
             tokio::spawn(async move {
                 let mut some = [0; 4096];
                 let _ = stream.read(&mut some).await;
-                let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno").await;
+                // It answers once: what comes later on this connection is read and not understood.
+                let no = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
+                let _ = stream.write_all(no).await;
                 while stream.read(&mut some).await.is_ok_and(|read| read > 0) {}
             });
         }

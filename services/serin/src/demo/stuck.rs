@@ -66,7 +66,7 @@ mod tests {
                 sentence(planned(before), None, Some(3)),
                 "aggregator or analyzer stopped: the last window with a verdict is none",
             ),
-            (sentence(planned(before), Some(before), Some(3)), "with a verdict is the one of 2013-01-01 06:00"),
+            (sentence(planned(before), Some(before), Some(3)), "with a verdict is the one of 2013-01-01 06:00:00"),
             (sentence(planned(before), Some(end), Some(3)), "the controller stopped: there is a verdict"),
             (sentence(planned(end), Some(end), None), "the router stopped: its admin port does not answer"),
             (
@@ -76,7 +76,7 @@ mod tests {
             (sentence(planned(end), Some(end), Some(4)), "every part has seen it by now"),
         ] {
             assert!(
-                said.starts_with("the window of 2013-01-01 12:00 did not come through the pipeline in 120 s: "),
+                said.starts_with("the window of 2013-01-01 12:00:00 did not come through the pipeline in 120 s: "),
                 "{said}"
             );
             assert!(said.contains(expected), "{expected}: {said}");

@@ -365,16 +365,16 @@ mod tests {
         let unsound = [(60, Decision::Hold), (hour, Decision::Hold)];
         let marginal = [(3 * hour, Decision::Continue), (4 * hour, Decision::Continue)];
         for (way_out, verdicts, said) in [
-            ("rollback", unsound, "in 23h 1m it is rolled back as inconclusive (decision.holdMax); once the evidence"),
+            ("rollback", unsound, "when the evidence is sound again; in 23h 1m it is rolled back as inconclusive (decision.holdMax)"),
             ("promote", unsound, "it waits for a person (decision.holdMax)"),
             ("hold", unsound, "it waits for a person (decision.holdMax)"),
-            ("rollback", marginal, "in 23h 0m it is rolled back as inconclusive (decision.holdMax); once all is shown"),
-            ("promote", marginal, "in 23h 0m it is promoted (decision.holdMax)"),
+            ("rollback", marginal, "when the evidence is enough; in 23h 0m it is rolled back as inconclusive (decision.holdMax)"),
+            ("promote", marginal, "in 23h 0m it goes to the next step (decision.holdMax)"),
             ("hold", marginal, "it waits for a person (decision.holdMax)"),
             (
                 "hold",
                 [(60, Decision::Hold), (2 * day, Decision::Hold)],
-                "; it waits for a person: promote, resume or abort",
+                "; it waits for a person\n",
             ),
         ] {
             let line = held(way_out, &verdicts, false);
@@ -382,7 +382,7 @@ mod tests {
         }
         let line = held("rollback", &[(60, Decision::Continue)], true);
         assert!(line.contains("no verdict since 1970-01-01 00:01") && line.contains("it goes on by itself"), "{line}");
-        assert!(!line.contains("rolled back") && line.contains("send every call to 1"), "{line}");
+        assert!(!line.contains("rolled back") && line.contains("send every call to version 1"), "{line}");
     }
 
     #[test]
