@@ -135,7 +135,14 @@ impl Outage {
                 count as f64 / calls.answers.max(1) as f64
             });
         // Windows without calls are not kept, so their number says nothing of time.
-        let from = self.latest.iter().rev().take(windows).last()?.end.minus(plan.spec.window.0);
+        let from = self
+            .latest
+            .iter()
+            .rev()
+            .nth(windows.checked_sub(1)?)
+            .or(self.latest.front())?
+            .end
+            .minus(plan.spec.window.0);
         let last = Duration(as_of.since(from));
         let seen = format!(
             "in the last {last} {} of stable's calls {} and {} of the canary's; no step is taken above {}",

@@ -327,15 +327,16 @@ fn acknowledge(rollout: &mut RolloutState) -> String {
     };
     let (seen, stays): (Vec<&HeldFor>, Vec<&HeldFor>) = verdict.holds.iter().partition(|held| held.can_be_acknowledged);
     let sentences = |held: &[&HeldFor]| held.iter().map(|held| held.sentence.as_str()).collect::<Vec<_>>().join("; ");
-    let mut clauses = String::new();
+    let mut clauses = Vec::new();
     if !seen.is_empty() {
-        clauses = format!("; acknowledged, so that only something new or worse holds it again: {}", sentences(&seen));
+        clauses
+            .push(format!("; acknowledged, so that only something new or worse holds it again: {}", sentences(&seen)));
         rollout.acknowledged = Some(verdict.as_of);
     }
     if !stays.is_empty() {
-        clauses += &format!("; it is held again while this is so: {}", sentences(&stays));
+        clauses.push(format!("; it is held again while this is so: {}", sentences(&stays)));
     }
-    clauses
+    clauses.concat()
 }
 
 /// A rollout that is only observed can promote nothing.

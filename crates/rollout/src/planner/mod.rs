@@ -187,7 +187,9 @@ impl Planner {
         }
         if !self.routers.contains_key(&status.router) && self.routers.len() >= routers::MOST {
             let oldest = self.routers.iter().min_by_key(|(_, router)| router.seen_ms).map(|(name, _)| name.clone());
-            oldest.into_iter().for_each(|name| self.forget(&name, effects));
+            if let Some(name) = oldest {
+                self.forget(&name, effects);
+            }
         }
         self.tell_news(&status.router, &before, &seen, now_ms, effects);
         self.routers.insert(status.router.clone(), seen);
@@ -260,7 +262,9 @@ impl Planner {
         let gone = self.routers.iter().filter(|(_, router)| now_ms.saturating_sub(router.seen_ms) > keep);
         let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
         effects.routers_changed = !gone.is_empty();
-        gone.iter().for_each(|name| self.forget(name, effects));
+        for name in &gone {
+            self.forget(name, effects);
+        }
         for state in self.models.values_mut() {
             let mut turn = Turn {
                 now_ms,

@@ -22,7 +22,7 @@ pub(super) fn without_values(verdict: &Verdict) -> impl Fn(&MetricSpec) -> bool 
 /// What answers and feedback carry instead of what these metrics look for, as clauses; empty: nothing is known.
 pub(super) fn instead(spec: &RolloutSpec, lacks: impl Fn(&MetricSpec) -> bool, turn: &Turn<'_>) -> String {
     let outputs: BTreeSet<&str> =
-        turn.live().flat_map(|(_, seen)| seen.outputs.get(&spec.model)).flatten().map(String::as_str).collect();
+        turn.live().filter_map(|(_, seen)| seen.outputs.get(&spec.model)).flatten().map(String::as_str).collect();
     let labels: BTreeSet<&str> = turn.live().flat_map(|(_, seen)| &seen.labels).map(String::as_str).collect();
     let mut clauses = BTreeSet::new();
     for metric in spec.metrics.iter().filter(|metric| lacks(metric)) {
@@ -35,7 +35,7 @@ pub(super) fn instead(spec: &RolloutSpec, lacks: impl Fn(&MetricSpec) -> bool, t
         }
         clauses.extend(metric.source.label().and_then(|label| clause("feedback carries", label, &labels)));
     }
-    clauses.into_iter().map(|clause| format!("; {clause}")).collect()
+    clauses.into_iter().flat_map(|clause| ["; ".to_owned(), clause]).collect()
 }
 
 fn output_of(source: &MetricSource) -> Option<&str> {
@@ -54,11 +54,9 @@ fn clause(carry: &str, wanted: &str, seen: &BTreeSet<&str>) -> Option<String> {
     if seen.is_empty() || seen.contains(wanted) {
         return None;
     }
-    Some(match nearest(wanted, seen.iter().copied()) {
-        Some(near) => format!("{carry} {near:?}: was that meant by {wanted:?}?"),
-        None => {
-            let names: Vec<String> = seen.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
-            format!("{carry} {}, and no {wanted:?}", names.join(", "))
-        }
-    })
+    if let Some(near) = nearest(wanted, seen.iter().copied()) {
+        return Some(format!("{carry} {near:?}: was that meant by {wanted:?}?"));
+    }
+    let names: Vec<String> = seen.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
+    Some(format!("{carry} {}, and no {wanted:?}", names.join(", ")))
 }

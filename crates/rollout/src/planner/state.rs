@@ -81,6 +81,7 @@ pub struct Lease {
 }
 
 /// The state of one rollout. The audit events carry it too.
+#[expect(clippy::struct_excessive_bools, reason = "what has been said once, each on its own")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutState {

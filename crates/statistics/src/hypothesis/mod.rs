@@ -324,7 +324,11 @@ impl Hypothesis {
         let (below, above) = match (self.spec.against, self.spec.measure) {
             (Against::Limit { pass, fail }, _) if self.spec.direction.sign() > 0.0 => (None, Some(pass - fail)),
             (Against::Limit { pass, fail }, _) => (Some(pass - fail), None),
-            (_, Measure::Classes) => (effect.margin.map(|margin| -margin), effect.margin),
+            // Either sign is a change, so a margin below 0 leaves no room.
+            (_, Measure::Classes) => {
+                let margin = effect.margin.map(|margin| margin.max(0.0));
+                (margin.map(|margin| -margin), margin)
+            }
             _ if self.spec.direction.sign() > 0.0 => (None, effect.margin),
             _ => (effect.margin.map(|margin| -margin), None),
         };

@@ -365,17 +365,21 @@ mod tests {
         let unsound = [(60, Decision::Hold), (hour, Decision::Hold)];
         let marginal = [(3 * hour, Decision::Continue), (4 * hour, Decision::Continue)];
         for (way_out, verdicts, said) in [
-            ("rollback", unsound, "when the evidence is sound again; in 23h 1m it is rolled back as inconclusive (decision.holdMax)"),
+            (
+                "rollback",
+                unsound,
+                "when the evidence is sound again; in 23h 1m it is rolled back as inconclusive (decision.holdMax)",
+            ),
             ("promote", unsound, "it waits for a person (decision.holdMax)"),
             ("hold", unsound, "it waits for a person (decision.holdMax)"),
-            ("rollback", marginal, "when the evidence is enough; in 23h 0m it is rolled back as inconclusive (decision.holdMax)"),
+            (
+                "rollback",
+                marginal,
+                "when the evidence is enough; in 23h 0m it is rolled back as inconclusive (decision.holdMax)",
+            ),
             ("promote", marginal, "in 23h 0m it goes to the next step (decision.holdMax)"),
             ("hold", marginal, "it waits for a person (decision.holdMax)"),
-            (
-                "hold",
-                [(60, Decision::Hold), (2 * day, Decision::Hold)],
-                "; it waits for a person\n",
-            ),
+            ("hold", [(60, Decision::Hold), (2 * day, Decision::Hold)], "; it waits for a person\n"),
         ] {
             let line = held(way_out, &verdicts, false);
             assert!(line.contains(said), "{way_out}: {line}");
