@@ -353,7 +353,7 @@ fn the_configuration_is_shown_without_secrets() {
     std::fs::write(&file, shown.to_string()).unwrap();
     let masked = run(command(&["up", "--dump-config", "--config"]).arg(&file));
     assert!(masked.code == 2 && masked.err.contains("shorter than 16 characters"), "{masked:?}");
-    std::fs::write(&file, shown.to_string().replace("***", "as-long-as-a-secret-is")).unwrap();
+    std::fs::write(&file, shown.to_string().replace("(hidden)", "as-long-as-a-secret-is")).unwrap();
     let again = run(command(&["up", "--dump-config", "--config"]).arg(&file)).expect(0).json();
     assert_eq!(again, shown);
 }
