@@ -1,7 +1,10 @@
 /* Gives a program a clock that is off: preloaded, it adds CLOCK_OFF_MS milliseconds to the time of day, and leaves the monotonic
- * clock alone. libfaketime does more, but it allocates while the first call of the clock is answered, and an allocator that asks
+ * clock alone. Waits until a time of day are moved back, for the kernel knows only the right one: without that, a program whose clock
+ * is behind would not wait at all. libfaketime does more, but it allocates while the first call of the clock is answered, and an allocator that asks
  * for the time as it starts (jemalloc) then waits for itself. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -13,14 +16,29 @@ static long long off_ms(void) {
     return text ? strtoll(text, NULL, 10) : 0;
 }
 
+static void move(struct timespec *at, long long ms) {
+    long long nanos = at->tv_nsec + ms % 1000 * 1000000;
+    at->tv_sec += ms / 1000 + (nanos >= 1000000000) - (nanos < 0);
+    at->tv_nsec = (nanos + 1000000000) % 1000000000;
+}
+
 int clock_gettime(clockid_t id, struct timespec *at) {
     int failed = (int)syscall(SYS_clock_gettime, id, at);
-    if (failed == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
-        long long nanos = at->tv_nsec + off_ms() % 1000 * 1000000;
-        at->tv_sec += off_ms() / 1000 + (nanos >= 1000000000) - (nanos < 0);
-        at->tv_nsec = (nanos + 1000000000) % 1000000000;
-    }
+    if (failed == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) move(at, off_ms());
     return failed;
+}
+
+typedef int timed_wait(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+
+/* A time of the monotonic clock counts from the machine's start, so it is far smaller than one of the day. */
+static const time_t OF_THE_DAY = 1000000000;
+
+int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *until) {
+    static timed_wait *real;
+    struct timespec at = *until;
+    if (!real) real = (timed_wait *)dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+    if (at.tv_sec > OF_THE_DAY) move(&at, -off_ms());
+    return real(condition, mutex, &at);
 }
 
 int gettimeofday(struct timeval *restrict at, void *restrict zone) {

@@ -1,7 +1,7 @@
 //! Model servers that come with Serin: one small HTTP server for each version, which speaks the Open Inference Protocol V2.
 //!
 //! The demo's models are behind it, and the one of `serin model-server` ([`fraud`]), for a first rollout. `serin load`
-//! ([`load`]) calls that one through a router and sends the labels. What an answer says and how long it takes is the model's
+//! ([`mod@load`]) calls that one through a router and sends the labels. What an answer says and how long it takes is the model's
 //! alone ([`Model`]) and follows from the request: the same request gets the same answer again.
 
 pub(crate) mod fraud;
