@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,16 +29,25 @@ int clock_gettime(clockid_t id, struct timespec *at) {
     return failed;
 }
 
-typedef int timed_wait(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
-
 /* A time of the monotonic clock counts from the machine's start, so it is far smaller than one of the day. */
-static const time_t OF_THE_DAY = 1000000000;
+static struct timespec as_the_kernel_has_it(const struct timespec *until) {
+    struct timespec at = *until;
+    if (at.tv_sec > 1000000000) move(&at, -off_ms());
+    return at;
+}
 
 int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *until) {
-    static timed_wait *real;
-    struct timespec at = *until;
-    if (!real) real = (timed_wait *)dlsym(RTLD_NEXT, "pthread_cond_timedwait");
-    if (at.tv_sec > OF_THE_DAY) move(&at, -off_ms());
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    struct timespec at = as_the_kernel_has_it(until);
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+    return real(condition, mutex, &at);
+}
+
+/* librdkafka waits with the functions of C11. */
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict until) {
+    static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
+    struct timespec at = as_the_kernel_has_it(until);
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "cnd_timedwait");
     return real(condition, mutex, &at);
 }
 
