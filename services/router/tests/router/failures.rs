@@ -145,6 +145,10 @@ async fn a_caller_who_leaves_is_one_event() {
     let mut caller = tokio::net::TcpStream::connect(bench.router.data_addr()).await.unwrap();
     let request = "POST /v2/models/flights/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}";
     caller.write_all(request.as_bytes()).await.unwrap();
+    eventually("it is in flight", async || {
+        (bench.admin(http::Method::GET, "/tables", "").await.json()["in_flight"] == 1).then_some(())
+    })
+    .await;
     let stable = Server::start(Says::probability("0.5")).await;
     bench.route(&table(2, &stable.url(), &stable.url(), (0, 0))).await;
     drop(caller);
