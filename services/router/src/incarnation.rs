@@ -13,7 +13,8 @@ const FILE: &str = "incarnation";
 /// The number of a process that starts now. A folder that cannot be written is a warning: the clock alone then decides.
 pub(crate) fn next(data_dir: &Path, now: EventTime) -> i64 {
     let last = fs::read_to_string(data_dir.join(FILE)).ok().and_then(|text| text.trim().parse::<i64>().ok());
-    let next = now.0.max(last.map_or(i64::MIN, |last| last.saturating_add(1)));
+    // Behind the largest number there is none: two processes must not share one.
+    let next = last.and_then(|last| last.checked_add(1)).map_or(now.0, |next| next.max(now.0));
     if let Err(error) = keep(data_dir, next) {
         tracing::warn!(
             %error,
@@ -43,8 +44,10 @@ mod tests {
         assert_eq!(next(2000), 2000, "the clock, as long as it goes on");
         assert_eq!(next(500), 2001, "the clock was set right");
         assert_eq!(next(2001), 2002, "in the same microsecond");
-        fs::write(folder.path().join(FILE), "no number").unwrap();
-        assert_eq!(next(3000), 3000);
+        for (text, now) in [("no number", 3000), ("", 3001), ("12", 3002), ("9223372036854775807", 3003)] {
+            fs::write(folder.path().join(FILE), text).unwrap();
+            assert_eq!(next(now), now, "{text:?}");
+        }
     }
 
     #[test]

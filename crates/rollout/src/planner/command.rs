@@ -295,7 +295,7 @@ impl ModelState {
             Some(HoldCause::Marginal) => {
                 rollout.clock = Clock::default();
                 let seen = acknowledge(rollout);
-                self.go_on(rollout, format!("{sentence}; the step bakes anew{seen}"), now, turn);
+                self.go_on(rollout, format!("{sentence}; the step bakes again from its start{seen}"), now, turn);
                 Ok(())
             }
             Some(HoldCause::Health) => {

@@ -124,7 +124,7 @@ pub struct RolloutState {
     pub verdict: Option<LastVerdict>,
     /// When the newest verdict came (before the first: when the rollout started), wall clock.
     pub verdict_ms: i64,
-    /// Whether missing verdicts were told.
+    /// Whether missing verdicts were reported.
     pub stale_told: bool,
     /// Whether it was told that warm-up waits for labels that do not come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -132,7 +132,7 @@ pub struct RolloutState {
     /// What keeps warm-up from ending although it has seen enough, as it was last told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up_waits: Option<NoDataReason>,
-    /// Whether the names that come instead of what warm-up waits for were told.
+    /// Whether names close to the ones that warm-up waits for were reported.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub names_told: bool,
     /// What an observed rollout was last told.
