@@ -159,10 +159,18 @@ async fn speak(
 ) {
     let began = Arc::new(Notify::new());
     let service = service_fn({
-        let began = Arc::clone(&began);
+        let (began, stopped) = (Arc::clone(&began), stopped.clone());
         move |request: hyper::Request<Incoming>| {
             began.notify_one();
-            answer(routes.clone(), request)
+            let (answer, stopped) = (answer(routes.clone(), request), stopped.clone());
+            async move {
+                let mut answer = answer.await;
+                // The connection ends after this answer: a caller must not send the next request on it.
+                if let (Ok(response), true) = (&mut answer, *stopped.borrow()) {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                answer
+            }
         }
     });
     let connection = http1::Builder::new()
