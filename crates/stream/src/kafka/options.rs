@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt, fs::File, path::PathBuf};
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{local::failed, log::LogError};
@@ -224,6 +224,10 @@ impl KafkaOptions {
                 config.set(name, value);
             }
         }
+        if self.properties.contains_key("debug") {
+            // Otherwise the binding drops librdkafka's debug lines before `Complaints` sees them.
+            config.set_log_level(RDKafkaLogLevel::Debug);
+        }
         self.security.apply(&mut config);
         config
     }
@@ -315,6 +319,13 @@ mod tests {
         options.properties.insert("compression.codec".into(), "zstd".into());
         let text = options.check().unwrap_err().to_string();
         assert!(text.contains("`compression.codec`") && text.contains("write `compression.type`"), "{text}");
+    }
+
+    #[test]
+    fn asking_librdkafka_for_debug_lines_lets_them_through() {
+        let mut options = KafkaOptions::new("b:9092", "");
+        options.properties.insert("debug".into(), "cgrp".into());
+        assert_eq!(options.client().log_level, RDKafkaLogLevel::Debug);
     }
 
     #[test]

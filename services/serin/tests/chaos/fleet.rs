@@ -116,7 +116,9 @@ impl Fleet {
             "log.kind=kafka".to_owned(),
             // The shortest that tells a busy machine from a dead process.
             "log.kafka.properties.session.timeout.ms=6000".to_owned(),
-            "telemetry.log_level=info,serin_stream=debug".to_owned(),
+            // Enough to see afterwards why a group gave a partition to no member.
+            "log.kafka.properties.debug=cgrp".to_owned(),
+            "telemetry.log_level=info,serin_stream=debug,librdkafka=debug".to_owned(),
         ];
         common.extend_from_slice(settings);
         let mut fleet = Self {
