@@ -11,8 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use serin_access::Secret;
 use serin_stream::{
-    kafka::{KafkaLog, KafkaOptions, Protocol, Secret, Security},
+    kafka::{KafkaLog, KafkaOptions, Protocol, Security},
     log::{Log, Polled, Start},
     record::{Headers, Outgoing, Record, Target, TopicPartition},
 };
@@ -78,7 +79,7 @@ impl Secured {
             ca_file: Some(self.folder.path().join("broker.pem")),
             sasl_mechanism: Some(mechanism.to_owned()),
             username: Some(USER.to_owned()),
-            password: Some(Secret::from(password.to_owned())),
+            password: Some(Secret::new(password.to_owned())),
             ..Security::default()
         };
         options

@@ -1,5 +1,6 @@
 //! From the few numbers that a user sets to the topics as they should be.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_schemas::codec::MAX_RECORD_BYTES;
 
@@ -17,7 +18,7 @@ const MAX_NAME: usize = 249;
 pub const APPEND_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
 
 /// What a user sets about topics.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Topology {
     /// Put before every topic, group and transactional id, such as `serin.`; empty by default. Another prefix is another Serin.

@@ -1,7 +1,9 @@
 //! Text that must not be shown.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -18,25 +20,26 @@ pub fn short_token(setting: &str, token: &str) -> Option<String> {
 /// What stands in logs and dumps instead.
 const HIDDEN: &str = "(hidden)";
 
-/// A secret from the configuration. Neither its debug form nor its JSON shows it.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+/// A secret from the configuration. Neither its debug form nor its JSON shows it, and its memory is overwritten when it is
+/// dropped. Every secret of every service is one.
+#[derive(Clone, Default, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct Secret(SecretString);
 
 impl Secret {
     /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(SecretString::from(text.into()))
     }
 
     /// The secret itself.
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.expose_secret()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.expose().is_empty()
     }
 
     /// Whether it is `other`. Takes the same time wherever they differ, and whatever their lengths.
@@ -46,19 +49,37 @@ impl Secret {
 
     /// Its digest.
     pub(crate) fn digest(&self) -> Digest {
-        Digest::of(&self.0)
+        Digest::of(self.expose())
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other.expose())
+    }
+}
+
+impl Eq for Secret {}
+
+impl JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "description": "A secret. It is never shown.", "writeOnly": true})
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "(none)" } else { HIDDEN })
+        f.write_str(if self.is_empty() { "(none)" } else { HIDDEN })
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.0.is_empty() { "" } else { HIDDEN })
+        serializer.serialize_str(if self.is_empty() { "" } else { HIDDEN })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Writers: who may put evidence on the log over HTTP, about which models, and how they prove it.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, fmt, path::PathBuf, sync::Arc};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
@@ -16,7 +17,7 @@ const LONGEST: usize = 200;
 const MOST: usize = 32;
 
 /// What a writer may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Door {
     /// Labels: `POST /v1/feedback`, and Seldon's `POST /api/v1.0/feedback`.
@@ -36,7 +37,7 @@ impl Door {
 }
 
 /// A writer, as the configuration has it. One of `token`, `token_file` and `token_sha256` is set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriterConfig {
     /// Its name. It stands on the records that it sends.
@@ -44,9 +45,11 @@ pub struct WriterConfig {
     pub name: String,
     /// The models that it may speak for: names, or patterns with `*`.
     #[serde(deserialize_with = "one_or_many")]
+    #[schemars(schema_with = "one_or_many_of::<String>")]
     pub models: Vec<String>,
     /// What it may send. Left out: feedback only.
     #[serde(default = "feedback_only", deserialize_with = "one_or_many")]
+    #[schemars(schema_with = "one_or_many_of::<Door>")]
     pub may: Vec<Door>,
     /// Its token, of 16 characters at least. For the environment: `SERIN__WRITERS__<NAME>__TOKEN`.
     #[serde(default)]
@@ -61,6 +64,12 @@ pub struct WriterConfig {
 
 fn feedback_only() -> Vec<Door> {
     vec![Door::Feedback]
+}
+
+/// What [`one_or_many`] reads.
+fn one_or_many_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let one = generator.subschema_for::<T>();
+    json_schema!({"anyOf": [{"type": "array", "items": one}, {"type": "string"}]})
 }
 
 /// One value, or a list of them; of a text, its parts between commas.
@@ -90,6 +99,19 @@ fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Resul
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct WriterList(pub Vec<WriterConfig>);
+
+impl JsonSchema for WriterList {
+    fn schema_name() -> Cow<'static, str> {
+        "WriterList".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let writer = generator.subschema_for::<WriterConfig>();
+        json_schema!({
+            "anyOf": [{"type": "array", "items": writer}, {"type": "object", "additionalProperties": writer}]
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for WriterList {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -16,11 +16,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_rollout::units::Duration;
 
 /// The files of a listener's certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
     /// PEM file with the certificate, and those between it and the root.

@@ -23,4 +23,4 @@ pub use rules::Rules;
 pub use schema::json_schema;
 pub use spec::*;
 pub use units::Share;
-pub use yaml::{Checked, check, parse_yaml};
+pub use yaml::{Checked, Configuration, check, parse_yaml};

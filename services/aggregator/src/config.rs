@@ -1,12 +1,13 @@
 //! What can be set about the aggregator.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_rollout::units::Duration;
 
 use crate::intake::IntakeConfig;
 
 /// Settings of the aggregator role.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Promotion waits for a writer that has not left until it has been silent for so long. Default 30 s.
@@ -52,5 +53,66 @@ impl Default for Config {
             feedback_ttl: Duration::from_secs(3600),
             intake: IntakeConfig::default(),
         }
+    }
+}
+
+/// Least memory of what waits to be joined, in bytes per partition.
+const MIN_JOIN_MEMORY: usize = 64 << 10;
+
+impl Config {
+    /// Everything that is wrong with these settings, but for the names of topics. Each problem begins with its setting.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let spans = [
+            ("writer_ttl", self.writer_ttl),
+            ("silent_after", self.silent_after),
+            ("clock_tolerance", self.clock_tolerance),
+            ("max_skew", self.max_skew),
+            ("feedback_ttl", self.feedback_ttl),
+            ("intake.idle_after", self.intake.idle_after),
+            ("intake.max_skew", self.intake.max_skew),
+        ];
+        let zero = spans.iter().filter(|(_, span)| span.is_zero());
+        problems.extend(zero.map(|(name, _)| format!("{name}: must be longer than 0")));
+        let counts = [
+            ("max_writers", Some(self.max_writers)),
+            ("max_join_rows", self.max_join_rows),
+            ("max_warmup_values", Some(self.max_warmup_values)),
+        ];
+        let none = counts.iter().filter(|(_, count)| *count == Some(0));
+        problems.extend(none.map(|(name, _)| format!("{name}: must be at least 1")));
+        if self.join_memory < MIN_JOIN_MEMORY {
+            problems
+                .push(format!("join_memory: {} is too little; use at least {MIN_JOIN_MEMORY} bytes", self.join_memory));
+        }
+        let most = IntakeConfig::default().max_body;
+        if !(1..=most).contains(&self.intake.max_body) {
+            problems.push(format!("intake.max_body: {} is out of range; use 1 to {most} bytes", self.intake.max_body));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_can_be_used_and_every_other_problem_is_listed() {
+        assert_eq!(Config::default().problems(), Vec::<String>::new());
+        let zero = Duration::default();
+        let config = Config {
+            writer_ttl: zero,
+            silent_after: zero,
+            clock_tolerance: zero,
+            max_skew: zero,
+            feedback_ttl: zero,
+            max_writers: 0,
+            max_join_rows: Some(0),
+            max_warmup_values: 0,
+            join_memory: MIN_JOIN_MEMORY - 1,
+            intake: IntakeConfig { idle_after: zero, max_skew: zero, max_body: 1_000_001, ..IntakeConfig::default() },
+        };
+        assert_eq!(config.problems().len(), 12, "{:?}", config.problems());
     }
 }

@@ -41,9 +41,6 @@ const MAX_FEEDBACK_VALUES: usize = 64;
 /// Longest request id. The router takes 128 bytes, the intake 256.
 const MAX_ID_BYTES: usize = 256;
 
-/// Least memory of what waits to be joined: some dozen rows of the largest rollout.
-const MIN_JOIN_MEMORY: usize = 64 << 10;
-
 /// The aggregator's fold over one partition.
 pub struct AggregatorFold {
     pub(crate) partition: i32,
@@ -115,7 +112,7 @@ impl AggregatorFold {
             lateness: config.intake.lateness.0,
         };
         let writers = Writers::new(patience, config.max_writers);
-        let joins = Joins::new(config.join_memory.max(MIN_JOIN_MEMORY), config.max_join_rows.unwrap_or(usize::MAX));
+        let joins = Joins::new(config.join_memory, config.max_join_rows.unwrap_or(usize::MAX));
         Self {
             partition,
             partitions,

@@ -2,16 +2,18 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_access::{Secret, short_token};
 use serin_listener::TlsFiles;
 use serin_rollout::{planner::Settings, units::Duration};
 
 /// What can be set. Spans are written `30s`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the API and the webhooks listen. Beyond loopback it needs `tokens`.
+    #[schemars(extend("format" = "ip:port"))]
     pub listen: SocketAddr,
     /// The certificate of that address. Left out: it speaks plain HTTP.
     pub tls: Option<TlsFiles>,
@@ -36,7 +38,7 @@ pub struct Config {
 }
 
 /// A token of the API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
     /// What its bearer may do.
@@ -47,7 +49,7 @@ pub struct Token {
 }
 
 /// What the bearer of a token may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Look.
@@ -57,7 +59,7 @@ pub enum Role {
 }
 
 /// What a registry event of a model starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// File with the rollout spec. `${version}` in it becomes the new version, `${stable}` the one that serves. Or `spec`.
@@ -71,8 +73,8 @@ pub struct Policy {
 }
 
 /// What a registry event must say to start a rollout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Trigger {
     /// This alias was set on a version.
     Alias(String),
@@ -94,7 +96,7 @@ impl Default for Trigger {
 }
 
 /// The webhook of MLflow, `POST /hooks/mlflow`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MlflowConfig {
     /// The secret that MLflow signs with. Empty: the webhook is off.

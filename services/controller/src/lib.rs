@@ -20,4 +20,4 @@ pub(crate) const REASON_MAX: usize = 1000;
 pub use config::{Config, ConfigError};
 pub use fold::{ControllerFactory, NewestTables, NoTables, RoutingTopic};
 pub use serin_access::Secret;
-pub use server::{ApiHandle, Follower, StartError, check, open, start};
+pub use server::{ApiHandle, Follower, StartError, open, problems, start};

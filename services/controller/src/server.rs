@@ -83,28 +83,26 @@ impl Drop for Follower {
     }
 }
 
-/// Checks all of a configuration that can be checked without a log and a port: the settings, and the files that they name.
-///
-/// # Errors
-/// What no controller could start with.
-pub fn check(config: &Config) -> Result<Policies, StartError> {
+/// Everything that is wrong with a configuration and can be found without a log and a port: settings, and the files that they
+/// name. Each problem begins with its setting, without `controller.`.
+pub fn problems(config: &Config) -> Vec<String> {
+    check(config).err().unwrap_or_default()
+}
+
+fn check(config: &Config) -> Result<Policies, Vec<String>> {
     let mut problems = config.problems();
-    let policies = Policies::load(&config.policies).unwrap_or_else(|more| {
-        problems.extend(more);
-        Policies::default()
-    });
-    if !problems.is_empty() {
-        return Err(ConfigError(problems).into());
+    let policies = Policies::load(&config.policies).map_err(|more| problems.extend(more));
+    let tls = config.tls.as_ref().map(|files| Certificate::load("tls", files.clone(), PROTOCOLS));
+    problems.extend(tls.and_then(Result::err).map(|error| error.to_string()));
+    match policies {
+        Ok(policies) if problems.is_empty() => Ok(policies),
+        _ => Err(problems),
     }
-    if let Some(files) = &config.tls {
-        Certificate::load("controller.tls", files.clone(), PROTOCOLS)?;
-    }
-    Ok(policies)
 }
 
 /// Checks the configuration and makes everything of the API but its socket.
 pub fn open(config: Config, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<(ApiState, Follower), StartError> {
-    let policies = check(&config)?;
+    let policies = check(&config).map_err(ConfigError)?;
     let writer = log.writer(QUEUE)?;
     let (follower, view) = Follower::start(Arc::clone(&log), config.history).map_err(StartError::Thread)?;
     Ok((ApiState::new(config, policies, writer, view, clock).with_examples(log), follower))

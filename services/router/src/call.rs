@@ -10,7 +10,6 @@ use serin_schemas::{
     ids::{EventTime, RequestId, Version},
     records::Assignment,
 };
-use subtle::ConstantTimeEq as _;
 
 use crate::{
     answer::{self, Refusal},
@@ -259,10 +258,11 @@ async fn scan(
 
 /// Whether the caller may ask for a version.
 fn may_pin(pinning: &Pinning, headers: &HeaderMap) -> Result<(), Refusal> {
-    let given = headers.get(&PIN_TOKEN).map_or(b"".as_slice(), HeaderValue::as_bytes);
+    let given =
+        headers.get(&PIN_TOKEN).and_then(|given| std::str::from_utf8(given.as_bytes()).ok()).unwrap_or_default();
     match pinning.allow {
         MayPin::Always => Ok(()),
-        MayPin::Token if pinning.token.as_bytes().ct_eq(given).into() => Ok(()),
+        MayPin::Token if pinning.token.is(given) => Ok(()),
         MayPin::Token => Err(Refusal::MayNotPin(true)),
         MayPin::Never => Err(Refusal::MayNotPin(false)),
     }

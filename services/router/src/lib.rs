@@ -61,7 +61,7 @@ pub use config::{
     Answers, ClockKind, Config, ConfigError, CorsConfig, Ejection, Limits, MayPin, ModelConfig, Pinning, Report,
     ServersConfig, Timeouts, TlsConfig, VersionServers,
 };
-pub use router::{Router, RouterHandle, Seams, StartError, check};
+pub use router::{Router, RouterHandle, Seams, StartError, problems};
 pub use serin_listener::{CertificateError, TlsFiles};
 pub use state::Chance;
 pub use upstream::RootsError;

@@ -119,11 +119,20 @@ pub struct RouterHandle {
     consumer: Option<thread::JoinHandle<()>>,
 }
 
-/// Checks all of a configuration that can be checked without a port: the settings, and the files that they name.
-///
-/// # Errors
-/// What no router could start with.
-pub fn check(config: &Config) -> Result<Writers, StartError> {
+/// Everything that is wrong with a configuration and can be found without a port: settings, and the files that they name. Each
+/// problem begins with its setting, without `router.`; those of writers with `writers`.
+pub fn problems(config: &Config) -> Vec<String> {
+    let mut problems = config.check().err().map_or_else(Vec::new, |error| error.0);
+    problems.extend(Writers::load(&config.writers).err().unwrap_or_default());
+    let tls = config.tls.as_ref().map(|tls| Certificate::load("tls", tls.files(), CALLERS));
+    let admin = config.admin_tls.as_ref().map(|files| Certificate::load("admin_tls", files.clone(), PROTOCOLS));
+    problems.extend([tls, admin].into_iter().flatten().filter_map(Result::err).map(|error| error.to_string()));
+    problems.extend(upstream::tls(config).err().map(|error| format!("upstreams over TLS: {error}")));
+    problems
+}
+
+/// The same for a start, which stops at the first of them.
+fn check(config: &Config) -> Result<Writers, StartError> {
     config.check()?;
     let writers = Writers::load(&config.writers).map_err(ConfigError)?;
     if let Some(tls) = &config.tls {

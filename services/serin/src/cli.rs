@@ -157,9 +157,11 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  serin topology ensure --config serin.yaml\n  serin topology check --config serin.yaml && echo ready"
     )]
     Topology(Topology),
-    /// Print the JSON Schema of the rollout file
-    #[command(after_help = "For editors and CI. Example:\n  serin schema > rollout.schema.json")]
-    Schema,
+    /// Print the JSON Schema of the rollout file, or of the configuration
+    #[command(
+        after_help = "For editors and CI. Example:\n  serin schema > rollout.schema.json\n  serin schema --config > serin.schema.json"
+    )]
+    Schema(Schema),
 }
 
 /// How results are printed.
@@ -184,6 +186,14 @@ pub(crate) struct Serve {
     /// Print the whole configuration with its defaults, and stop
     #[arg(long)]
     pub(crate) dump_config: bool,
+}
+
+/// Options of `serin schema`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Schema {
+    /// The schema of the configuration (docs/settings.md) instead of the rollout file's
+    #[arg(long)]
+    pub(crate) config: bool,
 }
 
 /// Options of `serin router`.

@@ -5,6 +5,7 @@ mod client;
 mod compare;
 mod demo;
 mod evidence;
+mod exit;
 mod headline;
 mod http;
 mod in_process;
@@ -38,11 +39,6 @@ use cli::{Cli, Verb};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The command line could not be used (`sysexits.h`: `EX_USAGE`); clap itself exits with 2.
-const EXIT_CONFIG: u8 = 64;
-/// What was asked for could not be done.
-const EXIT_FAILED: u8 = 2;
-
 /// Longest wait for databases to close at the end: a flush of the write buffers takes less.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -52,7 +48,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             report(&error.into());
-            return ExitCode::from(EXIT_FAILED);
+            return exit::with(exit::FAILED);
         }
     };
     let ended = runtime.block_on(run(cli.verb));
@@ -62,14 +58,14 @@ fn main() -> ExitCode {
     }
     if let Some(error) = output::failure() {
         output::aside(format!("error: the result cannot be written to standard output: {error}"));
-        return ExitCode::from(EXIT_FAILED);
+        return exit::with(exit::FAILED);
     }
     match ended {
         Ok(code) => code,
         Err(error) => {
             report(&error);
             let usage = error.downcast_ref::<settings::SettingsError>().is_some();
-            ExitCode::from(if usage { EXIT_CONFIG } else { EXIT_FAILED })
+            exit::with(if usage { exit::CONFIG } else { exit::FAILED })
         }
     }
 }
@@ -102,7 +98,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Compare(args) => verbs::compare(&args),
         Verb::Tail(args) => verbs::tail(&args),
         Verb::Topology(args) => verbs::topology(&args.action),
-        Verb::Schema => verbs::schema(),
+        Verb::Schema(args) => verbs::schema(&args),
     }
 }
 

@@ -1,14 +1,23 @@
 //! The configuration of every service, in one document: file, then environment, then `--set`, later wins.
 //!
-//! It is read whole, and all its problems are told at once, before anything starts. Unknown keys are errors.
+//! It is read whole, and all its problems are reported at once, before anything starts. Unknown keys are errors. Each source is
+//! checked along the JSON Schema of [`Settings`], so that a problem has its line, variable or option; then all are merged.
 
 mod environment;
+#[cfg(test)]
+mod page;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_access::{Secret, WriterList, short_token};
 use serin_aggregator::intake::{IntakeTopic, check_topics};
+use serin_rollout::{Configuration, Problem};
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
 
 pub(crate) use environment::names;
@@ -16,7 +25,8 @@ pub(crate) use environment::names;
 use crate::cli::Serve;
 
 /// Everything that can be set.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
     /// Where the log is.
     pub(crate) log: LogSettings,
@@ -57,7 +67,7 @@ impl Settings {
 }
 
 /// Folder of local state.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(crate) struct DataDir(pub(crate) PathBuf);
 
@@ -68,7 +78,7 @@ impl Default for DataDir {
 }
 
 /// Where the log is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogSettings {
     /// `embedded` (one process, no broker) or `kafka`.
@@ -80,7 +90,7 @@ pub(crate) struct LogSettings {
 }
 
 /// The embedded log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct EmbeddedSettings {
     /// Size on disk, in bytes, from which the oldest records of topics with a retention are dropped early.
@@ -94,7 +104,7 @@ impl Default for EmbeddedSettings {
 }
 
 /// Which log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LogKind {
     /// One process, no broker.
@@ -105,10 +115,11 @@ pub(crate) enum LogKind {
 }
 
 /// Metrics and logs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TelemetrySettings {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    #[schemars(extend("format" = "ip:port"))]
     pub(crate) listen: std::net::SocketAddr,
     /// The certificate of that port. Left out: it speaks plain HTTP.
     pub(crate) tls: Option<serin_listener::TlsFiles>,
@@ -125,7 +136,7 @@ pub(crate) struct TelemetrySettings {
 }
 
 /// How logs are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LogFormat {
     /// For people.
@@ -159,18 +170,59 @@ impl fmt::Display for SettingsError {
         for problem in &self.0 {
             write!(f, "\n  - {problem}")?;
         }
-        write!(f, "\nsee `serin up --dump-config` for every setting and its default")
+        write!(f, "\nsee docs/settings.md, or `serin up --dump-config`, for every setting and its default")
     }
 }
 
 impl std::error::Error for SettingsError {}
 
+/// The configuration of a process as far as it could be read, and every problem of it.
+pub(crate) struct Read {
+    /// The settings; a section that could not be read has its defaults.
+    pub(crate) settings: Settings,
+    problems: Vec<String>,
+}
+
+impl Read {
+    /// Adds what is known to be wrong beyond the settings themselves, and gives them out if nothing is.
+    pub(crate) fn with(mut self, more: Vec<String>) -> Result<Settings, SettingsError> {
+        for problem in more {
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
+        if self.problems.is_empty() { Ok(self.settings) } else { Err(SettingsError(self.problems)) }
+    }
+}
+
 /// Reads the configuration that `serve` names.
 pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
-    let mut problems = Vec::new();
+    read(serve).with(Vec::new())
+}
+
+/// Reads the configuration that `serve` names, with all its problems.
+pub(crate) fn read(serve: &Serve) -> Read {
+    let schema = json_schema();
+    let form = Configuration { schema: &schema, page: "docs/settings.md", is_secret };
+    let mut found = Found::default();
     let mut others = config::Config::builder();
     if let Some(file) = &serve.config {
         others = others.add_source(config::File::from(file.as_path()).format(config::FileFormat::Yaml));
+        // A file that cannot be read is reported with the whole.
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        for Problem { path, line, message, way_out, .. } in form.problems_of_file(&text) {
+            let line = line.map_or_else(String::new, |line| format!(" line {line}:"));
+            found.add(&path, format!("{}:{line} {path}: {message}; {way_out}", file.display()));
+        }
+    }
+    for variable in variables() {
+        let lower = variable.to_lowercase();
+        let Some(key) = lower.strip_prefix(environment::PREFIX) else { continue };
+        let path: Vec<&str> = key.split("__").collect();
+        let text = std::env::var(&variable).unwrap_or_default();
+        for Problem { path, message, way_out, .. } in form.problems_of_setting(&path, &text) {
+            found.add(&path, format!("{variable}: {message}; {way_out}"));
+        }
     }
     let mut builder =
         others.clone().add_source(config::Environment::with_prefix("SERIN").prefix_separator("__").separator("__"));
@@ -178,30 +230,41 @@ pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
         let Some((key, value)) = setting.split_once('=') else {
             // What follows the key may be a secret.
             let key: String = setting.chars().take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
-            problems.push(format!("--set {key}: write KEY=VALUE, such as router.listen=0.0.0.0:8000"));
+            found.problems.push(format!("--set {key}: write KEY=VALUE, such as router.listen=0.0.0.0:8000"));
             continue;
         };
-        match builder.clone().set_override(key.trim(), value) {
+        let key = key.trim();
+        match builder.clone().set_override(key, value) {
             Ok(changed) => {
                 builder = changed;
-                others = others.clone().set_override(key.trim(), value).unwrap_or(others);
+                others = others.clone().set_override(key, value).unwrap_or(others);
             }
-            Err(error) => problems.push(format!("--set {}: {}", key.trim(), without(&error.to_string(), value))),
+            Err(error) => {
+                found.problems.push(format!("--set {key}: {}", without(&error.to_string(), value)));
+                continue;
+            }
+        }
+        let path: Vec<&str> = key.split('.').collect();
+        // A place in a list, such as `segments[0]`, is known to the reader of the whole only.
+        for Problem { path, message, way_out, .. } in
+            form.problems_of_setting(&path, value).into_iter().filter(|_| !key.contains('['))
+        {
+            found.add(&path, format!("--set {key}: {message}; {way_out}"));
         }
     }
-    // What is wrong with them is told below.
+    // What is wrong with them is reported with the whole.
     let others = others.build().and_then(config::Config::try_deserialize).unwrap_or_default();
-    problems.extend(environment::problems(variables(), &others));
+    found.problems.extend(environment::problems(variables(), &others));
     let place = serve.config.as_ref().map_or_else(|| "environment".to_owned(), |file| file.display().to_string());
     let sections: BTreeMap<String, config::Value> = match builder.build().and_then(config::Config::try_deserialize) {
         Ok(sections) => sections,
         Err(error) => {
-            problems.push(format!("{place}: {error}"));
-            return Err(SettingsError(problems));
+            found.problems.push(format!("{place}: {error}"));
+            return Read { settings: Settings::default(), problems: found.problems };
         }
     };
     let sections = with_flat_properties(sections);
-    let mut reader = Sections { left: sections, problems, place };
+    let mut reader = Sections { left: sections, found, place };
     let settings = Settings {
         log: reader.take("log"),
         data_dir: reader.take("data_dir"),
@@ -216,15 +279,57 @@ pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
     reader.finish(settings)
 }
 
+/// The JSON Schema (draft 2020-12) of the configuration.
+pub(crate) fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Settings).to_value()
+}
+
+/// Problems, and the settings that they are about.
+#[derive(Default)]
+struct Found {
+    problems: Vec<String>,
+    broken: BTreeSet<String>,
+}
+
+impl Found {
+    /// Adds a problem of the setting at `path`.
+    fn add(&mut self, path: &str, problem: String) {
+        self.broken.insert(path.to_owned());
+        self.problems.push(problem);
+    }
+
+    /// Whether a problem of a section is known.
+    fn has(&self, section: &str) -> bool {
+        self.broken.iter().any(|path| path.split(['.', '[']).next() == Some(section))
+    }
+
+    /// A section without the settings that have problems, so that the others can be checked too.
+    fn rest(&self, section: &str, mut value: config::Value) -> config::Value {
+        for path in self.broken.iter().filter_map(|path| path.strip_prefix(section)?.strip_prefix('.')) {
+            let mut names: Vec<&str> = path.split('.').collect();
+            let last = names.pop().unwrap_or_default();
+            let inner = names.into_iter().try_fold(&mut value, |value, name| inner_table(value)?.get_mut(name));
+            if let Some(table) = inner.and_then(inner_table) {
+                table.remove(last);
+            }
+        }
+        value
+    }
+}
+
+fn inner_table(value: &mut config::Value) -> Option<&mut config::Map<String, config::Value>> {
+    if let config::ValueKind::Table(table) = &mut value.kind { Some(table) } else { None }
+}
+
 /// The names of this process' environment variables.
 pub(crate) fn variables() -> impl Iterator<Item = String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
 
-/// Takes the sections one by one, so that each one's problem is told.
+/// Takes the sections one by one, so that the problems of each are reported.
 struct Sections {
     left: BTreeMap<String, config::Value>,
-    problems: Vec<String>,
+    found: Found,
     place: String,
 }
 
@@ -232,29 +337,33 @@ impl Sections {
     fn take<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
         let Some(value) = self.left.remove(name) else { return T::default() };
         value.clone().try_deserialize().unwrap_or_else(|error| {
+            // What the schema knows of is reported already, in better words.
+            if self.found.has(name) {
+                return self.found.rest(name, value).try_deserialize().unwrap_or_default();
+            }
             let problem = hide_secrets(&in_plain_words::<T>(&value, &error), name, &value);
-            self.problems.push(format!("{}: {name}: {problem}", self.place));
+            self.found.problems.push(format!("{}: {name}: {problem}", self.place));
             T::default()
         })
     }
 
-    fn finish(mut self, settings: Settings) -> Result<Settings, SettingsError> {
+    fn finish(self, settings: Settings) -> Read {
+        let Self { left, found, place } = self;
+        let has_log = !found.has("log");
         let known = "log, data_dir, topology, writers, router, aggregator, analyzer, controller, telemetry";
-        for name in self.left.keys() {
-            self.problems.push(format!("{}: unknown section {name:?}; there are {known}", self.place));
+        let unknown: Vec<String> = left.into_keys().filter(|name| !found.has(name)).collect();
+        let mut problems = found.problems;
+        for name in unknown {
+            problems.push(format!("{place}: unknown section {name:?}; there are {known}"));
         }
-        if settings.log.kind == LogKind::Kafka && settings.log.kafka.brokers.is_empty() {
-            self.problems.push(format!(
-                "{}: log.kafka.brokers is needed for `kind: kafka`; write host:port, several with commas",
-                self.place
+        if settings.log.kind == LogKind::Kafka && settings.log.kafka.brokers.is_empty() && has_log {
+            problems.push(format!(
+                "{place}: log.kafka.brokers is needed for `kind: kafka`; write host:port, several with commas"
             ));
         }
         let mut found = settings.topology.validate().err().map_or_else(Vec::new, |error| error.0);
         let known: Vec<String> = settings.topology.topics().into_iter().map(|topic| topic.name).collect();
         found.extend(check_topics(&settings.aggregator.intake.topics, &known));
-        if !settings.router.writers.0.is_empty() {
-            found.push("router.writers: write them under `writers`, beside `router`".to_owned());
-        }
         let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.silent_after);
         if silent.0.0 < 2 * beat.0.0 {
             found.push(format!(
@@ -265,8 +374,8 @@ impl Sections {
         let token = settings.telemetry.token.expose();
         found.extend(short_token("telemetry.token", token).filter(|_| !token.is_empty()));
         found.extend(settings.writers.problems());
-        self.problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", self.place)));
-        if self.problems.is_empty() { Ok(settings) } else { Err(SettingsError(self.problems)) }
+        problems.extend(found.into_iter().map(|problem| format!("{place}: {problem}")));
+        Read { settings, problems }
     }
 }
 
@@ -285,11 +394,15 @@ fn without(text: &str, value: &str) -> String {
     if value.is_empty() { text.to_owned() } else { text.replace(value, "(hidden)") }
 }
 
-/// An error may quote what it could not read: takes out what stands where secrets belong.
-fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
+/// Whether what stands at a path, or under a name, may be a secret.
+fn is_secret(path: &str) -> bool {
     const PARTS: [&str; 4] = ["secret", "token", "password", "mlflow"];
     const SECTIONS: [&str; 4] = ["security", "pin", "pinning", "writers"];
-    let is_secret = |name: &str| PARTS.iter().any(|part| name.contains(part)) || SECTIONS.contains(&name);
+    PARTS.iter().any(|part| path.contains(part)) || path.split(['.', '[']).any(|name| SECTIONS.contains(&name))
+}
+
+/// An error may quote what it could not read: takes out what stands where secrets belong.
+fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
     match &value.kind {
         config::ValueKind::Table(table) => table.iter().fold(text.to_owned(), |text, (inner, value)| {
             hide_secrets(&text, if is_secret(name) { name } else { inner }, value)
@@ -309,8 +422,7 @@ fn hide_secrets(text: &str, name: &str, value: &config::Value) -> String {
 /// Names of librdkafka properties have dots, which `config` takes for nesting outside of files: puts them together again.
 fn with_flat_properties(mut sections: BTreeMap<String, config::Value>) -> BTreeMap<String, config::Value> {
     fn table<'a>(value: &'a mut config::Value, name: &str) -> Option<&'a mut config::Value> {
-        let config::ValueKind::Table(table) = &mut value.kind else { return None };
-        table.get_mut(name)
+        inner_table(value)?.get_mut(name)
     }
     fn flatten(prefix: &str, value: config::Value, into: &mut config::Map<String, config::Value>) {
         match value.kind {
@@ -376,9 +488,21 @@ mod tests {
     fn every_problem_is_told_at_once() {
         let error = with(&["log.kind=pulsar", "telemetry.lisen=1", "nonsense.x=1", "what"]).unwrap_err();
         let text = error.to_string();
-        for expected in ["--set what", "log:", "telemetry:", "lisen", "unknown section \"nonsense\""] {
+        for expected in [
+            "--set what: write KEY=VALUE",
+            "--set log.kind: \"pulsar\" is not known here; use one of: embedded, kafka",
+            "--set telemetry.lisen: the key \"lisen\" is unknown; did you mean \"listen\"?",
+            "--set nonsense.x: the key \"nonsense\" is unknown",
+        ] {
             assert!(text.contains(expected), "{expected} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_broken_does_not_hide_the_problems_next_to_it() {
+        let settings = ["router.lisen=1", "router.limits.head=many", "router.event_queue=7", "aggregator.max_skew=x"];
+        let read = read(&Serve { settings: settings.map(str::to_owned).to_vec(), ..Serve::default() });
+        assert_eq!((read.settings.router.event_queue, read.problems.len()), (7, 3), "{:?}", read.problems);
     }
 
     #[test]

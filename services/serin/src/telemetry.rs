@@ -37,12 +37,10 @@ use crate::{
 pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Checks all of the settings that can be checked without a port.
-pub(crate) fn check(settings: &TelemetrySettings) -> anyhow::Result<()> {
-    filter(settings)?;
-    if let Some(files) = &settings.tls {
-        Certificate::load("telemetry.tls", files.clone(), PROTOCOLS)?;
-    }
-    Ok(())
+pub(crate) fn problems(settings: &TelemetrySettings) -> Vec<String> {
+    let level = filter(settings).err().map(|error| format!("{error:#}"));
+    let tls = settings.tls.as_ref().map(|files| Certificate::load("telemetry.tls", files.clone(), PROTOCOLS));
+    level.into_iter().chain(tls.and_then(Result::err).map(|error| error.to_string())).collect()
 }
 
 fn filter(settings: &TelemetrySettings) -> anyhow::Result<EnvFilter> {

@@ -107,11 +107,11 @@ fn what_the_command_line_cannot_use_is_named() {
     let run =
         serin(&["up", "--set", "log.kind=pulsar", "--set", "telemetry.lisen=1", "--set", "nonsense=1"]).expect(64);
     for expected in
-        ["unknown variant `pulsar`", "unknown field `lisen`", "unknown section \"nonsense\"", "--dump-config"]
+        ["\"pulsar\" is not known here", "did you mean \"listen\"?", "the key \"nonsense\" is unknown", "--dump-config"]
     {
         assert!(run.err.contains(expected), "{expected}: {}", run.err);
     }
-    let run = serin(&["router"]).expect(2);
+    let run = serin(&["router"]).expect(64);
     assert!(run.err.contains("run `serin up`, or set log.kind to kafka"), "{run:?}");
     let run = serin(&["lint", "-f", "/nowhere.yaml"]).expect(2);
     assert!(run.err.contains("/nowhere.yaml cannot be read") && run.err.contains("No such file"), "{run:?}");
@@ -140,22 +140,56 @@ fn the_configuration_is_shown_only_if_a_start_would_take_it() {
         ("controller.lease_renewal=59s", "59s does not fit a lease of 1m"),
         ("controller.policies.fraud.stable=v1", "policies.fraud: give either spec or spec_file"),
         ("telemetry.log_level=a=b=c", "telemetry.log_level"),
+        ("aggregator.max_writers=0", "aggregator.max_writers: must be at least 1"),
+        ("aggregator.join_memory=1", "aggregator.join_memory: 1 is too little; use at least 65536 bytes"),
+        ("analyzer.max_pending_windows=0", "analyzer.max_pending_windows: must be at least 1"),
+        (
+            "controller.tls.certificate=/nowhere.pem controller.tls.key=/nowhere.key",
+            "controller.tls.certificate: /nowhere.pem",
+        ),
     ] {
         for more in [&["--dump-config"][..], &[]] {
             let ports = ["router.listen", "router.admin_listen", "controller.listen", "telemetry.listen"];
             let ports = ports.map(|port| format!("{port}=127.0.0.1:0"));
             let settings = ports.iter().map(String::as_str).chain([data.as_str()]).chain(wrong.split(' '));
             let all = [&["up"], more].concat().into_iter().chain(settings.flat_map(|setting| ["--set", setting]));
-            let run = serin(&all.collect::<Vec<_>>()).expect(2);
+            let run = serin(&all.collect::<Vec<_>>()).expect(64);
             assert!(run.err.contains(told) && run.out.is_empty(), "{more:?}: {run:?}");
         }
     }
-    let run = serin(&["router", "--dump-config"]).expect(2);
+    let run = serin(&["router", "--dump-config"]).expect(64);
     assert!(run.err.contains("run `serin up`, or set log.kind to kafka"), "{run:?}");
     let mut kafka =
         world::command(&["up", "--dump-config", "--set", "log.kind=kafka", "--set", "log.kafka.brokers=b:1"]);
-    let run = world::run(kafka.args(["--set", "log.kafka.properties.group.id=mine"])).expect(2);
+    let run = world::run(kafka.args(["--set", "log.kafka.properties.group.id=mine"])).expect(64);
     assert!(run.err.contains("the property `group.id` is Serin's own"), "{run:?}");
+}
+
+/// Every problem of every service, in one list, before the log or a port is opened.
+#[test]
+fn all_problems_of_a_configuration_are_listed_with_their_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("serin.yaml");
+    std::fs::write(
+        &file,
+        "router:
+  lisen: 127.0.0.1:8000
+  event_queue: 0
+  models:
+    fraud: {stable: v9, versions: {v1: \"http://127.0.0.1:9001\"}}
+aggregator: {max_writers: 0, silent_after: many}
+analyzer: {max_pending_windows: 0}
+controller: {lease_renewal: 1h, history: 0}
+",
+    )
+    .unwrap();
+    let data = folder.path().join("data");
+    let mut up = world::command(&["up", "--config"]);
+    up.arg(&file).arg("--set").arg(format!("data_dir={}", data.display()));
+    up.args(["--set", "router.limits.head=1"]).env("SERIN__CONTROLLER__LISTEN", "here");
+    let run = world::run(&mut up).expect(64);
+    insta::assert_snapshot!("problems_of_a_configuration", run.err.replace(&file.display().to_string(), "serin.yaml"));
+    assert!(!data.exists(), "nothing is opened");
 }
 
 #[test]
@@ -166,7 +200,7 @@ fn a_name_in_the_environment_that_cannot_be_meant_is_refused_with_the_way_out() 
     let told = format!("{variable}: variables are read in lower case, so this names \"mymodel\", not \"MyModel\"");
     assert!(run.err.contains(&told) && run.err.contains("--set router.models.MyModel..."), "{run:?}");
     let (stable, versions) = ("SERIN__ROUTER__MODELS__FRAUD__STABLE", "SERIN__ROUTER__MODELS__FRAUD__VERSIONS__V1");
-    let run = world::run(dump().env(stable, "V1").env(versions, "http://127.0.0.1:9")).expect(2);
+    let run = world::run(dump().env(stable, "V1").env(versions, "http://127.0.0.1:9")).expect(64);
     assert!(run.err.contains("version \"V1\" has no URL under versions; there is \"v1\""), "{run:?}");
     let taken = world::run(dump().env(stable, "v1").env(versions, "http://127.0.0.1:9")).expect(0).json();
     assert_eq!(taken["router"]["models"]["fraud"]["stable"], "v1");

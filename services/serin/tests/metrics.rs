@@ -352,7 +352,7 @@ fn the_configuration_is_shown_without_secrets() {
     let file = folder.path().join("serin.yaml");
     std::fs::write(&file, shown.to_string()).unwrap();
     let masked = run(command(&["up", "--dump-config", "--config"]).arg(&file));
-    assert!(masked.code == 2 && masked.err.contains("shorter than 16 characters"), "{masked:?}");
+    assert!(masked.code == 64 && masked.err.contains("shorter than 16 characters"), "{masked:?}");
     std::fs::write(&file, shown.to_string().replace("(hidden)", "as-long-as-a-secret-is")).unwrap();
     let again = run(command(&["up", "--dump-config", "--config"]).arg(&file)).expect(0).json();
     assert_eq!(again, shown);
@@ -380,7 +380,7 @@ fn errors_do_not_repeat_secrets() {
         "--set",
         "controller.tokens.x.token=short-secret",
     ]));
-    assert_eq!(failed.code, 2, "{failed:?}");
+    assert_eq!(failed.code, 64, "{failed:?}");
     assert!(
         failed.err.contains("tokens.x.token: shorter than 16 characters") && !failed.err.contains("short-secret"),
         "{failed:?}"

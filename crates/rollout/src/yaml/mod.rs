@@ -3,6 +3,7 @@
 //! The text becomes a tree with positions (`tree`), the tree is walked along the JSON Schema (`walk`), what is sound of it
 //! is linted ([`crate::lint()`]). A broken part is reported once: rules that depend on it are left out. JSON is read too.
 
+mod configuration;
 mod tree;
 mod walk;
 
@@ -13,7 +14,9 @@ use crate::{
     Problem, RolloutSpec, Severity,
     lint::{Traffic, findings},
 };
-use walk::Walked;
+use walk::{Form, Walked};
+
+pub use configuration::Configuration;
 
 /// A spec's text after all checks.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +69,7 @@ pub fn parse_yaml(text: &str) -> Result<RolloutSpec, Vec<Problem>> {
 /// The walked tree and the spec made of its sound parts.
 fn read(text: &str) -> Result<(Walked, Option<RolloutSpec>), Vec<Problem>> {
     let root = tree::parse(text).map_err(|problem| vec![problem])?;
-    let mut walked = walk::walk(&root, &crate::json_schema());
+    let mut walked = walk::walk(&root, &crate::json_schema(), Form::ROLLOUT);
     match serde_json::from_value(std::mem::take(&mut walked.value)) {
         Ok(spec) => Ok((walked, Some(spec))),
         Err(cause) if walked.problems.is_empty() => {

@@ -1,9 +1,9 @@
-//! Walks a tree along the JSON Schema of the spec and collects everything that does not fit.
+//! Walks a tree along a JSON Schema and collects everything that does not fit: the rollout file's, or the configuration's.
 //!
 //! What is broken is replaced by a placeholder, so that the rest can still be linted. Only the forms of schema that `schemars`
-//! makes of our types are known here; a test walks the whole schema to see that it has no other.
+//! makes of our types are known here; a test walks each schema to see that it has no other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde_json::{Map, Value as Json, json};
 
@@ -40,33 +40,78 @@ impl Walked {
     }
 }
 
-pub(super) fn walk(root: &Node, schema: &Json) -> Walked {
-    let mut walker = Walker { root: schema, problems: Vec::new(), broken: Vec::new(), places: BTreeMap::new() };
+/// What kind of document is walked.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    /// The page that describes it.
+    pub(super) page: &'static str,
+    /// Whether numbers may stand in quotes, and `yes`, `on`, `1` are `true`: the configuration is also read from variables, which
+    /// are all text.
+    pub(super) texts_are_values: bool,
+    /// Whether it is a part of a whole: what is missing may stand elsewhere.
+    pub(super) is_part: bool,
+    /// Whether what stands at a path may be a secret: then no problem quotes it.
+    pub(super) is_secret: fn(&str) -> bool,
+}
+
+impl Form {
+    /// The rollout file.
+    pub(super) const ROLLOUT: Self =
+        Self { page: "docs/rollout-spec.md", texts_are_values: false, is_part: false, is_secret: |_| false };
+}
+
+pub(super) fn walk(root: &Node, schema: &Json, form: Form) -> Walked {
+    let mut walker = Walker { root: schema, form, problems: Vec::new(), broken: Vec::new(), places: BTreeMap::new() };
     let value = walker.node(root, schema, "");
     Walked { value, problems: walker.problems, broken: walker.broken, places: walker.places }
 }
 
 struct Walker<'a> {
     root: &'a Json,
+    form: Form,
     problems: Vec<Problem>,
     broken: Vec<String>,
     places: BTreeMap<String, At>,
 }
 
 impl<'a> Walker<'a> {
-    /// Follows references; the name of the last one says which type it is.
-    fn resolve(&self, mut schema: &'a Json) -> (&'a Json, &'a str) {
+    /// Follows references; the name of the last one says which type it is. `value` chooses where a type has several forms.
+    fn resolve(&self, mut schema: &'a Json, value: Option<&Value>) -> (&'a Json, &'a str) {
         let mut name = "";
         loop {
             if let Some(target) = schema["$ref"].as_str() {
                 name = target.trim_start_matches("#/$defs/");
                 schema = &self.root["$defs"][name];
-            } else if let Some(first) = schema["anyOf"].as_array().and_then(|any| any.first()) {
+            } else if let Some(any) = schema["anyOf"].as_array() {
                 // `Option<T>` is `anyOf: [T, null]`.
-                schema = first;
+                let fits = |choice: &&'a Json| value.is_some_and(|value| self.takes(choice, value));
+                match any.iter().find(fits).or(any.first()) {
+                    Some(choice) => schema = choice,
+                    None => return (schema, name),
+                }
             } else {
                 return (schema, name);
             }
+        }
+    }
+
+    /// Whether a value has the shape of a type.
+    fn takes(&self, schema: &'a Json, value: &Value) -> bool {
+        let (resolved, _) = self.resolve(schema, Some(value));
+        match value {
+            Value::Map(_) => kind(resolved) == "object" || resolved["oneOf"].is_array(),
+            Value::List(_) => kind(resolved) == "array",
+            Value::Scalar { .. } => !matches!(kind(resolved), "object" | "array" | "null" | ""),
+        }
+    }
+
+    /// What stands at a path, quoted, unless it may be a secret.
+    fn found(&self, value: &Value, path: &str) -> String {
+        match value {
+            Value::Scalar { text, .. } if !(self.form.is_secret)(path) => format!("{text:?}"),
+            Value::Scalar { .. } => "a text".to_owned(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a map of keys".to_owned(),
         }
     }
 
@@ -90,11 +135,13 @@ impl<'a> Walker<'a> {
         if nullable && matches!(&node.value, Value::Scalar { text, plain: true } if is_null(text)) {
             return Json::Null;
         }
-        let (resolved, name) = self.resolve(schema);
-        if resolved["oneOf"].is_array() {
+        let (resolved, name) = self.resolve(schema, Some(&node.value));
+        if resolved["oneOf"].is_array() || resolved["enum"].is_array() {
             return self.choice(node, resolved, path);
         }
         match (kind(resolved), &node.value) {
+            // Anything goes, such as the properties of a library.
+            ("", _) => Json::Null,
             ("object", Value::Map(entries)) => self.object(node, entries, resolved, path),
             ("array", Value::List(items)) => Json::Array(
                 items
@@ -104,15 +151,16 @@ impl<'a> Walker<'a> {
                     .collect(),
             ),
             ("object" | "array", value) => {
-                let message = format!("{} is expected here, this is {}", expected(kind(resolved)), found(value));
+                let message =
+                    format!("{} is expected here, this is {}", expected(kind(resolved)), self.found(value, path));
                 self.broken(path, node.at, schema, message, way_out_of(resolved))
             }
-            (_, Value::Scalar { text, plain }) => match scalar(text, *plain, resolved, name) {
+            (_, Value::Scalar { text, plain }) => match self.scalar(text, *plain, resolved, name, path) {
                 Ok(value) => value,
                 Err((message, way_out)) => self.broken(path, node.at, schema, message, way_out),
             },
             (kind, value) => {
-                let message = format!("{} is expected here, this is {}", expected(kind), found(value));
+                let message = format!("{} is expected here, this is {}", expected(kind), self.found(value, path));
                 self.broken(path, node.at, schema, message, way_out_of(resolved))
             }
         }
@@ -124,7 +172,8 @@ impl<'a> Walker<'a> {
         let mut meant = Vec::new();
         for (key, value) in entries {
             let here = join(path, &key.text);
-            let Some(property) = schema["properties"].get(&key.text) else {
+            let by_any_name = Some(&schema["additionalProperties"]).filter(|schema| schema.is_object());
+            let Some(property) = schema["properties"].get(&key.text).or(by_any_name) else {
                 let nearest = suggest::nearest(&key.text, known()).map(str::to_owned);
                 let otherwise = format!("known here: {}", known().collect::<Vec<_>>().join(", "));
                 let way_out = nearest.as_ref().map_or(otherwise, |name| format!("did you mean {name:?}?"));
@@ -146,7 +195,7 @@ impl<'a> Walker<'a> {
             self.broken.push(join(path, name));
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
-            if object.contains_key(name) {
+            if object.contains_key(name) || self.form.is_part {
                 continue;
             }
             let property = &schema["properties"][name];
@@ -172,7 +221,8 @@ impl<'a> Walker<'a> {
         let unknown = |text: &str| {
             let way_out = suggest::nearest(text, all().map(|(name, _)| name))
                 .map_or_else(|| format!("use one of: {}", listed()), |name| format!("did you mean {name:?}?"));
-            (format!("{text:?} is not known here"), way_out)
+            let found = if (self.form.is_secret)(path) { "this text".to_owned() } else { format!("{text:?}") };
+            (format!("{found} is not known here"), way_out)
         };
         let (message, way_out) = match &node.value {
             Value::Scalar { text, .. } => match choices.iter().find(|(name, _)| name == text) {
@@ -199,13 +249,55 @@ impl<'a> Walker<'a> {
         self.broken(path, node.at, schema, message, way_out)
     }
 
+    /// A scalar as its type wants it, or what is wrong and the way out.
+    fn scalar(&self, text: &str, plain: bool, schema: &Json, name: &str, path: &str) -> Result<Json, (String, String)> {
+        let loose = self.form.texts_are_values;
+        let wrong = |what: &str, way_out: &str| {
+            let found = self.found(&Value::Scalar { text: text.to_owned(), plain }, path);
+            Err((format!("{what} is expected here, this is {found}"), way_out.to_owned()))
+        };
+        match (name, kind(schema)) {
+            ("Duration", _) => match Duration::parse(text) {
+                Ok(_) => Ok(json!(text)),
+                Err(_) => wrong("a span of time", "write for example 500ms, 10s, 5m, 6h, 2d or 1h30m"),
+            },
+            ("Share", _) => match Share::parse(text) {
+                Ok(_) => Ok(json!(text)),
+                Err(_) => {
+                    wrong("a share of the traffic", "write for example 5% or 0.25%, in steps of 0.01%, up to 100%")
+                }
+            },
+            (_, "string") if plain && is_null(text) && !loose => wrong("text", "write a value"),
+            (_, "string") if schema["format"] == "ip:port" && text.parse::<SocketAddr>().is_err() => {
+                wrong("an address", "write an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000")
+            }
+            // A version such as 1.10 is meant as it is written.
+            (_, "string") => Ok(json!(text)),
+            (_, "boolean") if plain && matches!(text, "true" | "false") => Ok(json!(text == "true")),
+            (_, "boolean") if loose && matches!(text, "true" | "1" | "yes" | "on") => Ok(json!(true)),
+            (_, "boolean") if loose && matches!(text, "false" | "0" | "no" | "off") => Ok(json!(false)),
+            (_, "boolean") => wrong("true or false", "write true or false, without quotes"),
+            (_, "integer") if plain || loose => match text.replace('_', "").parse::<u64>() {
+                Ok(number) => Ok(json!(number)),
+                Err(_) => wrong("a whole number from 0", "write for example 1000"),
+            },
+            (_, "number") if plain || loose => match text.replace('_', "").parse::<f64>() {
+                Ok(number) if number.is_finite() => Ok(json!(number)),
+                _ if text.ends_with('%') => wrong("a number", "write 5% as 0.05"),
+                _ => wrong("a number", "write for example 0.01"),
+            },
+            (_, "integer" | "number") => wrong("a number", "write it without quotes"),
+            (_, kind) => wrong(expected(kind), &format!("see {}", self.form.page)),
+        }
+    }
+
     /// Some value of the type, so that the rest can be read.
     fn placeholder(&self, schema: &'a Json) -> Json {
         if schema["anyOf"].is_array() || schema["type"].is_array() {
             return Json::Null;
         }
-        let (resolved, name) = self.resolve(schema);
-        if resolved["oneOf"].is_array() {
+        let (resolved, name) = self.resolve(schema, None);
+        if resolved["oneOf"].is_array() || resolved["enum"].is_array() {
             return match choices(resolved).first() {
                 Some((name, Some(inner))) => json!({ *name: self.placeholder(inner) }),
                 Some((name, None)) => json!(name),
@@ -231,7 +323,8 @@ impl<'a> Walker<'a> {
 /// Names of an enum, and the schema of their value if they have one.
 fn choices(schema: &Json) -> Vec<(&str, Option<&Json>)> {
     let mut choices = Vec::new();
-    for choice in schema["oneOf"].as_array().into_iter().flatten() {
+    let single = schema["enum"].is_array().then_some(schema);
+    for choice in schema["oneOf"].as_array().into_iter().flatten().chain(single) {
         if let Some(name) = choice["const"].as_str() {
             choices.push((name, None));
         } else if let Some(names) = choice["enum"].as_array() {
@@ -258,38 +351,6 @@ fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// A scalar as its type wants it, or what is wrong and the way out.
-fn scalar(text: &str, plain: bool, schema: &Json, name: &str) -> Result<Json, (String, String)> {
-    let wrong =
-        |what: &str, way_out: &str| Err((format!("{what} is expected here, this is {text:?}"), way_out.to_owned()));
-    match (name, kind(schema)) {
-        ("Duration", _) => match Duration::parse(text) {
-            Ok(_) => Ok(json!(text)),
-            Err(_) => wrong("a span of time", "write for example 500ms, 10s, 5m, 6h, 2d or 1h30m"),
-        },
-        ("Share", _) => match Share::parse(text) {
-            Ok(_) => Ok(json!(text)),
-            Err(_) => wrong("a share of the traffic", "write for example 5% or 0.25%, in steps of 0.01%, up to 100%"),
-        },
-        (_, "string") if plain && is_null(text) => wrong("text", "write a value"),
-        // A version such as 1.10 is meant as it is written.
-        (_, "string") => Ok(json!(text)),
-        (_, "boolean") if plain && matches!(text, "true" | "false") => Ok(json!(text == "true")),
-        (_, "boolean") => wrong("true or false", "write true or false, without quotes"),
-        (_, "integer") if plain => match text.replace('_', "").parse::<u64>() {
-            Ok(number) => Ok(json!(number)),
-            Err(_) => wrong("a whole number from 0", "write for example 1000"),
-        },
-        (_, "number") if plain => match text.replace('_', "").parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(json!(number)),
-            _ if text.ends_with('%') => wrong("a number", "write 5% as 0.05"),
-            _ => wrong("a number", "write for example 0.01"),
-        },
-        (_, "integer" | "number") => wrong("a number", "write it without quotes"),
-        (_, kind) => wrong(expected(kind), "see docs/rollout-spec.md"),
-    }
-}
-
 fn expected(kind: &str) -> &'static str {
     match kind {
         "object" => "a map of keys",
@@ -298,14 +359,6 @@ fn expected(kind: &str) -> &'static str {
         "integer" => "a whole number",
         "number" => "a number",
         _ => "text",
-    }
-}
-
-fn found(value: &Value) -> String {
-    match value {
-        Value::Scalar { text, .. } => format!("{text:?}"),
-        Value::List(_) => "a list".to_owned(),
-        Value::Map(_) => "a map of keys".to_owned(),
     }
 }
 

@@ -34,7 +34,7 @@ use self::{
 };
 pub use self::{
     membership::KafkaMembership,
-    options::{KafkaOptions, Protocol, Secret, Security},
+    options::{KafkaOptions, Protocol, Security},
 };
 use crate::{
     local::failed,

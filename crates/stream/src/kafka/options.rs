@@ -5,7 +5,9 @@
 use std::{collections::BTreeMap, fmt, fs::File, path::PathBuf};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
+use serin_access::Secret;
 
 use crate::{local::failed, log::LogError};
 
@@ -46,7 +48,7 @@ const OTHER_NAMES: [(&str, &str); 3] = [
 const SECRET_PARTS: [&str; 6] = ["password", "passphrase", "secret", "token", ".pem", "jaas"];
 
 /// A Kafka cluster and how to talk to it.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaOptions {
     /// Where clients connect first: `host:port`, several with commas.
@@ -61,11 +63,12 @@ pub struct KafkaOptions {
     pub security: Security,
     /// Further librdkafka properties, by name. Those that Serin's guarantees rest on are refused.
     #[serde(serialize_with = "without_secrets")]
+    #[schemars(schema_with = "any_properties")]
     pub properties: BTreeMap<String, String>,
 }
 
 /// Encryption and sign-in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Security {
     /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
@@ -87,7 +90,7 @@ pub struct Security {
 }
 
 /// How a connection is protected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Not at all.
@@ -101,32 +104,14 @@ pub enum Protocol {
     SaslSsl,
 }
 
-/// A text that is never shown.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
+/// Names have dots, which may also be written as nesting.
+fn any_properties(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {}})
 }
 
 fn shown(properties: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     let is_secret = |name: &str| SECRET_PARTS.iter().any(|part| name.contains(part));
-    properties.iter().map(|(name, value)| (name.as_str(), if is_secret(name) { "***" } else { value })).collect()
+    properties.iter().map(|(name, value)| (name.as_str(), if is_secret(name) { "(hidden)" } else { value })).collect()
 }
 
 fn without_secrets<S: Serializer>(properties: &BTreeMap<String, String>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -153,6 +138,12 @@ impl KafkaOptions {
 
     /// All that is wrong, before anything is connected.
     pub fn check(&self) -> Result<(), LogError> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(()) } else { Err(failed("reading the options of Kafka", &problems.join("; "))) }
+    }
+
+    /// Everything that is wrong, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.brokers.trim().is_empty() {
             problems.push("`brokers` is empty; write host:port, several with commas".to_owned());
@@ -164,7 +155,7 @@ impl KafkaOptions {
             problems.push(format!("the property `{name}` has a second name; write `{written}`"));
         }
         self.check_security(&mut problems);
-        if problems.is_empty() { Ok(()) } else { Err(failed("reading the options of Kafka", &problems.join("; "))) }
+        problems
     }
 
     /// What librdkafka would find out late, in other words, or never: it takes a password and sends it nowhere.
@@ -243,7 +234,7 @@ impl Security {
             Protocol::SaslSsl => Some("sasl_ssl"),
         };
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.0.clone());
+        let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
         let settings = [
             ("security.protocol", protocol.map(str::to_owned)),
             ("ssl.ca.location", path(&self.ca_file)),
@@ -269,14 +260,14 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let mut options = KafkaOptions::new("b:9092", "p.");
-        options.security.password = Some(Secret::from("hunter2".to_owned()));
-        options.security.key_password = Some(Secret::from("hunter2".to_owned()));
+        options.security.password = Some(Secret::new("hunter2"));
+        options.security.key_password = Some(Secret::new("hunter2"));
         options.properties.insert("sasl.oauthbearer.client.secret".into(), "hunter2".into());
         options.properties.insert("ssl.key.pem".into(), "hunter2".into());
         options.properties.insert("linger.ms".into(), "7".into());
         let shown = [format!("{options:?}"), serde_json::to_string(&options).unwrap()];
         for text in shown {
-            assert!(!text.contains("hunter2") && text.contains("***") && text.contains('7'), "{text}");
+            assert!(!text.contains("hunter2") && text.contains("(hidden)") && text.contains('7'), "{text}");
         }
         assert_eq!(options.client().get("sasl.password"), Some("hunter2"));
     }
@@ -295,7 +286,7 @@ mod tests {
     #[test]
     fn credentials_that_would_go_nowhere_are_problems() {
         let mut options = KafkaOptions::new("b:9092", "");
-        options.security.password = Some(Secret::from("hunter2".to_owned()));
+        options.security.password = Some(Secret::new("hunter2"));
         options.security.ca_file = Some("ca.pem".into());
         let text = options.check().unwrap_err().to_string();
         assert!(text.contains("`security.password` is set but") && text.contains("`security.ca_file` is set but"));
@@ -325,7 +316,7 @@ mod tests {
     fn asking_librdkafka_for_debug_lines_lets_them_through() {
         let mut options = KafkaOptions::new("b:9092", "");
         options.properties.insert("debug".into(), "cgrp".into());
-        assert_eq!(options.client().log_level, RDKafkaLogLevel::Debug);
+        assert!(matches!(options.client().log_level, RDKafkaLogLevel::Debug));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub use topics::{IntakeTopic, check_topics};
 
 use std::time::Duration as StdDuration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_rollout::units::Duration;
 use serin_stream::fold::{Fold, FoldFactory};
@@ -29,7 +30,7 @@ use serin_stream::fold::{Fold, FoldFactory};
 const MAX_BODY: usize = 1_000_000;
 
 /// Settings of the intake relay.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntakeConfig {
     /// Whether intake sends heartbeats for what it relays. Default `wall`; a deployment with a replay clock sets `replay`.
@@ -49,7 +50,7 @@ pub struct IntakeConfig {
 }
 
 /// Whether intake sends heartbeats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntakeClock {
     /// While it relays predictions.

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_schemas::{foreign::Kind, pattern, records::Credential};
 
 /// Topics that one group of others writes to, and the models that they may speak for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IntakeTopic {
     /// The topic of their feedback, without the topology's prefix.

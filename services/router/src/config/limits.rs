@@ -1,10 +1,11 @@
 //! Limits and times of the router's configuration.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_rollout::units::Duration;
 
 /// Limits of what is taken and kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest request body; a larger one is answered 413.
@@ -59,7 +60,7 @@ impl Default for Limits {
 
 /// When a server gets nothing for a while, because it failed: no connection, no answer in time, a broken connection, or 502,
 /// 503, 504.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ejection {
     /// After so many failures in a row; 0: never.
@@ -77,7 +78,7 @@ impl Default for Ejection {
 }
 
 /// How long things may take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// Until a connection to an upstream stands.

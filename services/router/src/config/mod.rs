@@ -4,8 +4,9 @@ mod limits;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration as StdDuration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serin_access::{WriterList, short_token};
+use serin_access::{Secret, WriterList, short_token};
 use serin_listener::TlsFiles;
 use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
 use serin_schemas::ids::Version;
@@ -15,10 +16,11 @@ pub use limits::{Ejection, Limits, Timeouts};
 use crate::{servers::Servers, upstream::Base};
 
 /// What can be set. Spans are written `30s`, sizes are bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where callers connect.
+    #[schemars(extend("format" = "ip:port"))]
     pub listen: SocketAddr,
     /// The same over TLS. Left out: not at all.
     pub tls: Option<TlsConfig>,
@@ -29,12 +31,12 @@ pub struct Config {
     /// PEM file with its key.
     pub upstream_key: Option<PathBuf>,
     /// Where operators connect. Beyond loopback it needs `admin_token`.
+    #[schemars(extend("format" = "ip:port"))]
     pub admin_listen: SocketAddr,
     /// The certificate of that address. Left out: it speaks plain HTTP.
     pub admin_tls: Option<TlsFiles>,
     /// Bearer token that changes on the admin port must carry. Empty: none is asked for.
-    #[serde(serialize_with = "hidden")]
-    pub admin_token: String,
+    pub admin_token: Secret,
     /// Name of this router, the same after a restart, unlike that of any other router. Empty: made from the name of the pod or
     /// container, or else chosen once and kept in `data_dir`.
     pub name: String,
@@ -57,6 +59,7 @@ pub struct Config {
     pub answers: Answers,
     /// Who may send feedback and events. Set under `writers` of the whole configuration. None: whoever runs on this machine,
     /// where the router listens on loopback; else nobody.
+    #[serde(skip)]
     pub writers: WriterList,
     /// What is known of models before, and besides, any routing table.
     pub models: BTreeMap<String, ModelConfig>,
@@ -84,7 +87,7 @@ impl Default for Config {
             upstream_key: None,
             admin_listen: ([127, 0, 0, 1], 8001).into(),
             admin_tls: None,
-            admin_token: String::new(),
+            admin_token: Secret::default(),
             name: String::new(),
             data_dir: PathBuf::from("serin-data/router"),
             clock: ClockKind::Wall,
@@ -107,7 +110,7 @@ impl Default for Config {
 }
 
 /// Where event time comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockKind {
     /// The machine's clock.
@@ -118,7 +121,7 @@ pub enum ClockKind {
 }
 
 /// Which calls are reported as events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
     /// Every call of a model.
@@ -129,7 +132,7 @@ pub enum Report {
 }
 
 /// What answers say about themselves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Answers {
     /// Whether they name the arm and the version (`x-model-arm`, `x-model-version`; gRPC metadata and the router's own errors
@@ -144,19 +147,18 @@ impl Default for Answers {
 }
 
 /// Who may ask for a version, by `x-model-version`, in the path or in a gRPC message.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pinning {
     /// Who may.
     pub allow: MayPin,
     /// What `x-serin-pin-token` must say, for `allow: token`.
-    #[serde(serialize_with = "hidden")]
-    pub token: String,
+    pub token: Secret,
 }
 
 /// What the router says to browsers that ask before a page calls: at its own paths, and at those where the body names the model. At
 /// the paths of a model its servers say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorsConfig {
     /// Origins of pages that may call, such as `https://app.example`; `*` for all. The servers' own headers on their answers stay.
@@ -170,7 +172,7 @@ impl Default for CorsConfig {
 }
 
 /// Who may ask for a version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MayPin {
     /// Everybody.
@@ -183,10 +185,11 @@ pub enum MayPin {
 }
 
 /// What is known of one model before, and besides, any routing table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// The version that serves while there is no routing table.
+    #[schemars(with = "String")]
     pub stable: Version,
     /// Where the servers of each version are: a base URL, or several with commas between them, or more about them. URLs in a
     /// routing table go first.
@@ -210,7 +213,7 @@ pub struct ModelConfig {
 }
 
 /// Where the servers of a version are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum VersionServers {
     /// A base URL.
@@ -220,7 +223,7 @@ pub enum VersionServers {
 }
 
 /// What can be said of the servers of a version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServersConfig {
     /// Base URL: `http://`, `https://`, or `h2c://` for HTTP/2 without TLS.
@@ -266,10 +269,11 @@ impl From<&str> for VersionServers {
 }
 
 /// The callers' port over TLS.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// Where callers connect over TLS.
+    #[schemars(extend("format" = "ip:port"))]
     pub listen: SocketAddr,
     /// PEM file with the certificate, and those between it and the root.
     pub certificate: PathBuf,
@@ -293,11 +297,6 @@ impl TlsConfig {
             reload_every: self.reload_every,
         }
     }
-}
-
-/// A secret as it is shown: only whether there is one.
-fn hidden<S: serde::Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(if secret.is_empty() { "" } else { "(hidden)" })
 }
 
 /// A span of the configuration for the clock of the machine.
@@ -375,7 +374,7 @@ impl Config {
             ));
         }
         if !self.admin_listen.ip().is_loopback() && !self.admin_token.is_empty() {
-            problems.extend(short_token("admin_token", &self.admin_token));
+            problems.extend(short_token("admin_token", self.admin_token.expose()));
         }
         if self.upstream_certificate.is_some() != self.upstream_key.is_some() {
             problems.push("upstream_certificate, upstream_key: one needs the other".to_owned());

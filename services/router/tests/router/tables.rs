@@ -242,7 +242,7 @@ async fn the_switch_works_without_the_log_and_outlives_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn admin_changes_need_the_token_and_health_does_not() {
     let mut config = known(&Server::start(Says::ok("{}")).await);
-    config.admin_token = "secret".into();
+    config.admin_token = serin_access::Secret::new("secret");
     let bench = Bench::start(config).await;
     for (method, path) in
         [(Method::GET, "/tables"), (Method::POST, "/switch/all-stable"), (Method::PUT, "/replay/clock")]

@@ -23,7 +23,7 @@ use std::{process::ExitCode, time::Duration};
 use crate::{
     cli::{self, Output},
     client::Api,
-    output,
+    exit, output,
 };
 
 use model::Models;
@@ -69,5 +69,5 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         Output::Json => output::json(&summary)?,
         Output::Text => output::text(summary.text()),
     }
-    Ok(if summary.as_expected() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::if_so(summary.as_expected()))
 }

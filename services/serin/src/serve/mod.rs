@@ -1,6 +1,7 @@
 //! Runs the services: all in one process (`serin up`) or one role per process on Kafka.
 //!
-//! Everything that can be wrong with the configuration, the log or the topics is told before anything starts.
+//! Everything that is wrong with the configuration is reported at once, before the log is opened; then what is wrong with the log and
+//! the topics, before anything starts.
 
 mod files;
 mod replace;
@@ -24,7 +25,7 @@ pub(crate) use running::{Running, start};
 use crate::{
     cli::Serve,
     output,
-    settings::{self, LogFormat, LogKind, Settings},
+    settings::{self, LogFormat, LogKind, Settings, SettingsError},
     telemetry,
 };
 
@@ -134,31 +135,40 @@ fn compare(log: &dyn Log, settings: &Settings) -> anyhow::Result<Vec<Difference>
     Ok(serin_topology::check(&expected, &actual))
 }
 
-fn check_roles(roles: &[Role], settings: &Settings) -> anyhow::Result<()> {
-    if settings.log.kind == LogKind::Embedded && roles != Role::ALL {
-        bail!(
-            "the embedded log lives in one process: run `serin up`, or set log.kind to kafka to run {} alone",
-            roles.first().map_or("a role", |role| role.name())
-        );
-    }
-    Ok(())
+/// Reads the configuration and makes all checks of these roles, but for those that need a log or a port.
+fn load(roles: &[Role], args: &Serve) -> Result<Settings, SettingsError> {
+    let read = settings::read(args);
+    let more = problems(roles, &read.settings);
+    read.with(more)
 }
 
-/// Makes the checks that a start makes, but for those that need a log or a port: what is shown as the configuration can be started.
-fn check(roles: &[Role], settings: &Settings) -> anyhow::Result<()> {
-    telemetry::check(&settings.telemetry)?;
-    if settings.log.kind == LogKind::Kafka {
-        settings.log.kafka.check().context("the Kafka cluster (log.kafka)")?;
+/// What these roles could not start with.
+fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
+    let mut problems = Vec::new();
+    let embedded = settings.log.kind == LogKind::Embedded;
+    if let Some(role) = roles.first().filter(|_| embedded && roles != Role::ALL) {
+        problems.push(format!(
+            "log.kind: the embedded log lives in one process: run `serin up`, or set log.kind to kafka to run {} alone",
+            role.name()
+        ));
+    }
+    problems.extend(telemetry::problems(&settings.telemetry));
+    if !embedded && !settings.log.kafka.brokers.is_empty() {
+        problems.extend(settings.log.kafka.problems().into_iter().map(|problem| format!("log.kafka: {problem}")));
     }
     for role in roles {
-        let checked: anyhow::Result<()> = match role {
-            Role::Router => serin_router::check(&router_config(settings)).map(drop).map_err(Into::into),
-            Role::Controller => serin_controller::check(&settings.controller).map(drop).map_err(Into::into),
-            Role::Aggregator | Role::Analyzer => Ok(()),
+        let found = match role {
+            Role::Router => serin_router::problems(&router_config(settings)),
+            Role::Controller => serin_controller::problems(&settings.controller),
+            Role::Aggregator => settings.aggregator.problems(),
+            Role::Analyzer => settings.analyzer.problems(),
         };
-        checked.with_context(|| format!("starting the {}", role.name()))?;
+        problems.extend(found.into_iter().map(|problem| match problem.starts_with("writers") {
+            true => problem,
+            false => format!("{}.{problem}", role.name()),
+        }));
     }
-    Ok(())
+    problems
 }
 
 /// Tells which names of the configuration come from variables: they are read in lower case, so they may be others than was meant.
@@ -174,10 +184,8 @@ fn tell_names() {
 /// Runs `roles` until the process is asked to stop.
 /// With `replace` a router takes over from the one that runs.
 pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::Result<ExitCode> {
-    let mut settings = settings::load(args)?;
-    check_roles(roles, &settings)?;
+    let mut settings = load(roles, args)?;
     if args.dump_config {
-        check(roles, &settings)?;
         output::json(&settings)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -221,7 +229,7 @@ pub(crate) async fn run(roles: &[Role], args: &Serve, replace: bool) -> anyhow::
             running.leave().await;
             return Ok(ExitCode::SUCCESS);
         }
-        () = reloading(&running, args) => None,
+        () = reloading(&running, roles, args) => None,
         failure = running.failed() => Some(failure),
     };
     if let Some(failure) = failed.as_ref().filter(|_| running.serves_traffic()) {
@@ -262,7 +270,7 @@ async fn replaced(offer: Option<Offer>) {
 }
 
 /// Reads the configuration again on every SIGHUP. What it cannot take over is told, and nothing changes.
-async fn reloading(running: &Running, args: &Serve) {
+async fn reloading(running: &Running, roles: &[Role], args: &Serve) {
     let mut asked = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
         Ok(signal) => signal,
         Err(error) => {
@@ -271,7 +279,7 @@ async fn reloading(running: &Running, args: &Serve) {
         }
     };
     while asked.recv().await.is_some() {
-        let read = settings::load(args).map_err(anyhow::Error::from).and_then(|mut settings| {
+        let read = load(roles, args).map_err(anyhow::Error::from).and_then(|mut settings| {
             files::share()?.fit(&mut settings, &[]);
             running.reload(&settings)
         });

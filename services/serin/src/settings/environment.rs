@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use config::{Value, ValueKind};
 
 /// What every variable begins with.
-const PREFIX: &str = "serin__";
+pub(super) const PREFIX: &str = "serin__";
 /// Where a name is that people choose; `*` stands for one.
 const NAMES: [&[&str]; 5] = [
     &["router", "models", "*"],

@@ -5,12 +5,9 @@ use std::process::ExitCode;
 use crate::{
     cli::{Compare, Output},
     compare::{self, Finding},
-    output,
+    exit, output,
     terminal::Terminal,
 };
-
-/// Status of "B must not replace A": that of a rollout that was rolled back.
-const FAILED: u8 = 3;
 
 /// `serin compare`.
 pub(crate) fn compare(args: &Compare) -> anyhow::Result<ExitCode> {
@@ -20,8 +17,8 @@ pub(crate) fn compare(args: &Compare) -> anyhow::Result<ExitCode> {
         Output::Text => compare::print(&report, Terminal::stdout()),
     }
     Ok(match report.finding {
-        Finding::Pass => ExitCode::SUCCESS,
-        Finding::Fail => ExitCode::from(FAILED),
-        Finding::Undecided | Finding::Shown => ExitCode::FAILURE,
+        Finding::Pass => exit::with(exit::DONE),
+        Finding::Fail => exit::with(exit::WORSE),
+        Finding::Undecided | Finding::Shown => exit::with(exit::NOT_SO),
     })
 }

@@ -7,8 +7,8 @@ use serin_rollout::{Checked, Problem, Severity, Traffic};
 
 use super::remote::read;
 use crate::{
-    cli::{Lint, Output},
-    output,
+    cli::{Lint, Output, Schema},
+    exit, output, settings,
     terminal::{Terminal, Tone},
 };
 
@@ -19,12 +19,12 @@ pub(crate) fn lint(args: &Lint) -> anyhow::Result<ExitCode> {
     let text = read(&args.file)?;
     let checked = serin_rollout::check(&text, traffic.as_ref());
     print_problems(&args.file.display().to_string(), &checked, args.output)?;
-    Ok(if checked.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(exit::if_so(!checked.has_errors()))
 }
 
 /// `serin schema`.
-pub(crate) fn schema() -> anyhow::Result<ExitCode> {
-    output::json(&serin_rollout::json_schema())?;
+pub(crate) fn schema(args: &Schema) -> anyhow::Result<ExitCode> {
+    output::json(&if args.config { settings::json_schema() } else { serin_rollout::json_schema() })?;
     Ok(ExitCode::SUCCESS)
 }
 

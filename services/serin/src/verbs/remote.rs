@@ -19,24 +19,12 @@ use super::{
 use crate::{
     cli::{Act, Apply, Output, Remote, Status, Stop},
     client::{Api, ApiError},
-    output, plan,
+    exit, output, plan,
 };
 
-/// `serin status`: the rollout ended well.
-const PROMOTED: u8 = 0;
-/// `serin status`: still running, or the wait timed out.
-const RUNNING: u8 = 1;
-/// It is decided, and no router is known to use the table.
-const NOT_APPLIED: u8 = 1;
 /// How long it is waited for routers to use the table of an ending that was waited for, and how often it is looked.
 const APPLIED_WITHIN: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// `serin status`: all traffic is back on stable.
-const ROLLED_BACK: u8 = 3;
-/// `serin status`: a person or a newer rollout ended it.
-const ABORTED: u8 = 4;
-/// The rollout file has errors.
-const INVALID: u8 = 1;
 
 /// Longest wait for news in one request.
 const NEWS: Duration = Duration::from_secs(20);
@@ -58,7 +46,7 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
     let checked = serin_rollout::check(&text, None);
     if checked.has_errors() {
         print_problems(&args.file.display().to_string(), &checked, args.remote.output)?;
-        return Ok(ExitCode::from(INVALID));
+        return Ok(exit::with(exit::NOT_SO));
     }
     let api = Api::new(&args.remote)?;
     let mut patience = Patience::of(&args.timeout)?;
@@ -66,7 +54,7 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
     let answer = match sent {
         Err(ApiError::Invalid(body)) => {
             output::json(&body)?;
-            return Ok(ExitCode::from(INVALID));
+            return Ok(exit::with(exit::NOT_SO));
         }
         answer => answer?,
     };
@@ -100,13 +88,13 @@ pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {
                 Output::Json => output::json(&answer)?,
                 Output::Text => output::line(&sentence),
             }
-            return Ok(ExitCode::from(RUNNING));
+            return Ok(exit::with(exit::NOT_SO));
         }
         return wait(&api, &rollout, &args.remote, patience).await;
     }
     // A table that a router cannot use is no start.
     let refused = applied_of(&answer).is_some_and(|applied| applied.refused);
-    Ok(if refused || !is_answered { ExitCode::from(NOT_APPLIED) } else { ExitCode::SUCCESS })
+    Ok(exit::if_so(!refused && is_answered))
 }
 
 /// Waits until the controller knows a rollout that it took without an answer, or until it is over: whether it does.
@@ -225,13 +213,13 @@ fn print_state(state: &RolloutState, applied: Option<&Applied>, output: Output) 
 }
 
 fn exit_code(state: &RolloutState, applied: Option<&Applied>) -> ExitCode {
-    let promoted = if is_applied(applied) { PROMOTED } else { NOT_APPLIED };
-    ExitCode::from(match state.ending.as_ref().map(|ending| ending.outcome) {
+    let promoted = if is_applied(applied) { exit::DONE } else { exit::NOT_SO };
+    exit::with(match state.ending.as_ref().map(|ending| ending.outcome) {
         None if state.promoted => promoted,
-        None => RUNNING,
+        None => exit::NOT_SO,
         Some(Outcome::Promoted) => promoted,
-        Some(Outcome::Evidence | Outcome::NoData | Outcome::Inconclusive) => ROLLED_BACK,
-        Some(Outcome::Aborted | Outcome::Superseded) => ABORTED,
+        Some(Outcome::Evidence | Outcome::NoData | Outcome::Inconclusive) => exit::WORSE,
+        Some(Outcome::Aborted | Outcome::Superseded) => exit::ENDED,
     })
 }
 
@@ -262,7 +250,7 @@ fn print_answer(answer: &Value, output: Output) -> anyhow::Result<ExitCode> {
     }
     // A command without an answer is not known to have done anything.
     let is_done = answer["sentence"].is_string() && is_applied(applied.as_ref());
-    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_APPLIED) })
+    Ok(exit::if_so(is_done))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use serin_topology::{EVENTS, VERDICTS, WINDOWS};
 use super::remote::read;
 use crate::{
     cli::{Output, Replay},
-    output,
+    exit, output,
     replay::{
         Controls, Difference, Judge, Policy, Recomputed, StepEnd, Story, Verified, Verifier, difference, each,
         needs_events, recompute, stories,
@@ -49,7 +49,7 @@ pub(crate) fn replay(args: &Replay) -> anyhow::Result<ExitCode> {
     let name = file.file_name().map_or_else(|| file.display().to_string(), |name| name.to_string_lossy().into_owned());
     let Some(spec) = checked.spec.as_ref().filter(|_| !checked.has_errors()) else {
         super::print_problems(&name, &checked, args.output)?;
-        return Ok(ExitCode::FAILURE);
+        return Ok(exit::with(exit::NOT_SO));
     };
     let what_if = WhatIf { log: look.log.as_ref(), settings: &settings, from_events: from_events || args.events };
     let stories = what_if.tell(spec, args.rollout.as_deref())?;
@@ -71,7 +71,7 @@ fn verify(log: &dyn Log, settings: &Settings, format: Output) -> anyhow::Result<
         Output::Json => output::json(&json!({"holds": found.holds(), "verified": found, "first_field": field}))?,
         Output::Text => told(&found, field.as_ref()).into_iter().for_each(output::text),
     }
-    Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::if_so(found.holds()))
 }
 
 /// What came of all partitions, and the first field that differs.

@@ -10,7 +10,7 @@ use serin_schemas::{ids::Span, records::Role};
 use super::{local::rate, remote::read};
 use crate::{
     cli::{Output, Simulate},
-    output, parallel,
+    exit, output, parallel,
     simulate::{self, Case, Compared, Experiment, Report, Setup, World, number},
 };
 
@@ -63,7 +63,7 @@ pub(crate) fn simulate(args: &Simulate) -> anyhow::Result<ExitCode> {
         let name = scenario.as_ref().map(|scenario| scenario.name.as_str());
         output::json(&json!({"scenario": name, "seed": args.seed, "runs": runs, "drawn": "counts", "cases": all}))?;
     }
-    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::if_so(held))
 }
 
 fn list(format: Output) -> anyhow::Result<ExitCode> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{Output, Switch, Wanted},
+    exit,
     http::Http,
     output,
 };
@@ -61,7 +62,7 @@ pub(crate) async fn switch(args: &Switch) -> anyhow::Result<ExitCode> {
     let wanted = args.to.map(|to| to == Wanted::On);
     let done = said.iter().all(|said| said.on.is_some() && wanted.is_none_or(|wanted| said.on == Some(wanted)));
     let kept = said.iter().all(|said| said.problem.is_none());
-    Ok(if done && kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::if_so(done && kept))
 }
 
 async fn ask(http: &Http, router: &str, args: &Switch) -> Said {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     cli::{Output, TopologyAction, TopologyArgs},
-    output, serve, settings,
+    exit, output, serve, settings,
 };
 
 /// Creates or checks the topics.
@@ -41,5 +41,5 @@ fn report(args: &TopologyArgs, differences: &[String], topics: usize) -> anyhow:
             }
         }
     }
-    Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::if_so(differences.is_empty()))
 }
