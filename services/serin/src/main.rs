@@ -98,7 +98,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Compare(args) => verbs::compare(&args),
         Verb::Tail(args) => verbs::tail(&args),
         Verb::Topology(args) => verbs::topology(&args.action),
-        Verb::Schema(args) => verbs::schema(&args),
+        Verb::Schema(args) => verbs::schema(args),
     }
 }
 

@@ -163,10 +163,10 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
             Role::Aggregator => settings.aggregator.problems(),
             Role::Analyzer => settings.analyzer.problems(),
         };
-        problems.extend(found.into_iter().map(|problem| match problem.starts_with("writers") {
-            true => problem,
-            false => format!("{}.{problem}", role.name()),
-        }));
+        let place = |problem: String| {
+            if problem.starts_with("writers") { problem } else { format!("{}.{problem}", role.name()) }
+        };
+        problems.extend(found.into_iter().map(place));
     }
     problems
 }

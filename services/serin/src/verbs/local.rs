@@ -23,7 +23,7 @@ pub(crate) fn lint(args: &Lint) -> anyhow::Result<ExitCode> {
 }
 
 /// `serin schema`.
-pub(crate) fn schema(args: &Schema) -> anyhow::Result<ExitCode> {
+pub(crate) fn schema(args: Schema) -> anyhow::Result<ExitCode> {
     output::json(&if args.config { settings::json_schema() } else { serin_rollout::json_schema() })?;
     Ok(ExitCode::SUCCESS)
 }
