@@ -17,7 +17,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 
 /// The files of a listener's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -365,7 +365,7 @@ pub struct Verdict {
     pub health: Vec<HealthIssue>,
     /// While warming: stable events seen so far.
     pub warmup_events: Option<i64>,
-    /// At the end of warm-up: what was frozen, as JSON (`serin_rollout::Frozen`).
+    /// At the end of warm-up: what was frozen, as JSON (`serin_spec::Frozen`).
     pub frozen: Option<String>,
     /// One sentence for people.
     pub sentence: String,

@@ -1,7 +1,7 @@
 //! What can be set about the aggregator.
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 
 use crate::intake::IntakeConfig;
 

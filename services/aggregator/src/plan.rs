@@ -5,13 +5,13 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use serin_kinds::MOST_EVENTS;
-use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{Span, Version},
     records::{Origin, Outcome},
     view::PredictionView,
 };
 use serin_sketches::{Summary, class_position, hash::Salt, log_position};
+use serin_spec::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 
 use crate::{join::Join, pairing::Pairing};
 
@@ -180,7 +180,7 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, metric: &serin_rollout::MetricSpec, spec: &RolloutSpec) {
+    fn add(&mut self, metric: &serin_spec::MetricSpec, spec: &RolloutSpec) {
         let index = self.metrics.len();
         let measure = self.measure(metric);
         let pairing = (metric.kind == MetricKind::Disagreement).then(|| Pairing::new(metric, spec));
@@ -199,7 +199,7 @@ impl Plan {
         self.metrics.push(Metric { name, kind, by_value, measure, pairing, dimensions, stream });
     }
 
-    fn measure(&mut self, spec: &serin_rollout::MetricSpec) -> Measure {
+    fn measure(&mut self, spec: &serin_spec::MetricSpec) -> Measure {
         let zero_if_missing = spec.when_missing == WhenMissing::Zero;
         let mut label = |formula, output: Option<&String>, label: &str| {
             let (outputs, labels) = if formula == Formula::WrongClass {

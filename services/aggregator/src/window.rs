@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::MetricKind;
 use serin_schemas::{
     ids::{EventTime, Generation},
     records::{Arm, ArmCounts, Cell, Outcome, Population, Segment},
     view::PredictionView,
 };
 use serin_sketches::{Buckets, ByUnit, Pair, Pairs, Summary, group_hash, hash::Salt};
+use serin_spec::MetricKind;
 
 use crate::{
     plan::{Metric, Plan, Value, insert, is_error},

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serin_kinds::MOST_EVENTS;
-use serin_rollout::MetricKind;
 use serin_schemas::records::Arm;
 use serin_sketches::{Buckets, Scatter, Summary};
+use serin_spec::MetricKind;
 use serin_statistics::cluster::{ClusterRatio, tempering};
 
 /// Bucket sums of one arm in the step, and how far its single answers lie apart.

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::{MetricKind, MetricSource, Policy};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, NoDataReason, Role, Segment},
 };
+use serin_spec::{MetricKind, MetricSource, Policy};
 
 use crate::{
     health::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, percent},

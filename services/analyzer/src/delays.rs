@@ -3,8 +3,8 @@
 //!
 //! Since rules 2.
 
-use serin_rollout::{MetricKind, Policy};
 use serin_schemas::records::NoDataReason;
+use serin_spec::{MetricKind, Policy};
 use serin_statistics::{ln_weighted_average, rejects};
 
 use crate::{evidence::Evidence, health::ALPHA, rollout::Rollout, sentence::noun, standing::Issue};

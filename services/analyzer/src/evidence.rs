@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serin_kinds::MOST_EVENTS;
-use serin_rollout::{Direction, Limit, Margin, MetricKind, MetricSpec, Rules};
 use serin_schemas::ids::EventTime;
 use serin_sketches::{Buckets, Summary};
+use serin_spec::{Direction, Limit, Margin, MetricKind, MetricSpec, Rules};
 use serin_statistics::{
     Against, Hypothesis, HypothesisSpec, LooksError, LooksPlan, Measure, ObserveError, PlannedLooks, SpecError,
     Stratum, StratumPasts, cluster::tempering_of_next_window,
@@ -230,8 +230,9 @@ fn margin(margin: Margin) -> serin_statistics::Margin {
 #[cfg(test)]
 mod tests {
     use proptest::{prelude::*, sample::select};
-    use serin_rollout::{MetricSource, RolloutSpec, lint};
+    use serin_rollout::lint;
     use serin_schemas::records::Role;
+    use serin_spec::{MetricSource, RolloutSpec};
 
     use super::*;
 
@@ -328,10 +329,10 @@ mod tests {
             metric.margin = margin.map(|(absolute, relative)| Margin { absolute, relative });
             metric.limit = limit.map(|(pass, fail)| Limit { pass, fail });
             if metric.source.needs_label() {
-                metric.maturity = serin_rollout::units::Duration::from_secs(600);
+                metric.maturity = serin_spec::units::Duration::from_secs(600);
             }
             let refused = |spec: &RolloutSpec| {
-                lint(spec, None).iter().any(|problem| problem.severity == serin_rollout::Severity::Error)
+                lint(spec, None).iter().any(|problem| problem.severity == serin_spec::Severity::Error)
             };
             if refused(&spec) {
                 // Perhaps it is only the looks.

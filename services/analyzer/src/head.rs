@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::Rules;
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span, Version},
     records::{Arm, ArmCounts, Control, Phase},
 };
+use serin_spec::Rules;
 
 use crate::{
     baseline::Baseline,

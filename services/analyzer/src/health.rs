@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::{Mode, NoDataPolicies, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, NoDataReason},
 };
 use serin_sketches::Buckets;
+use serin_spec::{Mode, NoDataPolicies, TrafficSource, WhenMissing};
 use serin_statistics::{
     cluster::answers_per_unit,
     counts::{SPLIT_CONCENTRATION, split_ln_e},
@@ -465,6 +465,6 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-fn span(span: Span) -> serin_rollout::units::Duration {
-    serin_rollout::units::Duration(span)
+fn span(span: Span) -> serin_spec::units::Duration {
+    serin_spec::units::Duration(span)
 }

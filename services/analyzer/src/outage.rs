@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
 use serin_schemas::{
     ids::EventTime,
     records::{Arm, NoDataReason},
 };
+use serin_spec::units::Duration;
 
 use crate::{baseline::Baseline, health::Compared, plan::Plan, standing::Issue};
 

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, Limit, MetricKind, Mode, Require, RolloutSpec, Rules, Step, TrafficSource};
 use serin_schemas::{
     ids::Span,
     records::{Role, Segment},
 };
 use serin_sketches::Summary;
+use serin_spec::{Frozen, Limit, MetricKind, Mode, Require, RolloutSpec, Rules, Step, TrafficSource};
 use serin_statistics::{LooksPlan, Scope, rollback_weights};
 
 /// The segment value that stands for all values that are not judged alone.
@@ -244,7 +244,7 @@ fn groups(spec: &RolloutSpec) -> Vec<GroupPlan> {
         let own = metrics.filter(|(_, metric)| metric.group.as_deref() == Some(name) && metric.role != Role::Watch);
         own.map(|(index, metric)| (index, metric.score_weight)).collect::<Vec<_>>()
     };
-    let group = |group: &serin_rollout::GroupSpec| GroupPlan {
+    let group = |group: &serin_spec::GroupSpec| GroupPlan {
         name: group.name.clone(),
         score_weight: group.weight,
         members: members(&group.name),

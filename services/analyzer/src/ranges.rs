@@ -2,9 +2,9 @@
 //!
 //! Since rules 2.
 
-use serin_rollout::{MetricKind, MetricSource, MetricSpec};
 use serin_schemas::records::{NoDataReason, Role, Segment};
 use serin_sketches::Summary;
+use serin_spec::{MetricKind, MetricSource, MetricSpec};
 
 use crate::{evidence::Evidence, plan::Plan, standing::Issue, warmup::WarmUp};
 
@@ -53,8 +53,8 @@ fn beyond(plan: &Plan, metric: &MetricSpec, (min, max): (f64, f64)) -> (bool, bo
 
 #[cfg(test)]
 mod tests {
-    use serin_rollout::Rules;
     use serin_sketches::LinHist;
+    use serin_spec::Rules;
 
     use super::*;
 

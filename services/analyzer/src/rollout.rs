@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec, Rules};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, Control, Phase, Segment, Verdict, WindowClosed},
 };
 use serin_sketches::{Buckets, Summary};
+use serin_spec::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec, Rules};
 use serin_statistics::cluster::answers_per_unit;
 use serin_stream::fold::{FoldError, Poison};
 

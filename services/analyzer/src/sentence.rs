@@ -2,11 +2,11 @@
 
 use serin_kinds::Unit;
 pub(crate) use serin_kinds::significant;
-use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec, units::Duration};
 use serin_schemas::{
     ids::EventTime,
     records::{Estimate, Harm, MetricResult, NoDataReason, Segment},
 };
+use serin_spec::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec, units::Duration};
 use serin_statistics::{ArmEstimate, Effect, PlannedLooks};
 
 use crate::progress::Heard;

@@ -1,8 +1,8 @@
 //! On how many units (users, sessions) a finding rests, where a key assigns the arm.
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::Policy;
 use serin_schemas::records::NoDataReason;
+use serin_spec::Policy;
 use serin_statistics::{Standing, UnitEvidence, handful::MIN_UNITS};
 
 use crate::{evidence::Evidence, standing::Issue};

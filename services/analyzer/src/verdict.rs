@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{MetricSpec, Policy, Require};
 use serin_schemas::{
     ids::Span,
     records::{
@@ -11,6 +10,7 @@ use serin_schemas::{
     },
 };
 use serin_sketches::hash::hash64;
+use serin_spec::{MetricSpec, Policy, Require};
 use serin_statistics::{
     About, Against, ArmEstimate, Finding, Score, group_finding, ln_weighted_average, p_anytime, rejects, score,
     stable_is_out_of_date, weighted_holm_adjusted,

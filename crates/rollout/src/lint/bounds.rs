@@ -4,7 +4,7 @@ use serin_kinds::Range;
 use serin_schemas::records::Role;
 
 use super::{Found, values};
-use crate::{Direction, Limit, Margin, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
+use serin_spec::{Direction, Limit, Margin, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
 
 pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     match (metric.margin, metric.limit) {

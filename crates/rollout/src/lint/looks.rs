@@ -3,7 +3,7 @@
 use serin_schemas::records::Role;
 
 use super::Found;
-use crate::{Direction, GroupSequential, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
+use serin_spec::{Direction, GroupSequential, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
 
 /// More looks gain nothing; `serin_statistics::MOST_LOOKS`.
 const MOST_LOOKS: u32 = 10;

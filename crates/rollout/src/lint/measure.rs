@@ -3,7 +3,7 @@
 use serin_sketches::CappedHist;
 
 use super::Found;
-use crate::{MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
+use serin_spec::{MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
 
 /// What a source gives.
 #[derive(Clone, Copy, PartialEq, Eq)]

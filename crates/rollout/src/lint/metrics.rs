@@ -3,7 +3,7 @@
 use serin_schemas::records::Role;
 
 use super::{Found, bounds, measure, values};
-use crate::{
+use serin_spec::{
     MetricKind, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource,
     WhenMissing,
 };
@@ -40,7 +40,7 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
                 Severity::Error,
                 format!("{path}.segments[{index}]"),
                 format!("no segment is named {name:?}"),
-                crate::suggest::way_out(name, known, "define it under `segments` with a source"),
+                serin_spec::suggest::way_out(name, known, "define it under `segments` with a source"),
                 &["segments[].name"],
             );
         }
@@ -65,10 +65,13 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
     match spec.reported(name) {
         None => {
             let features = spec.features.iter().map(|feature| feature.name.as_str());
-            let built_in = crate::BUILT_IN_OUTPUTS.iter().map(|(name, _)| *name);
+            let built_in = serin_spec::BUILT_IN_OUTPUTS.iter().map(|(name, _)| *name);
             let known = spec.outputs.iter().map(|output| output.name.as_str()).chain(features).chain(built_in);
-            let way_out =
-                crate::suggest::way_out(name, known, "define it under `outputs`, so that routers find it in answers");
+            let way_out = serin_spec::suggest::way_out(
+                name,
+                known,
+                "define it under `outputs`, so that routers find it in answers",
+            );
             let message = format!("no output rule is named {name:?}, so the metric never has data");
             found.add(Severity::Error, path, message, way_out, &["outputs[].name"]);
         }
@@ -91,7 +94,7 @@ fn strata(metric: &MetricSpec, path: &str, found: &mut Found) {
     } else if !metric.segments.contains(dimension) {
         let message = format!("the metric is not judged in segment {dimension:?}, so nothing is known of its values");
         let known = metric.segments.iter().map(String::as_str);
-        let way_out = crate::suggest::way_out(dimension, known, "name it under the metric's `segments` too");
+        let way_out = serin_spec::suggest::way_out(dimension, known, "name it under the metric's `segments` too");
         found.error(path, message, way_out);
     }
 }
@@ -133,7 +136,7 @@ fn delay(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
         let message =
             format!("no other metric waits for label {label:?}: nothing else shows that it is a label at all");
         let known = others().filter_map(|other| other.source.label());
-        let way_out = crate::suggest::way_out(label, known, "see that feedback has this name");
+        let way_out = serin_spec::suggest::way_out(label, known, "see that feedback has this name");
         found.add(Severity::Warning, format!("{path}.source"), message, way_out, &["metrics[].source"]);
     } else if !metric.maturity.is_zero() && !others().filter(same).any(|other| other.maturity == metric.maturity) {
         let message = format!("label {label:?} is waited for by no metric for {}", metric.maturity);
@@ -167,7 +170,7 @@ fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
 /// is only its events say.
 fn proper(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let MetricSource::AbsoluteError { output, label } = &metric.source else { return };
-    let range = |rule: &crate::OutputRule| rule.name == *output && rule.min == Some(0.0) && rule.max == Some(1.0);
+    let range = |rule: &serin_spec::OutputRule| rule.name == *output && rule.min == Some(0.0) && rule.max == Some(1.0);
     if spec.outputs.iter().any(range) {
         let message = format!(
             "if label {label:?} is a yes or no, the absolute error of a probability is no proper score: a constant 0 beats an \
@@ -220,7 +223,8 @@ fn together(spec: &RolloutSpec, found: &mut Found) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{MetricSource, lint, testing::spec};
+    use crate::{lint, testing::spec};
+    use serin_spec::MetricSource;
 
     #[test]
     fn an_improper_score_of_a_probability_is_told() {

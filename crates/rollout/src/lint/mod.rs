@@ -25,9 +25,9 @@ mod tests;
 use std::collections::BTreeSet;
 
 pub use power::Traffic;
-pub use size::{MAX_CONTROL_BYTES, MAX_SEGMENT_VALUE_BYTES, MAX_SPEC_BYTES};
+pub use size::{MAX_CONTROL_BYTES, MAX_SPEC_BYTES};
 
-use crate::{Mode, Problem, RolloutSpec, Severity, TrafficSource};
+use serin_spec::{Mode, Problem, RolloutSpec, Severity, TrafficSource};
 
 /// All problems of a spec, in the order of its parts. With `traffic` it also says what that traffic cannot resolve.
 pub fn lint(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Problem> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serin_schemas::records::Role;
 
 use super::Found;
-use crate::{MetricSpec, RolloutSpec, units::Duration};
+use serin_spec::{MetricSpec, RolloutSpec, units::Duration};
 
 /// `(z_0.95 + z_0.80)^2`.
 const Z_SQUARED: f64 = 6.18;
@@ -95,7 +95,7 @@ fn planned_looks(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
 }
 
 /// Canary answers in a step that enter the comparison.
-fn of_step(spec: &RolloutSpec, step: &crate::Step, traffic: &Traffic) -> f64 {
+fn of_step(spec: &RolloutSpec, step: &serin_spec::Step, traffic: &Traffic) -> f64 {
     let compared = (step.bake.max.0.as_secs_f64() - spec.settles_for().0.as_secs_f64()).max(0.0);
     traffic.per_second * step.share().fraction() * compared
 }

@@ -3,7 +3,7 @@
 use serin_kinds::Range;
 
 use super::Found;
-use crate::{BUILT_IN_OUTPUTS, MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
+use serin_spec::{BUILT_IN_OUTPUTS, MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
 
 /// No call takes longer, in milliseconds.
 const LONGEST_CALL: f64 = 86_400_000.0;

@@ -8,7 +8,7 @@ use serin_schemas::{
     records::{Arm, Decision, NoDataReason, Phase, Reason, RoutingTable, Verdict},
 };
 
-use crate::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
+use serin_spec::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
 
 /// Version of [`ModelState`] and [`RolloutState`] as JSON.
 pub const STATE_VERSION: u32 = 1;

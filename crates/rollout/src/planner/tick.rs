@@ -3,7 +3,7 @@
 use serin_schemas::records::{Arm, EventKind, Phase, RoutingTable};
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn, state::Lease};
-use crate::{Policy, Rules, Share};
+use serin_spec::{Policy, Rules, Share};
 
 impl ModelState {
     pub(super) fn on_tick(&mut self, turn: &mut Turn<'_>) {

@@ -9,7 +9,7 @@ use super::{
     HoldCause, ModelState, Outcome, RolloutState, Turn,
     near::{instead, without_values},
 };
-use crate::{Frozen, Rules, units::Duration};
+use serin_spec::{Frozen, Rules, units::Duration};
 
 /// How long after the first labels were due it is said that none has come.
 const LABELS_LATE: Span = Span(10 * 60 * 1_000_000);

@@ -22,7 +22,7 @@ pub use topics::{IntakeTopic, check_topics};
 use std::time::Duration as StdDuration;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 use serin_stream::fold::{Fold, FoldFactory};
 
 /// Largest body of which an event can be made.

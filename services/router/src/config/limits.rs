@@ -1,7 +1,7 @@
 //! Limits and times of the router's configuration.
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 
 /// Limits of what is taken and kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

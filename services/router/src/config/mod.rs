@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration 
 use serde::{Deserialize, Serialize};
 use serin_access::{WriterList, short_token};
 use serin_listener::TlsFiles;
-use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
 use serin_schemas::ids::Version;
+use serin_spec::{OutputRule, SegmentSpec, units::Duration};
 
 pub use limits::{Ejection, Limits, Timeouts};
 

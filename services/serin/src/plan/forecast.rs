@@ -1,7 +1,7 @@
 //! The forecast: every metric in every step, then the ramp as a whole.
 
-use serin_rollout::{MetricKind, Require, RolloutSpec, Step};
 use serin_schemas::records::Role;
+use serin_spec::{MetricKind, Require, RolloutSpec, Step};
 use serin_statistics::{
     LooksPlan,
     planning::{Canary, Planned},

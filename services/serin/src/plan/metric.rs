@@ -1,8 +1,8 @@
 //! One metric as planned: what it is expected to show, and what would be a regression.
 
 use serin_kinds::{CLASS_COUNT, Range, SIGMA};
-use serin_rollout::{Direction, MetricKind, MetricSpec};
 use serin_schemas::records::Role;
+use serin_spec::{Direction, MetricKind, MetricSpec};
 use serin_statistics::{
     Margin,
     planning::{Expected, PlanError, Planned},
@@ -98,7 +98,7 @@ impl<'a> Metric<'a> {
             Direction::HigherIsBetter => serin_statistics::Direction::HigherIsBetter,
         };
         let expected = self.expected();
-        if let Some((pass, fail)) = self.spec.limit.and_then(serin_rollout::Limit::both) {
+        if let Some((pass, fail)) = self.spec.limit.and_then(serin_spec::Limit::both) {
             return Planned::against_limit(expected, direction, pass, fail);
         }
         let margin = self.spec.margin_or_default();

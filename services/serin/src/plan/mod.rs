@@ -11,8 +11,8 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serin_rollout::{Direction, MetricSpec, Require, RolloutSpec};
 use serin_schemas::records::Role;
+use serin_spec::{Direction, MetricSpec, Require, RolloutSpec};
 use serin_statistics::{Scope, rollback_weights};
 
 pub(crate) use forecast::forecast;
@@ -192,7 +192,7 @@ pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<Str
 /// Why a metric does not pass in a step, as far as is known.
 fn never(request: &Request, number: usize, metric: &str) -> String {
     let limit = request.spec.metrics.iter().find(|known| known.name == metric).and_then(|metric| metric.limit);
-    match (request.base.get(metric), limit.and_then(serin_rollout::Limit::both)) {
+    match (request.base.get(metric), limit.and_then(serin_spec::Limit::both)) {
         (Some(value), Some((pass, _))) => {
             let (value, pass) = (short(*value), short(pass));
             format!("{metric} does not pass in step {number} as it is now: it is {value}, and its limit is {pass}")
@@ -213,7 +213,7 @@ pub(crate) fn under_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>)
     (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
     let unmeasured = unmeasured_limits(spec, measured);
     let of = |metric: &MetricSpec| {
-        let (pass, _) = metric.limit.and_then(serin_rollout::Limit::both)?;
+        let (pass, _) = metric.limit.and_then(serin_spec::Limit::both)?;
         let side = if metric.direction == Direction::HigherIsBetter { "above" } else { "below" };
         let gate = metric.role == Role::Gate && unmeasured.contains(&metric.name);
         gate.then(|| format!("{} is {side} {}", metric.name, short(pass)))

@@ -4,8 +4,8 @@
 //! differ at random. Values are drawn from tables of some thousand cells.
 
 use serin_kinds::{CLASS_COUNT, CONCENTRATION, SIGMA};
-use serin_rollout::{MetricKind, MetricSpec, Rules};
 use serin_sketches::{Pair, Summary};
+use serin_spec::{MetricKind, MetricSpec, Rules};
 use serin_statistics::laws::{normal_isf, normal_sf};
 
 use super::dice::{Dice, Table};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{MetricKind, MetricSource, Outcome, RolloutSpec, RolloutState, planner::HoldCause};
+use serin_rollout::{Outcome, RolloutState, planner::HoldCause};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{
@@ -12,6 +12,7 @@ use serin_schemas::{
     },
 };
 use serin_sketches::Summary;
+use serin_spec::{MetricKind, MetricSource, RolloutSpec};
 
 use super::{dice::Dice, world::World};
 use crate::in_process::{InProcess, ROLLOUT};
@@ -323,7 +324,7 @@ type Outcomes = BTreeMap<(Arm, usize), u64>;
 fn counts(spec: &RolloutSpec, arm: Arm, n: u64, maturity: Span, bad: impl Fn(usize) -> u64) -> ArmCounts {
     let mut left = n;
     let mut of = |source: MetricSource| {
-        let is_rate = |metric: &&serin_rollout::MetricSpec| metric.source == source && metric.kind == MetricKind::Rate;
+        let is_rate = |metric: &&serin_spec::MetricSpec| metric.source == source && metric.kind == MetricKind::Rate;
         let metric = spec.metrics.iter().position(|metric| is_rate(&metric));
         let count = metric.map_or(0, &bad).min(left);
         left -= count;

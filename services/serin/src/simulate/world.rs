@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{MetricKind, MetricSpec, RolloutSpec, units::Duration};
 use serin_schemas::{ids::Span, records::Segment};
 use serin_sketches::{Rate, Summary};
+use serin_spec::{MetricKind, MetricSpec, RolloutSpec, units::Duration};
 
 use super::{
     dice::{Dice, Table},
@@ -173,7 +173,7 @@ fn dimensions(spec: &RolloutSpec, setup: &Setup) -> Result<BTreeMap<String, Dime
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(SetupError(format!("the rollout has no segment dimension {unknown:?}; it has {there}")));
     }
-    let dimension = |segment: &serin_rollout::SegmentSpec| {
+    let dimension = |segment: &serin_spec::SegmentSpec| {
         let name = &segment.name;
         let given = setup.shares.get(name).map_or(&[][..], Vec::as_slice);
         let mut values: Vec<(String, f64)> = given.to_vec();

@@ -55,7 +55,7 @@ fn a_marginal_step_is_not_told_to_keep_baking() {
 #[test]
 fn a_monitor_is_not_over_while_nothing_can_be_judged() {
     let mut monitored = spec();
-    monitored.promotion.monitor = crate::units::Duration::from_secs(24 * HOUR);
+    monitored.promotion.monitor = serin_spec::units::Duration::from_secs(24 * HOUR);
     let mut world = World::new();
     world.apply_spec("r1", &monitored);
     world.warm(0);
@@ -77,7 +77,7 @@ fn a_monitor_is_not_over_while_nothing_can_be_judged() {
 #[test]
 fn an_observed_warm_up_that_would_be_ended_is_warned_about_once() {
     let mut world = World::new();
-    world.apply_spec("r1", &RolloutSpec { mode: crate::Mode::Observe, ..spec() });
+    world.apply_spec("r1", &RolloutSpec { mode: serin_spec::Mode::Observe, ..spec() });
     let say = |world: &mut World, secs: i64, decision, policy: &str| {
         let mut verdict = world.verdict(secs, decision);
         let told = HealthIssue { policy: policy.to_owned(), ..issue(NoDataReason::NoBaseline, "all answers are bad") };
