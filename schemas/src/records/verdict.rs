@@ -379,3 +379,11 @@ pub struct Verdict {
     #[serde(default = "super::control::first_rules")]
     pub rules: i32,
 }
+
+impl Verdict {
+    /// Whether the analyzer cannot judge the rollout at all: it holds without evidence, and nothing is wrong with any.
+    pub fn refuses(&self) -> bool {
+        let empty = self.metrics.is_empty() && self.arms.is_empty();
+        self.decision == Decision::Hold && empty && self.health.is_empty() && self.reasons.is_empty()
+    }
+}

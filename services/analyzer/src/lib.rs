@@ -33,6 +33,7 @@ mod plan;
 mod population;
 mod progress;
 mod ranges;
+mod refused;
 mod rollout;
 mod rows;
 mod sentence;
