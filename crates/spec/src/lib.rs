@@ -7,14 +7,17 @@
 //! Pure: no clock, I/O or random source.
 
 pub mod address;
+mod bounds;
 mod decision;
 mod defaults;
+mod kind;
 mod metric;
 mod normalise;
 mod problem;
 mod ramp;
 mod rollout;
 mod rules;
+mod source;
 mod sources;
 pub mod suggest;
 #[cfg(test)]
@@ -23,7 +26,9 @@ mod traffic;
 pub mod units;
 
 pub use address::{Address, AddressError};
+pub use bounds::{Direction, Limit, Margin};
 pub use decision::{Ceiling, DecisionSpec, NoDataPolicies, Policy, WayOut};
+pub use kind::MetricKind;
 pub use metric::{MetricSpec, WhenMissing};
 pub use normalise::built_in_name;
 pub use problem::{Problem, Severity};
@@ -32,7 +37,7 @@ pub use rollout::{
     Concurrency, Frozen, GroupSpec, Mode, PlanSpec, PromotionSpec, Replica, RolloutSpec, TrafficSource, VersionSpec,
 };
 pub use rules::Rules;
-pub use serin_kinds::{Direction, Limit, Margin, MetricKind, MetricSource};
+pub use source::MetricSource;
 pub use sources::{MAX_SEGMENT_VALUE_BYTES, OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec};
 pub use traffic::{
     BUILT_IN_OUTPUTS, CaptureSpec, FeatureSpec, MirrorSpec, RequestSource, ServerPolicy, ShadowSpec, TargetArm,

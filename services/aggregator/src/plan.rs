@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use serin_kinds::MOST_EVENTS;
+use serin_kinds::{Kind as _, MOST_EVENTS, Metric as _};
 use serin_schemas::{
     ids::{Span, Version},
     records::{Origin, Outcome},

@@ -3,6 +3,7 @@
 //!
 //! Since rules 2.
 
+use serin_kinds::Kind as _;
 use serin_schemas::records::NoDataReason;
 use serin_spec::{MetricKind, Policy};
 use serin_statistics::{ln_weighted_average, rejects};
@@ -28,7 +29,7 @@ impl Rollout {
                 let difference = evidence.test.effect().difference;
                 evidence.test.excess().zip(difference).is_none_or(|(later, apart)| later >= apart)
             };
-            found && (*kind != MetricKind::Distribution || later())
+            found && (!kind.has_many_parts() || later())
         };
         overall.filter(slower).collect()
     }

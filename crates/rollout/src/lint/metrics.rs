@@ -1,12 +1,14 @@
 //! Rules on metrics: each check must be able to fail, and to pass where a step requires it.
 
+use serin_kinds::{Kind as _, Metric as _, horizon};
 use serin_schemas::records::Role;
-
-use super::{Found, bounds, measure, values};
 use serin_spec::{
-    MetricKind, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource,
+    DecisionSpec, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource,
     WhenMissing,
 };
+use serin_statistics::Hypothesis;
+
+use super::{Found, bounds, measure, values};
 
 /// With more gates than this, each gets little of the false-rollback budget, and all have to pass.
 const GATES_MAX: usize = 5;
@@ -23,6 +25,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         maturity(spec, metric, &path, found);
         delay(spec, metric, &path, found);
         pairs(spec, metric, &path, found);
+        testable(spec, metric, &path, found);
         proper(spec, metric, &path, found);
         if !(metric.score_weight.is_finite() && metric.score_weight >= 0.0) {
             let message = format!("{} is no weight", metric.score_weight);
@@ -30,6 +33,18 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         }
     }
     together(spec, found);
+}
+
+/// What the analyzer could not begin, although nothing else is wrong with the metric.
+fn testable(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    if found.has_error_in(path) {
+        return;
+    }
+    let hypothesis = metric.hypothesis(true, horizon(spec), DecisionSpec::default().false_promotion);
+    if let Err(error) = Hypothesis::new(hypothesis) {
+        let bound = if metric.limit.is_some() { "limit" } else { "margin" };
+        found.error(format!("{path}.{bound}"), format!("it cannot be tested: {error}"), "use another number");
+    }
 }
 
 fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
@@ -87,8 +102,7 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
 fn strata(metric: &MetricSpec, path: &str, found: &mut Found) {
     let Some(dimension) = &metric.stratify_by else { return };
     let path = format!("{path}.stratifyBy");
-    let compared = matches!(metric.kind, MetricKind::Rate | MetricKind::Mean { .. } | MetricKind::CappedMean { .. });
-    if !compared || metric.limit.is_some() {
+    if !metric.kind.is_one_mean() || metric.limit.is_some() {
         let message = "only rates, means and capped means against control are compared within the values of a segment";
         found.error(path, message, "leave it out: its segments are judged one by one all the same");
     } else if !metric.segments.contains(dimension) {
@@ -148,7 +162,7 @@ fn delay(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
 /// Two answers to one call exist only while calls are mirrored to the canary. A foreign router may do that on its own.
 fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let mirrors = spec.traffic == TrafficSource::External || spec.steps.iter().any(|step| step.mirror.is_some());
-    if metric.kind != MetricKind::Disagreement || mirrors {
+    if !metric.kind.is_paired() || mirrors {
         return;
     }
     let waits = (0..spec.steps.len()).any(|step| spec.require(step) != Require::NoFail);

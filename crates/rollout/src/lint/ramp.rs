@@ -1,5 +1,6 @@
 //! Rules on time, assignment and the ramp.
 
+use serin_kinds::Metric as _;
 use serin_schemas::{ids::Span, records::Role};
 
 use super::Found;

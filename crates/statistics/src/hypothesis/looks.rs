@@ -107,6 +107,11 @@ pub struct PlannedLooks {
 }
 
 impl PlannedLooks {
+    /// Fewest answers of the canary at which a rate near this small one is looked at: its squared skewness is about one in the rate.
+    pub fn least_answers_of_rate(rate: f64) -> u64 {
+        (PER_SQUARED_SKEWNESS / rate).ceil() as u64
+    }
+
     /// A test without answers.
     pub fn new(spec: &HypothesisSpec, plan: LooksPlan) -> Result<Self, LooksError> {
         if !(1..=MOST_LOOKS).contains(&plan.looks) {

@@ -1,5 +1,6 @@
 //! A rollout whose windows are drawn summary by summary.
 
+use serin_kinds::Metric as _;
 use serin_schemas::{
     ids::Span,
     records::{Arm, ArmCounts, Cell, MetricResult, MetricVerdict, Phase, Population, Segment, WindowClosed},

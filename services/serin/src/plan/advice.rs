@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serin_kinds::Metric as _;
 use serin_schemas::records::Role;
 use serin_spec::{MetricSource, MetricSpec, Require, units::Duration};
 

@@ -11,9 +11,9 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serin_kinds::budget;
 use serin_schemas::records::Role;
 use serin_spec::{Direction, MetricSpec, Require, RolloutSpec};
-use serin_statistics::{Scope, rollback_weights};
 
 pub(crate) use forecast::forecast;
 use forecast::needs;
@@ -229,22 +229,10 @@ fn unmeasured_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>) -> BT
 
 /// Each metric's share of the rollback budget over all traffic, and the number of all hypotheses: as the analyzer gives them out.
 fn budget(spec: &RolloutSpec) -> (Vec<f64>, usize) {
-    let share = |metric: &MetricSpec| match metric.role {
-        Role::Gate => 2.0,
-        Role::Score => 1.0,
-        Role::Watch => 0.0,
-    };
-    let mut all: Vec<(Scope, f64)> = spec.metrics.iter().map(|metric| (Scope::Overall, share(metric))).collect();
-    for metric in &spec.metrics {
-        let own = spec.segments.iter().filter(|dimension| metric.segments.contains(&dimension.name));
-        // The values judged alone, and the rest.
-        let values: usize = own.map(|dimension| dimension.top + 1).sum();
-        all.extend(std::iter::repeat_n((Scope::Segment, share(metric)), values));
-    }
-    let mut weights = rollback_weights(&all);
-    let count = weights.len();
-    weights.truncate(spec.metrics.len());
-    (weights, count)
+    let mut shares = budget::shares(spec, &budget::expected(spec));
+    let count = shares.len();
+    shares.truncate(spec.metrics.len());
+    (shares, count)
 }
 
 #[cfg(test)]

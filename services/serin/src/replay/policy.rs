@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use serin_kinds::Metric as _;
 use serin_schemas::{
     codec,
     envelope::{self, Envelope},

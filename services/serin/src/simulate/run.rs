@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use serin_kinds::{Kind as _, Metric as _};
 use serin_rollout::{Outcome, RolloutState, planner::HoldCause};
 use serin_schemas::{
     ids::{EventTime, Span},
@@ -189,7 +190,7 @@ impl<'a> Player<'a> {
             for &(arm, n) in &sketched {
                 for &metric in metrics {
                     // Both answers to one call are there only where the call is mirrored.
-                    if spec.metrics[metric].kind == MetricKind::Disagreement && arm != Arm::Shadow {
+                    if spec.metrics[metric].kind.is_paired() && arm != Arm::Shadow {
                         continue;
                     }
                     let drawn = world.draw(metric, matches!(arm, Arm::Canary | Arm::Shadow), at, n, dice);

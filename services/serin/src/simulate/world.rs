@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serin_kinds::{Kind as _, Metric as _};
 use serin_schemas::{ids::Span, records::Segment};
 use serin_sketches::{Rate, Summary};
 use serin_spec::{MetricKind, MetricSpec, RolloutSpec, units::Duration};
@@ -283,17 +284,9 @@ impl Behaviour {
 }
 
 fn check_tail(spec: &MetricSpec, base: f64, change: &Regression) -> Result<(), String> {
-    match (&spec.kind, change.tail) {
-        (MetricKind::Quantile { level }, Some(share)) if !law::tail_can_move(*level, share) => Err(format!(
-            "a tail of {share} cannot move the {level}-quantile; it must hold more than {:.4}",
-            1.0 - level
-        )),
-        (MetricKind::Quantile { .. }, Some(_)) if change.change.to(base) < base => {
-            Err("a tail can only become slower".to_owned())
-        }
-        (MetricKind::Quantile { .. }, _) | (_, None) => Ok(()),
-        (_, Some(_)) => Err("only a quantile has a tail".to_owned()),
-    }
+    let Some(share) = change.tail else { return Ok(()) };
+    spec.kind.check_tail(share)?;
+    if change.change.to(base) < base { Err("a tail can only become slower".to_owned()) } else { Ok(()) }
 }
 
 /// The canary's laws over time: each change holds from its moment on, a later one replaces an earlier one of the same place.
