@@ -15,7 +15,7 @@ use serin_schemas::{
 use serin_spec::{MetricKind, MetricSource, Policy};
 
 use crate::{
-    health::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, percent},
+    arms::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, percent},
     plan::Plan,
     share::{Counted, ShareTest},
     standing::Issue,

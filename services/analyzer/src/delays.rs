@@ -8,7 +8,7 @@ use serin_schemas::records::NoDataReason;
 use serin_spec::{MetricKind, Policy};
 use serin_statistics::{ln_weighted_average, rejects};
 
-use crate::{evidence::Evidence, health::ALPHA, rollout::Rollout, sentence::noun, standing::Issue};
+use crate::{arms::ALPHA, evidence::Evidence, rollout::Rollout, sentence::noun, standing::Issue};
 
 /// Level at which a delay is suspected: enough to doubt what labels say, not enough to hold a rollout for.
 const SUSPICION: f64 = 0.05;

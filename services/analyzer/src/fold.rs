@@ -29,6 +29,7 @@ use crate::{
     rollout::{Refusal, Rollout},
     rows::{self, Kind},
     units::Units,
+    verdict,
     warmup::WarmRow,
     window::WindowKey,
 };
@@ -306,13 +307,13 @@ impl AnalyzerFold {
         let [Some(through), Some(relayed)] = marks else { return Ok(Ok(())) };
         let heard = self.progress.heard();
         for (id, rollout) in &mut self.rollouts {
-            let (done, verdict) =
-                rollout.advance(if rollout.plan.is_external() { relayed } else { through }, &heard)?;
+            let (done, is_due) = rollout.advance(if rollout.plan.is_external() { relayed } else { through })?;
             self.metrics.windows(done.len());
             for (window, parts) in done {
                 delete_partials(id, &window, parts.into_iter(), context.rows);
             }
-            if let Some(verdict) = verdict {
+            if is_due {
+                let verdict = verdict::due(rollout, &heard);
                 self.metrics.verdict(&verdict, &rollout.plan.spec);
                 tell(&verdict);
                 context.out.push(outgoing(verdict, &self.source)?);

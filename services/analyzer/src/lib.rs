@@ -16,6 +16,7 @@
 //! - What is not judged has neither passed nor failed.
 //! - Bounded: windows leave when they are judged; a rollout's rows go with its last Control record.
 
+mod arms;
 mod baseline;
 mod clusters;
 mod config;

@@ -12,7 +12,7 @@ use serin_schemas::{
 };
 use serin_spec::units::Duration;
 
-use crate::{baseline::Baseline, health::Compared, plan::Plan, standing::Issue};
+use crate::{arms::Compared, baseline::Baseline, plan::Plan, standing::Issue};
 
 /// Windows that are kept.
 const WINDOWS: usize = 30;

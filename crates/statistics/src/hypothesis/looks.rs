@@ -157,7 +157,7 @@ impl PlannedLooks {
         }
         for stratum in strata {
             let nothing = Past::new(self.measure);
-            let view = |summary| Grid::of(&View::of(self.measure, &nothing, summary));
+            let view = |summary| Grid::of(&nothing.view(self.measure, summary));
             self.add(&view(stratum.canary), &view(stratum.control));
         }
         self.look();
