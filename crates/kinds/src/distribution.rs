@@ -1,5 +1,5 @@
-//! `distribution`: the whole distribution of a positive quantity (test `d2`). Values are taken as log-normal, and a person's number is their
-//! median; what is compared is the largest difference of the distribution functions.
+//! `distribution`: the whole distribution of a positive quantity (test `d2`). What is compared is the largest difference of the
+//! distribution functions. Values are taken as log-normal, and a person's number is their median.
 
 use std::f64::consts::SQRT_2;
 

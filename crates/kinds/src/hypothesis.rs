@@ -1,4 +1,4 @@
-//! The hypothesis that a metric becomes. Why it cannot become one, the statistics say: [`Hypothesis::new`](serin_statistics::Hypothesis::new).
+//! The hypothesis that a metric becomes. [`Hypothesis::new`](serin_statistics::Hypothesis::new) says why it cannot become one.
 
 use serin_spec::{Limit, MetricSpec, RolloutSpec, Step};
 use serin_statistics::{Against, HypothesisSpec};

@@ -1,5 +1,4 @@
-//! Both arms of a window: what each is due, and how far they may differ. What is wrong with the evidence is told by [`crate::health`] and
-//! others.
+//! Both arms of a window: what each is due, and how far they may differ. `health` and others say what is wrong with the evidence.
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::records::Arm;

@@ -329,7 +329,7 @@ mod tests {
             (MetricKind::Count, tool_calls(), limit(1e6)),
             (MetricKind::Count, tool_calls(), margin(Some(0.1), None)),
             (MetricKind::Rate, MetricSource::Failed, limit(1.0)),
-            (MetricKind::CappedMean { cap: 500.0 }, MetricSource::Latency, limit(500.0)),
+            (MetricKind::CappedMean { cap: 500.0 }, MetricSource::Latency, limit(600.0)),
         ] {
             let mut spec: RolloutSpec = serde_json::from_str(SPEC).unwrap();
             spec.steps[1].group_sequential = None;

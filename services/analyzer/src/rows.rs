@@ -6,7 +6,7 @@
 //! byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serin_schemas::{ids::RolloutId, records::Segment};
 use serin_stream::fold::FoldError;
 

@@ -1,7 +1,7 @@
 //! What the traffic can resolve.
 //!
-//! Answers of the canary needed so that a version equal to stable is shown to be within the margin: `serin_statistics::planning`, 80 % power
-//! at 5 %, and what looking at every window costs.
+//! How many answers of the canary show that a version equal to stable is within the margin: `serin_statistics::planning`, with 80 %
+//! power at 5 %, looking at every window.
 
 use std::collections::BTreeMap;
 
