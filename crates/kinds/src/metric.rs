@@ -57,10 +57,12 @@ impl Metric for MetricSpec {
     }
 
     fn settles_after(&self, window: Duration) -> Duration {
-        match self.source.needs_label() {
-            true => self.maturity,
-            false if self.kind.is_paired() => window,
-            false => Duration::default(),
+        if self.source.needs_label() {
+            self.maturity
+        } else if self.kind.is_paired() {
+            window
+        } else {
+            Duration::default()
         }
     }
 

@@ -29,7 +29,7 @@ impl ModelState {
         self.as_of = Some(verdict.as_of);
         if was_refused && rollout.refused.is_none() && rollout.phase == Phase::Warming {
             rollout.sentence.clone_from(&verdict.sentence);
-            self.tell(Some(&mut rollout), EventKind::Resumed, verdict.sentence.clone(), verdict.as_of, turn);
+            self.tell(Some(&rollout), EventKind::Resumed, verdict.sentence.clone(), verdict.as_of, turn);
         }
         if rollout.acts() && verdict.decision == Decision::Rollback {
             // Evidence from before the newest generation is evidence all the same.
