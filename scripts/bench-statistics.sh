@@ -29,7 +29,6 @@ row "insert, log histogram" insert/log_hist M/s 80
 row "insert, linear histogram (dithered)" insert/lin_hist M/s -
 row "insert, capped histogram (dithered)" insert/capped_hist M/s -
 row "insert, bucket sums" insert/buckets M/s -
-row "insert, distinct counter" insert/distinct M/s -
 row "insert, class counts (10 classes)" insert/class_counts M/s -
 row "insert, t-digest (display; batches of 1000)" insert/digest M/s -
 row "merge, log histogram of 10^6 values" merge/log_hist ns 1000

@@ -1,8 +1,8 @@
-//! Which values a kind's number can have, and whether harm can exceed a margin within them.
+//! Ranges of values, and whether harm can exceed a margin within them.
 
-use serin_sketches::{CappedHist, LN_GAMMA};
+use serin_spec::{Direction, Margin};
 
-use crate::{Direction, MOST_EVENTS, Margin, MetricKind};
+use crate::usual::allowed;
 
 /// Values from `min` to `max`; either may be infinite.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +31,7 @@ impl Range {
     /// Whether a canary can be worse than the margin allows if control's value is `control`: with both parts of a margin, worse than
     /// both.
     pub fn can_fail_at(self, direction: Direction, margin: Margin, control: f64) -> bool {
-        let allowed = margin.absolute.unwrap_or(0.0).max(margin.relative.unwrap_or(0.0) * control.abs());
+        let allowed = allowed(control, margin);
         match direction {
             Direction::LowerIsBetter => control + allowed < self.max,
             Direction::HigherIsBetter => control - allowed > self.min,
@@ -49,55 +49,13 @@ impl Range {
     }
 }
 
-/// Largest difference of two distribution functions that the test looks for: no level of it can show a larger one.
-const MOST_APART: f64 = 0.975;
-
-impl MetricKind {
-    /// Which values its number can have.
-    pub fn range(&self) -> Range {
-        match *self {
-            Self::Rate | Self::Distribution | Self::Classes | Self::Disagreement => Range::SHARES,
-            Self::Mean { min, max } => Range { min, max },
-            // The cap that counts is the edge of a bin.
-            Self::CappedMean { cap } => {
-                Range { min: 0.0, max: CappedHist::new(cap).map_or(cap, |hist| hist.cap().min(cap)) }
-            }
-            Self::Quantile { .. } => Range::POSITIVE,
-            Self::Count => Range { min: 0.0, max: MOST_EVENTS },
-        }
-    }
-
-    /// Whether a relative margin is finer than what the kind can tell apart: bins of a quantile are 2 % wide.
-    pub fn is_too_fine(&self, direction: Direction, margin: Margin) -> bool {
-        let sign = if direction == Direction::LowerIsBetter { 1.0 } else { -1.0 };
-        let fine = |relative: f64| relative > 0.0 && (libm::log1p(sign * relative) / LN_GAMMA).abs() < 0.5;
-        matches!(self, Self::Quantile { .. }) && margin.relative.is_some_and(fine)
-    }
-
-    /// Whether harm can exceed the margin at all, for values in `range`: the part of [`Self::range`] that the source can give.
-    pub fn can_fail(&self, range: Range, direction: Direction, margin: Margin) -> bool {
-        match self {
-            Self::Distribution => margin.absolute.unwrap_or(0.0) < MOST_APART,
-            Self::Classes => margin.absolute.unwrap_or(0.0) < 1.0,
-            _ => range.can_fail(direction, margin),
-        }
-    }
-
-    /// Whether harm can exceed the margin while control's number is `control`. Of distributions and mixes of classes some level or
-    /// class always can, if any ever can.
-    pub fn can_fail_at(&self, direction: Direction, margin: Margin, control: f64) -> bool {
-        match self {
-            Self::Distribution | Self::Classes => self.can_fail(self.range(), direction, margin),
-            _ => self.range().can_fail_at(direction, margin, control),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serin_spec::MetricKind;
 
     use super::*;
+    use crate::Kind as _;
     use Direction::{HigherIsBetter, LowerIsBetter};
 
     fn margin(absolute: Option<f64>, relative: Option<f64>) -> Margin {

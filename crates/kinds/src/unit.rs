@@ -1,7 +1,9 @@
 //! How values of a metric are written for people. Sentences and tables use this one formatter, so that the same number reads the same
 //! everywhere.
 
-use crate::{MetricKind, MetricSource};
+use serin_spec::{MetricKind, MetricSource};
+
+use crate::Kind as _;
 
 /// What the values of a metric, or their differences, are counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,17 +21,17 @@ pub enum Unit {
 impl Unit {
     /// The unit of the values.
     pub fn of(kind: &MetricKind, source: &MetricSource) -> Self {
-        match (kind, source) {
-            (MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement, _) => Self::Percent,
-            (_, MetricSource::Latency) => Self::Milliseconds,
-            (_, MetricSource::LabelDelay(_)) => Self::Seconds,
+        match source {
+            _ if kind.is_share() => Self::Percent,
+            MetricSource::Latency => Self::Milliseconds,
+            MetricSource::LabelDelay(_) => Self::Seconds,
             _ => Self::Plain,
         }
     }
 
     /// The unit of the canary's difference from control, and of the margin. Distributions differ by shares, whatever their values are.
     pub fn of_difference(kind: &MetricKind, source: &MetricSource) -> Self {
-        if *kind == MetricKind::Distribution { Self::Percent } else { Self::of(kind, source) }
+        if kind.differs_by_shares() { Self::Percent } else { Self::of(kind, source) }
     }
 
     /// A value: `8.3 %`, `12.3 ms`, `0.123`.

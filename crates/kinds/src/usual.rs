@@ -1,91 +1,62 @@
-//! What a metric is expected to show where nothing is known of it: the one table of `lint --traffic`, `plan` and `simulate`.
-//!
-//! A rate is Bernoulli. A mean is a beta law over its range, with `a + b = 10`. Quantiles, distributions (their number is the median) and
-//! capped means (the mean before the cap) are log-normal: the logarithm has a standard deviation of 0.5. Events per answer are Poisson.
+//! What several kinds are expected to show where nothing is known of them, and refuse in the same words.
 
-use std::f64::consts::SQRT_2;
+use serin_spec::{Margin, MetricSource};
+#[cfg(feature = "statistics")]
+use serin_statistics::planning::Expected;
 
-use statrs::function::erf::erfc_inv;
+use crate::{Gives, Refusal};
 
-use crate::{Direction, Margin, MetricKind, MetricSource};
-
-/// `a + b` of the beta law of a mean.
-pub const CONCENTRATION: f64 = 10.0;
 /// Standard deviation of the logarithm of a positive quantity.
-pub const SIGMA: f64 = 0.5;
-/// Number of classes of a mix.
-pub const CLASS_COUNT: usize = 5;
+pub(crate) const SIGMA: f64 = 0.5;
 
-impl MetricKind {
-    /// Its number when nothing is said: 1 % of the calls fail, are refused or cancelled, 0.1 % of the answers are unusable, 5 % for any
-    /// other rate, the middle of a range, a tenth of a cap, a tenth of the maturity (in seconds) for the delay of labels, 100 for
-    /// latencies, a fifth for the first of five classes, one event in ten answers, 2 % of answers that differ.
-    pub fn usual_value(&self, source: &MetricSource, maturity: f64) -> f64 {
-        match (self, source) {
-            (Self::Rate, MetricSource::Failed | MetricSource::Refused | MetricSource::Cancelled) => 0.01,
-            (Self::Rate, MetricSource::Unusable) => 0.001,
-            (Self::Rate, _) => 0.05,
-            (Self::Mean { min, max }, _) => f64::midpoint(*min, *max),
-            (Self::CappedMean { cap }, _) => cap / 10.0,
-            (Self::Quantile { .. } | Self::Distribution, MetricSource::LabelDelay(_)) => maturity / 10.0,
-            (Self::Quantile { .. } | Self::Distribution, _) => 100.0,
-            (Self::Classes, _) => 1.0 / CLASS_COUNT as f64,
-            (Self::Count, _) => 0.1,
-            (Self::Disagreement, _) => 0.02,
-        }
-    }
+/// The smallest share, or number of events per answer, that is planned with: what never happens is planned as what hardly ever does.
+pub(crate) const RAREST: f64 = 1e-6;
 
-    /// Standard deviation of one answer whose expected value is `value`; `None` for kinds that compare no means.
-    pub fn usual_spread(&self, value: f64) -> Option<f64> {
-        match *self {
-            Self::Rate => Some(libm::sqrt(value * (1.0 - value))),
-            Self::Mean { min, max } => {
-                let mean = (value - min) / (max - min);
-                Some((max - min) * libm::sqrt(mean * (1.0 - mean) / (CONCENTRATION + 1.0)))
-            }
-            Self::CappedMean { .. } => Some(value * libm::sqrt(libm::expm1(SIGMA * SIGMA))),
-            Self::Count => Some(libm::sqrt(value)),
-            Self::Quantile { .. } | Self::Distribution | Self::Classes | Self::Disagreement => None,
-        }
-    }
+/// The part of a margin that counts where control's number is `value`: with both, harm must exceed both.
+pub(crate) fn allowed(value: f64, margin: Margin) -> f64 {
+    margin.absolute.unwrap_or(0.0).max(margin.relative.unwrap_or(0.0) * value.abs())
+}
 
-    /// Standard deviation of what one answer adds to the comparison, and the margin on the same scale, if control's number is `value`.
-    /// A quantile is compared by the share of answers beyond it. `None` for kinds that look at many values.
-    pub fn usual_resolution(&self, value: f64, direction: Direction, margin: Margin) -> Option<(f64, f64)> {
-        let allowed = margin.absolute.unwrap_or(0.0).max(margin.relative.unwrap_or(0.0) * value.abs());
-        let Self::Quantile { level } = *self else { return Some((self.usual_spread(value)?, allowed)) };
-        let sign = if direction == Direction::LowerIsBetter { 1.0 } else { -1.0 };
-        let moved = (1.0 + sign * allowed / value).max(f64::MIN_POSITIVE);
-        let beyond = normal_above(SQRT_2 * erfc_inv(2.0 * (1.0 - level)) + libm::log(moved) / SIGMA);
-        let at = 1.0 - level;
-        Some((libm::sqrt(at * level), (at - beyond).abs()))
+/// Of a positive quantity: a tenth of the maturity (in seconds) for the delay of labels, else 100, as for latencies.
+pub(crate) fn positive(source: &MetricSource, maturity: f64) -> f64 {
+    if source.is_delay() { maturity / 10.0 } else { 100.0 }
+}
+
+pub(crate) fn no_share(value: f64) -> Option<String> {
+    (!(0.0..=1.0).contains(&value)).then(|| format!("{value} is no share: it must lie between 0 and 1"))
+}
+
+pub(crate) fn not_positive(value: f64) -> Option<String> {
+    (value <= 0.0).then(|| format!("{value} is not possible: it must be above 0"))
+}
+
+/// Kinds of positive quantities refuse what is none.
+pub(crate) fn no_quantity(gives: Gives) -> Option<Refusal> {
+    match gives {
+        Gives::YesNo | Gives::Reason => Some(Refusal::new("a yes or no has no quantile", "use `rate`")),
+        Gives::Class => Some(Refusal::class()),
+        Gives::Quantity | Gives::Number => None,
     }
 }
 
-/// `P(Z > z)`.
-fn normal_above(z: f64) -> f64 {
-    0.5 * libm::erfc(z / SQRT_2)
+impl Refusal {
+    /// A class where a number is needed.
+    pub(crate) fn class() -> Self {
+        Self::new("its source is a class, not a number", "use `classes`, or name one class with `is`")
+    }
+}
+
+/// The formulas need some of both.
+#[cfg(feature = "statistics")]
+pub(crate) fn expected_share(value: f64) -> Expected {
+    Expected::Rate { control: value.clamp(RAREST, 1.0 - RAREST) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serin_spec::MetricKind;
 
-    #[test]
-    fn a_quantile_is_resolved_by_the_share_beyond_it() {
-        let margin = |relative| Margin { absolute: None, relative: Some(relative) };
-        let of = |relative, direction| {
-            MetricKind::Quantile { level: 0.99 }
-                .usual_resolution(250.0, direction, margin(relative))
-                .unwrap_or_default()
-        };
-        let (spread, lower) = of(0.2, Direction::LowerIsBetter);
-        assert!((spread * spread - 0.0099).abs() < 1e-12);
-        // ln 1.2 / 0.5 scores beyond 2.326: 0.36 % of the answers are there instead of 1 %.
-        assert!((lower - (0.01 - 0.003_61)).abs() < 1e-4, "{lower}");
-        assert!(of(0.2, Direction::HigherIsBetter).1 > lower);
-        assert!(of(0.0, Direction::LowerIsBetter).1.abs() < 1e-12);
-    }
+    use crate::Kind as _;
 
     #[test]
     fn spreads_are_those_of_the_laws() {

@@ -18,7 +18,7 @@ use rustls::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 
 /// The files of a listener's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::RolloutSpec;
+use serin_spec::RolloutSpec;
 
 /// The JSON Schema (draft 2020-12) of a rollout spec. Kept in `docs/rollout.schema.json`.
 pub fn json_schema() -> Value {

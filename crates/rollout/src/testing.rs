@@ -1,6 +1,6 @@
 //! What the tests of this crate share.
 
-use crate::RolloutSpec;
+use serin_spec::RolloutSpec;
 
 /// A sound spec.
 pub(crate) const SPEC: &str = r"apiVersion: serin.dev/v1

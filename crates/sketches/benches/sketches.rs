@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serin_sketches::hash::hash64;
-use serin_sketches::{Buckets, CappedHist, ClassCounts, Digest, Distinct, LinHist, LogHist, Summary};
+use serin_sketches::{Buckets, CappedHist, ClassCounts, Digest, LinHist, LogHist, Summary};
 
 /// Values per measurement: enough to hide the loop, few enough for the cache.
 const N: u64 = 1000;
@@ -52,10 +52,6 @@ fn inserts(c: &mut Criterion) {
     let mut buckets = Buckets::new();
     group.bench_function("buckets", |b| {
         b.iter(|| black_box(&pairs).iter().for_each(|&(value, hash)| buckets.insert(hash, value, 1).unwrap()));
-    });
-    let mut distinct = Distinct::new();
-    group.bench_function("distinct", |b| {
-        b.iter(|| black_box(&pairs).iter().for_each(|&(_, hash)| distinct.insert(hash)));
     });
     let names: Vec<String> = (0..N).map(|i| format!("class-{}", i % 10)).collect();
     let mut classes = ClassCounts::default();

@@ -3,7 +3,7 @@
 //! Purpose: an aggregator fills one [`Summary`] per (arm, segment, metric, window); an analyzer merges the parts of a
 //! window and tests the counts. Everything here is pure: no clock, no I/O, no random source.
 //!
-//! [`Distinct`] and [`Digest`] are for display: they are no [`Summary`], so no test can take them.
+//! [`Digest`] is for display: it is no [`Summary`], so no test can take it.
 //!
 //! Invariants (of a [`Summary`]):
 //! - Merging is exact, commutative and associative: any order and any partition of the same events gives equal bytes.
@@ -18,7 +18,6 @@ mod by_unit;
 mod capped_hist;
 mod class_counts;
 mod digest;
-mod distinct;
 mod error;
 mod events;
 pub mod hash;
@@ -37,7 +36,6 @@ pub use by_unit::{ByUnit, UNIT_GROUPS, group_hash, unit_group};
 pub use capped_hist::CappedHist;
 pub use class_counts::{ClassCounts, MAX_CLASS_BYTES, MAX_CLASSES};
 pub use digest::Digest;
-pub use distinct::Distinct;
 pub use error::{DecodeError, InsertError, MergeError};
 pub use events::Events;
 pub use lin_hist::{LIN_CELLS, LinHist};

@@ -92,9 +92,9 @@ pub struct Control {
     pub control_share: i32,
     /// When the controller decided, in event time.
     pub decided_at: EventTime,
-    /// The rollout spec, normalised, as JSON (`serin_rollout::RolloutSpec`).
+    /// The rollout spec, normalised, as JSON (`serin_spec::RolloutSpec`).
     pub spec: String,
-    /// What warm-up froze, as JSON (`serin_rollout::Frozen`); `None` while warming.
+    /// What warm-up froze, as JSON (`serin_spec::Frozen`); `None` while warming.
     pub frozen: Option<String>,
     /// Number of the rules under which the rollout began, see [`RULES`].
     #[serde(default = "first_rules")]
@@ -132,17 +132,17 @@ pub struct RoutingTable {
     pub rollout: Option<RolloutId>,
     /// Salt of the split; another one for each rollout.
     pub salt: String,
-    /// Sticky key as JSON (`serin_rollout::StickyKey`); `None`: by chance per request.
+    /// Sticky key as JSON (`serin_spec::StickyKey`); `None`: by chance per request.
     pub sticky: Option<String>,
     /// Stable, control, canary and shadows. Stable is always there.
     pub routes: Vec<Route>,
-    /// Names of the segment dimensions and where routers find them, as JSON (`Vec<serin_rollout::SegmentSpec>`).
+    /// Names of the segment dimensions and where routers find them, as JSON (`Vec<serin_spec::SegmentSpec>`).
     pub segments: String,
-    /// Output rules, as JSON (`Vec<serin_rollout::OutputRule>`).
+    /// Output rules, as JSON (`Vec<serin_spec::OutputRule>`).
     pub outputs: String,
     /// Whether a failed canary call may be answered by stable before the first byte.
     pub fallback: bool,
-    /// Targets, mirrors, features, examples and the time to drain, as JSON (`serin_rollout::TrafficPolicy`); empty: none.
+    /// Targets, mirrors, features, examples and the time to drain, as JSON (`serin_spec::TrafficPolicy`); empty: none.
     #[serde(default)]
     pub policy: String,
     /// Why it was written, for people.

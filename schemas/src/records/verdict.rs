@@ -365,7 +365,7 @@ pub struct Verdict {
     pub health: Vec<HealthIssue>,
     /// While warming: stable events seen so far.
     pub warmup_events: Option<i64>,
-    /// At the end of warm-up: what was frozen, as JSON (`serin_rollout::Frozen`).
+    /// At the end of warm-up: what was frozen, as JSON (`serin_spec::Frozen`).
     pub frozen: Option<String>,
     /// One sentence for people.
     pub sentence: String,
@@ -378,4 +378,12 @@ pub struct Verdict {
     /// Number of the rules under which the rollout began, see [`RULES`](super::RULES).
     #[serde(default = "super::control::first_rules")]
     pub rules: i32,
+}
+
+impl Verdict {
+    /// Whether the analyzer cannot judge the rollout at all: it holds without evidence, and nothing is wrong with any.
+    pub fn refuses(&self) -> bool {
+        let empty = self.metrics.is_empty() && self.arms.is_empty();
+        self.decision == Decision::Hold && empty && self.health.is_empty() && self.reasons.is_empty()
+    }
 }

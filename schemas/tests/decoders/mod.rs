@@ -7,15 +7,14 @@ use serin_schemas::{
     codec::{self, Record},
     records::{RecordVisitor, visit_all},
 };
-use serin_sketches::{Digest, Distinct, MAX_COUNT, Summary};
+use serin_sketches::{Digest, MAX_COUNT, Summary};
 
 /// All decoders of sketches: at most one accepts.
 pub(crate) fn sketches(bytes: &[u8]) -> bool {
     let summary = Summary::decode(bytes).map(|summary| check_summary(bytes, &summary)).is_ok();
-    let distinct = Distinct::decode(bytes).map(|counter| check_distinct(bytes, &counter)).is_ok();
     let digest = Digest::decode(bytes).map(|digest| check_digest(bytes, &digest)).is_ok();
-    assert!(u8::from(summary) + u8::from(distinct) + u8::from(digest) <= 1, "bytes of two types");
-    summary || distinct || digest
+    assert!(!(summary && digest), "bytes of two types");
+    summary || digest
 }
 
 fn check_summary(bytes: &[u8], summary: &Summary) {
@@ -26,14 +25,6 @@ fn check_summary(bytes: &[u8], summary: &Summary) {
         Ok(()) => assert_eq!(Summary::decode(&twice.encode()).as_ref(), Ok(&twice)),
         Err(_) => assert_eq!(&twice, summary, "a failed merge changes nothing"),
     }
-}
-
-fn check_distinct(bytes: &[u8], counter: &Distinct) {
-    assert_eq!(counter.encode(), bytes, "not canonical");
-    assert!(counter.estimate() >= 0.0);
-    let mut twice = counter.clone();
-    twice.merge(counter);
-    assert_eq!(&twice, counter);
 }
 
 fn check_digest(bytes: &[u8], digest: &Digest) {

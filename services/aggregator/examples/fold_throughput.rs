@@ -9,7 +9,6 @@ use std::{hint::black_box, time::Instant};
 use bytes::Bytes;
 use serde_json::json;
 use serin_aggregator::{AggregatorFold, Config};
-use serin_rollout::Frozen;
 use serin_schemas::{
     codec,
     envelope::{self, Envelope},
@@ -17,6 +16,7 @@ use serin_schemas::{
     ids::{EventTime, Generation},
     records::{Arm, Assignment, Control, Feedback, Heartbeat, Origin, Phase, Prediction, Writer},
 };
+use serin_spec::Frozen;
 use serin_stream::{
     record::{Headers, Record},
     testing::FoldHarness,

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 
 use crate::intake::IntakeConfig;
 

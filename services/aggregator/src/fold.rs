@@ -5,7 +5,6 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use serin_rollout::{Frozen, RolloutSpec, Rules};
 use serin_schemas::{
     codec,
     event::EventRecord,
@@ -14,6 +13,7 @@ use serin_schemas::{
     view::{EventView, FeedbackView, PredictionView, WriterView},
 };
 use serin_sketches::hash::hash64;
+use serin_spec::{Frozen, RolloutSpec, Rules};
 use serin_stream::{
     fold::{Context, Fold, FoldError, Poison, Rows},
     gauge::Series,

@@ -4,8 +4,8 @@
 //! these metrics settles that much later). So the order of events changes nothing, and a pair counts once.
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::{MetricSource, MetricSpec, RolloutSpec};
 use serin_sketches::Pair;
+use serin_spec::{MetricSource, MetricSpec, RolloutSpec};
 
 use crate::plan::{Value, class_hash};
 

@@ -4,14 +4,14 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use serin_kinds::MOST_EVENTS;
-use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
+use serin_kinds::{Kind as _, Metric as _};
 use serin_schemas::{
     ids::{Span, Version},
     records::{Origin, Outcome},
     view::PredictionView,
 };
-use serin_sketches::{Summary, class_position, hash::Salt, log_position};
+use serin_sketches::{Summary, class_position, hash::Salt};
+use serin_spec::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 
 use crate::{join::Join, pairing::Pairing};
 
@@ -180,10 +180,10 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, metric: &serin_rollout::MetricSpec, spec: &RolloutSpec) {
+    fn add(&mut self, metric: &serin_spec::MetricSpec, spec: &RolloutSpec) {
         let index = self.metrics.len();
         let measure = self.measure(metric);
-        let pairing = (metric.kind == MetricKind::Disagreement).then(|| Pairing::new(metric, spec));
+        let pairing = metric.kind.is_paired().then(|| Pairing::new(metric, spec));
         if pairing.is_some() {
             self.paired.push(index);
         } else if matches!(measure, Measure::Output(_) | Measure::Class { .. }) && self.fillable.len() < 64 {
@@ -199,7 +199,7 @@ impl Plan {
         self.metrics.push(Metric { name, kind, by_value, measure, pairing, dimensions, stream });
     }
 
-    fn measure(&mut self, spec: &serin_rollout::MetricSpec) -> Measure {
+    fn measure(&mut self, spec: &serin_spec::MetricSpec) -> Measure {
         let zero_if_missing = spec.when_missing == WhenMissing::Zero;
         let mut label = |formula, output: Option<&String>, label: &str| {
             let (outputs, labels) = if formula == Formula::WrongClass {
@@ -296,7 +296,7 @@ impl Metric {
     /// The metric's value for an answer; `None` when the answer has none, or only a label can tell.
     pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
         let flag = |yes: bool| Some(Value::Number(f64::from(u8::from(yes))));
-        let reasons = matches!(self.kind, MetricKind::Classes | MetricKind::Disagreement);
+        let reasons = self.kind.asks_why();
         let share = |yes: bool| if reasons { Some(Value::Class(cause(yes, prediction))) } else { flag(yes) };
         match &self.measure {
             Measure::Error => share(is_error(prediction)),
@@ -329,46 +329,28 @@ impl Metric {
         self.kind.empty(self.by_value)
     }
 
-    /// The value as its summary takes it: a mean scaled to [0, 1] and clamped. `None`: no summary can hold it.
+    /// The value as its summary takes it. `None`: no summary can hold it.
     pub(crate) fn scaled<'a>(&self, value: Value<'a>) -> Option<Value<'a>> {
-        let value = match (value, &self.kind) {
-            (Value::Class(class), MetricKind::Classes) => return Some(Value::Class(class)),
-            (Value::Number(value), _) if value.is_finite() => value,
-            _ => return None,
-        };
-        let scaled = match self.kind {
-            MetricKind::Rate => Some(value),
-            MetricKind::Mean { min, max } if max > min => Some(((value - min) / (max - min)).clamp(0.0, 1.0)),
-            MetricKind::CappedMean { .. } | MetricKind::Quantile { .. } | MetricKind::Distribution => {
-                (value >= 0.0).then_some(value)
-            }
-            // Events come whole; a bound far above any real count keeps one bad value from filling the sums.
-            MetricKind::Count => ((0.0..=MAX_EVENTS).contains(&value) && value.fract() == 0.0).then_some(value),
-            MetricKind::Mean { .. } | MetricKind::Classes | MetricKind::Disagreement => None,
-        };
-        scaled.map(Value::Number)
+        match value {
+            Value::Class(class) => self.kind.takes_classes().then_some(Value::Class(class)),
+            Value::Number(value) if value.is_finite() => self.kind.scaled(value).map(Value::Number),
+            Value::Number(_) => None,
+        }
     }
 
     /// Whether a sum per unit says what the metric compares. Ranks and classes need the units' own summaries.
     pub(crate) fn is_sum(&self) -> bool {
-        !matches!(self.kind, MetricKind::Quantile { .. } | MetricKind::Distribution | MetricKind::Classes)
+        self.kind.is_sum()
     }
 
     /// The place of a [scaled](Self::scaled) value among others, for the sums per bucket of units (`serin_sketches::Scatter`).
     pub(crate) fn position(&self, value: &Value<'_>) -> f64 {
-        match (value, &self.kind) {
-            (Value::Class(class), _) => class_position(class),
-            (Value::Number(value), MetricKind::Rate) => f64::from(u8::from(*value >= 0.5)),
-            (Value::Number(value), MetricKind::CappedMean { cap }) => value.min(*cap) / cap,
-            (Value::Number(value), MetricKind::Quantile { .. } | MetricKind::Distribution) => log_position(*value),
-            (Value::Number(value), MetricKind::Count) if self.by_value => value.min(MOST_EVENTS),
-            (Value::Number(value), _) => *value,
+        match value {
+            Value::Class(class) => class_position(class),
+            Value::Number(value) => self.kind.position(*value, self.by_value),
         }
     }
 }
-
-/// More events in one answer are a mistake, and left out.
-const MAX_EVENTS: f64 = 1e9;
 
 /// Adds a [scaled](Metric::scaled) value. A full summary (2^53 values) takes no more.
 pub(crate) fn insert(summary: &mut Summary, value: &Value<'_>, dither: u64) {

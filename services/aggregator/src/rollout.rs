@@ -6,13 +6,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serin_rollout::{Frozen, RolloutSpec, Rules};
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId},
     records::{Arm, Assignment, Control, Outcome, Phase},
     view::PredictionView,
 };
 use serin_sketches::hash::hash64;
+use serin_spec::{Frozen, RolloutSpec, Rules};
 
 use crate::{
     join::{Join, JoinKey, Joins, RowState},

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serin_rollout::Rules;
 use serin_schemas::{ids::Generation, records::Control};
+use serin_spec::Rules;
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::window::{Counts, WindowKey};

@@ -4,8 +4,8 @@
 
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
-use serin_rollout::{Frozen, lint::MAX_SEGMENT_VALUE_BYTES};
 use serin_schemas::{records::Segment, view::MapView};
+use serin_spec::{Frozen, MAX_SEGMENT_VALUE_BYTES};
 
 /// The value that stands for all others.
 pub(crate) const OTHER: &str = "other";

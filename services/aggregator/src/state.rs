@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::Rules;
 use serin_schemas::{
     ids::{EventTime, Generation, Span},
     records::Control,
 };
+use serin_spec::Rules;
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::MetricKind;
+use serin_kinds::Kind as _;
 use serin_schemas::{
     ids::{EventTime, Generation},
     records::{Arm, ArmCounts, Cell, Outcome, Population, Segment},
@@ -201,12 +201,7 @@ pub(crate) struct Window {
 
 /// Dithers values of means: a number that depends on the request and the metric alone.
 pub(crate) fn dither(request_id: &str, metric: &Metric, buffer: &mut Vec<u8>) -> u64 {
-    let dithered = match metric.kind {
-        MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Disagreement => true,
-        MetricKind::Count => metric.by_value,
-        _ => false,
-    };
-    if !dithered {
+    if !metric.kind.is_dithered(metric.by_value) {
         return 0;
     }
     buffer.clear();

@@ -15,12 +15,12 @@ use bytes::Bytes;
 use cap::Cap;
 use serde_json::{Value, json};
 use serin_aggregator::{AggregatorFold, Config};
-use serin_rollout::RolloutSpec;
 use serin_schemas::{
     event::EventRecord::{self, Feedback as F, Prediction as P},
     ids::Span,
     records::{Arm, Feedback, Prediction},
 };
+use serin_spec::RolloutSpec;
 use serin_stream::{
     fold::{Context, Fold as _},
     record::{Record, TopicPartition},

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::{MetricSource, MetricSpec, Policy};
 use serin_schemas::{
     ids::Span,
     records::{Arm, ArmCounts, NoDataReason, Role, Seen, Segment},
 };
+use serin_spec::{MetricSource, MetricSpec, Policy};
 
 use crate::{coverage::BOTH_ARMS, plan::Plan, standing::Issue, window::Merged};
 

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serin_kinds::MOST_EVENTS;
-use serin_rollout::MetricKind;
+use serin_kinds::Tested as _;
 use serin_schemas::records::Arm;
 use serin_sketches::{Buckets, Scatter, Summary};
+use serin_spec::MetricKind;
 use serin_statistics::cluster::{ClusterRatio, tempering};
 
 /// Bucket sums of one arm in the step, and how far its single answers lie apart.
@@ -24,15 +24,7 @@ impl Sums {
     fn design_effect(&self, kind: &MetricKind) -> Option<f64> {
         let filled: Vec<(f64, f64)> = self.buckets.iter().filter(|(_, n)| *n > 0).map(|(x, n)| (x, n as f64)).collect();
         let ratio = ClusterRatio::new(filled)?;
-        match kind {
-            MetricKind::Rate | MetricKind::Disagreement => ratio.design_effect_of_rate(),
-            MetricKind::Count => {
-                // Under rules 1 single numbers are not known: independent events were taken as Poisson, with their mean as variance.
-                let of_numbers = self.scatter.variance().map(|variance| variance * MOST_EVENTS * MOST_EVENTS);
-                ratio.design_effect_of_mean(of_numbers.unwrap_or(ratio.ratio))
-            }
-            _ => ratio.design_effect_of_mean(self.scatter.variance()?),
-        }
+        kind.design_effect(&ratio, self.scatter.variance())
     }
 }
 
@@ -118,6 +110,7 @@ mod tests {
     use serin_sketches::{CappedHist, Events, LogHist, Rate, hash::hash64, log_position};
 
     use super::*;
+    use serin_kinds::MOST_EVENTS;
 
     fn unit(user: u64) -> u64 {
         hash64(b"unit", &user.to_le_bytes())

@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::{MetricKind, MetricSource, Policy};
+use serin_kinds::Kind as _;
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, NoDataReason, Role, Segment},
 };
+use serin_spec::{MetricKind, MetricSource, Policy};
 
 use crate::{
-    health::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, percent},
+    arms::{ALPHA, Compared, ENOUGH, SHARE_MARGIN, percent},
     plan::Plan,
     share::{Counted, ShareTest},
     standing::Issue,
@@ -239,7 +240,7 @@ impl Coverage {
 
 /// Whether a metric has at most one value per answer, and an answer without one is worth a word.
 fn sees_answers(kind: &MetricKind, source: &MetricSource) -> bool {
-    *kind != MetricKind::Disagreement && !matches!(source, MetricSource::Outcome | MetricSource::Cancelled)
+    !kind.is_paired() && !matches!(source, MetricSource::Outcome | MetricSource::Cancelled)
 }
 
 /// Whether the value is in the answer itself. Labels have a check of their own.

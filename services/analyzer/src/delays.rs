@@ -3,11 +3,12 @@
 //!
 //! Since rules 2.
 
-use serin_rollout::{MetricKind, Policy};
+use serin_kinds::Kind as _;
 use serin_schemas::records::NoDataReason;
+use serin_spec::{MetricKind, Policy};
 use serin_statistics::{ln_weighted_average, rejects};
 
-use crate::{evidence::Evidence, health::ALPHA, rollout::Rollout, sentence::noun, standing::Issue};
+use crate::{arms::ALPHA, evidence::Evidence, rollout::Rollout, sentence::noun, standing::Issue};
 
 /// Level at which a delay is suspected: enough to doubt what labels say, not enough to hold a rollout for.
 const SUSPICION: f64 = 0.05;
@@ -28,7 +29,7 @@ impl Rollout {
                 let difference = evidence.test.effect().difference;
                 evidence.test.excess().zip(difference).is_none_or(|(later, apart)| later >= apart)
             };
-            found && (*kind != MetricKind::Distribution || later())
+            found && (!kind.has_many_parts() || later())
         };
         overall.filter(slower).collect()
     }

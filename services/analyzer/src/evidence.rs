@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_kinds::MOST_EVENTS;
-use serin_rollout::{Direction, Limit, Margin, MetricKind, MetricSpec, Rules};
+use serin_kinds::Metric as _;
 use serin_schemas::ids::EventTime;
 use serin_sketches::{Buckets, Summary};
+use serin_spec::{MetricSpec, Rules};
 use serin_statistics::{
-    Against, Hypothesis, HypothesisSpec, LooksError, LooksPlan, Measure, ObserveError, PlannedLooks, SpecError,
-    Stratum, StratumPasts, cluster::tempering_of_next_window,
+    Against, Hypothesis, LooksError, LooksPlan, ObserveError, PlannedLooks, SpecError, Stratum, StratumPasts,
+    cluster::tempering_of_next_window,
 };
 
 use crate::{head::Era, latest::Latest, plan::Plan, units::Units};
@@ -69,15 +69,8 @@ impl Pair {
 impl Evidence {
     /// No evidence yet on a metric.
     pub(crate) fn new(metric: &MetricSpec, rules: Rules, horizon: u32, interval_alpha: f64) -> Result<Self, SpecError> {
-        let spec = HypothesisSpec {
-            measure: measure(&metric.kind, rules),
-            direction: direction(metric.direction),
-            against: against(metric),
-            horizon,
-            interval_alpha,
-        };
         let evidence = Self {
-            test: Hypothesis::new(spec)?,
+            test: Hypothesis::new(metric.hypothesis(rules.count_by_value(), horizon, interval_alpha))?,
             canary_seen: 0,
             control_seen: 0,
             failed_at: None,
@@ -195,43 +188,12 @@ pub(crate) fn units(plan: &Plan, index: usize, by_index: &[[BTreeMap<usize, Summ
     by_index.iter().flat_map(of_era).collect()
 }
 
-fn against(metric: &MetricSpec) -> Against {
-    match metric.limit.and_then(Limit::both) {
-        Some((pass, fail)) => Against::Limit { pass, fail },
-        None => Against::Control(margin(metric.margin_or_default())),
-    }
-}
-
-fn measure(kind: &MetricKind, rules: Rules) -> Measure {
-    match *kind {
-        MetricKind::Rate => Measure::Rate,
-        MetricKind::Mean { min, max } => Measure::Mean { min, max },
-        MetricKind::CappedMean { cap } => Measure::CappedMean { cap },
-        MetricKind::Quantile { level } => Measure::Quantile { level },
-        MetricKind::Distribution => Measure::Distribution,
-        MetricKind::Classes => Measure::Classes,
-        MetricKind::Count if rules.count_by_value() => Measure::Counts { most: MOST_EVENTS },
-        MetricKind::Count => Measure::Count,
-        MetricKind::Disagreement => Measure::Disagreement,
-    }
-}
-
-fn direction(direction: Direction) -> serin_statistics::Direction {
-    match direction {
-        Direction::LowerIsBetter => serin_statistics::Direction::LowerIsBetter,
-        Direction::HigherIsBetter => serin_statistics::Direction::HigherIsBetter,
-    }
-}
-
-fn margin(margin: Margin) -> serin_statistics::Margin {
-    serin_statistics::Margin { absolute: margin.absolute, relative: margin.relative }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{prelude::*, sample::select};
-    use serin_rollout::{MetricSource, RolloutSpec, lint};
+    use serin_rollout::lint;
     use serin_schemas::records::Role;
+    use serin_spec::{Direction, Limit, Margin, MetricKind, MetricSource, RolloutSpec};
 
     use super::*;
 
@@ -267,6 +229,7 @@ mod tests {
             500.0,
             1e6,
             1e12,
+            1e16,
             1e300,
             f64::MAX,
             f64::INFINITY,
@@ -328,10 +291,10 @@ mod tests {
             metric.margin = margin.map(|(absolute, relative)| Margin { absolute, relative });
             metric.limit = limit.map(|(pass, fail)| Limit { pass, fail });
             if metric.source.needs_label() {
-                metric.maturity = serin_rollout::units::Duration::from_secs(600);
+                metric.maturity = serin_spec::units::Duration::from_secs(600);
             }
             let refused = |spec: &RolloutSpec| {
-                lint(spec, None).iter().any(|problem| problem.severity == serin_rollout::Severity::Error)
+                lint(spec, None).iter().any(|problem| problem.severity == serin_spec::Severity::Error)
             };
             if refused(&spec) {
                 // Perhaps it is only the looks.
@@ -351,6 +314,32 @@ mod tests {
                     prop_assert_eq!(begun.test.observe_warmup(&plan.metrics[index].empty), Ok(()));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_the_statistics_refuse_lint_refuses() {
+        let margin = |absolute, relative| (Some(Margin { absolute, relative }), None);
+        let limit = |fail| (None, Some(Limit { pass: None, fail: Some(fail) }));
+        let tool_calls = || MetricSource::Output("llm.tool_calls".to_owned());
+        for (kind, source, (margin, limit)) in [
+            (MetricKind::Quantile { level: 0.99 }, MetricSource::Latency, margin(None, Some(0.005))),
+            (MetricKind::Quantile { level: 0.5 }, MetricSource::Latency, margin(Some(5.0), Some(0.005))),
+            (MetricKind::Count, tool_calls(), limit(1e16)),
+            (MetricKind::Count, tool_calls(), limit(1e6)),
+            (MetricKind::Count, tool_calls(), margin(Some(0.1), None)),
+            (MetricKind::Rate, MetricSource::Failed, limit(1.0)),
+            (MetricKind::CappedMean { cap: 500.0 }, MetricSource::Latency, limit(600.0)),
+        ] {
+            let mut spec: RolloutSpec = serde_json::from_str(SPEC).unwrap();
+            spec.steps[1].group_sequential = None;
+            let metric = &mut spec.metrics[0];
+            (metric.kind, metric.source, metric.margin, metric.limit) = (kind, source, margin, limit);
+            let errors =
+                lint(&spec, None).into_iter().filter(|problem| problem.severity == serin_spec::Severity::Error);
+            assert_eq!(errors.count(), 1, "{:?}", spec.metrics[0]);
+            let refused = Evidence::new(&spec.metrics[0], Rules::CURRENT, 10, 0.05);
+            assert!(refused.is_err(), "{:?}", spec.metrics[0]);
         }
     }
 }

@@ -25,9 +25,11 @@ use crate::{
     latest,
     metrics::{self, Metrics},
     progress::Progress,
+    refused,
     rollout::{Refusal, Rollout},
     rows::{self, Kind},
     units::Units,
+    verdict,
     warmup::WarmRow,
     window::WindowKey,
 };
@@ -126,7 +128,13 @@ impl Fold for AnalyzerFold {
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
         let body = record.value.as_deref().unwrap_or_default();
         match WindowRecord::decode(&record.headers, body) {
-            Ok(WindowRecord::Control(control)) => Ok(self.control(&control, context.rows)?),
+            Ok(WindowRecord::Control(control)) => {
+                let taken = self.control(&control, context.rows)?;
+                if let Err(poison) = &taken {
+                    self.refuse(&control, poison, context)?;
+                }
+                Ok(taken)
+            }
             Ok(WindowRecord::WindowClosed(window)) => self.window(window, record, context.rows),
             Ok(WindowRecord::ClosedThrough(closed)) => self.closed(&closed, context),
             Err(error) => Ok(Err(Poison { code: error.code(), message: error.to_string() })),
@@ -208,7 +216,7 @@ impl AnalyzerFold {
         if partition_of(control.model.as_str().as_bytes(), self.partitions) != self.partition {
             return Ok(Ok(()));
         }
-        if id.as_str().is_empty() || id.as_str().len() > MAX_ID || id.as_str().contains('\0') {
+        if !is_id(id) {
             let message =
                 format!("the rollout id of a Control record must have 1 to {MAX_ID} bytes, none of them zero");
             return Ok(Err(Poison { code: "bad_control", message }));
@@ -229,6 +237,18 @@ impl AnalyzerFold {
         }
         self.metrics.rollouts(&self.rollouts);
         Ok(Ok(()))
+    }
+
+    /// Says that a rollout cannot be judged: its Control record is refused.
+    fn refuse(&mut self, control: &Control, poison: &Poison, context: &mut Context<'_>) -> Result<(), FoldError> {
+        if control.phase.is_final() || !is_id(&control.rollout) {
+            return Ok(());
+        }
+        let verdict = refused::verdict(control, self.progress.mark(false), &poison.message);
+        tracing::warn!(model = %control.model, rollout = %control.rollout, "{}", verdict.sentence);
+        context.out.push(outgoing(verdict, &self.source)?);
+        context.commit_now = true;
+        Ok(())
     }
 
     fn window(
@@ -287,13 +307,13 @@ impl AnalyzerFold {
         let [Some(through), Some(relayed)] = marks else { return Ok(Ok(())) };
         let heard = self.progress.heard();
         for (id, rollout) in &mut self.rollouts {
-            let (done, verdict) =
-                rollout.advance(if rollout.plan.is_external() { relayed } else { through }, &heard)?;
+            let (done, is_due) = rollout.advance(if rollout.plan.is_external() { relayed } else { through })?;
             self.metrics.windows(done.len());
             for (window, parts) in done {
                 delete_partials(id, &window, parts.into_iter(), context.rows);
             }
-            if let Some(verdict) = verdict {
+            if is_due {
+                let verdict = verdict::due(rollout, &heard);
                 self.metrics.verdict(&verdict, &rollout.plan.spec);
                 tell(&verdict);
                 context.out.push(outgoing(verdict, &self.source)?);
@@ -302,6 +322,11 @@ impl AnalyzerFold {
         }
         Ok(Ok(()))
     }
+}
+
+/// Whether rows can be kept under a rollout's id.
+fn is_id(id: &RolloutId) -> bool {
+    !id.as_str().is_empty() && id.as_str().len() <= MAX_ID && !id.as_str().contains('\0')
 }
 
 impl Refusal {

@@ -3,20 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::Rules;
 use serin_schemas::{
     ids::{EventTime, Generation, ModelName, RolloutId, Span, Version},
     records::{Arm, ArmCounts, Control, Phase},
 };
+use serin_spec::Rules;
 
-use crate::{
-    baseline::Baseline,
-    coverage::Coverage,
-    health::{Health, Shares},
-    outage::Outage,
-    rows::OldCounts,
-    standing::Standing,
-};
+use crate::{arms::Shares, baseline::Baseline, coverage::Coverage, health::Health, outage::Outage, standing::Standing};
 
 /// What one generation meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +108,26 @@ pub(crate) struct GroupState {
     pub(crate) max_ln_e: f64,
     /// End of the window in which it failed.
     pub(crate) failed_at: Option<EventTime>,
+}
+
+/// [`ArmCounts`] as rows up to format 3 have it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OldCounts {
+    arm: Arm,
+    predictions: i64,
+    excluded: i64,
+    errors: i64,
+    invalid: i64,
+    late: i64,
+    lost: i64,
+    labelled: i64,
+}
+
+impl From<OldCounts> for ArmCounts {
+    fn from(old: OldCounts) -> Self {
+        let OldCounts { arm, predictions, excluded, errors, invalid, late, lost, labelled } = old;
+        Self { predictions, excluded, errors, invalid, late, lost, labelled, ..Self::none(arm) }
+    }
 }
 
 impl Head<OldCounts> {

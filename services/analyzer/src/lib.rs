@@ -16,6 +16,7 @@
 //! - What is not judged has neither passed nor failed.
 //! - Bounded: windows leave when they are judged; a rollout's rows go with its last Control record.
 
+mod arms;
 mod baseline;
 mod clusters;
 mod config;
@@ -33,6 +34,7 @@ mod plan;
 mod population;
 mod progress;
 mod ranges;
+mod refused;
 mod rollout;
 mod rows;
 mod sentence;

@@ -5,11 +5,11 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use opentelemetry::{KeyValue, global, metrics::Counter};
-use serin_rollout::{Direction, RolloutSpec};
 use serin_schemas::{
     ids::RolloutId,
     records::{Decision, MetricResult, MetricVerdict, Verdict},
 };
+use serin_spec::{Direction, RolloutSpec};
 use serin_stream::gauge::{PresentGauge, Series};
 
 use crate::rollout::{Refusal, Rollout};

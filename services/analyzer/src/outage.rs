@@ -6,13 +6,13 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
 use serin_schemas::{
     ids::EventTime,
     records::{Arm, NoDataReason},
 };
+use serin_spec::units::Duration;
 
-use crate::{baseline::Baseline, health::Compared, plan::Plan, standing::Issue};
+use crate::{arms::Compared, baseline::Baseline, plan::Plan, standing::Issue};
 
 /// Windows that are kept.
 const WINDOWS: usize = 30;

@@ -3,19 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, Limit, MetricKind, Mode, Require, RolloutSpec, Rules, Step, TrafficSource};
-use serin_schemas::{
-    ids::Span,
-    records::{Role, Segment},
+use serin_kinds::{
+    Kind as _, Metric as _,
+    budget::{self, Group},
 };
+use serin_schemas::{ids::Span, records::Segment};
 use serin_sketches::Summary;
-use serin_statistics::{LooksPlan, Scope, rollback_weights};
+use serin_spec::{Frozen, Limit, Mode, Require, RolloutSpec, Rules, TrafficSource};
+
+use serin_statistics::{LooksPlan, Scope};
 
 /// The segment value that stands for all values that are not judged alone.
 pub(crate) const OTHER: &str = "other";
-
-/// Longest planned rollout in windows: ten years of 10-second windows.
-const MAX_HORIZON: i64 = 31_536_000;
 
 /// What one metric needs beyond its spec.
 #[derive(Clone, Debug)]
@@ -30,16 +29,6 @@ pub(crate) struct MetricPlan {
     pub(crate) one_arm: bool,
     /// What units add is known by their summaries, for it compares ranks or classes; else by sums.
     pub(crate) by_unit: bool,
-}
-
-/// Metrics that count once in the score and share one part of the budget.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct GroupPlan {
-    pub(crate) name: String,
-    /// Weight in the score.
-    pub(crate) score_weight: f64,
-    /// Those of its metrics that decide, with their weight in it.
-    pub(crate) members: Vec<(usize, f64)>,
 }
 
 /// One metric in one segment.
@@ -64,7 +53,7 @@ pub(crate) struct Plan {
     /// Parallel to `spec.metrics`.
     pub(crate) metrics: Vec<MetricPlan>,
     /// Groups with a metric that decides.
-    pub(crate) groups: Vec<GroupPlan>,
+    pub(crate) groups: Vec<Group>,
     /// What is tested, in the order of the spec; empty until warm-up has frozen the segments.
     pub(crate) hypotheses: Vec<HypothesisPlan>,
     by_name: BTreeMap<String, usize>,
@@ -87,15 +76,15 @@ impl Plan {
             .map(|metric| MetricPlan {
                 maturity: metric.settles_after(spec.window).0,
                 empty: metric.kind.empty(rules.count_by_value()),
-                paired: metric.kind == MetricKind::Disagreement,
+                paired: metric.kind.is_paired(),
                 one_arm: metric.limit.and_then(Limit::both).is_some(),
-                by_unit: matches!(metric.kind.empty(true), Summary::Log(_) | Summary::Classes(_)),
+                by_unit: !metric.kind.is_sum(),
             })
             .collect();
         let by_name = spec.metrics.iter().enumerate().map(|(index, metric)| (metric.name.clone(), index)).collect();
         // Stream 0 carries the counts of the arms, so it is always there.
         let streams = metrics.iter().map(|metric| metric.maturity).chain([Span::default()]).collect();
-        let groups = groups(&spec);
+        let groups = budget::groups(&spec);
         let guarded = spec.assignment.sticky.is_some() && rules.guard_units();
         Self { spec, rules, guarded, metrics, groups, hypotheses: Vec::new(), by_name, by_segment: Vec::new(), streams }
     }
@@ -112,8 +101,11 @@ impl Plan {
                 hypotheses.extend(segments.map(|segment| HypothesisPlan { metric, segment, weight: 0.0 }));
             }
         }
-        let shares: Vec<(Scope, f64)> = hypotheses.iter().map(|hypothesis| self.share(hypothesis)).collect();
-        for (hypothesis, weight) in hypotheses.iter_mut().zip(rollback_weights(&shares)) {
+        let scope = |hypothesis: &HypothesisPlan| {
+            (hypothesis.metric, if hypothesis.segment.is_all() { Scope::Overall } else { Scope::Segment })
+        };
+        let scopes: Vec<(usize, Scope)> = hypotheses.iter().map(scope).collect();
+        for (hypothesis, weight) in hypotheses.iter_mut().zip(budget::shares(&self.spec, &scopes)) {
             hypothesis.weight = weight;
         }
         self.by_segment = vec![BTreeMap::new(); self.metrics.len()];
@@ -121,25 +113,6 @@ impl Plan {
             self.by_segment[hypothesis.metric].insert(hypothesis.segment.clone(), index);
         }
         self.hypotheses = hypotheses;
-    }
-
-    /// Share of the rollback budget before scaling: a gate counts double, `watch` not at all. A group has the share of its
-    /// strictest member, and divides it by weight.
-    fn share(&self, hypothesis: &HypothesisPlan) -> (Scope, f64) {
-        let share_of = |metric: usize| match self.spec.metrics[metric].role {
-            Role::Gate => 2.0,
-            Role::Score => 1.0,
-            Role::Watch => 0.0,
-        };
-        let weight_in = |group: &GroupPlan| {
-            let own = group.members.iter().find(|(metric, _)| *metric == hypothesis.metric)?.1;
-            let strictest = group.members.iter().map(|&(metric, _)| share_of(metric)).fold(0.0, f64::max);
-            let all: f64 = group.members.iter().map(|member| member.1).sum();
-            Some(if all > 0.0 { strictest * own / all } else { 0.0 })
-        };
-        let grouped = self.groups.iter().find_map(weight_in);
-        let share = grouped.unwrap_or_else(|| share_of(hypothesis.metric));
-        (if hypothesis.segment.is_all() { Scope::Overall } else { Scope::Segment }, share)
     }
 
     /// Whether a metric counts in a group rather than for itself.
@@ -223,12 +196,9 @@ impl Plan {
         self.metrics[self.hypotheses[hypothesis].metric].maturity
     }
 
-    /// Planned number of windows of the whole ramp that enter the comparison: what restarts are spread over.
+    /// Planned number of windows of the whole ramp that enter the comparison.
     pub(crate) fn horizon(&self) -> u32 {
-        let (window, settle) = (self.spec.window.0.0.max(1), i64::from(self.spec.settle));
-        let compared = |step: &Step| (step.bake.max.0.0.max(0) / window - settle).max(0);
-        let windows = self.spec.steps.iter().map(compared).fold(0, i64::saturating_add);
-        windows.clamp(2, MAX_HORIZON) as u32
+        serin_kinds::horizon(&self.spec)
     }
 
     /// What a step needs before the next; after the ramp what the last one needed.
@@ -237,17 +207,49 @@ impl Plan {
     }
 }
 
-/// The groups of a spec, with those of their metrics that decide.
-fn groups(spec: &RolloutSpec) -> Vec<GroupPlan> {
-    let members = |name: &str| {
-        let metrics = spec.metrics.iter().enumerate();
-        let own = metrics.filter(|(_, metric)| metric.group.as_deref() == Some(name) && metric.role != Role::Watch);
-        own.map(|(index, metric)| (index, metric.score_weight)).collect::<Vec<_>>()
-    };
-    let group = |group: &serin_rollout::GroupSpec| GroupPlan {
-        name: group.name.clone(),
-        score_weight: group.weight,
-        members: members(&group.name),
-    };
-    spec.groups.iter().map(group).filter(|group| !group.members.is_empty()).collect()
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample::select};
+    use serin_schemas::records::Role;
+
+    use super::*;
+
+    const SPEC: &str = r#"{"apiVersion": "serin.dev/v1", "kind": "Rollout", "model": "flights",
+        "stable": {"version": "v1"}, "canary": {"version": "v2"}, "steps": [{"weight": "5%"}],
+        "segments": [{"name": "origin", "source": {"input": "origin"}, "top": 2}, {"name": "tier", "source": {"input": "tier"}, "top": 1}],
+        "groups": [{"name": "a"}, {"name": "b", "weight": 3}],
+        "metrics": [{"name": "m", "kind": "rate", "source": "failed", "margin": {"absolute": 0.01}}]}"#;
+
+    proptest! {
+        /// What a plan counts with before the rollout is what the analyzer counts with in it.
+        #[test]
+        fn a_metric_has_one_share_of_the_budget(
+            metrics in proptest::collection::vec((
+                select(vec![Role::Gate, Role::Score, Role::Watch]), select(vec![None, Some("a"), Some("b")]),
+                select(vec![&[][..], &["origin"], &["tier", "origin"]]), 0.0..4.0_f64,
+            ), 1..7),
+        ) {
+            let mut spec: RolloutSpec = serde_json::from_str(SPEC).unwrap();
+            let template = spec.metrics.remove(0);
+            for (index, (role, group, segments, weight)) in metrics.into_iter().enumerate() {
+                let mut metric = template.clone();
+                metric.name = format!("m{index}");
+                (metric.role, metric.group, metric.score_weight) = (role, group.map(str::to_owned), weight);
+                metric.segments = segments.iter().map(|&name| name.to_owned()).collect();
+                spec.metrics.push(metric);
+            }
+            let planned = budget::shares(&spec, &budget::expected(&spec));
+            let values = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
+            let segments = [("origin".to_owned(), values(&["JFK", "LGA"])), ("tier".to_owned(), values(&["gold"]))];
+            let mut plan = Plan::new(spec.clone(), Rules::CURRENT);
+            plan.freeze(&Frozen { segments: segments.into_iter().collect(), warmup_events: 1 });
+            prop_assert_eq!(plan.hypotheses.len(), planned.len());
+            for metric in 0..spec.metrics.len() {
+                let own = plan.overall(metric).map(|index| plan.hypotheses[index].weight).unwrap_or_default();
+                prop_assert!((own - planned[metric]).abs() < 1e-12, "{metric}: {own} {}", planned[metric]);
+            }
+            let all: f64 = plan.hypotheses.iter().map(|hypothesis| hypothesis.weight).sum();
+            prop_assert!(all < 1.0 + 1e-12);
+        }
+    }
 }

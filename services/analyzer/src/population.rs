@@ -15,7 +15,7 @@ use serin_statistics::{
 };
 
 use crate::{
-    health::{ALPHA, Compared, Shares},
+    arms::{ALPHA, Compared, Shares},
     plan::Plan,
 };
 

@@ -2,9 +2,10 @@
 //!
 //! Since rules 2.
 
-use serin_rollout::{MetricKind, MetricSource, MetricSpec};
+use serin_kinds::{Kind as _, Metric as _, Range};
 use serin_schemas::records::{NoDataReason, Role, Segment};
 use serin_sketches::Summary;
+use serin_spec::{MetricSource, MetricSpec};
 
 use crate::{evidence::Evidence, plan::Plan, standing::Issue, warmup::WarmUp};
 
@@ -24,7 +25,7 @@ fn why(plan: &Plan, metric: &MetricSpec, seen: &Summary) -> Option<String> {
     let test = Evidence::new(metric, plan.rules, plan.horizon(), plan.spec.decision.false_promotion).ok()?.test;
     let stable = test.effect_of(seen, seen).control.value?;
     // Which end all values lie at: what lies beyond it counts as the end.
-    if let MetricKind::Mean { min, max } = metric.kind {
+    if let Some(Range { min, max }) = metric.kind.clamps_to() {
         let (low, high) = beyond(plan, metric, (min, max));
         let at = |end: f64| (stable - end).abs() <= 1e-9 * (max - min);
         let side = match (at(min) && low, at(max) && high) {
@@ -53,8 +54,8 @@ fn beyond(plan: &Plan, metric: &MetricSpec, (min, max): (f64, f64)) -> (bool, bo
 
 #[cfg(test)]
 mod tests {
-    use serin_rollout::Rules;
     use serin_sketches::LinHist;
+    use serin_spec::Rules;
 
     use super::*;
 

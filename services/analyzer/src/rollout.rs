@@ -1,26 +1,26 @@
-//! One rollout: windows in, evidence kept, a verdict whenever a window's time has passed on all partitions.
+//! One rollout: windows in, evidence kept, and a verdict is due whenever a window's time has passed on all partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec, Rules};
 use serin_schemas::{
     ids::{EventTime, Span},
-    records::{Arm, ArmCounts, Control, Phase, Segment, Verdict, WindowClosed},
+    records::{Arm, ArmCounts, Control, Phase, Segment, WindowClosed},
 };
 use serin_sketches::{Buckets, Summary};
+use serin_spec::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec, Rules};
 use serin_statistics::cluster::answers_per_unit;
 use serin_stream::fold::{FoldError, Poison};
 
 use crate::{
+    arms::Compared,
     baseline::good,
     clusters::{Cluster, Clusters},
     coverage::Coverage,
     evidence::{Evidence, pairs, units},
     head::{Era, Guards, Head},
-    health::{Compared, Health},
+    health::Health,
     plan::{Plan, is_external},
-    progress::{Heard, Progress},
-    verdict,
+    progress::Progress,
     warmup::{WarmUp, by_hypothesis},
     window::{CellKey, Merged, Part, WindowKey, add_counts},
 };
@@ -254,16 +254,12 @@ impl Rollout {
         added.map(|()| Ok(key))
     }
 
-    /// All partitions have passed `watermark`, and everybody was `heard` so far: judges what is complete, which is so after the rollout's own grace, and says so
-    /// when a window's time has passed.
-    pub(crate) fn advance(
-        &mut self,
-        watermark: EventTime,
-        heard: &Heard,
-    ) -> Result<(Vec<Done>, Option<Verdict>), FoldError> {
+    /// All partitions have passed `watermark`: judges what is complete, which is so after the rollout's own grace. Also whether a
+    /// window's time has passed, so that a verdict is due.
+    pub(crate) fn advance(&mut self, watermark: EventTime) -> Result<(Vec<Done>, bool), FoldError> {
         let through = watermark.minus(self.plan.spec.grace.0);
         if through <= self.head.through {
-            return Ok((Vec::new(), None));
+            return Ok((Vec::new(), false));
         }
         self.head.through = through;
         self.changed = true;
@@ -285,55 +281,20 @@ impl Rollout {
         let as_of = floor(through, self.plan.spec.window.0);
         let phase = self.head.current().1.phase;
         if as_of <= self.head.as_of || matches!(phase, Phase::Pending) || phase.is_final() {
-            return Ok((done, None));
+            return Ok((done, false));
         }
         let first =
             std::mem::replace(&mut self.head.as_of, as_of) == floor(EventTime(i64::MIN), self.plan.spec.window.0);
         if first && done.is_empty() {
-            return Ok((done, None));
+            return Ok((done, false));
         }
-        self.note_standing();
-        self.propose();
-        let verdict = verdict::of(self, heard);
-        self.head.health.told();
-        Ok((done, Some(verdict)))
+        Ok((done, true))
     }
 
     /// Whether warm-up has seen as much as it was to see.
     pub(crate) fn has_learned(&self) -> bool {
         let enough = self.head.warmup_events >= self.plan.spec.warmup.min_events;
         enough && (self.head.warmup_labels || !self.plan.needs_labels())
-    }
-
-    /// Notes what is wrong with the evidence as of now, so that it is known what is new.
-    fn note_standing(&mut self) {
-        if !self.plan.rules.need_data() {
-            return;
-        }
-        let issues = verdict::issues(self);
-        let Head { coverage, as_of, .. } = &self.head;
-        let one_arm = |metric: usize| self.plan.metrics.get(metric).is_some_and(|metric| metric.one_arm);
-        let is_over = |metric: usize| {
-            let [canary, control] = coverage.values(metric);
-            canary > 0 && (control > 0 || one_arm(metric))
-        };
-        self.guards.standing.note(*as_of, &issues, is_over);
-    }
-
-    /// Freezes the segments once warm-up has seen enough, and nothing it saw speaks against comparing with it.
-    fn propose(&mut self) {
-        let head = &self.head;
-        if head.frozen.is_some() || head.proposed.is_some() || !self.has_learned() {
-            return;
-        }
-        let judged = |issue| self.guards.standing.judged(issue);
-        let stops =
-            self.plan.rules.need_data() && verdict::issues(self).into_iter().map(judged).any(|issue| issue.stops());
-        if !stops {
-            let head = &mut self.head;
-            let frozen = self.warm.freeze(&self.plan, head.warmup_events);
-            head.proposed = Some(serde_json::to_string(&frozen).expect("maps of text are JSON"));
-        }
     }
 
     /// Takes one complete window of one stream, all its generations at once, and leaves their cells empty.

@@ -6,14 +6,14 @@
 //! byte and a `postcard` body: floats keep their bits, whatever happens between two commits.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serin_schemas::{
-    ids::RolloutId,
-    records::{Arm, ArmCounts, Segment},
-};
+use serde::{Serialize, de::DeserializeOwned};
+use serin_schemas::{ids::RolloutId, records::Segment};
 use serin_stream::fold::FoldError;
 
-use crate::{head::Head, window::WindowKey};
+use crate::{
+    head::{Head, OldCounts},
+    window::WindowKey,
+};
 
 /// First byte of every row that is written. Format 1 had hypotheses without limits, memories and newcomers.
 pub(crate) const FORMAT: u8 = 4;
@@ -178,26 +178,6 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, FoldError> {
     bytes
         .map(Bytes::from)
         .map_err(|error| FoldError::State(format!("a row of the analyzer cannot be written: {error}")))
-}
-
-/// [`ArmCounts`] as rows up to format 3 have it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct OldCounts {
-    arm: Arm,
-    predictions: i64,
-    excluded: i64,
-    errors: i64,
-    invalid: i64,
-    late: i64,
-    lost: i64,
-    labelled: i64,
-}
-
-impl From<OldCounts> for ArmCounts {
-    fn from(old: OldCounts) -> Self {
-        let OldCounts { arm, predictions, excluded, errors, invalid, late, lost, labelled } = old;
-        Self { predictions, excluded, errors, invalid, late, lost, labelled, ..Self::none(arm) }
-    }
 }
 
 /// A head of format 3. The number of its rules is 1, which `postcard` writes as 2, its coverage is empty (three options and a map), and

@@ -1,12 +1,12 @@
 //! Plain sentences about evidence, for the console, the chat and the on-call engineer.
 
-use serin_kinds::Unit;
-pub(crate) use serin_kinds::significant;
-use serin_rollout::{Direction, Limit, MetricKind, MetricSource, MetricSpec, RolloutSpec, units::Duration};
+use serin_kinds::{Kind as _, Unit};
+pub(crate) use serin_kinds::{noun, significant};
 use serin_schemas::{
     ids::EventTime,
     records::{Estimate, Harm, MetricResult, NoDataReason, Segment},
 };
+use serin_spec::{Direction, Limit, MetricKind, MetricSpec, RolloutSpec, units::Duration};
 use serin_statistics::{ArmEstimate, Effect, PlannedLooks};
 
 use crate::progress::Heard;
@@ -24,38 +24,6 @@ pub(crate) fn unheard(heard: &Heard) -> Option<String> {
         parts.push(format!("the clock of {writer} is {seconds} s {way} the log's, or its records take that long"));
     }
     (!parts.is_empty()).then(|| parts.join("; "))
-}
-
-/// What a metric measures, in words: `error rate`, `p99 latency`.
-pub(crate) fn noun(metric: &MetricSpec) -> String {
-    let kind = match metric.kind {
-        MetricKind::Rate => "rate of".to_owned(),
-        MetricKind::Mean { .. } => "mean".to_owned(),
-        MetricKind::CappedMean { .. } => "capped mean".to_owned(),
-        MetricKind::Quantile { level } => format!("p{}", significant(100.0 * level, 4)),
-        MetricKind::Distribution => "distribution of".to_owned(),
-        MetricKind::Classes => "mix of".to_owned(),
-        MetricKind::Count => "number of".to_owned(),
-        MetricKind::Disagreement => "disagreement on".to_owned(),
-    };
-    let what = match &metric.source {
-        MetricSource::Failed if metric.kind == MetricKind::Rate => return "error rate".to_owned(),
-        MetricSource::Failed => "errors",
-        MetricSource::Refused => "refused calls",
-        MetricSource::Unusable => "unusable answers",
-        MetricSource::Cancelled => "cancelled calls",
-        MetricSource::Outcome => "outcomes",
-        MetricSource::Latency => "latency",
-        MetricSource::LabelDelay(_) => "label delay",
-        MetricSource::Output(name) | MetricSource::Feedback(name) => name,
-        MetricSource::Class { output, is: Some(is) } => return format!("{kind} {output}={is}"),
-        MetricSource::Class { output, is: None } => output,
-        MetricSource::Status => "statuses",
-        MetricSource::Wrong { .. } | MetricSource::WrongClass { .. } => "wrong answers",
-        MetricSource::SquaredError { .. } => "squared error",
-        MetricSource::AbsoluteError { .. } => "absolute error",
-    };
-    format!("{kind} {what}")
 }
 
 fn unit(metric: &MetricSpec) -> Unit {
@@ -201,7 +169,7 @@ impl Finder<'_> {
 
     fn against_control(&self, result: MetricResult, effect: &Effect) -> String {
         let margin = effect.margin.unwrap_or(0.0);
-        let both_ways = matches!(self.metric.kind, MetricKind::Distribution | MetricKind::Classes);
+        let both_ways = self.metric.kind.has_many_parts();
         let unit = Unit::of_difference(&self.metric.kind, &self.metric.source);
         let worse = if both_ways { "away" } else { "worse" };
         let tolerance = unit.distance(margin);

@@ -8,7 +8,7 @@ use serin_statistics::{
     ln_weighted_average, rejects,
 };
 
-use crate::health::ALPHA;
+use crate::arms::ALPHA;
 
 /// `(trials, events)` of one arm.
 pub(crate) type Counted = (u64, u64);

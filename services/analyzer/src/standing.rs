@@ -8,11 +8,11 @@
 //! Since rules 2.
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::Policy;
 use serin_schemas::{
     ids::EventTime,
     records::{HealthIssue, NoDataReason},
 };
+use serin_spec::Policy;
 
 /// A finding that has grown by this factor is worse than the one that was seen.
 const WORSE: f64 = 1.5;

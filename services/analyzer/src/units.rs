@@ -1,11 +1,11 @@
 //! On how many units (users, sessions) a finding rests, where a key assigns the arm.
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::Policy;
 use serin_schemas::records::NoDataReason;
-use serin_statistics::{Standing, UnitEvidence, handful::MIN_UNITS};
+use serin_spec::Policy;
+use serin_statistics::{Hypothesis, Standing, UnitEvidence, handful::MIN_UNITS};
 
-use crate::{evidence::Evidence, standing::Issue};
+use crate::standing::Issue;
 
 /// Largest share of an arm's answers that may name no unit. They count as one unit, whose part in any finding is then bounded.
 const MOST_WITHOUT: f64 = 0.1;
@@ -82,17 +82,17 @@ enum Finding {
     Pass,
 }
 
-/// The units behind a metric's evidence. `fails` and `passes`: whether it is enough for either.
-pub(crate) fn claim(evidence: &Evidence, fails: bool, passes: bool) -> Claim {
-    let fail: Standing = evidence.test.fail_standing(&evidence.units.sums);
-    let rests = if fails && evidence.test.ln_e_fail() > 0.0 {
+/// The units behind a metric's test. `fails` and `passes`: whether its evidence is enough for either.
+pub(crate) fn claim(test: &Hypothesis, units: &Units, fails: bool, passes: bool) -> Claim {
+    let fail: Standing = test.fail_standing(&units.sums);
+    let rests = if fails && test.ln_e_fail() > 0.0 {
         fail.rests_on.map(|rests| (Finding::Fail, rests))
     } else if passes {
-        evidence.test.pass_standing(&evidence.units.sums).rests_on.map(|rests| (Finding::Pass, rests))
+        test.pass_standing(&units.sums).rests_on.map(|rests| (Finding::Pass, rests))
     } else {
         None
     };
-    Claim { judged: evidence.test.windows() > 0, number: fail.units, rests }
+    Claim { judged: test.windows() > 0, number: fail.units, rests }
 }
 
 impl Claim {

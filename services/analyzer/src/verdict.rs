@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{MetricSpec, Policy, Require};
 use serin_schemas::{
     ids::Span,
     records::{
@@ -11,6 +10,7 @@ use serin_schemas::{
     },
 };
 use serin_sketches::hash::hash64;
+use serin_spec::{MetricSpec, Policy, Require};
 use serin_statistics::{
     About, Against, ArmEstimate, Finding, Score, group_finding, ln_weighted_average, p_anytime, rejects, score,
     stable_is_out_of_date, weighted_holm_adjusted,
@@ -19,7 +19,7 @@ use serin_statistics::{
 use crate::{
     baseline::{lacks, missing_policy},
     evidence::Evidence,
-    head::Era,
+    head::{Era, Head},
     plan::OTHER,
     progress::Heard,
     ranges,
@@ -35,8 +35,46 @@ fn policy(rules: i32) -> String {
     format!("serin analyzer policy {}", rules.saturating_add(1))
 }
 
+/// The verdict that is due on a rollout: notes what is wrong with its evidence, and proposes to end warm-up.
+pub(crate) fn due(rollout: &mut Rollout, heard: &Heard) -> Verdict {
+    note_standing(rollout);
+    propose(rollout);
+    let verdict = of(rollout, heard);
+    rollout.head.health.told();
+    verdict
+}
+
+/// Notes what is wrong with the evidence as of now, so that it is known what is new.
+fn note_standing(rollout: &mut Rollout) {
+    if !rollout.plan.rules.need_data() {
+        return;
+    }
+    let issues = issues(rollout);
+    let Rollout { head: Head { coverage, as_of, .. }, plan, guards, .. } = rollout;
+    let one_arm = |metric: usize| plan.metrics.get(metric).is_some_and(|metric| metric.one_arm);
+    let is_over = |metric: usize| {
+        let [canary, control] = coverage.values(metric);
+        canary > 0 && (control > 0 || one_arm(metric))
+    };
+    guards.standing.note(*as_of, &issues, is_over);
+}
+
+/// Freezes the segments once warm-up has seen enough, and nothing it saw speaks against comparing with it.
+fn propose(rollout: &mut Rollout) {
+    let head = &rollout.head;
+    if head.frozen.is_some() || head.proposed.is_some() || !rollout.has_learned() {
+        return;
+    }
+    let judged = |issue| rollout.guards.standing.judged(issue);
+    let stops = rollout.plan.rules.need_data() && issues(rollout).into_iter().map(judged).any(|issue| issue.stops());
+    if !stops {
+        let frozen = rollout.warm.freeze(&rollout.plan, rollout.head.warmup_events);
+        rollout.head.proposed = Some(serde_json::to_string(&frozen).expect("maps of text are JSON"));
+    }
+}
+
 /// The verdict on a rollout as of its head's `as_of`.
-pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
+fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
     let head = &rollout.head;
     let (generation, era) = head.current();
     let warming_up = era.is_warm_up() || head.frozen.is_none();
@@ -89,7 +127,7 @@ pub(crate) fn of(rollout: &Rollout, heard: &Heard) -> Verdict {
 }
 
 /// All that is wrong with the evidence, whether somebody has acknowledged it or not.
-pub(crate) fn issues(rollout: &Rollout) -> Vec<Issue> {
+fn issues(rollout: &Rollout) -> Vec<Issue> {
     let era = rollout.head.current().1;
     if era.is_warm_up() || rollout.head.frozen.is_none() {
         return health(rollout, era, &Blanks::new());
@@ -255,8 +293,10 @@ fn metrics(rollout: &Rollout, era: Era, health: &[Issue], blanks: &Blanks) -> Ve
             let p_anytime = p_anytime(evidence.test.max_ln_e_fail());
             let (correction, p_fail) =
                 if plan.weight > 0.0 { (Correction::WeightedHolm, p_fail) } else { (Correction::None, p_anytime) };
-            let units =
-                rollout.plan.guarded.then(|| units::claim(evidence, p_fail <= spec.decision.false_rollback, passes));
+            let units = rollout
+                .plan
+                .guarded
+                .then(|| units::claim(&evidence.test, &evidence.units, p_fail <= spec.decision.false_rollback, passes));
             let few = units.as_ref().and_then(units::Claim::few);
             let short = short_of(rollout, era, index);
             let passes = passes && short.is_none();

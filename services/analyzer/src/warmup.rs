@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serin_rollout::Frozen;
 use serin_schemas::records::Segment;
 use serin_sketches::Summary;
+use serin_spec::Frozen;
 
 use crate::plan::{OTHER, Plan};
 

@@ -239,11 +239,21 @@ fn a_control_record_that_cannot_be_used_is_poison() {
         (&support::SPEC.replace("\"absolute\": 0.01", "\"absolute\": -1"), "metric \"error_rate\": the margin -1"),
         (&support::SPEC.replace("\"10s\"", "\"0\""), "a window must be longer than 0"),
     ] {
-        world.control.spec = spec.to_owned();
-        let control = world.control.clone();
-        let poison = world.send(&control).poison.unwrap();
-        assert_eq!(poison.code, "bad_control");
-        assert!(poison.message.contains(want), "{}", poison.message);
+        for (phase, step) in [(Phase::Warming, -1), (Phase::Baking, 0)] {
+            world.control.spec = spec.to_owned();
+            (world.control.phase, world.control.step) = (phase, step);
+            let control = world.control.clone();
+            let poison = world.send(&control).poison.unwrap();
+            assert_eq!(poison.code, "bad_control");
+            assert!(poison.message.contains(want), "{}", poison.message);
+            // Nobody waits for a verdict that never comes.
+            world.commit();
+            let verdicts = std::mem::take(&mut world.verdicts);
+            let said: Vec<_> = verdicts.iter().map(|verdict| (verdict.decision, verdict.refuses())).collect();
+            assert_eq!(said, [(Decision::Hold, true)]);
+            assert!(verdicts[0].sentence.contains(want), "{}", verdicts[0].sentence);
+            assert_eq!((verdicts[0].generation, verdicts[0].step), (control.generation, step));
+        }
     }
 }
 

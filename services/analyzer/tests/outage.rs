@@ -66,7 +66,7 @@ fn the_time_that_is_told_is_that_since_the_calls() {
     let issue = &world.last().health[0];
     assert_eq!(issue.reason, NoDataReason::Outage, "{:?}", world.last().health);
     let seconds = 6 * support::WINDOW.0 / 1_000_000;
-    let words = format!("in the last {} ", serin_rollout::units::Duration::from_secs(seconds));
+    let words = format!("in the last {} ", serin_spec::units::Duration::from_secs(seconds));
     assert!(issue.sentence.contains(&words), "{words}: {}", issue.sentence);
 }
 

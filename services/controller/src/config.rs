@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_access::{Secret, short_token};
 use serin_listener::TlsFiles;
-use serin_rollout::{planner::Settings, units::Duration};
+use serin_rollout::planner::Settings;
+use serin_spec::units::Duration;
 
 /// What can be set. Spans are written `30s`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

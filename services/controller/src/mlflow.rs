@@ -20,11 +20,11 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_access::Secret;
-use serin_rollout::{Concurrency, RolloutSpec, units::Duration};
 use serin_schemas::{
     ids::{EventTime, RolloutId, Version},
     records::{Action, Command},
 };
+use serin_spec::{Concurrency, RolloutSpec, units::Duration};
 use serin_stream::seldom::Seldom;
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;

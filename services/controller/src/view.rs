@@ -13,7 +13,7 @@ use std::{
 };
 
 use serin_rollout::{
-    Concurrency, RolloutState,
+    RolloutState,
     planner::{ACTUATOR, Applied, RouterSeen, applied},
 };
 use serin_schemas::{
@@ -22,6 +22,7 @@ use serin_schemas::{
     ids::{Generation, ModelName, NextOffset, RolloutId},
     records::{Arm, Phase, RolloutEvent, RouterStatus, RoutingTable, Verdict},
 };
+use serin_spec::Concurrency;
 use serin_stream::{
     log::{Log, LogError, Polled, Reader, Start},
     record::{Record, TopicPartition},

@@ -235,20 +235,20 @@ fn a_lost_state_goes_back_to_stable_above_the_newest_table_on_the_log() {
 }
 
 /// A spec as large as lint takes it, in the worst shapes: long lists in the table, long pointers, many values to freeze.
-fn largest_spec() -> serin_rollout::RolloutSpec {
+fn largest_spec() -> serin_spec::RolloutSpec {
     let mut spec = serin_rollout::parse_yaml(support::SPEC).unwrap();
-    let dimension = |n: usize| serin_rollout::SegmentSpec {
+    let dimension = |n: usize| serin_spec::SegmentSpec {
         name: format!("d{n}"),
-        source: serin_rollout::SegmentSource::Header("x".to_owned()),
+        source: serin_spec::SegmentSource::Header("x".to_owned()),
         top: 100,
     };
     spec.segments = (0..28).map(dimension).collect();
     spec.metrics[0].segments = spec.segments.iter().map(|segment| segment.name.clone()).collect();
     let rule = spec.outputs[0].clone();
     let mut n = 0;
-    while serin_rollout::lint(&spec, None).iter().all(|problem| problem.severity != serin_rollout::Severity::Error) {
-        let source = serin_rollout::OutputSource::Json(format!("/{}", "p".repeat(1000)));
-        spec.outputs.push(serin_rollout::OutputRule { name: format!("output-{n}"), source, ..rule.clone() });
+    while serin_rollout::lint(&spec, None).iter().all(|problem| problem.severity != serin_spec::Severity::Error) {
+        let source = serin_spec::OutputSource::Json(format!("/{}", "p".repeat(1000)));
+        spec.outputs.push(serin_spec::OutputRule { name: format!("output-{n}"), source, ..rule.clone() });
         n += 1;
     }
     spec.outputs.pop();
@@ -266,7 +266,7 @@ fn every_record_of_the_largest_rollout_fits_into_its_topic() {
     // Behind it as many as may wait.
     for n in 0..9 {
         let mut spec = spec.clone();
-        spec.concurrency = serin_rollout::Concurrency::Queue;
+        spec.concurrency = serin_spec::Concurrency::Queue;
         let spec = Some(serde_json::to_string(&spec).unwrap());
         let queued = Command {
             id: format!("queued-{n}"),
@@ -280,7 +280,7 @@ fn every_record_of_the_largest_rollout_fits_into_its_topic() {
     let value = |n: usize| format!("{n:03}{}", "\"".repeat(125));
     let values: Vec<String> = (0..100).map(value).collect();
     let segments = (0..28).map(|n| (format!("d{n}"), values.clone())).collect();
-    let frozen = serin_rollout::Frozen { segments, warmup_events: u64::MAX };
+    let frozen = serin_spec::Frozen { segments, warmup_events: u64::MAX };
     let mut warm = verdict("r1", 1, 10, Decision::Promote);
     warm.frozen = Some(serde_json::to_string(&frozen).unwrap());
     out.extend(feed(&mut harness, "verdicts", &warm));

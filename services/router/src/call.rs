@@ -5,11 +5,11 @@ use std::{borrow::Cow, mem, pin::pin, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
 use serde_json::Value;
-use serin_rollout::StickyKey;
 use serin_schemas::{
     ids::{EventTime, RequestId, Version},
     records::Assignment,
 };
+use serin_spec::StickyKey;
 
 use crate::{
     answer::{self, Refusal},

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use opentelemetry::KeyValue;
-use serin_rollout::ServerPolicy;
 use serin_schemas::{ids::Version, records::Arm};
+use serin_spec::ServerPolicy;
 
 use crate::{
     config::{ModelConfig, VersionServers},

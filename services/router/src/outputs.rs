@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use http::HeaderMap;
 use serde_json::Value;
-use serin_rollout::{OutputKind, OutputRule, OutputSource};
+use serin_spec::{OutputKind, OutputRule, OutputSource};
 
 use crate::{
     census::Census,

@@ -6,8 +6,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use http::{HeaderMap, header};
 use serde_json::Value;
-use serin_rollout::{FeatureSpec, OutputKind, RequestSource, SegmentSource, SegmentSpec, StickyKey, TargetSpec};
 use serin_schemas::ids::EventTime;
+use serin_spec::{FeatureSpec, OutputKind, RequestSource, SegmentSource, SegmentSpec, StickyKey, TargetSpec};
 
 use crate::{
     protocol::{
@@ -274,7 +274,7 @@ fn time(value: &Value) -> Option<EventTime> {
 mod tests {
     use super::*;
     use serde_json::json;
-    use serin_rollout::TargetArm;
+    use serin_spec::TargetArm;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serin_rollout::TargetArm;
 use serin_schemas::records::{Arm, Assignment};
 use serin_sketches::hash::bucket;
+use serin_spec::TargetArm;
 
 use crate::table::{Route, Table};
 

@@ -2,11 +2,11 @@
 
 use std::{ops::Range, sync::Arc};
 
-use serin_rollout::address::without_credentials;
 use serin_schemas::{
     ids::Generation,
     records::{self, RouterStatus, TableApplied},
 };
+use serin_spec::address::without_credentials;
 use serin_stream::{partition_of, seldom::Seldom};
 
 use crate::{

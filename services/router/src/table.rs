@@ -11,12 +11,12 @@ use std::{
 use http::HeaderValue;
 use opentelemetry::KeyValue;
 use serde::de::DeserializeOwned;
-use serin_rollout::{OutputRule, SegmentSpec, StickyKey, TrafficPolicy};
 use serin_schemas::{
     ids::{Generation, Version},
     records::{Arm, RoutingTable},
 };
 use serin_sketches::hash::{BUCKETS, Salt, bucket};
+use serin_spec::{OutputRule, SegmentSpec, StickyKey, TrafficPolicy};
 
 use crate::{
     config::{Config, ModelConfig, VersionServers, span},

@@ -1,8 +1,8 @@
 //! Everything that reads bytes of strangers, in one call: what a fuzzer feeds.
 
 use http::HeaderMap;
-use serin_rollout::{CaptureSpec, FeatureSpec, OutputRule, SegmentSpec, StickyKey, TargetSpec};
 use serin_schemas::ids::EventTime;
+use serin_spec::{CaptureSpec, FeatureSpec, OutputRule, SegmentSpec, StickyKey, TargetSpec};
 
 use crate::{
     examples, outputs,

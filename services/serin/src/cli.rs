@@ -478,8 +478,8 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub(crate) rollouts: Option<u32>,
     /// Let each window of six hours take at least this long by the clock, to watch it; 0: as fast as the machine is
-    #[arg(long, value_name = "SPAN", default_value = "0", value_parser = serin_rollout::units::Duration::parse)]
-    pub(crate) pace: serin_rollout::units::Duration,
+    #[arg(long, value_name = "SPAN", default_value = "0", value_parser = serin_spec::units::Duration::parse)]
+    pub(crate) pace: serin_spec::units::Duration,
     /// Keep log and state here instead of in a temporary folder
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,

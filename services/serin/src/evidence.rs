@@ -1,8 +1,8 @@
 //! A verdict as a table for people: both arms side by side, the effect with its interval, what is known. What failed stands first.
 
 use serin_kinds::Unit;
-use serin_rollout::RolloutSpec;
 use serin_schemas::records::{ArmSummary, MetricResult, MetricVerdict, NoDataReason, Role, Verdict};
+use serin_spec::RolloutSpec;
 use serin_statistics::closed_e_bh;
 
 use crate::terminal::{Cell, Column, Table, Terminal, Tone};

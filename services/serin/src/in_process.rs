@@ -6,13 +6,14 @@
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use serin_rollout::{RolloutSpec, RolloutState};
+use serin_rollout::RolloutState;
 use serin_schemas::{
     codec,
     envelope::{self, Envelope},
     ids::{EventTime, ModelName, RolloutId},
     records::{Action, Command, RolloutEvent, RoutingTable, Verdict},
 };
+use serin_spec::RolloutSpec;
 use serin_stream::{
     fold::{Context, Fold, FoldError, FoldFactory as _, Rows},
     record::{Headers, Outgoing, Record, TopicPartition},

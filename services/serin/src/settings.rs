@@ -17,7 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_access::{Secret, WriterList, short_token};
 use serin_aggregator::intake::{IntakeTopic, check_topics};
-use serin_rollout::{Configuration, Problem};
+use serin_rollout::Configuration;
+use serin_spec::Problem;
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
 
 pub(crate) use environment::names;

@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use serin_rollout::Frozen;
 use serin_schemas::{
     codec::{self, Record},
     envelope::{self, Envelope},
     ids::{EventTime, Generation},
     records::{Arm, Assignment, Control, Feedback, Heartbeat, Origin, Phase, Prediction, Writer},
 };
+use serin_spec::Frozen;
 use serin_stream::{
     partition_of,
     record::{Outgoing, Target},

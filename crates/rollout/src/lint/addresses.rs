@@ -1,7 +1,7 @@
 //! Rules on where versions are served: a router must be able to use each address.
 
 use super::Found;
-use crate::{Address, AddressError, RolloutSpec, Severity, VersionSpec, address::same_servers};
+use serin_spec::{Address, AddressError, RolloutSpec, Severity, VersionSpec, address::same_servers};
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     for (path, version) in [("stable", &spec.stable), ("canary", &spec.canary)] {

@@ -1,10 +1,10 @@
 //! Rules on margins and limits: harm must be able to exceed them, and health to keep them.
 
-use serin_kinds::Range;
+use serin_kinds::{Kind as _, Metric as _, Range};
 use serin_schemas::records::Role;
+use serin_spec::{Direction, Limit, Margin, MetricSpec, Require, RolloutSpec, Severity};
 
 use super::{Found, values};
-use crate::{Direction, Limit, Margin, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
 
 pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     match (metric.margin, metric.limit) {
@@ -14,12 +14,12 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
             "keep one of them; to hold it against both, write two metrics",
         ),
         (None, Some(limit)) => lint_limit(spec, metric, limit, &format!("{path}.limit"), found),
-        (Some(_), None) if metric.kind == MetricKind::Disagreement => found.error(
+        (Some(_), None) if metric.kind.is_paired() => found.error(
             format!("{path}.margin"),
             "two answers to one call are compared with each other, so there is no control",
             "use `limit: {fail: SHARE}`: the share of calls that may differ",
         ),
-        (None, None) if metric.kind == MetricKind::Disagreement => {
+        (None, None) if metric.kind.is_paired() => {
             found.error(
                 format!("{path}.limit"),
                 NOTHING,
@@ -43,8 +43,8 @@ fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut 
         found.error(path, "a margin is a finite number from 0", "write how much worse is still acceptable");
         return;
     }
-    if let Some((message, way_out)) = wrong_part(metric, margin) {
-        found.error(path, message, way_out);
+    if let Some(refusal) = metric.kind.wrong_margin(metric.direction, margin) {
+        found.refuse(path, refusal);
     } else if margin.absolute.unwrap_or(0.0) == 0.0
         && margin.relative.is_some()
         && values::range(spec, metric).min < 0.0
@@ -64,25 +64,6 @@ fn lint_margin(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut 
             "allow some harm, or set `role: watch`",
             &["steps"],
         );
-    }
-}
-
-/// Kinds that know only one part of a margin.
-fn wrong_part(metric: &MetricSpec, margin: Margin) -> Option<(&'static str, &'static str)> {
-    match metric.kind {
-        MetricKind::Distribution if margin.relative.is_some() => {
-            Some(("a difference of distribution functions is a share already", "use `absolute`, such as 0.1"))
-        }
-        MetricKind::Classes if margin.relative.is_some() => {
-            Some(("a change of a class's share is told in points", "use `absolute`, such as 0.02"))
-        }
-        MetricKind::Quantile { .. } if metric.kind.is_too_fine(metric.direction, margin) => {
-            Some(("the relative margin is finer than what quantiles are told apart by", "use at least 0.011, or 0"))
-        }
-        MetricKind::Count if margin.absolute.is_some() => {
-            Some(("counts are compared by their ratio", "use `relative`, such as 0.1"))
-        }
-        _ => None,
     }
 }
 
@@ -107,10 +88,7 @@ fn can_never_fail(spec: &RolloutSpec, metric: &MetricSpec, margin: Margin) -> Op
     if metric.kind.can_fail(range, metric.direction, margin) {
         return None;
     }
-    Some(match metric.kind {
-        MetricKind::Distribution => "no level that is looked at shows so large a difference".to_owned(),
-        _ => format!("no value from {min} to {max} is that much worse than another"),
-    })
+    Some(metric.kind.why_never(range))
 }
 
 fn requires_pass(spec: &RolloutSpec) -> bool {
@@ -118,7 +96,7 @@ fn requires_pass(spec: &RolloutSpec) -> bool {
 }
 
 fn lint_limit(spec: &RolloutSpec, metric: &MetricSpec, limit: Limit, path: &str, found: &mut Found) {
-    if matches!(metric.kind, MetricKind::Distribution | MetricKind::Classes) {
+    if metric.kind.has_many_parts() {
         let message = "a whole distribution or mix of classes has no limit";
         found.error(path, message, "use a margin, or put a limit on a quantile or on one class");
         return;

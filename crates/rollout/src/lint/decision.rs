@@ -1,7 +1,7 @@
 //! Rules on error rates, scores and promotion.
 
 use super::Found;
-use crate::{RolloutSpec, Share};
+use serin_spec::{RolloutSpec, Share};
 
 /// Fewer answers than this show nothing.
 const FEW_ANSWERS: u64 = 7;

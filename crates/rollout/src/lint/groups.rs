@@ -3,7 +3,7 @@
 use serin_schemas::records::Role;
 
 use super::Found;
-use crate::{RolloutSpec, Severity, suggest};
+use serin_spec::{RolloutSpec, Severity, suggest};
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     found.names("groups", spec.groups.iter().map(|group| group.name.as_str()));
@@ -12,7 +12,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         if !(group.weight >= 0.0 && group.weight.is_finite()) {
             found.error(format!("{path}.weight"), "a weight is a finite number from 0", "leave it out where in doubt");
         }
-        let decides = |metric: &&crate::MetricSpec| {
+        let decides = |metric: &&serin_spec::MetricSpec| {
             metric.group.as_deref() == Some(group.name.as_str()) && metric.role != Role::Watch
         };
         if !spec.metrics.iter().any(|metric| decides(&metric)) {

@@ -2,16 +2,16 @@
 
 use super::tests::{only, refused, told, warned};
 use super::*;
-use crate::{
-    Direction, Limit, Margin, MetricKind, MetricSource, RolloutSpec, SegmentSource, StickyKey, testing::spec,
-    units::Duration,
+use crate::testing::spec;
+use serin_spec::{
+    Direction, Limit, Margin, MetricKind, MetricSource, RolloutSpec, SegmentSource, StickyKey, units::Duration,
 };
 
 /// `metrics[1]`, which needs no label, becomes a metric of this kind and source.
 fn metric(
     kind: MetricKind,
     source: MetricSource,
-    change: impl FnOnce(&mut crate::MetricSpec),
+    change: impl FnOnce(&mut serin_spec::MetricSpec),
 ) -> impl FnOnce(&mut RolloutSpec) {
     move |spec| {
         (spec.metrics[1].kind, spec.metrics[1].source) = (kind, source);
@@ -71,9 +71,9 @@ fn a_margin_must_be_one_that_a_value_can_exceed() {
     let mean = || MetricKind::Mean { min: 0.0, max: 100.0 };
     let p99 = || MetricKind::Quantile { level: 0.99 };
     let latency = || MetricSource::Latency;
-    let with = |margin: Margin| move |metric: &mut crate::MetricSpec| metric.margin = Some(margin);
+    let with = |margin: Margin| move |metric: &mut serin_spec::MetricSpec| metric.margin = Some(margin);
     let higher = |margin: Margin| {
-        move |metric: &mut crate::MetricSpec| {
+        move |metric: &mut serin_spec::MetricSpec| {
             (metric.margin, metric.direction) = (Some(margin), Direction::HigherIsBetter);
         }
     };
@@ -177,7 +177,9 @@ fn a_header_has_a_name_that_can_be_sent() {
         sticky(StickyKey::Header(name.into()));
         sticky(StickyKey::Cookie(name.into()));
         refused("segments[0].source", words, |spec| spec.segments[0].source = SegmentSource::Header(name.into()));
-        refused("outputs[0].source", words, |spec| spec.outputs[0].source = crate::OutputSource::Header(name.into()));
+        refused("outputs[0].source", words, |spec| {
+            spec.outputs[0].source = serin_spec::OutputSource::Header(name.into())
+        });
         let when = serde_json::json!({"name": "staff", "when": {"header": name}, "is": ["ml"]});
         refused("assignment.targets[0].when", words, |spec| {
             spec.assignment.targets.push(serde_json::from_value(when.clone()).unwrap());
@@ -245,7 +247,7 @@ fn traffic_is_held_against_what_plan_and_simulate_expect() {
     };
     // The file of the issue: 1 % errors, 0.2 points, 10,000 a minute. It passes in a quarter of an hour, as plan and simulate say.
     let errors = |spec: &mut RolloutSpec| {
-        spec.metrics.push(crate::MetricSpec {
+        spec.metrics.push(serin_spec::MetricSpec {
             name: "errors".into(),
             margin: Some(absolute(0.002)),
             ..super::tests::failed()

@@ -1,14 +1,11 @@
 //! Rules on planned looks: they need a fixed horizon, sums that are normal, and answers that are independent.
 
+use serin_kinds::Metric as _;
 use serin_schemas::records::Role;
+use serin_spec::{Direction, GroupSequential, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
+use serin_statistics::{MOST_LOOKS, PlannedLooks};
 
 use super::Found;
-use crate::{Direction, GroupSequential, MetricKind, MetricSpec, Require, RolloutSpec, Severity};
-
-/// More looks gain nothing; `serin_statistics::MOST_LOOKS`.
-const MOST_LOOKS: u32 = 10;
-/// Answers times the rate at the margin that a rate needs to be nearly normal, as `serin_statistics::PlannedLooks` asks for.
-const EVENTS: f64 = 25.0;
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     let last = (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail);
@@ -74,5 +71,5 @@ fn planned_looks(spec: &RolloutSpec, planned: GroupSequential, path: &str, found
 fn needed(metric: &MetricSpec) -> Option<u64> {
     let margin = metric.margin?.absolute.filter(|margin| *margin > 0.0)?;
     let known = metric.kind == MetricKind::Rate && metric.direction == Direction::LowerIsBetter;
-    known.then(|| (EVENTS / margin).ceil() as u64)
+    known.then(|| PlannedLooks::least_answers_of_rate(margin))
 }

@@ -1,12 +1,14 @@
 //! Rules on metrics: each check must be able to fail, and to pass where a step requires it.
 
+use serin_kinds::{Kind as _, Metric as _, horizon};
 use serin_schemas::records::Role;
-
-use super::{Found, bounds, measure, values};
-use crate::{
-    MetricKind, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource,
+use serin_spec::{
+    DecisionSpec, MetricSource, MetricSpec, OutputKind, Policy, Require, RolloutSpec, Severity, TrafficSource,
     WhenMissing,
 };
+use serin_statistics::Hypothesis;
+
+use super::{Found, bounds, measure, values};
 
 /// With more gates than this, each gets little of the false-rollback budget, and all have to pass.
 const GATES_MAX: usize = 5;
@@ -23,6 +25,7 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         maturity(spec, metric, &path, found);
         delay(spec, metric, &path, found);
         pairs(spec, metric, &path, found);
+        testable(spec, metric, &path, found);
         proper(spec, metric, &path, found);
         if !(metric.score_weight.is_finite() && metric.score_weight >= 0.0) {
             let message = format!("{} is no weight", metric.score_weight);
@@ -30,6 +33,18 @@ pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
         }
     }
     together(spec, found);
+}
+
+/// What the analyzer could not begin, although nothing else is wrong with the metric.
+fn testable(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
+    if found.has_error_in(path) {
+        return;
+    }
+    let hypothesis = metric.hypothesis(true, horizon(spec), DecisionSpec::default().false_promotion);
+    if let Err(error) = Hypothesis::new(hypothesis) {
+        let bound = if metric.limit.is_some() { "limit" } else { "margin" };
+        found.error(format!("{path}.{bound}"), format!("it cannot be tested: {error}"), "use another number");
+    }
 }
 
 fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
@@ -40,7 +55,7 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
                 Severity::Error,
                 format!("{path}.segments[{index}]"),
                 format!("no segment is named {name:?}"),
-                crate::suggest::way_out(name, known, "define it under `segments` with a source"),
+                serin_spec::suggest::way_out(name, known, "define it under `segments` with a source"),
                 &["segments[].name"],
             );
         }
@@ -65,10 +80,13 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
     match spec.reported(name) {
         None => {
             let features = spec.features.iter().map(|feature| feature.name.as_str());
-            let built_in = crate::BUILT_IN_OUTPUTS.iter().map(|(name, _)| *name);
+            let built_in = serin_spec::BUILT_IN_OUTPUTS.iter().map(|(name, _)| *name);
             let known = spec.outputs.iter().map(|output| output.name.as_str()).chain(features).chain(built_in);
-            let way_out =
-                crate::suggest::way_out(name, known, "define it under `outputs`, so that routers find it in answers");
+            let way_out = serin_spec::suggest::way_out(
+                name,
+                known,
+                "define it under `outputs`, so that routers find it in answers",
+            );
             let message = format!("no output rule is named {name:?}, so the metric never has data");
             found.add(Severity::Error, path, message, way_out, &["outputs[].name"]);
         }
@@ -84,14 +102,13 @@ fn references(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut F
 fn strata(metric: &MetricSpec, path: &str, found: &mut Found) {
     let Some(dimension) = &metric.stratify_by else { return };
     let path = format!("{path}.stratifyBy");
-    let compared = matches!(metric.kind, MetricKind::Rate | MetricKind::Mean { .. } | MetricKind::CappedMean { .. });
-    if !compared || metric.limit.is_some() {
+    if !metric.kind.is_one_mean() || metric.limit.is_some() {
         let message = "only rates, means and capped means against control are compared within the values of a segment";
         found.error(path, message, "leave it out: its segments are judged one by one all the same");
     } else if !metric.segments.contains(dimension) {
         let message = format!("the metric is not judged in segment {dimension:?}, so nothing is known of its values");
         let known = metric.segments.iter().map(String::as_str);
-        let way_out = crate::suggest::way_out(dimension, known, "name it under the metric's `segments` too");
+        let way_out = serin_spec::suggest::way_out(dimension, known, "name it under the metric's `segments` too");
         found.error(path, message, way_out);
     }
 }
@@ -133,7 +150,7 @@ fn delay(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
         let message =
             format!("no other metric waits for label {label:?}: nothing else shows that it is a label at all");
         let known = others().filter_map(|other| other.source.label());
-        let way_out = crate::suggest::way_out(label, known, "see that feedback has this name");
+        let way_out = serin_spec::suggest::way_out(label, known, "see that feedback has this name");
         found.add(Severity::Warning, format!("{path}.source"), message, way_out, &["metrics[].source"]);
     } else if !metric.maturity.is_zero() && !others().filter(same).any(|other| other.maturity == metric.maturity) {
         let message = format!("label {label:?} is waited for by no metric for {}", metric.maturity);
@@ -145,7 +162,7 @@ fn delay(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
 /// Two answers to one call exist only while calls are mirrored to the canary. A foreign router may do that on its own.
 fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let mirrors = spec.traffic == TrafficSource::External || spec.steps.iter().any(|step| step.mirror.is_some());
-    if metric.kind != MetricKind::Disagreement || mirrors {
+    if !metric.kind.is_paired() || mirrors {
         return;
     }
     let waits = (0..spec.steps.len()).any(|step| spec.require(step) != Require::NoFail);
@@ -167,7 +184,7 @@ fn pairs(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found)
 /// is only its events say.
 fn proper(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let MetricSource::AbsoluteError { output, label } = &metric.source else { return };
-    let range = |rule: &crate::OutputRule| rule.name == *output && rule.min == Some(0.0) && rule.max == Some(1.0);
+    let range = |rule: &serin_spec::OutputRule| rule.name == *output && rule.min == Some(0.0) && rule.max == Some(1.0);
     if spec.outputs.iter().any(range) {
         let message = format!(
             "if label {label:?} is a yes or no, the absolute error of a probability is no proper score: a constant 0 beats an \
@@ -220,7 +237,8 @@ fn together(spec: &RolloutSpec, found: &mut Found) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{MetricSource, lint, testing::spec};
+    use crate::{lint, testing::spec};
+    use serin_spec::MetricSource;
 
     #[test]
     fn an_improper_score_of_a_probability_is_told() {

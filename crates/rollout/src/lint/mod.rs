@@ -25,9 +25,10 @@ mod tests;
 use std::collections::BTreeSet;
 
 pub use power::Traffic;
-pub use size::{MAX_CONTROL_BYTES, MAX_SEGMENT_VALUE_BYTES, MAX_SPEC_BYTES};
+use serin_kinds::Refusal;
+pub use size::{MAX_CONTROL_BYTES, MAX_SPEC_BYTES};
 
-use crate::{Mode, Problem, RolloutSpec, Severity, TrafficSource};
+use serin_spec::{Mode, Problem, RolloutSpec, Severity, TrafficSource};
 
 /// All problems of a spec, in the order of its parts. With `traffic` it also says what that traffic cannot resolve.
 pub fn lint(spec: &RolloutSpec, traffic: Option<&Traffic>) -> Vec<Problem> {
@@ -80,6 +81,17 @@ impl Found {
 
     fn error(&mut self, path: impl Into<String>, message: impl Into<String>, way_out: impl Into<String>) {
         self.add(Severity::Error, path, message, way_out, &[]);
+    }
+
+    /// Whether an error was reported at a place or within it.
+    fn has_error_in(&self, place: &str) -> bool {
+        let within = |path: &str| path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.0.iter().any(|Finding { problem, .. }| problem.severity == Severity::Error && within(&problem.path))
+    }
+
+    /// Reports what a kind refuses.
+    fn refuse(&mut self, path: impl Into<String>, Refusal { message, way_out }: Refusal) {
+        self.error(path, message, way_out);
     }
 
     fn warn(&mut self, path: impl Into<String>, message: impl Into<String>, way_out: impl Into<String>) {

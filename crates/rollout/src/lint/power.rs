@@ -1,20 +1,16 @@
 //! What the traffic can resolve.
 //!
-//! Answers of the canary needed so that a version equal to stable is shown to be within the margin
-//! (statistics.md section 7, unequal allocation): `n = (z_a + z_b)^2 s^2 (1 + 1/kappa) / margin^2`, times 1.72 for looking at every
-//! window (80 % power at 5 %).
+//! How many answers of the canary show that a version equal to stable is within the margin: `serin_statistics::planning`, with 80 %
+//! power at 5 %, looking at every window.
 
 use std::collections::BTreeMap;
 
+use serin_kinds::{Kind as _, Metric as _};
 use serin_schemas::records::Role;
+use serin_spec::{MetricSpec, RolloutSpec, units::Duration};
+use serin_statistics::planning::n_for_every_window;
 
 use super::Found;
-use crate::{MetricSpec, RolloutSpec, units::Duration};
-
-/// `(z_0.95 + z_0.80)^2`.
-const Z_SQUARED: f64 = 6.18;
-/// Price of looking at every window: statistics.md section 7, alpha 0.05, 80 % power.
-const SEQUENTIAL: f64 = 1.72;
 
 /// What is known of a model's traffic.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -95,7 +91,7 @@ fn planned_looks(spec: &RolloutSpec, traffic: &Traffic, found: &mut Found) {
 }
 
 /// Canary answers in a step that enter the comparison.
-fn of_step(spec: &RolloutSpec, step: &crate::Step, traffic: &Traffic) -> f64 {
+fn of_step(spec: &RolloutSpec, step: &serin_spec::Step, traffic: &Traffic) -> f64 {
     let compared = (step.bake.max.0.as_secs_f64() - spec.settles_for().0.as_secs_f64()).max(0.0);
     traffic.per_second * step.share().fraction() * compared
 }
@@ -119,7 +115,7 @@ fn needed(spec: &RolloutSpec, metric: &MetricSpec, traffic: &Traffic) -> Option<
     let value = stable(metric, traffic);
     let (spread, margin) = metric.kind.usual_resolution(value, metric.direction, metric.margin?)?;
     let kappa = control_ratio(spec, traffic);
-    (margin > 0.0).then(|| SEQUENTIAL * Z_SQUARED * spread * spread * (1.0 + 1.0 / kappa) / (margin * margin))
+    (spread > 0.0 && margin > 0.0).then(|| n_for_every_window(spread, margin, kappa).unwrap_or(f64::INFINITY))
 }
 
 /// Control answers for each of the canary in the step that brings most: what the ratio asks for, or all there are.

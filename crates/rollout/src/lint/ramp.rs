@@ -1,9 +1,10 @@
 //! Rules on time, assignment and the ramp.
 
+use serin_kinds::Metric as _;
 use serin_schemas::{ids::Span, records::Role};
 
 use super::Found;
-use crate::{Require, RolloutSpec, Severity, Share, StickyKey, TrafficSource, units::Duration};
+use serin_spec::{Require, RolloutSpec, Severity, Share, StickyKey, TrafficSource, units::Duration};
 
 /// Weights above this leave a control arm too small to compare with.
 const CONTROL_NEEDED: Share = Share(9_000);

@@ -1,7 +1,7 @@
 //! Rules on where versions are served: two arms at one place are one arm.
 
 use super::Found;
-use crate::{Address, Mode, RolloutSpec, Severity, TrafficSource};
+use serin_spec::{Address, Mode, RolloutSpec, Severity, TrafficSource};
 
 pub(super) fn lint(spec: &RolloutSpec, found: &mut Found) {
     if let Some(Same { key, message, way_out }) = one_place(spec) {

@@ -1,8 +1,9 @@
 //! How large a spec may be. Every change of a rollout is a record that carries the spec, and what warm-up froze: a spec is
 //! refused when any record of its rollout could be larger than a topic takes.
 
+use serin_spec::{MAX_SEGMENT_VALUE_BYTES, RolloutSpec};
+
 use super::Found;
-use crate::RolloutSpec;
 
 /// Largest spec, as normalised JSON. A model's row holds up to nine of them.
 pub const MAX_SPEC_BYTES: usize = 256 << 10;
@@ -10,9 +11,6 @@ pub const MAX_SPEC_BYTES: usize = 256 << 10;
 /// Most bytes of a spec and of what warm-up can freeze, together. A broker takes records of 1,048,588 bytes by default; the rest
 /// is for what else a control record holds.
 pub const MAX_CONTROL_BYTES: usize = 1_000_000;
-
-/// Longest segment value that is judged alone: a longer one, or one with control characters, counts as `other`.
-pub const MAX_SEGMENT_VALUE_BYTES: usize = 128;
 
 /// The largest frozen segment value as JSON: each byte may need a backslash, and quotes and a comma come with it.
 const FROZEN_VALUE_BYTES: usize = 2 * MAX_SEGMENT_VALUE_BYTES + 3;

@@ -1,7 +1,7 @@
 //! Rules on segments and outputs.
 
 use super::Found;
-use crate::{OutputKind, OutputSource, RolloutSpec, SegmentSource, Severity, TrafficSource};
+use serin_spec::{OutputKind, OutputSource, RolloutSpec, SegmentSource, Severity, TrafficSource};
 
 /// More segment values than this thin the evidence out and cost memory in every window.
 const TOP_MAX: usize = 100;

@@ -5,9 +5,9 @@ mod addresses;
 use serin_schemas::records::Role;
 
 use super::*;
-use crate::{
-    Margin, MetricKind, MetricSource, RolloutSpec, SegmentSource, Share, Step, StickyKey, testing::spec,
-    units::Duration,
+use crate::testing::spec;
+use serin_spec::{
+    Margin, MetricKind, MetricSource, RolloutSpec, SegmentSource, Share, Step, StickyKey, units::Duration,
 };
 
 pub(super) fn told(change: impl FnOnce(&mut RolloutSpec)) -> Vec<String> {
@@ -35,20 +35,23 @@ pub(super) fn only(severity: &str, path: &str, words: &str, told: &[String]) {
 }
 
 /// A gate on the share of failed calls.
-pub(super) fn failed() -> crate::MetricSpec {
+pub(super) fn failed() -> serin_spec::MetricSpec {
     rate("errors", MetricSource::Failed)
 }
 
 /// A rate with a label that comes within a minute.
-pub(super) fn click() -> crate::MetricSpec {
-    crate::MetricSpec { maturity: Duration::from_secs(60), ..rate("click", MetricSource::Feedback("click".into())) }
+pub(super) fn click() -> serin_spec::MetricSpec {
+    serin_spec::MetricSpec {
+        maturity: Duration::from_secs(60),
+        ..rate("click", MetricSource::Feedback("click".into()))
+    }
 }
 
-fn shadow(version: &str, share: &str) -> crate::ShadowSpec {
+fn shadow(version: &str, share: &str) -> serin_spec::ShadowSpec {
     serde_json::from_str(&serde_json::json!({"version": version, "share": share}).to_string()).unwrap()
 }
 
-fn rate(name: &str, source: MetricSource) -> crate::MetricSpec {
+fn rate(name: &str, source: MetricSource) -> serin_spec::MetricSpec {
     let mut metric = spec().normalised().metrics.remove(2);
     name.clone_into(&mut metric.name);
     metric.source = source;
@@ -65,7 +68,7 @@ fn a_check_that_can_never_fail_is_refused() {
         spec.metrics[1].margin.as_mut().unwrap().absolute = Some(100.0);
     });
     refused("metrics[0].margin", "cannot fall by 150 %", |spec| {
-        spec.metrics[0].direction = crate::Direction::HigherIsBetter;
+        spec.metrics[0].direction = serin_spec::Direction::HigherIsBetter;
         spec.metrics[0].margin = Some(Margin { absolute: None, relative: Some(1.5) });
     });
     refused("metrics", "can never fail", |spec| {
@@ -111,10 +114,12 @@ fn the_ramp_goes_up_and_ends() {
     assert_eq!(told(|spec| spec.grace = Duration::from_secs(10)), [""; 0]);
     assert!(told(|spec| spec.steps.clear())[0].contains("the ramp has no step"));
     warned("steps[1].weight", "leaves only 5%", |spec| spec.steps[1].weight = Share(9_500));
-    warned("steps[1].require", "no step requires a pass", |spec| spec.steps[1].require = Some(crate::Require::NoFail));
+    warned("steps[1].require", "no step requires a pass", |spec| {
+        spec.steps[1].require = Some(serin_spec::Require::NoFail)
+    });
     // A step of the same weight is no step down.
     assert_eq!(
-        told(|spec| spec.steps.insert(0, Step { require: Some(crate::Require::NoFail), ..spec.steps[0].clone() })),
+        told(|spec| spec.steps.insert(0, Step { require: Some(serin_spec::Require::NoFail), ..spec.steps[0].clone() })),
         [""; 0]
     );
 }
@@ -135,13 +140,13 @@ fn what_is_left_out_leaves_something_to_compare() {
 
 #[test]
 fn planned_looks_need_a_horizon_and_what_is_normal() {
-    let plan = |answers, looks| Some(crate::GroupSequential { answers, looks });
+    let plan = |answers, looks| Some(serin_spec::GroupSequential { answers, looks });
     let path = "steps[1].groupSequential";
     // A rate of every answer beside the metrics of labels and quantiles.
     let with = |change: fn(&mut RolloutSpec)| {
         move |spec: &mut RolloutSpec| {
             spec.metrics.push(rate("errors", MetricSource::Failed));
-            spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 60_000, looks: 5 });
+            spec.steps[1].group_sequential = Some(serin_spec::GroupSequential { answers: 60_000, looks: 5 });
             change(spec);
         }
     };
@@ -149,7 +154,7 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
     refused(
         path,
         "a rule for `require: pass`",
-        with(|spec| spec.steps[1].require = Some(crate::Require::PassInSegments)),
+        with(|spec| spec.steps[1].require = Some(serin_spec::Require::PassInSegments)),
     );
     refused(
         "steps[0].groupSequential",
@@ -162,7 +167,7 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
         "steps[0].groupSequential",
         "a later step",
         with(|spec| {
-            spec.steps[0].require = Some(crate::Require::Pass);
+            spec.steps[0].require = Some(serin_spec::Require::Pass);
             spec.steps[0].group_sequential = spec.steps[1].group_sequential.take();
         }),
     );
@@ -170,13 +175,13 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
         "steps[1].groupSequential.looks",
         "use 1 to 10",
         with(|spec| {
-            spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 60_000, looks: 11 });
+            spec.steps[1].group_sequential = Some(serin_spec::GroupSequential { answers: 60_000, looks: 11 });
         }),
     );
     // Few answers, for rates with wide margins: the gate `refused`, which the file does not name, does not ask for more.
     let wide = |name: &str, source| {
         let margin = Some(Margin { absolute: Some(0.1), relative: None });
-        crate::MetricSpec { margin, ..rate(name, source) }
+        serin_spec::MetricSpec { margin, ..rate(name, source) }
     };
     let few = told(|spec| {
         spec.metrics.extend([wide("failed", MetricSource::Failed), wide("unusable", MetricSource::Unusable)]);
@@ -188,7 +193,7 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
         "steps[1].groupSequential.answers",
         "unusable is not nearly normal before 5000",
         with(|spec| {
-            spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 4_999, looks: 5 });
+            spec.steps[1].group_sequential = Some(serin_spec::GroupSequential { answers: 4_999, looks: 5 });
         }),
     );
     // Also where no margin tells how many are needed: the analyzer could not begin.
@@ -196,7 +201,7 @@ fn planned_looks_need_a_horizon_and_what_is_normal() {
         "steps[1].groupSequential.answers",
         "4 planned answers are too few for 5 looks",
         with(|spec| {
-            spec.steps[1].group_sequential = Some(crate::GroupSequential { answers: 4, looks: 5 });
+            spec.steps[1].group_sequential = Some(serin_spec::GroupSequential { answers: 4, looks: 5 });
         }),
     );
     let sticky = told(with(|spec| spec.assignment.sticky = Some(StickyKey::Session)));
@@ -215,7 +220,7 @@ fn strata_are_the_values_of_a_judged_segment() {
     });
     refused("metrics[0].stratifyBy", "against control", |spec| {
         spec.metrics[0].margin = None;
-        spec.metrics[0].limit = Some(crate::Limit { pass: None, fail: Some(0.1) });
+        spec.metrics[0].limit = Some(serin_spec::Limit { pass: None, fail: Some(0.1) });
         spec.metrics[0].stratify_by = by("origin");
     });
 }
@@ -225,7 +230,7 @@ fn names_must_lead_somewhere() {
     refused("metrics[0].segments[0]", "did you mean \"origin\"?", |spec| spec.metrics[0].segments[0] = "orign".into());
     refused("metrics[0].source", "never has data", |spec| spec.outputs.clear());
     refused("metrics[0].source", "is a class", |spec| {
-        spec.outputs[0].kind = crate::OutputKind::Class;
+        spec.outputs[0].kind = serin_spec::OutputKind::Class;
         spec.outputs[0].min = None;
         spec.outputs[0].max = None;
     });
@@ -242,7 +247,7 @@ fn names_must_lead_somewhere() {
 
 #[test]
 fn a_delay_is_watched_beside_what_waits_for_the_label() {
-    let delay = |change: fn(&mut crate::MetricSpec)| {
+    let delay = |change: fn(&mut serin_spec::MetricSpec)| {
         move |spec: &mut RolloutSpec| {
             let mut metric = spec.metrics[0].clone();
             metric.name = "delay".into();
@@ -254,12 +259,16 @@ fn a_delay_is_watched_beside_what_waits_for_the_label() {
     };
     assert_eq!(told(delay(|_| {})), [""; 0]);
     assert_eq!(told(delay(|metric| metric.kind = MetricKind::Quantile { level: 0.99 })).len(), 1, "it needs a margin");
-    let rate = |metric: &mut crate::MetricSpec| {
+    let rate = |metric: &mut serin_spec::MetricSpec| {
         (metric.kind, metric.margin) = (MetricKind::Rate, Some(Margin { absolute: Some(0.1), relative: None }));
     };
     refused("metrics[2].kind", "not a yes or no", delay(rate));
     refused("metrics[2].maturity", "needs labels", delay(|metric| metric.maturity = Duration::default()));
-    refused("metrics[2].whenMissing", "has no delay", delay(|metric| metric.when_missing = crate::WhenMissing::Zero));
+    refused(
+        "metrics[2].whenMissing",
+        "has no delay",
+        delay(|metric| metric.when_missing = serin_spec::WhenMissing::Zero),
+    );
     warned("metrics[2].maturity", "by no metric for 6h", delay(|metric| metric.maturity = Duration::from_secs(21_600)));
     warned(
         "metrics[2].source",
@@ -298,7 +307,7 @@ fn labels_that_come_after_the_ramp_are_warned_about() {
         let bake = &mut spec.steps[0].bake;
         (bake.min, bake.max) = (Duration::from_secs(12 * 3600), Duration::from_secs(20 * 3600));
     };
-    let passes = |spec: &mut RolloutSpec| spec.steps[0].require = Some(crate::Require::Pass);
+    let passes = |spec: &mut RolloutSpec| spec.steps[0].require = Some(serin_spec::Require::Pass);
     let watched = |spec: &mut RolloutSpec| spec.metrics[0].role = Role::Watch;
     for change in [light as fn(&mut RolloutSpec), passes, watched] {
         let found = told(|spec| {
@@ -324,9 +333,9 @@ fn what_probably_was_not_meant_is_warned_about() {
     warned("metrics", "6 gates", |spec| {
         let extra = ["a", "b", "c", "d"]
             .map(|label| rate(label, MetricSource::Class { output: "late".into(), is: Some(label.into()) }));
-        spec.outputs.push(crate::OutputRule {
+        spec.outputs.push(serin_spec::OutputRule {
             name: "class".into(),
-            kind: crate::OutputKind::Class,
+            kind: serin_spec::OutputKind::Class,
             min: None,
             max: None,
             ..spec.outputs[0].clone()
@@ -376,7 +385,7 @@ fn traffic_that_cannot_resolve_a_margin_is_warned_about() {
 
 #[test]
 fn a_group_must_mean_something() {
-    let grouped = |name: &str| crate::GroupSpec { name: name.to_owned(), weight: 1.0 };
+    let grouped = |name: &str| serin_spec::GroupSpec { name: name.to_owned(), weight: 1.0 };
     refused("metrics[0].group", "did you mean \"quality\"", |spec| {
         spec.groups = vec![grouped("quality")];
         spec.metrics[0].group = Some("qualty".to_owned());
@@ -391,7 +400,7 @@ fn a_group_must_mean_something() {
     });
     warned("groups[0]", "never judged", |spec| spec.groups = vec![grouped("quality")]);
     refused("groups[0].weight", "finite number", |spec| {
-        spec.groups = vec![crate::GroupSpec { weight: -1.0, ..grouped("quality") }];
+        spec.groups = vec![serin_spec::GroupSpec { weight: -1.0, ..grouped("quality") }];
         spec.metrics[0].group = Some("quality".to_owned());
     });
 }
@@ -399,19 +408,19 @@ fn a_group_must_mean_something() {
 #[test]
 fn answers_can_only_differ_where_calls_are_mirrored() {
     let pairs = |spec: &mut RolloutSpec, role: Role| {
-        spec.metrics.push(crate::MetricSpec {
+        spec.metrics.push(serin_spec::MetricSpec {
             kind: MetricKind::Disagreement,
             margin: None,
-            limit: Some(crate::Limit { pass: Some(0.05), fail: None }),
+            limit: Some(serin_spec::Limit { pass: Some(0.05), fail: None }),
             role,
             ..rate("disagreement", MetricSource::Status)
         });
     };
     warned("metrics[2].kind", "is held for it", |spec| pairs(spec, Role::Gate));
     for (policy, words) in [
-        (crate::Policy::Rollback, "is rolled back for it"),
-        (crate::Policy::Warn, "a step waits for it to pass"),
-        (crate::Policy::Proceed, "decides nothing"),
+        (serin_spec::Policy::Rollback, "is rolled back for it"),
+        (serin_spec::Policy::Warn, "a step waits for it to pass"),
+        (serin_spec::Policy::Proceed, "decides nothing"),
     ] {
         warned("metrics[2].kind", words, |spec| {
             spec.no_data.value_missing = policy;
@@ -440,7 +449,7 @@ fn mirrors_targets_features_and_examples() {
     refused("steps[0].mirror", "not both", |spec| spec.steps[0].mirror = Some(Share(100)));
     warned("steps[0].mirror", "takes everything at once", |spec| {
         mirror(spec, 0, 1_000);
-        spec.steps[0].require = Some(crate::Require::Pass);
+        spec.steps[0].require = Some(serin_spec::Require::Pass);
         spec.steps.truncate(1);
         spec.steps[0].bake.max = Duration::from_secs(86_400);
     });
@@ -460,7 +469,7 @@ fn mirrors_targets_features_and_examples() {
     refused("features[0].name", "is the name of an output too", |spec| spec.features.push(feature("late")));
     assert_eq!(told(|spec| spec.features.push(feature("amount"))), Vec::<String>::new());
     for known in ["amount", "amount.age", "response.bytes", "response.missing"] {
-        let metric = crate::MetricSpec {
+        let metric = serin_spec::MetricSpec {
             kind: MetricKind::Mean { min: 0.0, max: 10.0 },
             role: Role::Watch,
             ..rate("watched", MetricSource::Output(known.into()))
@@ -484,7 +493,7 @@ fn mirrors_targets_features_and_examples() {
 
 #[test]
 fn a_spec_of_which_a_record_could_be_too_large_is_refused() {
-    let latency = |n: usize| crate::MetricSpec { name: format!("latency_{n}"), ..spec().metrics[1].clone() };
+    let latency = |n: usize| serin_spec::MetricSpec { name: format!("latency_{n}"), ..spec().metrics[1].clone() };
     let many = |count: usize| move |spec: &mut RolloutSpec| spec.metrics.extend((0..count).map(latency));
     let errors = |change: &dyn Fn(&mut RolloutSpec)| -> Vec<String> {
         told(change).into_iter().filter(|line| line.starts_with("error")).collect()
@@ -501,7 +510,7 @@ fn a_spec_of_which_a_record_could_be_too_large_is_refused() {
     // Ten dimensions are few enough, forty are not.
     let dimensions = |count: usize| {
         move |spec: &mut RolloutSpec| {
-            let segment = |n| crate::SegmentSpec { name: format!("d{n}"), top: 100, ..spec.segments[0].clone() };
+            let segment = |n| serin_spec::SegmentSpec { name: format!("d{n}"), top: 100, ..spec.segments[0].clone() };
             let more: Vec<_> = (0..count).map(segment).collect();
             spec.segments.extend(more);
         }

@@ -1,7 +1,9 @@
 //! Rules on targets, mirrors, features and examples.
 
 use super::Found;
-use crate::{BUILT_IN_OUTPUTS, RequestSource, RolloutSpec, Severity, Share, TargetArm, TrafficSource, units::Duration};
+use serin_spec::{
+    BUILT_IN_OUTPUTS, RequestSource, RolloutSpec, Severity, Share, TargetArm, TrafficSource, units::Duration,
+};
 
 /// Bodies of examples travel as one record.
 const CAPTURE_MAX: u32 = 256 * 1024;

@@ -1,9 +1,9 @@
 //! Rules on values: a check looks at values that its source can give.
 
-use serin_kinds::Range;
+use serin_kinds::{Kind as _, Range};
 
 use super::Found;
-use crate::{BUILT_IN_OUTPUTS, MetricKind, MetricSource, MetricSpec, RolloutSpec, Severity};
+use serin_spec::{BUILT_IN_OUTPUTS, MetricSource, MetricSpec, RolloutSpec, Severity};
 
 /// No call takes longer, in milliseconds.
 const LONGEST_CALL: f64 = 86_400_000.0;
@@ -40,27 +40,19 @@ fn of_output(spec: &RolloutSpec, name: &str) -> Range {
     if built_in { Range::POSITIVE } else { Range::ALL }
 }
 
-/// Whether its number is one of the values, so that it lies where they do.
-fn is_of_values(kind: &MetricKind) -> bool {
-    matches!(
-        kind,
-        MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Quantile { .. } | MetricKind::Count
-    )
-}
-
 /// Smallest and largest value that a metric's number can have: those of the kind that the source can give.
 pub(super) fn range(spec: &RolloutSpec, metric: &MetricSpec) -> Range {
     let of_kind = metric.kind.range();
     if !is_sensible(of_kind) {
         return of_kind;
     }
-    let both = of_kind.within(of_source(spec, metric)).filter(|_| is_of_values(&metric.kind));
+    let both = of_kind.within(of_source(spec, metric)).filter(|_| metric.kind.is_of_values());
     both.unwrap_or(of_kind)
 }
 
 pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
     let (of_kind, of_source) = (metric.kind.range(), of_source(spec, metric));
-    if is_of_values(&metric.kind) && is_sensible(of_kind) && is_sensible(of_source) {
+    if metric.kind.is_of_values() && is_sensible(of_kind) && is_sensible(of_source) {
         let kind = format!("{path}.kind");
         if of_kind.within(of_source).is_none() {
             let message = format!(
@@ -69,9 +61,9 @@ pub(super) fn lint(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &
                 in_words(of_kind)
             );
             found.add(Severity::Error, kind, message, "let the kind take what the source gives", &["outputs"]);
-        } else if let (MetricKind::Mean { min, max }, MetricSource::Output(name)) = (&metric.kind, &metric.source)
+        } else if let (Some(Range { min, max }), MetricSource::Output(name)) = (metric.kind.clamps_to(), &metric.source)
             && spec.outputs.iter().any(|rule| rule.name == *name)
-            && (of_source.min.is_finite() && of_source.min < *min || of_source.max.is_finite() && of_source.max > *max)
+            && (of_source.min.is_finite() && of_source.min < min || of_source.max.is_finite() && of_source.max > max)
         {
             let message = format!(
                 "output {name:?} is {}, and what lies outside of {min} to {max} counts as its end",
@@ -121,7 +113,7 @@ fn threshold(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Fo
 
 /// A tolerance that no two answers exceed.
 fn tolerance(spec: &RolloutSpec, metric: &MetricSpec, path: &str, found: &mut Found) {
-    let Some(tolerance) = metric.tolerance.filter(|_| metric.kind == MetricKind::Disagreement) else { return };
+    let Some(tolerance) = metric.tolerance.filter(|_| metric.kind.is_paired()) else { return };
     if !matches!(metric.source, MetricSource::Output(_) | MetricSource::Latency) {
         return;
     }

@@ -10,7 +10,8 @@ use super::{
     serving::{stable_of, startable},
     turn::{event_id, push_bounded},
 };
-use crate::{Concurrency, Mode, RolloutSpec, Severity, lint::lint};
+use crate::lint::lint;
+use serin_spec::{Concurrency, Mode, RolloutSpec, Severity};
 
 /// Commands of a model whose ids are kept.
 const COMMANDS_KEPT: usize = 256;

@@ -8,7 +8,7 @@ use super::{
     HoldCause, ModelState, Outcome, RolloutState, Turn,
     verdict::{missing_for_promotion, why_held},
 };
-use crate::WayOut;
+use serin_spec::WayOut;
 
 /// What happens to a held rollout if nothing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ use serin_schemas::{
     records::{Arm, Command, Configured, Control, RolloutEvent, RouterStatus, RoutingTable, Verdict},
 };
 
-use crate::TrafficSource;
+use serin_spec::TrafficSource;
 
 pub use held::AfterHold;
 pub use routers::{ACTUATOR, Applied, RouterSeen, applied};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serin_schemas::records::{MetricVerdict, NoDataReason, Verdict};
 
 use super::Turn;
-use crate::{MetricSource, MetricSpec, OutputSource, RolloutSpec, suggest::nearest};
+use serin_spec::{MetricSource, MetricSpec, OutputSource, RolloutSpec, suggest::nearest};
 
 /// Names that are listed where none is near.
 const LISTED: usize = 5;

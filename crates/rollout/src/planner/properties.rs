@@ -10,8 +10,9 @@ use serin_schemas::{
 };
 
 use super::*;
-use crate::Concurrency;
-use crate::{Mode, RolloutSpec, WayOut, testing::spec, units::Duration};
+use crate::testing::spec;
+use serin_spec::Concurrency;
+use serin_spec::{Mode, RolloutSpec, WayOut, units::Duration};
 
 /// What happens next. Verdicts speak of the active rollout (give or take a generation); commands of any.
 #[derive(Clone, Debug)]
@@ -181,8 +182,8 @@ fn restarted(planner: &Planner) -> Planner {
 }
 
 /// Where a table sends the calls of stable: its version, their address, and what else is said of them.
-fn base(table: &serin_schemas::records::RoutingTable) -> (Version, Option<String>, Option<crate::ServerPolicy>) {
-    let policy: crate::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
+fn base(table: &serin_schemas::records::RoutingTable) -> (Version, Option<String>, Option<serin_spec::ServerPolicy>) {
+    let policy: serin_spec::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
     let Route { version, url, .. } = table.routes[0].clone();
     let told = policy.servers.into_iter().find(|told| told.version == version);
     (version, url, told)

@@ -9,9 +9,8 @@ use serin_schemas::{
 };
 
 use super::Turn;
-use crate::{
-    Mode, RolloutSpec, TrafficPolicy, TrafficSource, VersionSpec, address::same_servers, lint::servers::one_place,
-};
+use crate::lint::servers::one_place;
+use serin_spec::{Mode, RolloutSpec, TrafficPolicy, TrafficSource, VersionSpec, address::same_servers};
 
 /// The stable version of a rollout as its tables need it: what the file leaves out about its servers stays as it serves.
 ///

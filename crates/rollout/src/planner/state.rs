@@ -8,7 +8,7 @@ use serin_schemas::{
     records::{Arm, Decision, NoDataReason, Phase, Reason, RoutingTable, Verdict},
 };
 
-use crate::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
+use serin_spec::{Frozen, Mode, RolloutSpec, Rules, Step, VersionSpec};
 
 /// Version of [`ModelState`] and [`RolloutState`] as JSON.
 pub const STATE_VERSION: u32 = 1;
@@ -132,6 +132,9 @@ pub struct RolloutState {
     /// What keeps warm-up from ending although it has seen enough, as it was last told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up_waits: Option<NoDataReason>,
+    /// Since when the analyzer has refused to judge it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<EventTime>,
     /// Whether names close to the ones that warm-up waits for were reported.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub names_told: bool,
@@ -366,6 +369,7 @@ impl RolloutState {
             stale_told: false,
             labels_told: false,
             warm_up_waits: None,
+            refused: None,
             names_told: false,
             told: None,
             sentence: String::new(),
@@ -418,6 +422,7 @@ impl RolloutState {
         });
         self.verdict_ms = now_ms;
         self.stale_told = false;
+        self.refused = verdict.refuses().then_some(self.refused.unwrap_or(verdict.as_of));
         if let Some(arm) = verdict.arms.iter().find(|arm| arm.arm == Arm::Canary)
             && verdict.generation == self.generation
         {

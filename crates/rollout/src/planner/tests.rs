@@ -17,7 +17,8 @@ use serin_schemas::{
 };
 
 use super::*;
-use crate::{Concurrency, RolloutSpec, testing::spec};
+use crate::testing::spec;
+use serin_spec::{Concurrency, RolloutSpec};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
@@ -274,7 +275,7 @@ fn a_marginal_step_goes_on_with_evidence_a_person_or_the_configured_way_out() {
     assert_eq!(world.say(8 * HOUR, Decision::Continue).events[0].kind, EventKind::Held);
 
     let mut spec = spec();
-    spec.decision.on_inconclusive = crate::WayOut::Promote;
+    spec.decision.on_inconclusive = serin_spec::WayOut::Promote;
     let mut world = World::new();
     world.apply_spec("r1", &spec);
     world.warm(0);
@@ -287,7 +288,7 @@ fn a_marginal_step_goes_on_with_evidence_a_person_or_the_configured_way_out() {
 #[test]
 fn unsound_evidence_holds_until_it_is_sound_and_is_never_promoted_away() {
     let mut spec = spec();
-    spec.decision.on_inconclusive = crate::WayOut::Promote;
+    spec.decision.on_inconclusive = serin_spec::WayOut::Promote;
     let mut world = World::new();
     world.apply_spec("r1", &spec);
     world.warm(0);
@@ -307,7 +308,7 @@ fn unsound_evidence_holds_until_it_is_sound_and_is_never_promoted_away() {
 #[test]
 fn a_marginal_step_is_not_promoted_on_unsound_evidence() {
     let mut spec = spec();
-    spec.decision.on_inconclusive = crate::WayOut::Promote;
+    spec.decision.on_inconclusive = serin_spec::WayOut::Promote;
     let mut world = World::new();
     world.apply_spec("r1", &spec);
     world.warm(0);
@@ -334,7 +335,7 @@ fn a_bad_spec_is_refused_with_all_its_problems() {
 #[test]
 fn an_observed_rollout_moves_nothing_and_tells() {
     let mut observed = spec();
-    observed.mode = crate::Mode::Observe;
+    observed.mode = serin_spec::Mode::Observe;
     let mut world = World::new();
     assert!(world.apply_spec("r1", &observed).tables.is_empty());
     let effects = world.warm(0);
@@ -362,7 +363,7 @@ fn an_observed_rollout_moves_nothing_and_tells() {
 #[test]
 fn a_promoted_version_is_monitored_against_the_holdback() {
     let mut monitored = spec();
-    monitored.promotion.monitor = crate::units::Duration::from_secs(24 * HOUR);
+    monitored.promotion.monitor = serin_spec::units::Duration::from_secs(24 * HOUR);
     let mut world = World::new();
     world.apply_spec("r1", &monitored);
     world.warm(0);
@@ -403,8 +404,8 @@ fn the_lease_is_renewed_while_verdicts_come_and_the_rollout_is_held_when_they_st
 #[test]
 fn long_windows_make_patience_longer() {
     let mut slow = spec();
-    slow.window = crate::units::Duration::from_secs(6 * HOUR);
-    slow.steps[0].bake.max = crate::units::Duration::from_secs(24 * HOUR);
+    slow.window = serin_spec::units::Duration::from_secs(6 * HOUR);
+    slow.steps[0].bake.max = serin_spec::units::Duration::from_secs(24 * HOUR);
     let mut world = World::new();
     world.apply_spec("r1", &slow);
     world.warm(0);
@@ -490,7 +491,7 @@ fn labels_that_do_not_come_are_told_once() {
     };
     let twelve_hours = 12 * 3600;
     let mut slow = spec();
-    slow.metrics[0].maturity = crate::units::Duration::from_secs(twelve_hours);
+    slow.metrics[0].maturity = serin_spec::units::Duration::from_secs(twelve_hours);
     world.apply_spec("r1", &slow);
     assert_eq!(seen(&mut world, 60, 5000), [""; 0], "labels need their time");
     assert_eq!(seen(&mut world, twelve_hours + 60, 5000), [""; 0]);

@@ -3,7 +3,7 @@
 use serin_schemas::records::{Arm, EventKind, Phase, RoutingTable};
 
 use super::{HoldCause, ModelState, Outcome, RolloutState, Turn, state::Lease};
-use crate::{Policy, Rules, Share};
+use serin_spec::{Policy, Rules, Share};
 
 impl ModelState {
     pub(super) fn on_tick(&mut self, turn: &mut Turn<'_>) {
@@ -71,6 +71,8 @@ impl ModelState {
             (Phase::Baking | Phase::Shadowing | Phase::Held | Phase::Promoted, Policy::Rollback) if rollout.acts() => {
                 self.end(rollout, Phase::RolledBack, Outcome::NoData, Vec::new(), sentence, now, turn);
             }
+            // The last verdict has said why none comes by itself.
+            _ if rollout.refused.is_some() => {}
             _ => self.tell(Some(rollout), EventKind::Warned, sentence, now, turn),
         }
     }

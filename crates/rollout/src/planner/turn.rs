@@ -12,7 +12,7 @@ use super::{
     serving::{stable_of, startable},
     state::Lease,
 };
-use crate::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
+use serin_spec::{Mode, RolloutSpec, Rules, Share, Step, VersionSpec};
 
 /// Endings of a model that are kept.
 const ENDED_KEPT: usize = 32;

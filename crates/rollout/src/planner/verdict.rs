@@ -9,7 +9,7 @@ use super::{
     HoldCause, ModelState, Outcome, RolloutState, Turn,
     near::{instead, without_values},
 };
-use crate::{Frozen, Rules, units::Duration};
+use serin_spec::{Frozen, Rules, units::Duration};
 
 /// How long after the first labels were due it is said that none has come.
 const LABELS_LATE: Span = Span(10 * 60 * 1_000_000);
@@ -24,13 +24,20 @@ impl ModelState {
         }
         turn.effects.changed.insert(self.model.clone());
         let began_again = began_again(&rollout, verdict);
+        let was_refused = rollout.refused.is_some();
         rollout.keep(verdict, turn.now_ms);
         self.as_of = Some(verdict.as_of);
+        if was_refused && rollout.refused.is_none() && rollout.phase == Phase::Warming {
+            rollout.sentence.clone_from(&verdict.sentence);
+            self.tell(Some(&rollout), EventKind::Resumed, verdict.sentence.clone(), verdict.as_of, turn);
+        }
         if rollout.acts() && verdict.decision == Decision::Rollback {
             // Evidence from before the newest generation is evidence all the same.
             self.roll_back(&mut rollout, verdict, turn);
         } else if let Some((rules, why)) = began_again {
             self.start_over(&mut rollout, rules, &why, verdict.as_of, turn);
+        } else if rollout.phase == Phase::Warming && verdict.refuses() {
+            self.refuse(&mut rollout, was_refused, verdict, turn);
         } else if !rollout.acts() {
             self.observe(&mut rollout, verdict, turn);
         } else if verdict.generation == rollout.generation {
@@ -49,6 +56,21 @@ impl ModelState {
         let outcome = if verdict.reasons.is_empty() { Outcome::NoData } else { Outcome::Evidence };
         let reasons = verdict.reasons.clone();
         self.end(rollout, Phase::RolledBack, outcome, reasons, verdict.sentence.clone(), verdict.as_of, turn);
+    }
+
+    /// Warm-up of a rollout that the analyzer cannot judge. It is said once. Another release of the analyzer may be able to, so it
+    /// ends only after `hold_max`.
+    fn refuse(&mut self, rollout: &mut RolloutState, was_refused: bool, verdict: &Verdict, turn: &mut Turn<'_>) {
+        let (now, hold_max) = (verdict.as_of, rollout.spec.decision.hold_max);
+        let why = without_order(&verdict.sentence);
+        if !was_refused {
+            rollout.sentence = format!("the canary gets nothing: {why}");
+            let sentence = rollout.sentence.clone();
+            self.tell(Some(rollout), EventKind::Warned, sentence, now, turn);
+        } else if rollout.refused.is_some_and(|since| now.since(since) >= hold_max.0) {
+            let sentence = format!("ended after {hold_max}: {why}");
+            self.end(rollout, Phase::RolledBack, Outcome::NoData, Vec::new(), sentence, now, turn);
+        }
     }
 
     fn warm(&mut self, rollout: &mut RolloutState, verdict: &Verdict, turn: &mut Turn<'_>) {

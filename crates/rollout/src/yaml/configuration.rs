@@ -6,7 +6,7 @@ use super::{
     tree::{self, Key, Node, Value},
     walk::{Form, walk},
 };
-use crate::Problem;
+use serin_spec::Problem;
 
 /// What a configuration may hold.
 #[derive(Clone, Copy, Debug)]

@@ -10,10 +10,8 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use crate::{
-    Problem, RolloutSpec, Severity,
-    lint::{Traffic, findings},
-};
+use crate::lint::{Traffic, findings};
+use serin_spec::{Problem, RolloutSpec, Severity};
 use walk::{Form, Walked};
 
 pub use configuration::Configuration;

@@ -3,7 +3,7 @@
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem;
-use crate::Problem;
+use serin_spec::Problem;
 
 /// Longer texts are no rollout specs.
 const TEXT_MAX: usize = 1 << 20;

@@ -11,7 +11,7 @@ use super::{
     problem,
     tree::{At, Key, Node, Value},
 };
-use crate::{Problem, Share, suggest, units::Duration};
+use serin_spec::{Problem, Share, suggest, units::Duration};
 
 /// What a walk found.
 pub(super) struct Walked {

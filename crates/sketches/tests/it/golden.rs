@@ -7,9 +7,9 @@
 use std::fmt::Write as _;
 use std::{fs, path::PathBuf};
 
-use serin_sketches::{Digest, Distinct, FORMAT_VERSION, Summary};
+use serin_sketches::{Digest, FORMAT_VERSION, Summary};
 
-use crate::support::{NAMES, digest, distinct, filled};
+use crate::support::{NAMES, digest, filled};
 
 const SAMPLE: [f64; 8] = [0.0, 0.004, 1.0, 1.0, 1.005, 12.5, 14.0, 900.0];
 
@@ -52,8 +52,6 @@ fn bytes_of_summaries_are_pinned() {
 
 #[test]
 fn bytes_for_display_are_pinned() {
-    let counter = distinct(&SAMPLE);
-    assert_eq!(Distinct::decode(&pinned("distinct", &counter.encode())), Ok(counter));
     let digest = digest(&SAMPLE);
     let again = Digest::decode(&pinned("digest", &digest.encode())).unwrap();
     assert_eq!((again.total(), again.quantile(0.5)), (8, digest.quantile(0.5)));

@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 use serin_sketches::hash::{Salt, bucket, hash64};
 use serin_sketches::{
-    Buckets, CappedHist, DecodeError, Digest, Distinct, Events, LinHist, LogHist, MAX_COUNT, MergeError, Moments, Pair,
-    Pairs, Rate, Summary, SummaryKind,
+    Buckets, CappedHist, DecodeError, Digest, Events, LinHist, LogHist, MAX_COUNT, MergeError, Moments, Pair, Pairs,
+    Rate, Summary, SummaryKind,
 };
 
-use crate::support::{KINDS, digest, distinct, empty, filled};
+use crate::support::{KINDS, digest, empty, filled};
 
 fn value() -> impl Strategy<Value = f64> {
     // A span wider than the bin cap, so that collapsing is part of the law.
@@ -115,23 +115,6 @@ proptest! {
     }
 
     #[test]
-    fn distinct_counters_merge_in_any_order(values in values(), cut in 0.0..1.0_f64) {
-        let whole = distinct(&values);
-        let (left, right) = values.split_at((cut * values.len() as f64) as usize);
-        let parts = [distinct(left), distinct(right)];
-        for order in [[0, 1], [1, 0]] {
-            let mut merged = Distinct::new();
-            for part in order {
-                merged.merge(&parts[part]);
-            }
-            merged.merge(&whole);
-            prop_assert_eq!(&merged, &whole);
-            prop_assert_eq!(merged.encode(), whole.encode());
-        }
-        prop_assert_eq!(Distinct::decode(&whole.encode()), Ok(whole));
-    }
-
-    #[test]
     fn digests_keep_their_count(values in values(), other in values()) {
         let mut one = digest(&values);
         one.merge(&digest(&other)).unwrap();
@@ -191,12 +174,11 @@ fn unknown_versions_and_types_are_named() {
     assert_eq!(Summary::decode(&[]), Err(DecodeError::Truncated));
     assert_eq!(Summary::decode(&[2, 1, 0, 0]), Err(DecodeError::Version(2)));
     assert_eq!(Summary::decode(&[1, 99]), Err(DecodeError::Type(99)));
-    assert_eq!(Distinct::decode(&[2, 64]), Err(DecodeError::Version(2)));
     assert_eq!(Digest::decode(&[2, 65, 0]).unwrap_err(), DecodeError::Version(2));
     // What is for display is no summary, and the other way round.
-    assert_eq!(Summary::decode(&distinct(&[1.0]).encode()), Err(DecodeError::Type(64)));
+    // Type 64 was a counter of distinct values, and is given to nothing else.
+    assert_eq!(Summary::decode(&[1, 64]), Err(DecodeError::Type(64)));
     assert_eq!(Summary::decode(&digest(&[1.0]).encode()), Err(DecodeError::Type(65)));
-    assert_eq!(Distinct::decode(&[1, 1, 0, 0]), Err(DecodeError::Type(1)));
     assert_eq!(Digest::decode(&[1, 64]).unwrap_err(), DecodeError::Type(64));
     assert_eq!(Summary::decode(&[1, 1, 0, 0, 0]), Err(DecodeError::TrailingBytes(1)));
     assert_eq!(Summary::decode(&[1, 1, 1, 2]), Err(DecodeError::Malformed("more events than trials")));

@@ -2,8 +2,7 @@
 
 use serin_sketches::hash::{bucket, hash64};
 use serin_sketches::{
-    Buckets, ByUnit, CappedHist, ClassCounts, Digest, Distinct, Events, LinHist, LogHist, Moments, Pair, Pairs, Rate,
-    Summary,
+    Buckets, ByUnit, CappedHist, ClassCounts, Digest, Events, LinHist, LogHist, Moments, Pair, Pairs, Rate, Summary,
 };
 
 pub(crate) const NAMES: [&str; 10] =
@@ -59,14 +58,6 @@ pub(crate) fn filled(kind: usize, values: &[f64]) -> Summary {
         insert(&mut summary, value);
     }
     summary
-}
-
-pub(crate) fn distinct(values: &[f64]) -> Distinct {
-    let mut counter = Distinct::new();
-    for value in values {
-        counter.insert(hash64(b"test", &value.to_le_bytes()));
-    }
-    counter
 }
 
 pub(crate) fn digest(values: &[f64]) -> Digest {

@@ -107,6 +107,11 @@ pub struct PlannedLooks {
 }
 
 impl PlannedLooks {
+    /// Fewest answers of the canary at which a rate near this small one is looked at: its squared skewness is about one in the rate.
+    pub fn least_answers_of_rate(rate: f64) -> u64 {
+        (PER_SQUARED_SKEWNESS / rate).ceil() as u64
+    }
+
     /// A test without answers.
     pub fn new(spec: &HypothesisSpec, plan: LooksPlan) -> Result<Self, LooksError> {
         if !(1..=MOST_LOOKS).contains(&plan.looks) {
@@ -152,7 +157,7 @@ impl PlannedLooks {
         }
         for stratum in strata {
             let nothing = Past::new(self.measure);
-            let view = |summary| Grid::of(&View::of(self.measure, &nothing, summary));
+            let view = |summary| Grid::of(&nothing.view(self.measure, summary));
             self.add(&view(stratum.canary), &view(stratum.control));
         }
         self.look();

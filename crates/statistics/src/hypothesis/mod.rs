@@ -149,7 +149,7 @@ impl Hypothesis {
     /// Takes one window of stable traffic before the canary: it only teaches the base rate.
     pub fn observe_warmup(&mut self, control: &Summary) -> Result<(), ObserveError> {
         self.check(control)?;
-        let view = View::of(self.spec.measure, &self.past, control);
+        let view = self.past.view(self.spec.measure, control);
         self.past.push([&view].into_iter());
         Ok(())
     }
@@ -204,7 +204,7 @@ impl Hypothesis {
         if evidence {
             self.fix_classes();
         }
-        let view = |summary| View::of(self.spec.measure, &self.past, summary);
+        let view = |summary| self.past.view(self.spec.measure, summary);
         let views: Vec<Views<'_>> = strata.iter().map(|one| (view(one.canary), view(one.control))).collect();
         if evidence {
             let usable = strata.iter().zip(&views).enumerate().filter(|(_, (stratum, _))| usable(stratum));
@@ -303,7 +303,7 @@ impl Hypothesis {
 
     /// Estimates of some windows alone, without intervals.
     pub fn effect_of(&self, canary: &Summary, control: &Summary) -> Effect {
-        let view = |summary| View::of(self.spec.measure, &self.past, summary);
+        let view = |summary| self.past.view(self.spec.measure, summary);
         let mut totals = Totalled::new(self.spec.measure);
         totals.push(&self.spec, &self.past, &(view(canary), view(control)), 1.0);
         Effect { low: None, high: None, better: false, ..totals.effect(&self.spec, self.culprit()) }

@@ -2,7 +2,7 @@
 //! against a limit (after warm-up windows of stable). Each is kept in two speeds, see [`Memory`].
 
 use serde::{Deserialize, Serialize};
-use serin_sketches::{ZERO_KEY, key_nearest_edge};
+use serin_sketches::{LIN_CELLS, Pairs, Rate, Summary, ZERO_KEY, key_nearest_edge};
 
 use super::classes::PastClasses;
 use super::spec::Measure;
@@ -35,6 +35,31 @@ impl Past {
             Measure::Quantile { .. } | Measure::Distribution | Measure::Counts { .. } => Self::Hist(Memory::default()),
             Measure::Classes => Self::Classes(PastClasses::default()),
             Measure::Count => Self::Count(PastRate::default()),
+        }
+    }
+
+    /// What the measure reads from a summary. The summary's kind must be the measure's; another one is seen as empty.
+    pub(super) fn view<'a>(&self, measure: Measure, summary: &'a Summary) -> View<'a> {
+        match (summary, measure) {
+            (Summary::Rate(rate), _) => View::Rate(*rate),
+            (Summary::Lin(hist), _) => {
+                let cells = f64::from(LIN_CELLS);
+                View::Grid(hist.iter().map(|(point, count)| (f64::from(point) / cells, count)).collect())
+            }
+            (Summary::Capped(hist), Measure::Counts { .. }) => {
+                let most = hist.cap();
+                View::Grid(hist.iter().map(|(x, count)| (x * most, count)).collect())
+            }
+            (Summary::Capped(hist), _) => View::Grid(hist.iter().collect()),
+            (Summary::Log(hist), _) => View::Hist(hist),
+            (Summary::Classes(counts), _) => {
+                let shares = if let Self::Classes(past) = self { past.shares_in(counts) } else { Vec::new() };
+                View::Classes(counts, shares)
+            }
+            (Summary::Events(events), _) => View::Events(*events),
+            (Summary::Pairs(pairs), Measure::PairedDifference { .. }) => View::Grid(differences(pairs)),
+            (Summary::Pairs(pairs), _) => View::Rate(Rate::new(pairs.n(), pairs.disagreements()).unwrap_or_default()),
+            (Summary::Moments(_) | Summary::Buckets(_) | Summary::ByUnit(_), _) => View::Rate(Rate::default()),
         }
     }
 
@@ -73,4 +98,16 @@ impl Past {
     pub(super) fn suffices(&self) -> bool {
         self.n() >= MIN_PAST
     }
+}
+
+/// `(D + 1) / 2` of every pair with a difference `D`: of numbers from their histogram, of 0/1 outcomes from the discordant
+/// counts; all other pairs are equal.
+fn differences(pairs: &Pairs) -> Vec<(f64, u64)> {
+    let cells = f64::from(LIN_CELLS);
+    let mut grid: Vec<(f64, u64)> =
+        pairs.halved().iter().map(|(point, count)| (f64::from(point) / cells, count)).collect();
+    let different = pairs.only_canary() + pairs.only_control() + pairs.halved().total();
+    grid.extend([(1.0, pairs.only_canary()), (0.0, pairs.only_control()), (0.5, pairs.n().saturating_sub(different))]);
+    grid.retain(|&(_, count)| count > 0);
+    grid
 }

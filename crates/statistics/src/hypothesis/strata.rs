@@ -32,7 +32,7 @@ impl StratumPasts {
         if self.0.len() <= place {
             self.0.resize_with(place + 1, || Past::new(measure));
         }
-        let views: Vec<View<'_>> = summaries.iter().map(|summary| View::of(measure, &self.0[place], summary)).collect();
+        let views: Vec<View<'_>> = summaries.iter().map(|summary| self.0[place].view(measure, summary)).collect();
         self.0[place].push(views.iter());
     }
 }

@@ -1,9 +1,6 @@
-//! What a measure reads from a summary, computed once per window.
+//! What a measure reads from a summary, computed once per window: see `Past::view`.
 
-use serin_sketches::{ClassCounts, Events, LIN_CELLS, LogHist, Pairs, Rate, Summary};
-
-use super::past::Past;
-use super::spec::Measure;
+use serin_sketches::{ClassCounts, Events, LogHist, Rate};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -21,32 +18,7 @@ pub(super) enum View<'a> {
     Events(Events),
 }
 
-impl<'a> View<'a> {
-    /// The summary's kind must be the measure's; another one is seen as empty.
-    pub(super) fn of(measure: Measure, past: &Past, summary: &'a Summary) -> Self {
-        match (summary, measure) {
-            (Summary::Rate(rate), _) => Self::Rate(*rate),
-            (Summary::Lin(hist), _) => {
-                let cells = f64::from(LIN_CELLS);
-                Self::Grid(hist.iter().map(|(point, count)| (f64::from(point) / cells, count)).collect())
-            }
-            (Summary::Capped(hist), Measure::Counts { .. }) => {
-                let most = hist.cap();
-                Self::Grid(hist.iter().map(|(x, count)| (x * most, count)).collect())
-            }
-            (Summary::Capped(hist), _) => Self::Grid(hist.iter().collect()),
-            (Summary::Log(hist), _) => Self::Hist(hist),
-            (Summary::Classes(counts), _) => {
-                let shares = if let Past::Classes(past) = past { past.shares_in(counts) } else { Vec::new() };
-                Self::Classes(counts, shares)
-            }
-            (Summary::Events(events), _) => Self::Events(*events),
-            (Summary::Pairs(pairs), Measure::PairedDifference { .. }) => Self::Grid(differences(pairs)),
-            (Summary::Pairs(pairs), _) => Self::Rate(Rate::new(pairs.n(), pairs.disagreements()).unwrap_or_default()),
-            (Summary::Moments(_) | Summary::Buckets(_) | Summary::ByUnit(_), _) => Self::Rate(Rate::default()),
-        }
-    }
-
+impl View<'_> {
     /// Number of observations.
     pub(super) fn n(&self) -> u64 {
         match self {
@@ -57,16 +29,4 @@ impl<'a> View<'a> {
             Self::Events(events) => events.exposure(),
         }
     }
-}
-
-/// `(D + 1) / 2` of every pair with a difference `D`: of numbers from their histogram, of 0/1 outcomes from the discordant
-/// counts; all other pairs are equal.
-fn differences(pairs: &Pairs) -> Vec<(f64, u64)> {
-    let cells = f64::from(LIN_CELLS);
-    let mut grid: Vec<(f64, u64)> =
-        pairs.halved().iter().map(|(point, count)| (f64::from(point) / cells, count)).collect();
-    let different = pairs.only_canary() + pairs.only_control() + pairs.halved().total();
-    grid.extend([(1.0, pairs.only_canary()), (0.0, pairs.only_control()), (0.5, pairs.n().saturating_sub(different))]);
-    grid.retain(|&(_, count)| count > 0);
-    grid
 }

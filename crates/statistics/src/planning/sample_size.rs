@@ -23,6 +23,15 @@ pub fn n_for_mean(alpha: f64, power: f64, sd: f64, distance: f64, kappa: f64, si
     (sd > 0.0 && distance > 0.0 && kappa > 0.0 && n.is_finite()).then_some(n)
 }
 
+/// Price of looking at every window instead of once, at alpha 5 % and 80 % power: section 7 of the statistical specification.
+const EVERY_WINDOW: f64 = 1.72;
+
+/// Canary answers that showing a difference of means takes with 80 % power at 5 %, looking at every window. Arguments as in
+/// [`n_for_mean`].
+pub fn n_for_every_window(sd: f64, distance: f64, kappa: f64) -> Option<f64> {
+    n_for_mean(0.05, 0.8, sd, distance, kappa, 1).map(|n| EVERY_WINDOW * n)
+}
+
 /// Canary answers that a fixed-horizon, one-sided, unpooled z-test of two rates needs:
 /// `n_c = (z_alpha + z_power)^2 [p_c (1-p_c) + v^2 p_s (1-p_s) / kappa] / distance^2`.
 ///

@@ -23,7 +23,7 @@ use std::time::Duration as StdDuration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 use serin_stream::fold::{Fold, FoldFactory};
 
 /// Largest body of which an event can be made.

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 use serin_aggregator::{AggregatorFold, Config};
-use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
     codec::{self, Record as _},
     envelope::{self, Envelope},
@@ -15,6 +14,7 @@ use serin_schemas::{
     },
 };
 use serin_sketches::Summary;
+use serin_spec::{Frozen, RolloutSpec};
 use serin_stream::{
     record::{Headers, Outgoing},
     testing::{Applied, FoldHarness},

@@ -196,7 +196,7 @@ fn other(seq: i64, low: f64) -> Heartbeat {
     Heartbeat { writer: writer("intake-0", seq), ..beat }
 }
 
-fn disagreements() -> serin_rollout::RolloutSpec {
+fn disagreements() -> serin_spec::RolloutSpec {
     let limit = ("limit", json!({"fail": 0.1}));
     let segments = ("segments", json!(["origin"]));
     spec_with(

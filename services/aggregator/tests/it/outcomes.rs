@@ -1,13 +1,13 @@
 //! What each outcome of a call counts for, and that rollouts which began under older rules are counted as they were.
 
 use serde_json::json;
-use serin_rollout::RolloutSpec;
 use serin_schemas::{
     event::EventRecord::{Control, Feedback, Prediction as P},
     ids::Span,
     records::{Arm, ArmCounts, Assignment, Origin, Outcome, Phase, Prediction, Segment, WindowClosed},
 };
 use serin_sketches::Summary;
+use serin_spec::RolloutSpec;
 
 use crate::common::*;
 

@@ -1,6 +1,6 @@
 //! A rollout whose windows are drawn summary by summary.
 
-use serin_rollout::RolloutSpec;
+use serin_kinds::Metric as _;
 use serin_schemas::{
     ids::Span,
     records::{Arm, ArmCounts, Cell, MetricResult, MetricVerdict, Phase, Population, Segment, WindowClosed},
@@ -8,6 +8,7 @@ use serin_schemas::{
 use serin_sketches::{
     Buckets, CappedHist, ClassCounts, LinHist, LogHist, Pair, Pairs, Rate, Summary, hash::hash64, log_position,
 };
+use serin_spec::RolloutSpec;
 
 use crate::support::{self, Dice, WINDOW, World};
 
@@ -80,7 +81,7 @@ impl Lab {
             let settles = metric.settles_after(self.spec.window).0;
             let (cells, _) = streams.entry(settles).or_default();
             for &(arm, times) in &arms {
-                let paired = metric.kind == serin_rollout::MetricKind::Disagreement;
+                let paired = metric.kind == serin_spec::MetricKind::Disagreement;
                 if paired && arm != Arm::Shadow {
                     continue;
                 }

@@ -7,13 +7,13 @@ mod traffic;
 
 use bytes::Bytes;
 use serin_analyzer::{AnalyzerFactory, Config};
-use serin_rollout::{Frozen, RolloutSpec};
 use serin_schemas::{
     codec::{Record as Schema, decode, encode},
     envelope::{self, Envelope},
     ids::{EventTime, Generation, Span},
     records::{ClosedThrough, Control, Decision, MetricVerdict, Phase, Segment, Verdict, WindowClosed},
 };
+use serin_spec::{Frozen, RolloutSpec};
 use serin_stream::{
     fold::FoldFactory,
     record::{Outgoing, Record},

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::Frozen;
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, ArmCounts, Cell, Population, Segment, WindowClosed},
 };
 use serin_sketches::{Buckets, ByUnit, LinHist, LogHist, Rate, Summary, group_hash, hash::hash64};
+use serin_spec::Frozen;
 
 use super::{Dice, MATURITY, PARTITIONS, WINDOW, World};
 

@@ -14,13 +14,14 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use serin_rollout::{Mode, Problem, RolloutState, Traffic, planner::Applied};
+use serin_rollout::{RolloutState, Traffic, planner::Applied};
 use serin_schemas::{
     codec,
     envelope::{self, Envelope},
     ids::{EventTime, ModelName, RolloutId},
     records::{Action, Command, EventKind, RolloutEvent},
 };
+use serin_spec::{Mode, Problem};
 use serin_stream::record::{Outgoing, Target};
 use serin_topology::COMMANDS;
 use uuid::Uuid;

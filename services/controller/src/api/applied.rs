@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use serin_rollout::{Mode, RolloutState, TrafficSource, planner::Applied};
+use serin_rollout::{RolloutState, planner::Applied};
 use serin_schemas::{
     ids::Generation,
     records::{Action, RolloutEvent},
 };
+use serin_spec::{Mode, TrafficSource};
 
 use super::ApiState;
 use crate::view::{Live, Reporters, View};

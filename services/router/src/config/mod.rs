@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_access::{Secret, WriterList, short_token};
 use serin_listener::TlsFiles;
-use serin_rollout::{OutputRule, SegmentSpec, units::Duration};
 use serin_schemas::ids::Version;
+use serin_spec::{OutputRule, SegmentSpec, units::Duration};
 
 pub use limits::{Ejection, Limits, Timeouts};
 

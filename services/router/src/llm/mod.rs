@@ -331,7 +331,7 @@ impl Reply {
         self.output_tokens.or(Some(self.chunks).filter(|&chunks| chunks > 0))
     }
 
-    /// Its numbers and its class, under the names that metrics use ([`serin_rollout::BUILT_IN_OUTPUTS`]). `request` is the body of the
+    /// Its numbers and its class, under the names that metrics use ([`serin_spec::BUILT_IN_OUTPUTS`]). `request` is the body of the
     /// request, if it was kept: without it tool calls are only parsed.
     pub(crate) fn outputs(
         &self,

@@ -6,7 +6,7 @@ use http::{
     HeaderValue, Uri,
     uri::{Authority, PathAndQuery},
 };
-use serin_rollout::address::{Address, Scheme};
+use serin_spec::address::{Address, Scheme};
 
 /// Base URL of a version's servers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -40,7 +40,7 @@ fn servers(peer: &Peer, path_version: Option<&str>) -> VersionServers {
 /// A router with generous timeouts: Python is slow on a busy machine.
 fn patient() -> Config {
     let mut config = config();
-    config.timeouts.first_byte = serin_rollout::units::Duration::from_secs(60);
+    config.timeouts.first_byte = serin_spec::units::Duration::from_secs(60);
     config.timeouts.idle = config.timeouts.first_byte;
     config
 }
@@ -69,7 +69,7 @@ async fn kserve_and_mlserver_are_two_versions_of_a_scikit_learn_model() {
         certificate: certificate.clone(),
         key,
         client_ca: None,
-        reload_every: serin_rollout::units::Duration::from_secs(60),
+        reload_every: serin_spec::units::Duration::from_secs(60),
     });
     // KServe answers 501 to a version in the path, MLServer has its own name for it.
     let versions = [("v1", servers(&kserve, None)), ("v2", servers(&mlserver, Some("2")))];

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use serin_rollout::StickyKey;
+use serin_spec::StickyKey;
 
 use crate::{
     harness::{Bench, Events},

@@ -66,7 +66,7 @@ async fn calls(bench: &Arc<Bench>, count: usize, workers: usize) {
 async fn no_event_follows_a_heartbeat_that_excludes_it() {
     let server = Server::start(Says::probability("0.5")).await;
     let mut config = config();
-    config.heartbeat_every = serin_rollout::units::Duration::parse("1ms").unwrap();
+    config.heartbeat_every = serin_spec::units::Duration::parse("1ms").unwrap();
     let bench = Arc::new(Bench::start(config).await);
     bench.route(&table(1, &server.url(), &server.url(), (1000, 9000))).await;
     calls(&bench, 2000, 8).await;
@@ -217,7 +217,7 @@ async fn shutdown_lets_requests_finish_and_takes_its_leave() {
 async fn a_request_that_outlasts_the_shutdown_is_cut_and_still_one_event() {
     let hanging = crate::upstreams::raw(b"", true).await;
     let mut config = config();
-    config.timeouts.first_byte = serin_rollout::units::Duration::from_secs(600);
+    config.timeouts.first_byte = serin_spec::units::Duration::from_secs(600);
     let bench = Bench::start(config).await;
     let url = format!("http://{hanging}");
     bench.route(&table(1, &url, &url, (0, 0))).await;

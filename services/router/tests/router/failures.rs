@@ -138,7 +138,7 @@ async fn a_caller_who_leaves_is_one_event() {
     use tokio::io::AsyncWriteExt as _;
     let hanging = raw(b"", true).await;
     let mut config = config();
-    config.timeouts.first_byte = serin_rollout::units::Duration::from_secs(600);
+    config.timeouts.first_byte = serin_spec::units::Duration::from_secs(600);
     let bench = Bench::start(config).await;
     let url = format!("http://{hanging}");
     bench.route(&table(1, &url, &url, (0, 0))).await;
@@ -161,7 +161,7 @@ async fn too_many_calls_in_flight_are_turned_away() {
     let hanging = raw(b"", true).await;
     let mut config = config();
     config.limits.in_flight = 1;
-    config.timeouts.first_byte = serin_rollout::units::Duration::from_secs(600);
+    config.timeouts.first_byte = serin_spec::units::Duration::from_secs(600);
     let bench = std::sync::Arc::new(Bench::start(config).await);
     let url = format!("http://{hanging}");
     bench.route(&table(1, &url, &url, (0, 0))).await;

@@ -19,8 +19,8 @@ use crate::{
     upstreams::{ChannelBody, Says, Server, reset_after, streaming},
 };
 
-fn span(text: &str) -> serin_rollout::units::Duration {
-    serin_rollout::units::Duration::parse(text).unwrap()
+fn span(text: &str) -> serin_spec::units::Duration {
+    serin_spec::units::Duration::parse(text).unwrap()
 }
 
 /// Reads until the other side closes; what came.

@@ -107,7 +107,7 @@ impl Got {
 
 /// A configuration for tests: free ports, a fast heartbeat, short timeouts.
 pub(crate) fn config() -> Config {
-    let span = |text| serin_rollout::units::Duration::parse(text).unwrap();
+    let span = |text| serin_spec::units::Duration::parse(text).unwrap();
     let mut config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),

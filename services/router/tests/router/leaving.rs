@@ -33,7 +33,7 @@ async fn route(bench: &Bench, to: SocketAddr) {
 async fn router(to: SocketAddr) -> Bench {
     let mut config = config();
     for timeout in [&mut config.timeouts.first_byte, &mut config.timeouts.idle] {
-        *timeout = serin_rollout::units::Duration::from_secs(600);
+        *timeout = serin_spec::units::Duration::from_secs(600);
     }
     let bench = Bench::start(config).await;
     route(&bench, to).await;
@@ -164,7 +164,7 @@ async fn in_the_middle_of_an_upload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn by_not_sending_a_request_to_its_end() {
     let mut config = config();
-    config.timeouts.request = serin_rollout::units::Duration::parse("200ms").unwrap();
+    config.timeouts.request = serin_spec::units::Duration::parse("200ms").unwrap();
     let address = server(HALF, hang).await;
     let bench = Bench::start(config).await;
     route(&bench, address).await;

@@ -96,7 +96,7 @@ async fn a_changed_certificate_is_used_without_a_restart() {
             certificate: files.path().join("cert.pem"),
             key: files.path().join("key.pem"),
             client_ca: None,
-            reload_every: serin_rollout::units::Duration::parse("10ms").unwrap(),
+            reload_every: serin_spec::units::Duration::parse("10ms").unwrap(),
         });
     })
     .await;
@@ -131,7 +131,7 @@ async fn certificates_are_asked_of_callers_and_shown_to_upstreams() {
             certificate: theirs.path().join("cert.pem"),
             key: theirs.path().join("key.pem"),
             client_ca: Some(mine.path().join("cert.pem")),
-            reload_every: serin_rollout::units::Duration::from_secs(1),
+            reload_every: serin_spec::units::Duration::from_secs(1),
         });
     })
     .await;
@@ -159,7 +159,7 @@ async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
             certificate: files.path().join("cert.pem"),
             key: files.path().join("key.pem"),
             client_ca: None,
-            reload_every: serin_rollout::units::Duration::from_secs(1),
+            reload_every: serin_spec::units::Duration::from_secs(1),
         }),
         data_dir: files.path().to_owned(),
         ..config()

@@ -246,7 +246,7 @@ async fn bodies_that_wait_share_one_budget() {
     let server = Server::start(Says::ok("{}")).await;
     let mut config = chat(&server);
     config.limits.held = 1 << 20;
-    config.timeouts.request = serin_rollout::units::Duration::parse("400ms").unwrap();
+    config.timeouts.request = serin_spec::units::Duration::parse("400ms").unwrap();
     let bench = Bench::start(config).await;
     let path = "/v1/chat/completions";
     let head = |size: usize| format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n");

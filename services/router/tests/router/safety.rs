@@ -198,7 +198,7 @@ async fn a_stream_of_a_rolled_back_version_is_cut_after_the_time_to_drain() {
     let stable = Server::start(Says::probability("0.1")).await;
     let (canary, pieces) = streaming().await;
     let mut config = config();
-    config.timeouts.idle = serin_rollout::units::Duration::from_secs(60);
+    config.timeouts.idle = serin_spec::units::Duration::from_secs(60);
     let bench = Bench::start(config).await;
     let mut split = table(1, &stable.url(), &format!("http://{canary}"), (10_000, 0));
     split.policy = r#"{"drain":"300ms"}"#.into();
@@ -226,7 +226,7 @@ async fn a_call_that_waits_for_a_rolled_back_version_is_cut_too() {
     let slow = Says { delay: Duration::from_secs(20), ..Says::probability("0.9") };
     let (stable, canary) = (Server::start(Says::probability("0.1")).await, Server::start(slow).await);
     let mut config = config();
-    config.timeouts.first_byte = serin_rollout::units::Duration::from_secs(60);
+    config.timeouts.first_byte = serin_spec::units::Duration::from_secs(60);
     let bench = Arc::new(Bench::start(config).await);
     let mut split = table(1, &stable.url(), &canary.url(), (10_000, 0));
     split.policy = r#"{"drain":"100ms"}"#.into();
@@ -247,7 +247,7 @@ async fn a_call_that_waits_for_a_rolled_back_version_is_cut_too() {
 async fn callers_that_keep_their_connections_see_no_failure_when_a_router_leaves() {
     let stable = Server::start(Says::probability("0.1")).await;
     let mut config = config();
-    config.timeouts.lame_duck = serin_rollout::units::Duration::from_secs(5);
+    config.timeouts.lame_duck = serin_spec::units::Duration::from_secs(5);
     let bench = Bench::start(config).await;
     bench.route(&table(1, &stable.url(), &stable.url(), (0, 0))).await;
     let address = bench.router.data_addr();
@@ -286,7 +286,7 @@ async fn callers_that_keep_their_connections_see_no_failure_when_a_router_leaves
 async fn a_caller_that_has_just_connected_is_answered_by_a_router_that_leaves() {
     let stable = Server::start(Says::probability("0.1")).await;
     let mut config = config();
-    config.timeouts.lame_duck = serin_rollout::units::Duration::from_secs(0);
+    config.timeouts.lame_duck = serin_spec::units::Duration::from_secs(0);
     let bench = Bench::start(config).await;
     bench.route(&table(1, &stable.url(), &stable.url(), (0, 0))).await;
     let address = bench.router.data_addr();

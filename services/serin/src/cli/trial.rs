@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
-use serin_rollout::units::{Duration, Share};
+use serin_spec::units::{Duration, Share};
 
 use super::Output;
 

@@ -9,11 +9,12 @@ use anyhow::Context as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use serin_rollout::{Outcome, units::Duration};
+use serin_rollout::Outcome;
 use serin_schemas::{
     ids::{EventTime, ModelName},
     records::{Arm, Assignment, Feedback, Heartbeat, Origin, Prediction, RoutingTable, Writer},
 };
+use serin_spec::units::Duration;
 
 use super::{
     data::{self, FlightRecord},

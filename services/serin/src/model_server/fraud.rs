@@ -7,8 +7,8 @@ use std::{fmt::Write as _, time::Duration};
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use serin_rollout::units::Share;
 use serin_sketches::hash::{bucket, hash64};
+use serin_spec::units::Share;
 
 use super::{Answer, Model};
 use crate::cli;

@@ -125,7 +125,7 @@ pub(crate) async fn load(args: &cli::Load) -> anyhow::Result<ExitCode> {
     if !base.starts_with("http://") && !base.starts_with("https://") {
         bail!("--to {base}: write the router's URL, such as http://127.0.0.1:8000");
     }
-    let micros = |span: serin_rollout::units::Duration| Duration::from_micros(span.0.0.unsigned_abs());
+    let micros = |span: serin_spec::units::Duration| Duration::from_micros(span.0.0.unsigned_abs());
     let model = utf8_percent_encode(&args.model, NON_ALPHANUMERIC);
     let load = Arc::new(Load {
         http: Http::new(args.ca_file.as_deref(), PATIENCE).context("--ca-file")?,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serin_rollout::{MetricSource, MetricSpec, Require, units::Duration};
+use serin_kinds::Metric as _;
 use serin_schemas::records::Role;
+use serin_spec::{MetricSource, MetricSpec, Require, units::Duration};
 
 use super::{Forecast, MetricStep, Request, StepForecast};
 use crate::time::span;

@@ -1,7 +1,8 @@
 //! The forecast: every metric in every step, then the ramp as a whole.
 
-use serin_rollout::{MetricKind, Require, RolloutSpec, Step};
+use serin_kinds::{Kind as _, Metric as _};
 use serin_schemas::records::Role;
+use serin_spec::{Require, RolloutSpec, Step};
 use serin_statistics::{
     LooksPlan,
     planning::{Canary, Planned},
@@ -356,7 +357,7 @@ fn cost(request: &Request, healthy: &Course) -> Cost {
         spec.steps.iter().zip(&healthy.steps).map(of).collect()
     });
     // Only mirrored calls have two answers to compare, and this rollout's file has no mirror.
-    let mirrored = spec.metrics.iter().any(|metric| metric.kind == MetricKind::Disagreement);
+    let mirrored = spec.metrics.iter().any(|metric| metric.kind.is_paired());
     Cost {
         currency: spec.plan.currency.clone(),
         replicas_cost: steps.as_ref().map(|steps| steps.iter().map(|step| step.cost).sum()),

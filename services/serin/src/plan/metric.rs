@@ -1,18 +1,12 @@
 //! One metric as planned: what it is expected to show, and what would be a regression.
 
-use serin_kinds::{CLASS_COUNT, Range, SIGMA};
-use serin_rollout::{Direction, MetricKind, MetricSpec};
+use serin_kinds::{Kind as _, Metric as _, Range, Tested as _};
 use serin_schemas::records::Role;
-use serin_statistics::{
-    Margin,
-    planning::{Expected, PlanError, Planned},
-};
+use serin_spec::{Direction, MetricSpec};
+use serin_statistics::planning::{PlanError, Planned};
 
 use super::Request;
 use crate::simulate;
-
-/// The smallest share, or number of events per answer, that is planned with.
-const RAREST: f64 = 1e-6;
 
 /// A metric with its figures.
 pub(super) struct Metric<'a> {
@@ -58,16 +52,7 @@ impl<'a> Metric<'a> {
 
     /// A value that was measured, as it can be planned with; `None`: it cannot.
     pub(super) fn plannable(spec: &MetricSpec, value: f64) -> Option<f64> {
-        let value = match spec.kind {
-            // No value has a mean at the very end of its range; one close to it is as good.
-            MetricKind::Mean { min, max } => {
-                let edge = RAREST * (max - min);
-                value.clamp(min + edge, max - edge)
-            }
-            // The number of a distribution here is its median.
-            MetricKind::Distribution => return None,
-            _ => value,
-        };
+        let value = spec.kind.plannable(value)?;
         (value.is_finite() && simulate::impossible(spec, value).is_none()).then_some(value)
     }
 
@@ -83,75 +68,36 @@ impl<'a> Metric<'a> {
     }
 
     fn extreme(&self) -> f64 {
-        match (&self.spec.kind, self.spec.direction) {
-            (MetricKind::Mean { max, .. }, Direction::LowerIsBetter) => *max,
-            (MetricKind::Mean { min, .. }, Direction::HigherIsBetter) => *min,
-            (_, Direction::LowerIsBetter) => 1.0,
-            (_, Direction::HigherIsBetter) => 0.0,
-        }
+        let Range { min, max } = self.spec.kind.clamps_to().unwrap_or(Range::SHARES);
+        if self.spec.direction == Direction::LowerIsBetter { max } else { min }
     }
 
     /// The hypothesis with `kappa` control answers per canary answer.
     pub(super) fn planned(&self, kappa: f64) -> Result<Planned, PlanError> {
-        let direction = match self.spec.direction {
-            Direction::LowerIsBetter => serin_statistics::Direction::LowerIsBetter,
-            Direction::HigherIsBetter => serin_statistics::Direction::HigherIsBetter,
-        };
-        let expected = self.expected();
-        if let Some((pass, fail)) = self.spec.limit.and_then(serin_rollout::Limit::both) {
+        let (kind, direction) = (&self.spec.kind, serin_kinds::direction(self.spec.direction));
+        // What stable is expected to show: the laws of the simulator.
+        let expected = kind.expected(self.stable);
+        if let Some((pass, fail)) = self.spec.limit.and_then(serin_spec::Limit::both) {
             return Planned::against_limit(expected, direction, pass, fail);
         }
-        let margin = self.spec.margin_or_default();
-        let margin = Margin { absolute: margin.absolute, relative: margin.relative };
-        let planned = Planned::against_control(expected, direction, margin, kappa)?;
-        // The cap of a count is not known before control's numbers are.
-        let range = if self.spec.kind == MetricKind::Count { Range::POSITIVE } else { self.spec.kind.range() };
-        let planned = planned.within(range.min, range.max);
-        // Each class in both directions.
-        Ok(if self.spec.kind == MetricKind::Classes { planned.averaged_over(2 * CLASS_COUNT as u32) } else { planned })
-    }
-
-    /// What stable is expected to show: the laws of the simulator.
-    fn expected(&self) -> Expected {
-        // The formulas need some of both; what never or always happens is planned as what hardly ever, or nearly always, does.
-        let control = match self.spec.kind {
-            MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement => {
-                self.stable.clamp(RAREST, 1.0 - RAREST)
-            }
-            MetricKind::Count => self.stable.max(RAREST),
-            _ => self.stable,
-        };
-        match self.spec.kind {
-            MetricKind::Rate | MetricKind::Classes | MetricKind::Disagreement => Expected::Rate { control },
-            MetricKind::Mean { .. } | MetricKind::CappedMean { .. } | MetricKind::Count => {
-                Expected::Mean { control, sd: self.spec.kind.usual_spread(control).unwrap_or_default() }
-            }
-            MetricKind::Quantile { level } => Expected::Quantile { control, level, log_sd: SIGMA },
-            MetricKind::Distribution => Expected::Distribution,
-        }
+        let margin = serin_kinds::margin(self.spec.margin_or_default());
+        let Range { min, max } = kind.planned_range();
+        let planned = Planned::against_control(expected, direction, margin, kappa)?.within(min, max);
+        Ok(match kind.planned_parts() {
+            Some(parts) => planned.averaged_over(parts),
+            None => planned,
+        })
     }
 
     /// A person's value as the planner takes it: for a distribution, whose number here is the median, the largest difference of
     /// the two distribution functions.
     pub(super) fn seen_as(&self, value: f64) -> f64 {
-        if self.spec.kind == MetricKind::Distribution {
-            libm::erf((value / self.stable).ln().abs() / (2.0 * SIGMA * std::f64::consts::SQRT_2))
-        } else {
-            value
-        }
+        self.spec.kind.planned_as(self.stable, value)
     }
 
     /// The planner's value as a person reads it: the reverse of [`Self::seen_as`].
     pub(super) fn shown(&self, value: f64) -> f64 {
-        if self.spec.kind != MetricKind::Distribution {
-            return value;
-        }
-        let (mut low, mut high) = (self.stable, self.stable * 1e4);
-        for _ in 0..100 {
-            let middle = f64::midpoint(low, high);
-            if self.seen_as(middle) < value { low = middle } else { high = middle }
-        }
-        f64::midpoint(low, high)
+        self.spec.kind.shown(self.stable, value)
     }
 
     /// Seconds from an answer at the begin of a step until it is judged by the first that counts.
@@ -161,6 +107,6 @@ impl<'a> Metric<'a> {
 
     /// Whether its number counts events, so that harm is a number of bad outcomes.
     pub(super) fn counts_events(&self) -> bool {
-        matches!(self.spec.kind, MetricKind::Rate | MetricKind::Count)
+        self.spec.kind.counts_events()
     }
 }

@@ -11,9 +11,9 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serin_rollout::{Direction, MetricSpec, Require, RolloutSpec};
+use serin_kinds::budget;
 use serin_schemas::records::Role;
-use serin_statistics::{Scope, rollback_weights};
+use serin_spec::{Direction, MetricSpec, Require, RolloutSpec};
 
 pub(crate) use forecast::forecast;
 use forecast::needs;
@@ -192,7 +192,7 @@ pub(crate) fn proof(spec: &RolloutSpec, per_second: f64, measured: &BTreeMap<Str
 /// Why a metric does not pass in a step, as far as is known.
 fn never(request: &Request, number: usize, metric: &str) -> String {
     let limit = request.spec.metrics.iter().find(|known| known.name == metric).and_then(|metric| metric.limit);
-    match (request.base.get(metric), limit.and_then(serin_rollout::Limit::both)) {
+    match (request.base.get(metric), limit.and_then(serin_spec::Limit::both)) {
         (Some(value), Some((pass, _))) => {
             let (value, pass) = (short(*value), short(pass));
             format!("{metric} does not pass in step {number} as it is now: it is {value}, and its limit is {pass}")
@@ -213,7 +213,7 @@ pub(crate) fn under_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>)
     (0..spec.steps.len()).rfind(|&step| spec.require(step) != Require::NoFail)?;
     let unmeasured = unmeasured_limits(spec, measured);
     let of = |metric: &MetricSpec| {
-        let (pass, _) = metric.limit.and_then(serin_rollout::Limit::both)?;
+        let (pass, _) = metric.limit.and_then(serin_spec::Limit::both)?;
         let side = if metric.direction == Direction::HigherIsBetter { "above" } else { "below" };
         let gate = metric.role == Role::Gate && unmeasured.contains(&metric.name);
         gate.then(|| format!("{} is {side} {}", metric.name, short(pass)))
@@ -229,22 +229,10 @@ fn unmeasured_limits(spec: &RolloutSpec, measured: &BTreeMap<String, f64>) -> BT
 
 /// Each metric's share of the rollback budget over all traffic, and the number of all hypotheses: as the analyzer gives them out.
 fn budget(spec: &RolloutSpec) -> (Vec<f64>, usize) {
-    let share = |metric: &MetricSpec| match metric.role {
-        Role::Gate => 2.0,
-        Role::Score => 1.0,
-        Role::Watch => 0.0,
-    };
-    let mut all: Vec<(Scope, f64)> = spec.metrics.iter().map(|metric| (Scope::Overall, share(metric))).collect();
-    for metric in &spec.metrics {
-        let own = spec.segments.iter().filter(|dimension| metric.segments.contains(&dimension.name));
-        // The values judged alone, and the rest.
-        let values: usize = own.map(|dimension| dimension.top + 1).sum();
-        all.extend(std::iter::repeat_n((Scope::Segment, share(metric)), values));
-    }
-    let mut weights = rollback_weights(&all);
-    let count = weights.len();
-    weights.truncate(spec.metrics.len());
-    (weights, count)
+    let mut shares = budget::shares(spec, &budget::expected(spec));
+    let count = shares.len();
+    shares.truncate(spec.metrics.len());
+    (shares, count)
 }
 
 #[cfg(test)]

@@ -192,3 +192,20 @@ fn metrics_with_a_limit_have_a_sentence_of_their_own() {
     let least = "{name: score, kind: {mean: {min: 0, max: 1}}, source: {output: score}, direction: higher_is_better, limit: {pass: 0.4}}";
     assert_eq!(said(least, 1000.0, &[]).1.as_deref(), Some("provided that the canary's score is above 0.4000"));
 }
+
+/// The analyzer gives members of a group one share together; a plan that gave each its own would promise what does not come.
+#[test]
+fn a_group_has_one_share_of_the_budget() {
+    let alone = ROLLOUT.replace("role: watch}", "role: gate}");
+    let grouped = alone
+        .replace("metrics:\n", "groups: [{name: speed}]\nmetrics:\n")
+        .replace("margin: {relative: 0.2}}", "margin: {relative: 0.2}, group: speed}")
+        .replace("margin: {relative: 0.1}, role", "margin: {relative: 0.1}, group: speed, role");
+    let fail = |text: &str, name: &str| {
+        let all = planned(text, &[]).unwrap().1;
+        all.steps[1].metrics.iter().find(|metric| metric.metric == name).unwrap().fail.unwrap().answers
+    };
+    // Two gates share what one has, and the others have more.
+    assert!(fail(&grouped, "latency_p99") > fail(&alone, "latency_p99"));
+    assert!(fail(&grouped, "error_rate") < fail(&alone, "error_rate"));
+}

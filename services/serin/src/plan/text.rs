@@ -1,6 +1,6 @@
 //! A forecast for people.
 
-use serin_rollout::RolloutSpec;
+use serin_spec::RolloutSpec;
 
 use super::{Course, Forecast, MetricStep, Reach, StepForecast};
 use crate::{

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use serin_rollout::{Frozen, MetricSpec, RolloutSpec};
+use serin_kinds::Metric as _;
 use serin_schemas::{
     codec,
     envelope::{self, Envelope},
@@ -12,6 +12,7 @@ use serin_schemas::{
     records::{Cell, ClosedThrough, Control, WindowClosed},
 };
 use serin_sketches::SummaryKind;
+use serin_spec::{Frozen, MetricSpec, RolloutSpec};
 use serin_stream::{
     fold::FoldFactory as _,
     log::Log,
@@ -119,7 +120,7 @@ pub(crate) fn needs_events(recorded: &RolloutSpec, policy: &RolloutSpec) -> Vec<
 
 /// Kinds that differ and are judged from the same summary: quantiles of any level come from one histogram.
 fn same_summary(one: &MetricSpec, two: &MetricSpec) -> bool {
-    use serin_rollout::MetricKind::Quantile;
+    use serin_spec::MetricKind::Quantile;
     matches!((&one.kind, &two.kind), (Quantile { .. }, Quantile { .. }))
 }
 

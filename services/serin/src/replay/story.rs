@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serin_rollout::{RolloutSpec, Share, Step};
 use serin_schemas::{
     codec,
     event::WindowRecord,
     ids::{EventTime, ModelName, RolloutId, Version},
     records::{Arm, Control, Decision, Phase, Verdict},
 };
+use serin_spec::{RolloutSpec, Share, Step};
 use serin_stream::{fold::Fold, record::Record};
 
 use crate::in_process::Driven;

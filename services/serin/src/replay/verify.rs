@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
-use serin_rollout::Rules;
 use serin_schemas::{
     codec::{self, Record as _},
     envelope,
@@ -16,6 +15,7 @@ use serin_schemas::{
     records::{Phase, RULES, Verdict},
 };
 use serin_sketches::hash::hash64;
+use serin_spec::Rules;
 use serin_stream::{fold::Fold, record::Record};
 
 use crate::in_process::Driven;

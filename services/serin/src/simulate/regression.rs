@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 
 /// One change of the canary's behaviour. Stable stays as it is.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{MetricKind, MetricSource, Outcome, RolloutSpec, RolloutState, planner::HoldCause};
+use serin_kinds::{Kind as _, Metric as _};
+use serin_rollout::{Outcome, RolloutState, planner::HoldCause};
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{
@@ -12,6 +13,7 @@ use serin_schemas::{
     },
 };
 use serin_sketches::Summary;
+use serin_spec::{MetricKind, MetricSource, RolloutSpec};
 
 use super::{dice::Dice, world::World};
 use crate::in_process::{InProcess, ROLLOUT};
@@ -188,7 +190,7 @@ impl<'a> Player<'a> {
             for &(arm, n) in &sketched {
                 for &metric in metrics {
                     // Both answers to one call are there only where the call is mirrored.
-                    if spec.metrics[metric].kind == MetricKind::Disagreement && arm != Arm::Shadow {
+                    if spec.metrics[metric].kind.is_paired() && arm != Arm::Shadow {
                         continue;
                     }
                     let drawn = world.draw(metric, matches!(arm, Arm::Canary | Arm::Shadow), at, n, dice);
@@ -323,7 +325,7 @@ type Outcomes = BTreeMap<(Arm, usize), u64>;
 fn counts(spec: &RolloutSpec, arm: Arm, n: u64, maturity: Span, bad: impl Fn(usize) -> u64) -> ArmCounts {
     let mut left = n;
     let mut of = |source: MetricSource| {
-        let is_rate = |metric: &&serin_rollout::MetricSpec| metric.source == source && metric.kind == MetricKind::Rate;
+        let is_rate = |metric: &&serin_spec::MetricSpec| metric.source == source && metric.kind == MetricKind::Rate;
         let metric = spec.metrics.iter().position(|metric| is_rate(&metric));
         let count = metric.map_or(0, &bad).min(left);
         left -= count;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use serin_rollout::{Bake, Margin, Require, RolloutSpec, Share, Step, units::Duration};
+use serin_spec::{Bake, Margin, Require, RolloutSpec, Share, Step, units::Duration};
 
 use super::{
     regression::number,
@@ -285,7 +285,7 @@ mod tests {
             for case in &scenario.cases {
                 let spec = scenario.spec_of(case, &spec);
                 let problems = serin_rollout::lint(&spec, None);
-                let errors = problems.iter().filter(|problem| problem.severity == serin_rollout::Severity::Error);
+                let errors = problems.iter().filter(|problem| problem.severity == serin_spec::Severity::Error);
                 assert_eq!(errors.count(), 0, "{name}: {problems:?}");
                 World::new(&spec.normalised(), &setup).unwrap();
             }
@@ -296,7 +296,7 @@ mod tests {
     fn the_88_hypotheses_are_88() {
         let (_, spec) = find("8.2-error-1-to-2.yaml").unwrap();
         let spec = spec.normalised();
-        let values = |metric: &serin_rollout::MetricSpec| {
+        let values = |metric: &serin_spec::MetricSpec| {
             let own = spec.segments.iter().filter(|segment| metric.segments.contains(&segment.name));
             own.map(|segment| segment.top + 1).sum::<usize>()
         };

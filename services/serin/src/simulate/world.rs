@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use serin_rollout::{MetricKind, MetricSpec, RolloutSpec, units::Duration};
+use serin_kinds::{Kind as _, Metric as _};
 use serin_schemas::{ids::Span, records::Segment};
 use serin_sketches::{Rate, Summary};
+use serin_spec::{MetricKind, MetricSpec, RolloutSpec, units::Duration};
 
 use super::{
     dice::{Dice, Table},
@@ -173,7 +174,7 @@ fn dimensions(spec: &RolloutSpec, setup: &Setup) -> Result<BTreeMap<String, Dime
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(SetupError(format!("the rollout has no segment dimension {unknown:?}; it has {there}")));
     }
-    let dimension = |segment: &serin_rollout::SegmentSpec| {
+    let dimension = |segment: &serin_spec::SegmentSpec| {
         let name = &segment.name;
         let given = setup.shares.get(name).map_or(&[][..], Vec::as_slice);
         let mut values: Vec<(String, f64)> = given.to_vec();
@@ -283,17 +284,9 @@ impl Behaviour {
 }
 
 fn check_tail(spec: &MetricSpec, base: f64, change: &Regression) -> Result<(), String> {
-    match (&spec.kind, change.tail) {
-        (MetricKind::Quantile { level }, Some(share)) if !law::tail_can_move(*level, share) => Err(format!(
-            "a tail of {share} cannot move the {level}-quantile; it must hold more than {:.4}",
-            1.0 - level
-        )),
-        (MetricKind::Quantile { .. }, Some(_)) if change.change.to(base) < base => {
-            Err("a tail can only become slower".to_owned())
-        }
-        (MetricKind::Quantile { .. }, _) | (_, None) => Ok(()),
-        (_, Some(_)) => Err("only a quantile has a tail".to_owned()),
-    }
+    let Some(share) = change.tail else { return Ok(()) };
+    spec.kind.check_tail(share)?;
+    if change.change.to(base) < base { Err("a tail can only become slower".to_owned()) } else { Ok(()) }
 }
 
 /// The canary's laws over time: each change holds from its moment on, a later one replaces an earlier one of the same place.

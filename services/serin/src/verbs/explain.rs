@@ -3,11 +3,12 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use serde_json::{Value, json};
-use serin_rollout::{RolloutSpec, RolloutState, planner::Applied};
+use serin_rollout::{RolloutState, planner::Applied};
 use serin_schemas::{
     ids::EventTime,
     records::{Arm, ArmSummary, Capture, Correction, Decision, MetricVerdict, Verdict},
 };
+use serin_spec::RolloutSpec;
 
 use super::progress::Missing;
 use crate::{
@@ -38,7 +39,7 @@ pub(crate) async fn explain(args: &Explain) -> anyhow::Result<ExitCode> {
     if let Some(metric) = &args.metric {
         // In warm-up the verdict has none yet.
         let names: Vec<String> = state.spec.metrics.iter().map(|known| known.name.clone()).collect();
-        let meant: &str = if names.contains(metric) { metric } else { serin_rollout::built_in_name(metric) };
+        let meant: &str = if names.contains(metric) { metric } else { serin_spec::built_in_name(metric) };
         verdict.metrics.retain(|known| known.metric == meant);
         anyhow::ensure!(
             names.iter().any(|name| name == meant),

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use serde_json::json;
-use serin_rollout::{Checked, Problem, Severity, Traffic};
+use serin_rollout::{Checked, Traffic};
+use serin_spec::{Problem, Severity};
 
 use super::remote::read;
 use crate::{

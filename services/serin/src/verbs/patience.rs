@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use serin_rollout::units;
+use serin_spec::units;
 
 use crate::{client::ApiError, http::NoAnswer, output};
 

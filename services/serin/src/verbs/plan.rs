@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use serin_rollout::units::Duration;
+use serin_spec::units::Duration;
 
 use super::{
     local::rate,

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use serin_rollout::{
-    RolloutSpec, RolloutState,
+    RolloutState,
     planner::{AfterHold, HoldCause, without_order},
-    units::Duration,
 };
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, Decision, MetricVerdict, NoDataReason, Phase, Verdict},
 };
+use serin_spec::{RolloutSpec, units::Duration};
 
 use crate::{
     plan,
@@ -300,8 +300,9 @@ fn measured(spec: &RolloutSpec, verdict: &Verdict) -> BTreeMap<String, f64> {
 
 #[cfg(test)]
 mod tests {
-    use serin_rollout::{Input, Planner, RolloutSpec, planner::Settings};
+    use serin_rollout::{Input, Planner, planner::Settings};
     use serin_schemas::records::{Action, Command, HealthIssue, NoDataReason};
+    use serin_spec::RolloutSpec;
 
     use super::*;
 

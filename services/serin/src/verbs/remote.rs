@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::Context as _;
 use serde_json::Value;
-use serin_rollout::{Outcome, RolloutSpec, RolloutState, planner::Applied};
+use serin_rollout::{Outcome, RolloutState, planner::Applied};
+use serin_spec::RolloutSpec;
 
 use super::{
     local::{print_problems, print_warnings},

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use serin_analyzer::AnalyzerFactory;
-use serin_rollout::{RolloutSpec, Rules};
 use serin_schemas::{codec, envelope, ids::RolloutId, records::Verdict};
+use serin_spec::{RolloutSpec, Rules};
 use serin_stream::{
     fold::{Fold, FoldFactory as _},
     log::{Log, Start},

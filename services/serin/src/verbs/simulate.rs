@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use serin_rollout::{MetricSpec, Mode, RolloutSpec, units::Duration};
+use serin_kinds::Metric as _;
 use serin_schemas::{ids::Span, records::Role};
+use serin_spec::{MetricSpec, Mode, RolloutSpec, units::Duration};
 
 use super::{local::rate, remote::read};
 use crate::{

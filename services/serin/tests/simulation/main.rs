@@ -20,7 +20,7 @@ use std::{
 use serde_json::{Value, json};
 use serin_analyzer::AnalyzerFactory;
 use serin_controller::{ControllerFactory, NoTables, RoutingTopic};
-use serin_rollout::{Share, planner::Settings};
+use serin_rollout::planner::Settings;
 use serin_schemas::{
     codec::{self, Record as _},
     envelope,
@@ -28,6 +28,7 @@ use serin_schemas::{
     ids::{NextOffset, RolloutId},
     records::{Action, Arm, Command, Control, Decision, Phase, Verdict},
 };
+use serin_spec::Share;
 use serin_stream::{
     conformance::read_all,
     fold::{FoldFactory, Poison},

@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use serin_rollout::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 use serin_schemas::{
     ids::{EventTime, Generation, RequestId, RolloutId, Span},
     records::{
@@ -19,6 +18,7 @@ use serin_schemas::{
     },
 };
 use serin_sketches::{LinHist, LogHist, Rate, Summary, hash::hash64};
+use serin_spec::{Frozen, MetricKind, MetricSource, MetricSpec, RolloutSpec};
 
 /// By name: revision, what the label says, when it was observed.
 type Labels = BTreeMap<String, (i64, f64, EventTime)>;

@@ -3,7 +3,8 @@
 use serin_schemas::records::{Correction, Estimate, HealthIssue, MetricResult, MetricVerdict, NoDataReason, Role};
 
 use super::*;
-use crate::{WayOut, planner::AfterHold};
+use crate::planner::AfterHold;
+use serin_spec::WayOut;
 
 /// A metric that has failed.
 fn failed() -> MetricVerdict {

@@ -4,7 +4,11 @@ use super::*;
 
 fn mirrored() -> RolloutSpec {
     let mut spec = spec();
-    let mirror = crate::Step { weight: crate::Share(0), mirror: Some(crate::Share(2_000)), ..spec.steps[0].clone() };
+    let mirror = serin_spec::Step {
+        weight: serin_spec::Share(0),
+        mirror: Some(serin_spec::Share(2_000)),
+        ..spec.steps[0].clone()
+    };
     spec.steps.insert(0, mirror);
     spec.shadows = vec![
         serde_json::from_value(serde_json::json!({"version": "v3", "url": "http://localhost:9003", "share": "1%"}))
@@ -26,8 +30,8 @@ fn a_ramp_begins_with_a_mirror_and_goes_on_with_weights() {
     assert_eq!(shares(table), mirror);
     assert!(table.lease_ms > 0, "a mirror that nobody watches ends too");
     assert_eq!(effects.events[0].sentence, "step 1 of 3: mirror 20% to v2 after 1200 answers of v1");
-    let policy: crate::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
-    assert_eq!((policy.shadows.len(), policy.drain), (1, crate::units::Duration::from_secs(30)));
+    let policy: serin_spec::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
+    assert_eq!((policy.shadows.len(), policy.drain), (1, serin_spec::units::Duration::from_secs(30)));
 
     let effects = world.say(HOUR, Decision::Promote);
     assert_eq!(world.phase(), Phase::Baking);

@@ -80,7 +80,7 @@ fn a_router_that_does_not_serve_the_model_holds_nothing_up() {
 fn where_others_split_the_traffic_only_their_actuators_are_asked() {
     let external = || {
         let mut spec = spec();
-        spec.traffic = crate::TrafficSource::External;
+        spec.traffic = serin_spec::TrafficSource::External;
         (spec.stable.url, spec.canary.url) = (None, None);
         let mut world = World::new();
         world.apply_spec("r1", &spec);

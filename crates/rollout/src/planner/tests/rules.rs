@@ -1,7 +1,7 @@
 //! Rules of a rollout, and what starts its evidence over.
 
 use super::*;
-use crate::Rules;
+use serin_spec::Rules;
 
 /// A rollout of other rules than this build's, as a state that was stored says.
 fn of_rules(number: i32) -> World {

@@ -56,7 +56,7 @@ fn a_wrong_stable_is_refused_because_it_would_move_traffic_without_a_ramp() {
     assert_eq!((refused.events[0].kind, refused.tables.len()), (EventKind::Refused, 0));
     assert!(refused.events[0].sentence.starts_with("apply refused: v2 serves flights, not v1; set "));
     // An observed one moves nothing: it is only told.
-    let observed = RolloutSpec { mode: crate::Mode::Observe, ..spec() };
+    let observed = RolloutSpec { mode: serin_spec::Mode::Observe, ..spec() };
     let kinds: Vec<_> = world.apply_spec("r4", &observed).events.iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::Warned, EventKind::Started]);
     // The way back is a rollout like any other.
@@ -104,7 +104,7 @@ fn another_address_of_what_serves_is_refused_because_it_would_move_every_call() 
         assert!(told(&refused).contains(words) && told(&refused).contains("make it the canary"), "{}", told(&refused));
         assert_eq!(world.state().active, None);
         // Nothing is moved, so it may be watched: that is said.
-        let observed = RolloutSpec { mode: crate::Mode::Observe, ..from_v2(url, grpc_url, path_version) };
+        let observed = RolloutSpec { mode: serin_spec::Mode::Observe, ..from_v2(url, grpc_url, path_version) };
         let kinds: Vec<_> = world.apply_spec("r3", &observed).events.iter().map(|event| event.kind).collect();
         assert_eq!(kinds, [EventKind::Warned, EventKind::Started]);
     }
@@ -119,8 +119,8 @@ fn the_same_servers_may_be_written_in_another_way_or_left_out() {
         let started = world.apply_spec("r2", &from_v2(url, None, path_version));
         assert_eq!(started.events[0].kind, EventKind::Started, "{}", told(&started));
         let table = &started.tables[0];
-        assert!(crate::address::same_servers(table.routes[0].url.as_deref().unwrap(), "http://localhost:9002"));
-        let policy: crate::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
+        assert!(serin_spec::address::same_servers(table.routes[0].url.as_deref().unwrap(), "http://localhost:9002"));
+        let policy: serin_spec::TrafficPolicy = serde_json::from_str(&table.policy).unwrap();
         assert_eq!(policy.servers[0].path_version.as_deref(), Some("2"));
     }
 }
@@ -144,7 +144,7 @@ fn a_canary_at_the_place_of_what_serves_is_refused() {
     }
     // One that is only observed moves nothing.
     let observed = canary_at(Some("http://localhost:9002"), Some("2"));
-    let observed = RolloutSpec { mode: crate::Mode::Observe, ..observed };
+    let observed = RolloutSpec { mode: serin_spec::Mode::Observe, ..observed };
     assert_eq!(promoted().apply_spec("r2", &observed).events.last().unwrap().kind, EventKind::Started);
     // What waits, and what supersedes.
     let mut world = World::baking();
@@ -156,7 +156,7 @@ fn a_canary_at_the_place_of_what_serves_is_refused() {
     let mut newer = spec();
     (newer.concurrency, newer.stable.url) = (Concurrency::Supersede, None);
     newer.canary =
-        crate::VersionSpec { version: "v3".into(), url: Some("http://localhost:9001".into()), ..newer.canary };
+        serin_spec::VersionSpec { version: "v3".into(), url: Some("http://localhost:9001".into()), ..newer.canary };
     assert!(told(&world.apply_spec("r2", &newer)).contains("no check can fail"));
 }
 

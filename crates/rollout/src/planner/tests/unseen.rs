@@ -55,7 +55,7 @@ fn a_marginal_step_is_not_told_to_keep_baking() {
 #[test]
 fn a_monitor_is_not_over_while_nothing_can_be_judged() {
     let mut monitored = spec();
-    monitored.promotion.monitor = crate::units::Duration::from_secs(24 * HOUR);
+    monitored.promotion.monitor = serin_spec::units::Duration::from_secs(24 * HOUR);
     let mut world = World::new();
     world.apply_spec("r1", &monitored);
     world.warm(0);
@@ -77,7 +77,7 @@ fn a_monitor_is_not_over_while_nothing_can_be_judged() {
 #[test]
 fn an_observed_warm_up_that_would_be_ended_is_warned_about_once() {
     let mut world = World::new();
-    world.apply_spec("r1", &RolloutSpec { mode: crate::Mode::Observe, ..spec() });
+    world.apply_spec("r1", &RolloutSpec { mode: serin_spec::Mode::Observe, ..spec() });
     let say = |world: &mut World, secs: i64, decision, policy: &str| {
         let mut verdict = world.verdict(secs, decision);
         let told = HealthIssue { policy: policy.to_owned(), ..issue(NoDataReason::NoBaseline, "all answers are bad") };
@@ -199,4 +199,45 @@ fn the_names_that_come_instead_of_what_is_looked_for_are_suggested() {
     verdict.warmup_events = Some(1_000_000);
     let effects = world.send(verdict);
     assert!(effects.events[0].sentence.ends_with("feedback carries \"lated\": was that meant by \"late\"?"));
+}
+
+#[test]
+fn a_warm_up_that_the_analyzer_refuses_says_so_and_ends() {
+    for observed in [false, true] {
+        let mut refused = spec();
+        if observed {
+            refused.mode = serin_spec::Mode::Observe;
+        }
+        let mut world = World::new();
+        world.apply_spec("r1", &refused);
+        let refuse = |world: &mut World, secs: i64| {
+            let mut verdict = world.verdict(secs, Decision::Hold);
+            verdict.sentence = "hold: the analyzer cannot judge this rollout: too fine".to_owned();
+            world.send(verdict)
+        };
+        let kinds = |effects: &Effects| effects.events.iter().map(|event| event.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&refuse(&mut world, 10)), [EventKind::Warned]);
+        let sentence = world.state().active.clone().unwrap().sentence;
+        assert_eq!(sentence, "the canary gets nothing: the analyzer cannot judge this rollout: too fine");
+        // The record is written again, and nothing is said of services that do not run.
+        let again = world.tick(10 * MINUTE * 1000);
+        assert_eq!((kinds(&again), again.controls.len()), (Vec::new(), 1));
+        assert!(kinds(&refuse(&mut world, 20)).is_empty());
+
+        // Another release of the analyzer takes it.
+        let mut other = World { planner: world.planner.clone(), ..world };
+        let taken = other.say(30, Decision::Continue);
+        assert_eq!(kinds(&taken), [EventKind::Resumed]);
+        assert_eq!(other.state().active.clone().unwrap().sentence, "the analyzer says Continue");
+
+        // None does.
+        let mut world = World { planner: other.planner, ..other };
+        assert_eq!(kinds(&refuse(&mut world, 40)), [EventKind::Warned]);
+        let hold_max = spec().decision.hold_max.0.as_secs_f64() as i64;
+        assert!(kinds(&refuse(&mut world, 39 + hold_max)).is_empty());
+        refuse(&mut world, 40 + hold_max);
+        let ending = world.state().ended.back().unwrap().ending.clone();
+        assert_eq!((ending.outcome, ending.reasons.len()), (Outcome::NoData, 0));
+        assert!(ending.sentence.contains("too fine"), "{}", ending.sentence);
+    }
 }

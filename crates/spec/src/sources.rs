@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults;
 
+/// Longest segment value that is judged alone: a longer one, or one with control characters, counts as `other`.
+pub const MAX_SEGMENT_VALUE_BYTES: usize = 128;
+
 /// A dimension along which metrics can be judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -1,23 +1,4 @@
-//! The rollout spec: what a person writes in `rollout.yaml`, as types.
-//!
-//! Unknown keys are errors everywhere. Spans are written `10s`, `5m`, `6h`, `2d`; shares `5%` or `0.25%`.
-
-mod decision;
-mod defaults;
-mod metric;
-mod ramp;
-mod sources;
-mod traffic;
-
-pub use decision::{Ceiling, DecisionSpec, NoDataPolicies, Policy, WayOut};
-pub use metric::{MetricSpec, WhenMissing};
-pub use ramp::{AssignmentSpec, Bake, GroupSequential, Require, Step, StickyKey, Warmup};
-pub use serin_kinds::{Direction, Limit, Margin, MetricKind, MetricSource};
-pub use sources::{OutputKind, OutputRule, OutputSource, SegmentSource, SegmentSpec};
-pub use traffic::{
-    BUILT_IN_OUTPUTS, CaptureSpec, FeatureSpec, MirrorSpec, RequestSource, ServerPolicy, ShadowSpec, TargetArm,
-    TargetSpec, TrafficPolicy,
-};
+//! The rollout spec as a whole: what a person writes in `rollout.yaml`.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_schemas::ids::{ModelName, Span, Version};
 
-use crate::units::{Duration, Share};
+use crate::{
+    AssignmentSpec, CaptureSpec, DecisionSpec, FeatureSpec, GroupSequential, MetricSpec, MirrorSpec, NoDataPolicies,
+    OutputRule, Require, SegmentSpec, ShadowSpec, Step, Warmup, defaults,
+    units::{Duration, Share},
+};
 
 /// One rollout of a model from its stable to a canary version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

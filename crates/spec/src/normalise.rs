@@ -114,8 +114,9 @@ mod tests {
     #[test]
     fn files_that_use_the_old_words_keep_their_gates() {
         for (source, gates) in [("error", ["refused", "unusable"]), ("invalid_output", ["failed", "refused"])] {
-            let text = crate::testing::SPEC.replace("{wrong: {output: late, label: late}}", source);
-            let own = crate::parse_yaml(&text.replace("maturity: 12h", "role: watch")).unwrap();
+            let text = crate::testing::SPEC
+                .replace(r#"{"wrong": {"output": "late", "label": "late"}}"#, &format!("{source:?}"));
+            let own = serde_json::from_str(&text).unwrap();
             assert_eq!(names(&own)[2..], gates, "{source}");
         }
         for (name, gates) in [("error_rate", ["refused", "unusable"]), ("invalid_output", ["failed", "refused"])] {

@@ -1,0 +1,125 @@
+//! Laws that values are taken to follow where they are simulated, as tables of some thousand cells.
+
+use serin_statistics::laws::{normal_isf, normal_sf};
+
+use crate::usual::SIGMA;
+
+/// Cells of a table of values.
+const CELLS: usize = 4096;
+/// Normal scores beyond which nothing is drawn.
+const REACH: f64 = 5.0;
+
+/// How answers are distributed.
+#[derive(Clone, Debug)]
+pub enum Law {
+    /// Something is true for this share of the answers.
+    Rate(f64),
+    /// Values, as a summary takes them, with weights on any scale. Of a mix the values are the numbers of the classes from 0, of pairs 1
+    /// is a disagreement.
+    Values {
+        /// The values.
+        values: Vec<f64>,
+        /// One for each value.
+        weights: Vec<f64>,
+    },
+}
+
+/// Events per answer.
+pub(crate) fn poisson(mean: f64) -> Law {
+    let most = (mean + 12.0 * mean.sqrt() + 12.0).ceil() as usize;
+    let mut weight = (-mean).exp();
+    let weights: Vec<f64> = (1..=most)
+        .map(|next| {
+            let own = weight;
+            weight *= mean / next as f64;
+            own
+        })
+        .collect();
+    Law::Values { values: (0..most).map(|events| events as f64).collect(), weights }
+}
+
+/// A beta law with this mean and this `a + b`.
+pub(crate) fn beta(mean: f64, concentration: f64) -> Law {
+    let (a, b) = (concentration * mean, concentration * (1.0 - mean));
+    let values: Vec<f64> = (0..CELLS).map(|cell| (cell as f64 + 0.5) / CELLS as f64).collect();
+    let ln: Vec<f64> = values.iter().map(|x| (a - 1.0) * x.ln() + (b - 1.0) * (1.0 - x).ln()).collect();
+    let largest = ln.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = ln.iter().map(|ln| (ln - largest).exp()).collect();
+    // Extreme means pile up in the first or last cell: what the cells get wrong is put right from the other end.
+    let seen = values.iter().zip(&weights).map(|(x, weight)| x * weight).sum::<f64>() / weights.iter().sum::<f64>();
+    let right = |x: f64| if mean > 0.5 { 1.0 - (1.0 - x) * (1.0 - mean) / (1.0 - seen) } else { x * mean / seen };
+    let values = values.iter().map(|x| right(*x).clamp(0.0, 1.0)).collect();
+    Law::Values { values, weights }
+}
+
+/// A log-normal law whose `level`-quantile is `at`. `slow`: a share of the answers takes this many times as long.
+pub(crate) fn log_normal(level: f64, at: f64, slow: Option<(f64, f64)>) -> Law {
+    let z_level = normal_isf(1.0 - level);
+    let width = 2.0 * REACH / CELLS as f64;
+    let scores: Vec<f64> = (0..CELLS).map(|cell| (cell as f64 + 0.5) * width - REACH).collect();
+    let quick = scores.iter().map(|z| at * (SIGMA * (z - z_level)).exp());
+    let weights = scores.iter().map(|z| (-0.5 * z * z).exp());
+    let Some((share, factor)) = slow else {
+        return Law::Values { values: quick.collect(), weights: weights.collect() };
+    };
+    let values = quick.clone().chain(quick.map(|value| value * factor)).collect();
+    let weights = weights.clone().map(|w| w * (1.0 - share)).chain(weights.map(|w| w * share)).collect();
+    Law::Values { values, weights }
+}
+
+/// How many times as long a slow share must take for the quantile to grow by `growth`.
+pub(crate) fn slow_factor(level: f64, growth: f64, share: f64) -> f64 {
+    let score = normal_isf(1.0 - level) + growth.ln() / SIGMA;
+    let above = |factor: f64| {
+        let slow = normal_sf(score - factor.ln() / SIGMA);
+        (1.0 - share) * normal_sf(score) + share * slow
+    };
+    let (mut low, mut high) = (1.0, 1e6);
+    for _ in 0..200 {
+        let middle = f64::midpoint(low, high);
+        if above(middle) < 1.0 - level { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(law: &Law) -> Vec<(f64, f64)> {
+        let Law::Values { values, weights } = law else { panic!("values") };
+        let all: f64 = weights.iter().sum();
+        let mut cells: Vec<(f64, f64)> =
+            values.iter().copied().zip(weights.iter().map(|weight| weight / all)).collect();
+        cells.sort_by(|a, b| a.0.total_cmp(&b.0));
+        cells
+    }
+
+    fn quantile(law: &Law, level: f64) -> f64 {
+        let mut below = 0.0;
+        let cells = cells(law);
+        let reaches = |&(value, share): &(f64, f64)| {
+            below += share;
+            (below >= level).then_some(value)
+        };
+        cells.iter().find_map(reaches).unwrap_or(f64::NAN)
+    }
+
+    #[test]
+    fn a_mean_is_what_was_asked_for() {
+        for mean in [0.05, 0.5, 0.8, 0.97] {
+            let seen: f64 = cells(&beta(mean, 10.0)).iter().map(|(value, share)| value * share).sum();
+            assert!((seen - mean).abs() < 1e-3, "{mean}: {seen}");
+        }
+        let seen: f64 = cells(&poisson(0.3)).iter().map(|(value, share)| value * share).sum();
+        assert!((seen - 0.3).abs() < 1e-6, "{seen}");
+    }
+
+    #[test]
+    fn a_quantile_is_what_was_asked_for_by_scaling_and_by_a_slow_path() {
+        let p99 = |law: &Law| quantile(law, 0.99);
+        assert!((p99(&log_normal(0.99, 100.0, None)) / 100.0 - 1.0).abs() < 0.02);
+        let factor = slow_factor(0.99, 1.5, 0.03);
+        assert!((p99(&log_normal(0.99, 100.0, Some((0.03, factor)))) / 150.0 - 1.0).abs() < 0.02, "{factor}");
+    }
+}

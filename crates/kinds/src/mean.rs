@@ -1,0 +1,106 @@
+//! `mean`: the mean of a quantity with a known range (test `m2`). It is taken as a beta law over its range, with `a + b = 10`.
+
+use serin_sketches::{LinHist, Summary};
+use serin_spec::MetricSource;
+#[cfg(feature = "statistics")]
+use serin_statistics::{Measure, planning::Expected};
+
+use crate::{Gives, Kind, Range, Refusal, usual};
+#[cfg(feature = "statistics")]
+use crate::{Law, Tested, law};
+
+/// `a + b` of the beta law.
+const CONCENTRATION: f64 = 10.0;
+
+pub(crate) struct Mean {
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+impl Mean {
+    fn place(&self, value: f64) -> f64 {
+        (value - self.min) / (self.max - self.min)
+    }
+}
+
+impl Kind for Mean {
+    fn empty(&self, _by_value: bool) -> Summary {
+        Summary::Lin(LinHist::new())
+    }
+
+    /// Scaled to `[0, 1]` and clamped.
+    fn scaled(&self, value: f64) -> Option<f64> {
+        (self.max > self.min).then(|| self.place(value).clamp(0.0, 1.0))
+    }
+
+    fn is_dithered(&self, _by_value: bool) -> bool {
+        true
+    }
+
+    fn is_one_mean(&self) -> bool {
+        true
+    }
+
+    fn range(&self) -> Range {
+        Range { min: self.min, max: self.max }
+    }
+
+    fn is_of_values(&self) -> bool {
+        true
+    }
+
+    fn clamps_to(&self) -> Option<Range> {
+        Some(self.range())
+    }
+
+    fn fault(&self) -> Option<Refusal> {
+        let Self { min, max } = *self;
+        let fits = (max - min).is_finite() && min < max;
+        (!fits).then(|| Refusal::new(format!("no value is in the range {min} to {max}"), "set min below max"))
+    }
+
+    fn misfit(&self, _source: &MetricSource, gives: Gives) -> Option<Refusal> {
+        (gives == Gives::Class).then(Refusal::class)
+    }
+
+    /// The middle of its range.
+    fn usual_value(&self, _source: &MetricSource, _maturity: f64) -> f64 {
+        f64::midpoint(self.min, self.max)
+    }
+
+    fn usual_spread(&self, value: f64) -> Option<f64> {
+        let mean = self.place(value);
+        Some((self.max - self.min) * libm::sqrt(mean * (1.0 - mean) / (CONCENTRATION + 1.0)))
+    }
+
+    fn impossible(&self, value: f64) -> Option<String> {
+        let Self { min, max } = *self;
+        (!(value > min && value < max))
+            .then(|| format!("{value} is no mean of values from {min} to {max}: it must lie between them"))
+    }
+
+    /// No value has a mean at the very end of its range; one close to it is as good.
+    fn plannable(&self, value: f64) -> Option<f64> {
+        let edge = usual::RAREST * (self.max - self.min);
+        Some(value.clamp(self.min + edge, self.max - edge))
+    }
+
+    fn noun(&self) -> String {
+        "mean".to_owned()
+    }
+}
+
+#[cfg(feature = "statistics")]
+impl Tested for Mean {
+    fn measure(&self, _by_value: bool) -> Measure {
+        Measure::Mean { min: self.min, max: self.max }
+    }
+
+    fn expected(&self, value: f64) -> Expected {
+        Expected::Mean { control: value, sd: self.usual_spread(value).unwrap_or_default() }
+    }
+
+    fn law(&self, _base: f64, value: f64, _tail: Option<f64>) -> Law {
+        law::beta(self.place(value), CONCENTRATION)
+    }
+}

@@ -1,0 +1,53 @@
+//! Both arms of a window: what each is due, and how far they may differ. `health` and others say what is wrong with the evidence.
+
+use serde::{Deserialize, Serialize};
+use serin_schemas::records::Arm;
+
+use crate::window::Merged;
+
+/// Chance of a false alarm of each check over a whole step (statistics.md 3.6).
+pub(crate) const ALPHA: f64 = 0.001;
+/// An arm that was due this many answers and had none is silent: by chance that happens less than once in a thousand times
+/// (Poisson, `exp(-7) = 0.0009`).
+pub(crate) const ENOUGH: f64 = 7.0;
+/// Differences of late or labelled shares up to this are no finding.
+pub(crate) const SHARE_MARGIN: f64 = 0.01;
+
+/// What a generation's traffic should look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shares {
+    /// Canary's share in 1/10000.
+    pub(crate) canary: i32,
+    /// Control's share in 1/10000.
+    pub(crate) control: i32,
+}
+
+impl Shares {
+    /// Whether one arm has nothing while enough answers of the other are there to expect some.
+    pub(crate) fn is_silent(self, canary: u64, control: u64) -> bool {
+        let all = (canary + control) as f64 / f64::from(self.canary + self.control).max(1.0);
+        let due = |count: u64, share: i32| count == 0 && all * f64::from(share) >= ENOUGH;
+        due(canary, self.canary) || due(control, self.control)
+    }
+
+    pub(crate) fn of(self, arm: Arm) -> i32 {
+        if arm == Arm::Canary { self.canary } else { self.control }
+    }
+}
+
+/// One generation's part of a window in which the arms are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Compared<'a> {
+    pub(crate) step: i32,
+    pub(crate) shares: Shares,
+    /// The arm that stands for the version on trial.
+    pub(crate) trial: Arm,
+    /// Left out after a change of the traffic: the arms are not held against each other.
+    pub(crate) settling: bool,
+    pub(crate) window: &'a Merged,
+}
+
+/// A share for people.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
