@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop here")]
 
 mod lab;
+mod returning;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -141,6 +141,8 @@ pub(crate) struct World {
     pub(crate) attack: (u64, u64),
     /// Somebody else splits the traffic: answers of users whose number is below this name no unit.
     pub(crate) nameless: u64,
+    /// The same for this share of the canary's answers alone.
+    pub(crate) nameless_canary: f64,
 }
 
 impl World {
@@ -192,6 +194,7 @@ impl World {
             skew: 0.0,
             attack: (0, 0),
             nameless: 0,
+            nameless_canary: 0.0,
         }
     }
 
