@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![expect(clippy::unwrap_used, reason = "a test may stop here")]
 
+pub(crate) mod labels;
 mod traffic;
 
 use bytes::Bytes;
