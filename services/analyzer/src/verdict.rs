@@ -20,6 +20,7 @@ use crate::{
     baseline::{lacks, missing_policy},
     evidence::Evidence,
     head::Era,
+    health::percent,
     plan::OTHER,
     progress::Heard,
     ranges,
@@ -593,9 +594,9 @@ fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
     let (name, share) = if control > canary { ("control", control) } else { ("the canary", canary) };
     (share > MOST_LATE).then(|| {
         format!(
-            "{:.0} % of the answers of {name} in this step came after their window had closed (at most {:.0} % may); {}",
-            100.0 * share,
-            100.0 * MOST_LATE,
+            "{} of the answers of {name} in this step came after their window had closed (at most {} may); {}",
+            percent(share),
+            percent(MOST_LATE),
             waits_for(heard)
         )
     })

@@ -138,3 +138,14 @@ fn a_canary_that_fails_is_rolled_back_however_late_its_labels_are() {
         assert_eq!(world.last().reasons[0].metric, "error_rate");
     }
 }
+
+/// Of few labels the median moves by chance: what its interval does not show excuses nothing.
+#[test]
+fn a_median_that_chance_explains_excuses_nothing() {
+    for seed in 80..86 {
+        let own = spec("{\"quantile\": {\"level\": 0.5}}", "{\"relative\": 0.05}");
+        let world = play(seed, &own, 1.0, 0.2);
+        assert_eq!(world.last().decision, Decision::Rollback, "{seed}: {}", world.last().sentence);
+        assert_eq!(world.last().reasons[0].metric, "clicked");
+    }
+}
