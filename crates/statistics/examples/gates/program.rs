@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use crate::{lab::Lab, report::Row};
 
+/// A heading and what it runs.
+type Part = (&'static str, fn(Lab) -> Vec<Row>);
+
 const USAGE: &str = "usage: [--short] [--output json] [--only PART OF A HEADING]";
 
 struct Args {
@@ -29,7 +32,7 @@ impl Args {
 
 /// Runs the parts whose heading the command line picks, and prints their rows.
 #[expect(clippy::print_stdout, reason = "a report is what it is for")]
-pub(crate) fn run(parts: &[(&str, fn(Lab) -> Vec<Row>)]) -> ExitCode {
+pub(crate) fn run(parts: &[Part]) -> ExitCode {
     let Some(args) = Args::parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
