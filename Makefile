@@ -80,7 +80,10 @@ lint: deps ## formatting, clippy, documentation, dependency rules
 
 .PHONY: gates
 gates: deps ## simulate whole rollouts and check every promise of docs/statistics.md (minutes)
-	cargo run --release --locked --package serin-statistics --example gates -- $(GATES_ARGS)
+	status=0; \
+	cargo run --release --locked --package serin-statistics --example gates -- $(GATES_ARGS) || status=$$?; \
+	cargo run --release --locked --package serin-analyzer --example label_gates -- $(GATES_ARGS) || status=$$?; \
+	exit $$status
 
 .PHONY: dist
 dist: deps ## build the program as it is shipped; prints where it is

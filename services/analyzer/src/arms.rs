@@ -1,6 +1,7 @@
 //! Both arms of a window: what each is due, and how far they may differ. `health` and others say what is wrong with the evidence.
 
 use serde::{Deserialize, Serialize};
+use serin_kinds::Unit;
 use serin_schemas::records::Arm;
 
 use crate::window::Merged;
@@ -49,5 +50,5 @@ pub(crate) struct Compared<'a> {
 
 /// A share for people.
 pub(crate) fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
+    Unit::Percent.value(share)
 }

@@ -130,6 +130,26 @@ mod tests {
         assert!((Cluster::default().design_effect(&MetricKind::Rate) - 1.0).abs() < 1e-12);
     }
 
+    /// Few users in one arm and strangers in the other: the arm that knows less decides.
+    #[test]
+    fn the_arm_with_fewer_users_decides() {
+        let sums = |users: u64, each: u64| {
+            let mut buckets = Buckets::new();
+            for user in 0..users {
+                buckets.insert(unit(user), if user % 4 == 0 { each as f64 } else { 0.0 }, each).unwrap_or_default();
+            }
+            (buckets, Summary::Rate(Rate::new(users * each, users / 4 * each).unwrap_or_default()))
+        };
+        for (few, strangers) in [(Arm::Canary, Arm::Control), (Arm::Control, Arm::Canary)] {
+            let mut cluster = Cluster::default();
+            for (arm, (buckets, summary)) in [(few, sums(400, 10)), (strangers, sums(4000, 1))] {
+                cluster.add(arm, &buckets, Some(&summary));
+            }
+            let effect = cluster.design_effect(&MetricKind::Rate);
+            assert!((7.0..13.0).contains(&effect), "{few:?}: {effect}");
+        }
+    }
+
     #[test]
     fn latencies_and_counts_have_one_too() {
         let (mut cluster, mut buckets, mut hist) = (Cluster::default(), Buckets::new(), LogHist::new());

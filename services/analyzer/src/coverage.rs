@@ -149,7 +149,7 @@ impl Coverage {
         if shares.iter().flatten().all(|share| *share >= NEARLY_ALL) {
             return None;
         }
-        let of = |(share, arm): (Option<f64>, &str)| Some(format!("{:.0} % of {arm}", 100.0 * share?));
+        let of = |(share, arm): (Option<f64>, &str)| Some(format!("{} of {arm}", percent(share?)));
         let parts: Vec<String> = shares.into_iter().zip(["canary's answers", "control's"]).filter_map(of).collect();
         Some(parts.join(" and "))
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serin_kinds::significant;
 use serin_schemas::{
     ids::{EventTime, Span},
     records::{Arm, NoDataReason},
@@ -356,8 +357,8 @@ fn split_text(shares: Shares, [canary, control]: [u64; 2], at: EventTime, place:
     let (wanted, seen) = split_shares(shares, [canary, control]);
     format!(
         "canary has {} of the compared answers{place} ({canary} against {control}), not the configured {}; certain since {}",
-        percent(seen),
-        percent(wanted),
+        exactly(seen),
+        exactly(wanted),
         at.to_rfc3339().unwrap_or_default(),
     )
 }
@@ -418,6 +419,11 @@ fn silent(arm: Arm, policies: &NoDataPolicies, sentence: String) -> Issue {
 
 fn name(arm: Arm) -> &'static str {
     if arm == Arm::Canary { "the canary" } else { "the control arm" }
+}
+
+/// With digits enough to tell a share from the configured one: with many answers a small difference is certain.
+fn exactly(share: f64) -> String {
+    format!("{} %", significant(100.0 * share, 4))
 }
 
 fn span(span: Span) -> serin_spec::units::Duration {

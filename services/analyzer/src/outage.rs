@@ -12,7 +12,12 @@ use serin_schemas::{
 };
 use serin_spec::units::Duration;
 
-use crate::{arms::Compared, baseline::Baseline, plan::Plan, standing::Issue};
+use crate::{
+    arms::{Compared, percent},
+    baseline::Baseline,
+    plan::Plan,
+    standing::Issue,
+};
 
 /// Windows that are kept.
 const WINDOWS: usize = 30;
@@ -158,8 +163,4 @@ impl Outage {
         };
         Some(Issue::new(NoDataReason::Outage, plan.spec.no_data.outage, text))
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share)
 }

@@ -5,7 +5,7 @@ use serin_schemas::records::NoDataReason;
 use serin_spec::Policy;
 use serin_statistics::{Hypothesis, Standing, UnitEvidence, handful::MIN_UNITS};
 
-use crate::standing::Issue;
+use crate::{arms::percent, standing::Issue};
 
 /// Largest share of an arm's answers that may name no unit. They count as one unit, whose part in any finding is then bounded.
 const MOST_WITHOUT: f64 = 0.1;
@@ -53,7 +53,6 @@ impl Units {
         let apart = (shares[0] - shares[1]).abs() > MOST_APART + CERTAIN * error;
         let too_many = apart || shares.iter().any(|share| *share > MOST_WITHOUT);
         let policy = if too_many { Policy::Hold } else { Policy::Warn };
-        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let seen = format!("{} of canary's answers and {} of control's", percent(shares[0]), percent(shares[1]));
         let sentence = if too_many {
             format!(

@@ -17,6 +17,7 @@ use serin_statistics::{
 };
 
 use crate::{
+    arms::percent,
     baseline::{lacks, missing_policy},
     evidence::Evidence,
     head::{Era, Head},
@@ -633,9 +634,9 @@ fn not_heard(rollout: &Rollout, heard: &Heard) -> Option<String> {
     let (name, share) = if control > canary { ("control", control) } else { ("the canary", canary) };
     (share > MOST_LATE).then(|| {
         format!(
-            "{:.0} % of the answers of {name} in this step came after their window had closed (at most {:.0} % may); {}",
-            100.0 * share,
-            100.0 * MOST_LATE,
+            "{} of the answers of {name} in this step came after their window had closed (at most {} may); {}",
+            percent(share),
+            percent(MOST_LATE),
             waits_for(heard)
         )
     })

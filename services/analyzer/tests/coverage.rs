@@ -23,7 +23,7 @@ fn callers_that_leave_one_arm_hold_and_are_no_errors() {
     let world = held(|world| world.cancelled = [0.2, 0.0]);
     assert_eq!(issues(&world), [(NoDataReason::CancelledShareDiffers, "hold")]);
     let sentence = &world.last().sentence;
-    assert!(sentence.starts_with("hold: callers left ") && sentence.contains(" 0.00 % of control's"), "{sentence}");
+    assert!(sentence.starts_with("hold: callers left ") && sentence.contains(" 0.0 % of control's"), "{sentence}");
     let canary = world.last().arms.iter().find(|arm| arm.arm == Arm::Canary).unwrap();
     assert!(canary.cancelled > 0 && canary.errors < canary.predictions / 20, "{canary:?}");
     // The other way round too: nothing is better for it.
@@ -44,7 +44,7 @@ fn a_value_that_one_arm_leaves_out_more_often_holds_and_only_its_metric_is_not_j
     let world = held(|world| world.scoreless = [0.2, 0.0]);
     assert_eq!(issues(&world), [(NoDataReason::ValueShareDiffers, "hold")]);
     let sentence = &world.last().health[0].sentence;
-    assert!(sentence.contains("of canary's answers carry the value of score, 100.00 % of control's"), "{sentence}");
+    assert!(sentence.contains("of canary's answers carry the value of score, 100.0 % of control's"), "{sentence}");
     let metric = world.metric("score", &Segment::all());
     assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::ValueShareDiffers)));
     assert!(metric.sentence.contains("one arm's answers carry the value less often"), "{}", metric.sentence);
@@ -73,7 +73,7 @@ fn a_step_that_is_over_says_what_its_metrics_did_not_see() {
     assert!(world.until(Decision::Promote, 20).is_some(), "{:#?}", world.last());
     let sentence = &world.last().sentence;
     assert!(
-        sentence.contains("this step asks for no more; score saw only 0 % of canary's answers and 0 % of"),
+        sentence.contains("this step asks for no more; score saw only 0.0 % of canary's answers and 0.0 % of"),
         "{sentence}"
     );
     assert!(!sentence.contains("slow_watch"), "what is only watched decides nothing");

@@ -17,7 +17,7 @@ fn a_wrong_split_holds_and_judges_nothing() {
     assert!(world.until(Decision::Hold, 30).is_some(), "{:#?}", world.last());
     let issue = &world.last().health[0];
     assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::SampleRatio, "hold"));
-    assert!(issue.sentence.contains("not the configured 9.09 %"), "{}", issue.sentence);
+    assert!(issue.sentence.contains("not the configured 9.091 %"), "{}", issue.sentence);
     let metric = world.metric("error_rate", &Segment::all());
     assert_eq!((metric.result, metric.no_data), (MetricResult::NoData, Some(NoDataReason::SampleRatio)));
     assert_eq!(world.last().score_low.to_bits(), 0);
@@ -55,7 +55,7 @@ fn a_wrong_split_of_users_holds_too() {
     let world = hold(0.6, 1).unwrap();
     let issue = &world.last().health[0];
     assert_eq!((issue.reason, issue.policy.as_str()), (NoDataReason::SampleRatio, "hold"));
-    assert!(issue.sentence.contains("not the configured 9.09 %"), "{}", issue.sentence);
+    assert!(issue.sentence.contains("not the configured 9.091 %"), "{}", issue.sentence);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_promotion_waits_where_much_of_either_arm_came_late() {
         (0..3).for_each(|_| world.window());
         let verdict = world.last();
         assert_eq!(verdict.decision == Decision::Promote, promotes, "{late:?}: {}", verdict.sentence);
-        let told = verdict.sentence.contains("came after their window had closed (at most 5 % may)");
+        let told = verdict.sentence.contains("came after their window had closed (at most 5.0 % may)");
         assert!(promotes || told || verdict.decision == Decision::Hold, "{late:?}: {}", verdict.sentence);
     }
 }

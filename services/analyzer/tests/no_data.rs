@@ -2,7 +2,10 @@
 
 mod support;
 
-use serin_schemas::records::{Decision, MetricResult, NoDataReason, Phase, Segment};
+use serin_schemas::{
+    ids::Span,
+    records::{Arm, Decision, MetricResult, NoDataReason, Phase, Segment},
+};
 use support::{HEALTHY, SPEC, Version, World};
 
 /// [`SPEC`] with the score as a gate.
@@ -230,4 +233,26 @@ fn a_check_that_no_canary_can_fail_is_told_at_the_end_of_warm_up() {
     world.turn(Phase::Warming, -1, 0, 0);
     assert!(world.until(Decision::Promote, 12).is_some());
     assert!(world.last().health.is_empty(), "{:?}", world.last().health);
+}
+
+/// Somebody else's splitter reports answers of a version that is not its arm's: they are left out, and that is said.
+#[test]
+fn answers_of_another_version_are_said_to_be_left_out() {
+    let said = |traffic: &str| {
+        let mut world = World::with_spec(60, &spec(traffic));
+        world.bake();
+        for mut part in world.draw() {
+            for counts in part.arms.iter_mut().filter(|counts| counts.arm == Arm::Canary && part.maturity == Span(0)) {
+                counts.excluded += 7;
+            }
+            assert_eq!(world.send(&part).poison, None);
+        }
+        world.close(world.now);
+        let issue = world.last().health.iter().find(|issue| issue.reason == NoDataReason::ForeignVersion);
+        issue.map(|issue| (issue.policy.clone(), issue.sentence.clone()))
+    };
+    let text = "21 answers that were reported for the canary are left out: they name another version, or chance did not assign them";
+    assert_eq!(said("\"traffic\": \"external\", "), Some(("warn".to_owned(), text.to_owned())));
+    // A router of ours assigns the arm itself: what it leaves out was pinned, or fell back.
+    assert_eq!(said(""), None);
 }

@@ -88,6 +88,58 @@ fn a_few_users_are_not_enough_for_a_pass() {
     assert!(found.sentence.contains("and a pass needs 30"), "{}", found.sentence);
 }
 
+/// Their answers alone would be enough: a wide margin, and each of them the same.
+#[test]
+fn twenty_users_are_not_enough_for_a_pass_however_much_they_say() {
+    let wide = sticky("").replacen("{\"absolute\": 0.01}", "{\"absolute\": 0.1}", 1);
+    let (mut passed, mut refused) = (0, 0);
+    for (seed, users, step) in [(41, 200, 1000), (42, 200, 1000), (43, 1000, 1000)] {
+        let mut world = World::with_spec(seed, &wide);
+        (world.users, world.traffic) = (Some(users), 1500);
+        world.bake();
+        world.turn(serin_schemas::records::Phase::Baking, 1, step, 9000);
+        (0..30).for_each(|_| world.window());
+        let found = world.metric("error_rate", &Segment::all());
+        if users < 300 {
+            assert!(found.units.is_some_and(|units| units < 30.0), "{found:#?}");
+            assert_eq!((found.result, found.no_data), (MetricResult::NoData, Some(NoDataReason::FewUnits)));
+            assert!(found.sentence.contains("and a pass needs 30"), "{}", found.sentence);
+            refused += 1;
+        } else {
+            passed += usize::from(found.result == MetricResult::Pass);
+        }
+    }
+    assert_eq!((refused, passed), (2, 1));
+}
+
+/// One user may be anything: nothing of him is independent of the rest.
+#[test]
+fn a_canary_of_one_user_is_not_judged() {
+    let hash = |number: u64| serin_sketches::hash::hash64(b"user", &number.to_le_bytes()) % 10_000;
+    // So many that the canary has one of them.
+    let users = (10..1000).find(|users| (0..*users).filter(|number| hash(*number) < 500).count() == 1).unwrap();
+    let mut world = world(44, users, "");
+    for _ in 0..6 {
+        world.window();
+        let found = world.metric("error_rate", &Segment::all());
+        assert_eq!((found.result, found.no_data), (MetricResult::NoData, Some(NoDataReason::FewUnits)));
+        assert!(found.sentence.contains("name no more than one user"), "{}", found.sentence);
+    }
+}
+
+/// Ranks, classes and segments are known per group of users instead of per bucket; their number of users is about the same.
+#[test]
+fn groups_of_users_count_as_many_users_as_buckets_do() {
+    let mut world = world(45, 2000, "");
+    (0..4).for_each(|_| world.window());
+    let units = |metric: &str, segment: Segment| world.metric(metric, &segment).units.unwrap();
+    let by_bucket = units("error_rate", Segment::all());
+    let by_group = [units("latency_p99", Segment::all()), units("error_rate", Segment::of("origin", "JFK"))];
+    for found in by_group {
+        assert!((0.5 * by_bucket..2.0 * by_bucket).contains(&found), "{found} of {by_bucket}");
+    }
+}
+
 const EXTERNAL: &str = r#""traffic": "external", "mode": "observe","#;
 
 #[test]
@@ -122,6 +174,20 @@ fn a_small_share_without_unit_is_shown_and_counts_as_one_user() {
     assert!(issue.sentence.ends_with("together they count as one"), "{}", issue.sentence);
     world.nameless = 1000;
     assert!(world.until(Decision::Hold, 6).is_some());
+}
+
+/// A version that loses the users of some answers may lose those of its failures. Both shares are small, and they differ.
+#[test]
+fn a_canary_that_loses_more_users_than_control_holds() {
+    let mut world = World::with_spec(52, &sticky(EXTERNAL));
+    (world.users, world.traffic) = (Some(2000), 1500);
+    world.bake();
+    world.turn(serin_schemas::records::Phase::Baking, 0, 2000, 8000);
+    world.nameless_canary = 0.07;
+    assert!(world.until(Decision::Hold, 20).is_some(), "{}", world.last().sentence);
+    let issue = &world.last().health[0];
+    assert_eq!(issue.reason, NoDataReason::FewUnits);
+    assert!(issue.sentence.contains("% of canary's answers and 0.0 % of control's name no unit"), "{}", issue.sentence);
 }
 
 #[test]

@@ -210,6 +210,7 @@ impl Router {
             );
         }
 
+        shared.config().say_doubts();
         metrics::observe_shed(&shared);
         metrics::observe_memory(&shared);
         let (stop_consumer, stop) = mpsc::channel();

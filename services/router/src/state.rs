@@ -170,6 +170,7 @@ impl Shared {
         }
         new.check()?;
         self.config().check_reload(&new)?;
+        new.say_doubts();
         // Also when nothing changed here: a token file may have.
         let writers = Writers::load(&new.writers).map_err(ConfigError)?;
         self.paths.store(Arc::new(Paths::of(&new)));

@@ -278,7 +278,7 @@ fn an_arm_whose_answers_nobody_looked_into_is_held() {
         .replace("{mean: {min: 0, max: 1}}, source: {output: score}", "{mean: {min: 0, max: 100}}, source: latency");
     let played = play(&text, (0.5, unread), (0.0, unread));
     let sentence = played.is_held(NoDataReason::UnreadShareDiffers);
-    assert!(sentence.contains("of canary's answers were not looked into, 0.00 % of control's"), "{sentence}");
+    assert!(sentence.contains("of canary's answers were not looked into, 0.0 % of control's"), "{sentence}");
     // The same share of both arms is no difference, and is told. So it is where the router reads nothing of what a model sends.
     for (share, gates) in [(0.5, "all 5 gates pass"), (1.0, "all 4 gates pass")] {
         let played = play(&text, (share, unread), (share, unread));
@@ -295,7 +295,7 @@ fn an_arm_whose_answers_nobody_looked_into_is_held() {
 fn answers_without_the_value_of_a_metric_are_told() {
     let played = half(without_score);
     let sentence = played.is_held(NoDataReason::ValueShareDiffers);
-    assert!(sentence.contains("of canary's answers carry the value of score, 100.00 % of control's"), "{sentence}");
+    assert!(sentence.contains("of canary's answers carry the value of score, 100.0 % of control's"), "{sentence}");
     // A metric that sees half of both arms' answers passes, and says what it saw.
     let played = play(SPEC, (0.5, without_score), (0.5, without_score));
     played.is_promoted();

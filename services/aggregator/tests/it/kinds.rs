@@ -135,6 +135,24 @@ fn events_per_answer_come_whole_and_capped_means_stop_at_the_cap() {
     assert_eq!(numbers, [(0.0, 4), (4.0, 1)], "the later revision counts, and no feedback is no purchase");
 }
 
+/// A version that answers far beyond the range must not look like one that answers less often.
+#[test]
+fn values_beyond_the_range_of_a_mean_count_as_its_end() {
+    let spec = spec_with(&[], |_| {});
+    let with = |n, score: f64| {
+        P(Prediction { outputs: [("score".to_owned(), score)].into(), ..prediction(n, Arm::Canary, 1.0) })
+    };
+    let mut bench = Bench::new();
+    bench.feed([baking(&spec), with(1, -7.0), with(2, 0.5), with(3, 2.0), with(4, 1e12), with(5, f64::NAN)]);
+    bench.feed([beat(5, 10.0)]);
+    let Some(Summary::Lin(scores)) = summary(&bench.windows()[0], Arm::Canary, "score", &Segment::all()) else {
+        panic!("a mean")
+    };
+    let cells = f64::from(serin_sketches::LIN_CELLS);
+    let places: Vec<_> = scores.iter().map(|(point, count)| (f64::from(point) / cells * 2.0, count)).collect();
+    assert_eq!(places, [(0.0, 1), (0.5, 1), (2.0, 2)], "what is no number is no value");
+}
+
 #[test]
 fn classes_are_held_against_the_class_that_feedback_names() {
     let more = [("margin", json!({"absolute": 0.02})), ("maturity", json!("60s")), ("segments", json!(["origin"]))];

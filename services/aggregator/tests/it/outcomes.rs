@@ -137,6 +137,41 @@ fn a_foreign_writer_need_not_know_a_status() {
     assert_eq!((counts.predictions, counts.errors, counts.invalid, counts.refused), (4, 1, 1, 1));
 }
 
+/// Somebody else's splitter may name an arm and a version that do not belong together: which of the two holds is not known, so the
+/// answer is evidence on neither.
+#[test]
+fn an_answer_of_another_version_than_its_arm_is_no_evidence() {
+    let windows = |rules: i32| {
+        let mut bench = Bench::new();
+        let external = spec_with(&[], |spec| spec["traffic"] = json!("external"));
+        bench.feed([Control(serin_schemas::records::Control { rules, ..control(2, Phase::Baking, 0, &external) })]);
+        let from = |seq, arm, version: &str| Prediction {
+            version: version.into(),
+            origin: Origin::Intake,
+            rollout: None,
+            ..prediction(seq, arm, 1.0)
+        };
+        let failed = |one| Prediction { error: Some("oom".into()), ..one };
+        bench.feed([
+            P(from(1, Arm::Canary, "v2")),
+            // Stable's failures under the canary's name, and the other way round; a third version.
+            P(failed(from(2, Arm::Canary, "v1"))),
+            P(from(3, Arm::Control, "v1")),
+            P(failed(from(4, Arm::Control, "v2"))),
+            P(failed(from(5, Arm::Canary, "v3"))),
+            P(failed(from(6, Arm::Control, "v3"))),
+        ]);
+        bench.feed([beat(10, 10.0)]);
+        let window = bench.windows().swap_remove(0);
+        [Arm::Canary, Arm::Control].map(|arm| {
+            let counts = self::arm(&window, arm);
+            (counts.predictions, counts.errors, counts.excluded, cell(&window, arm, "error_rate", &Segment::all()))
+        })
+    };
+    assert_eq!(windows(2), [(1, 0, 2, (0, 1)), (1, 0, 2, (0, 1))]);
+    assert_eq!(windows(1), [(3, 2, 0, (2, 3)), (3, 2, 0, (2, 3))], "under rules 1 the arm alone counted");
+}
+
 #[test]
 fn a_rollout_of_the_first_rules_counts_as_it_did() {
     let windows = windows(1, &one_of_each());

@@ -15,6 +15,9 @@ use crate::support::{self, Dice, WINDOW, World};
 /// How the version on trial behaves, from 0 (like control) to 1.
 pub(crate) type Draw = fn(&mut Dice, metric: &str, n: u64, harm: f64) -> Summary;
 
+/// What an arm brings of a metric: its summary, and what its units add.
+pub(crate) type People = fn(metric: &str, arm: Arm, seed: u64) -> (Summary, Vec<Summary>);
+
 /// A rollout with any metrics, its windows drawn summary by summary.
 pub(crate) struct Lab {
     pub(crate) world: World,
@@ -26,6 +29,8 @@ pub(crate) struct Lab {
     /// Answers by segment value: canary, control.
     pub(crate) population: Vec<(&'static str, i64, i64)>,
     pub(crate) mirror: bool,
+    /// Instead of `draw`, the same people in every window, by this seed.
+    pub(crate) people: Option<(People, u64)>,
     /// Windows of metrics that settle later.
     pub(crate) later: Vec<WindowClosed>,
 }
@@ -44,7 +49,7 @@ impl Lab {
         let mut world = World::with_spec(seed, &text);
         world.commit_each = false;
         let population = Vec::new();
-        Self { world, spec, draw, harm: 0.0, n: 500, population, mirror: false, later: Vec::new() }
+        Self { world, spec, draw, harm: 0.0, n: 500, population, mirror: false, people: None, later: Vec::new() }
     }
 
     /// Warms up on stable and starts the ramp.
@@ -85,6 +90,19 @@ impl Lab {
                 if paired && arm != Arm::Shadow {
                     continue;
                 }
+                let cell_of = |segment: Segment, summary: &Summary| Cell {
+                    arm,
+                    segment,
+                    metric: metric.name.clone(),
+                    summary: summary.encode(),
+                };
+                if let Some((people, seed)) = self.people {
+                    let (summary, units) = people(&metric.name, arm, seed);
+                    cells.push(cell_of(Segment::all(), &summary));
+                    let sticky = self.spec.assignment.sticky.is_some();
+                    cells.extend(units.iter().filter(|_| sticky).map(|units| cell_of(Segment::all(), units)));
+                    continue;
+                }
                 let harm = if arm == trial { self.harm } else { 0.0 };
                 let segments = metric
                     .segments
@@ -93,16 +111,10 @@ impl Lab {
                 for segment in std::iter::once(Segment::all()).chain(segments) {
                     let n = if segment.is_all() { self.n * times } else { self.n * times / 2 };
                     let summary = (self.draw)(&mut self.world.dice, &metric.name, n, harm);
-                    let cell = |summary: Summary| Cell {
-                        arm,
-                        segment: segment.clone(),
-                        metric: metric.name.clone(),
-                        summary: summary.encode(),
-                    };
                     if segment.is_all() && self.spec.assignment.sticky.is_some() {
-                        cells.push(cell(buckets(&mut self.world.dice, &summary)));
+                        cells.push(cell_of(segment.clone(), &buckets(&mut self.world.dice, &summary)));
                     }
-                    cells.push(cell(summary));
+                    cells.push(cell_of(segment, &summary));
                 }
             }
         }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop here")]
 
 mod lab;
+mod returning;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -349,7 +350,7 @@ fn one_segment_with_a_wrong_split_holds() {
     let split = health.iter().find(|issue| issue.reason == NoDataReason::SampleRatio).unwrap();
     assert!(split.sentence.contains("of the compared answers for site="), "{}", split.sentence);
     let mix = lab.world.last().health.iter().find(|issue| issue.reason == NoDataReason::SegmentMix).unwrap();
-    insta::assert_snapshot!(mix.sentence.split(" of canary").next().unwrap(), @"site=a is 60.00 %");
+    insta::assert_snapshot!(mix.sentence.split(" of canary").next().unwrap(), @"site=a is 60.0 %");
     // A new step is judged anew.
     lab.population = vec![("a", 250, 2500), ("b", 250, 2500)];
     lab.step(1);

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![expect(clippy::unwrap_used, reason = "a test may stop here")]
 
+pub(crate) mod labels;
 mod traffic;
 
 use bytes::Bytes;
@@ -141,6 +142,8 @@ pub(crate) struct World {
     pub(crate) attack: (u64, u64),
     /// Somebody else splits the traffic: answers of users whose number is below this name no unit.
     pub(crate) nameless: u64,
+    /// The same for this share of the canary's answers alone.
+    pub(crate) nameless_canary: f64,
 }
 
 impl World {
@@ -192,6 +195,7 @@ impl World {
             skew: 0.0,
             attack: (0, 0),
             nameless: 0,
+            nameless_canary: 0.0,
         }
     }
 

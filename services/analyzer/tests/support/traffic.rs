@@ -193,10 +193,13 @@ impl World {
         if warming != (arm == Arm::Stable) {
             return;
         }
+        let dice = &mut self.dice;
+        let loses = arm == Arm::Canary && self.nameless_canary > 0.0 && dice.chance(self.nameless_canary);
+        let nameless = loses || number.is_some_and(|number| number < self.nameless);
         let segment = self.segment(origin);
         if !warming {
             *fast[partition].population.entry((arm, segment.clone())).or_default() += 1;
-            if number.is_some_and(|number| number < self.nameless) {
+            if nameless {
                 *fast[partition].population.entry((arm, Segment::no_unit())).or_default() += 1;
             }
         }
@@ -208,7 +211,7 @@ impl World {
             }
         }
         if let Some(user) = user {
-            let unit = if number.is_some_and(|number| number < self.nameless) { 0 } else { user };
+            let unit = if nameless { 0 } else { user };
             let flag = |yes: bool| f64::from(u8::from(yes));
             for segment in if warming { vec![Segment::all()] } else { vec![Segment::all(), segment] } {
                 fast.sum((arm, segment.clone(), "error_rate"), unit, flag(error));

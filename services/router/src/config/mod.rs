@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serin_access::{Secret, WriterList, short_token};
 use serin_listener::TlsFiles;
 use serin_schemas::ids::Version;
-use serin_spec::{OutputRule, SegmentSpec, units::Duration};
+use serin_spec::{Address, OutputRule, SegmentSpec, address::without_credentials, units::Duration};
 
 pub use limits::{Ejection, Limits, Timeouts};
 
@@ -245,6 +245,16 @@ impl VersionServers {
         }
     }
 
+    /// Whether all servers of one are servers of the other. What cannot be read is at no place.
+    fn is_at_place_of(&self, other: &Self) -> bool {
+        let read = |servers: &Self| Address::parse_list(servers.url()).unwrap_or_default();
+        let (one, other) = (read(self), read(other));
+        let within = |few: &[Address], many: &[Address]| {
+            !few.is_empty() && few.iter().all(|server| many.iter().any(|known| known.is_at_place_of(server)))
+        };
+        within(&one, &other) || within(&other, &one)
+    }
+
     /// The base URL for gRPC, if it is another one.
     pub fn grpc_url(&self) -> Option<&str> {
         match self {
@@ -418,6 +428,20 @@ impl Config {
 }
 
 impl Config {
+    /// What may be meant, and is often a mistake: a router starts with it, and says so.
+    pub fn doubts(&self) -> Vec<String> {
+        self.models.iter().flat_map(|(model, known)| known.doubts(model)).collect()
+    }
+
+    /// Writes them where a router writes.
+    pub(crate) fn say_doubts(&self) {
+        for doubt in self.doubts() {
+            tracing::warn!("{doubt}");
+        }
+    }
+}
+
+impl Config {
     /// The models with their plain paths.
     pub(crate) fn paths(&self) -> impl Iterator<Item = (&str, &str)> {
         self.models.iter().flat_map(|(model, known)| known.paths.iter().map(|path| (model.as_str(), path.as_str())))
@@ -425,6 +449,29 @@ impl Config {
 }
 
 impl ModelConfig {
+    /// Versions that the same servers answer for, though nothing tells these which one is meant. A rollout file that names no servers
+    /// would compare such a version with itself.
+    fn doubts(&self, model: &str) -> Vec<String> {
+        if self.versioned_paths {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (place, (one, of_one)) in self.versions.iter().enumerate() {
+            for (other, of_other) in self.versions.iter().skip(place + 1) {
+                let told_apart = of_one.path_version() != of_other.path_version();
+                let url = of_one.is_at_place_of(of_other).then(|| of_other.url());
+                if let Some(url) = url.filter(|_| !told_apart) {
+                    let url = without_credentials(url);
+                    found.push(format!(
+                        "models.{model}.versions: {url} serves both {one} and {other}, and nothing tells its servers which one is meant, so \
+                         in a rollout from one to the other no check can fail; name each version's own servers, or give each a path_version"
+                    ));
+                }
+            }
+        }
+        found
+    }
+
     fn check(&self, model: &str, problems: &mut Vec<String>) {
         if !self.versions.contains_key(self.stable.as_str()) {
             let stable = self.stable.as_str();
@@ -488,6 +535,45 @@ mod tests {
             told.contains("\"V1\" has no URL under versions; there is \"v1\" (environment variables are read"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn two_versions_at_one_place_are_named_unless_their_servers_are_told_which_one_is_meant() {
+        let doubts = |more: serde_json::Value| {
+            let mut model = serde_json::json!({"stable": "v1"});
+            let (known, more) = (model.as_object_mut().unwrap(), more.as_object().unwrap());
+            known.extend(more.clone());
+            let config: Config = serde_json::from_value(serde_json::json!({"models": {"flights": model}})).unwrap();
+            assert_eq!(config.check(), Ok(()));
+            config.doubts()
+        };
+        for (one, other) in [
+            ("http://a:1", "http://a:1"),
+            ("http://A", "http://a:80/"),
+            ("http://a:1", "h2c://a:1"),
+            ("http://a:1,http://b:1", "http://b:1"),
+            ("http://b:1", "http://a:1,http://b:1"),
+        ] {
+            let found = doubts(serde_json::json!({"versions": {"v1": one, "v2": other, "v3": "http://c:1"}}));
+            assert_eq!(found.len(), 1, "{one} {other}: {found:?}");
+            let begin =
+                format!("models.flights.versions: {other} serves both v1 and v2, and nothing tells its servers");
+            assert!(found[0].starts_with(&begin), "{found:?}");
+        }
+        let told = |name: &str| serde_json::json!({"url": "http://a:1", "path_version": name});
+        for versions in [
+            serde_json::json!({"v1": "http://a:1", "v2": "http://a:2"}),
+            serde_json::json!({"v1": "http://a/one", "v2": "http://a/two"}),
+            serde_json::json!({"v1": "http://a:1,http://b:1", "v2": "http://b:1,http://c:1"}),
+            serde_json::json!({"v1": told("1"), "v2": told("2")}),
+            serde_json::json!({"v1": "http://a:1"}),
+        ] {
+            assert_eq!(doubts(serde_json::json!({"versions": versions})), [""; 0]);
+        }
+        let both = serde_json::json!({"v1": told("1"), "v2": told("1")});
+        assert_eq!(doubts(serde_json::json!({"versions": both})).len(), 1);
+        let both = serde_json::json!({"v1": "http://a:1", "v2": "http://a:1"});
+        assert_eq!(doubts(serde_json::json!({"versions": both, "versioned_paths": true})), [""; 0]);
     }
 
     #[test]

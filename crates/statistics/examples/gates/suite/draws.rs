@@ -186,6 +186,13 @@ impl Shape {
         }))
     }
 
+    /// The same, but this share of the draws is `value`.
+    pub(super) fn with_rare(self, share: f64, value: f64) -> Self {
+        let own = self.cumulative.windows(2).map(|ends| (1.0 - share) * (ends[1] - ends[0]));
+        let rare = (share > 0.0).then_some((value, share));
+        Self::new(self.values.iter().copied().zip(own).chain(rare))
+    }
+
     /// A multinomial of `n`, as `(value, count)`: halves are split by binomials, empty ones are skipped.
     fn draw(&self, dice: &mut Dice, n: u64, take: &mut impl FnMut(f64, u64)) {
         self.split(dice, n, 0, self.values.len(), take);

@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a panic is how a simulation fails")]
 
+mod both;
 mod clusters;
 mod corrections;
 mod counts;
@@ -19,6 +20,7 @@ mod naive;
 mod outcomes;
 mod peeking;
 pub(crate) mod report;
+mod returning;
 mod scenarios;
 mod sticky;
 mod strata;
@@ -30,7 +32,7 @@ use report::Row;
 pub(crate) type Part = (&'static str, fn(Lab) -> Vec<Row>);
 
 /// All parts, in the order of the report.
-pub(crate) const PARTS: [Part; 16] = [
+pub(crate) const PARTS: [Part; 18] = [
     ("False rollbacks of healthy canaries (G1), and what peeking does to them (G4)", family::gates),
     ("Time to FAIL and to PASS (G2, G5)", detection::tables),
     ("False PASS at the margin (G3)", detection::false_passes),
@@ -40,11 +42,13 @@ pub(crate) const PARTS: [Part; 16] = [
     ("Stratified by segment (6.4a)", strata::rows),
     ("The built-in gates on outcomes", outcomes::rows),
     ("Clustered users (G6)", clusters::gates),
+    ("Users who always answer alike (G6)", returning::gates),
     ("Equal versions with sticky users", sticky::equal),
     ("Handfuls of sticky users who try to decide", sticky::handfuls),
     ("Time to FAIL with sticky users", sticky::detection),
     ("Heavy tails (G6)", corrections::heavy_tails),
     ("Events per answer in bursts", counts::rows),
     ("Margins that reach beyond the range", ends::rows),
+    ("Margins with both parts", both::rows),
     ("Beside Kayenta (bars 2 to 10)", kayenta_bars::bars),
 ];
