@@ -14,9 +14,9 @@ use serin_schemas::{
     records::{Action, Command, RolloutEvent, RoutingTable, Verdict},
 };
 use serin_stream::{
+    driver::FoldDriver,
     fold::{Context, Fold, FoldError, FoldFactory as _, Rows},
     record::{Headers, Outgoing, Record, TopicPartition},
-    testing::FoldHarness,
 };
 
 /// Id of its one rollout.
@@ -25,7 +25,7 @@ pub(crate) const ROLLOUT: &str = "virtual";
 /// The pipeline of one model.
 pub(crate) struct InProcess {
     model: ModelName,
-    aggregator: FoldHarness,
+    aggregator: FoldDriver,
     analyzer: Driven,
     controller: Driven,
     table: Option<RoutingTable>,
@@ -44,7 +44,7 @@ impl InProcess {
         let analyzer = serin_analyzer::AnalyzerFactory::new(serin_analyzer::Config::default(), 1);
         Ok(Self {
             model,
-            aggregator: FoldHarness::new(move || aggregator.fold(0))?,
+            aggregator: FoldDriver::new(move || aggregator.fold(0))?,
             analyzer: Driven::new(analyzer.fold(0))?,
             controller: Driven::new(serin_controller::ControllerFactory::without_log().fold(0))?,
             table: None,

@@ -1,4 +1,4 @@
-//! Drives one fold by hand.
+//! Drives one fold by hand, without a log, a thread or a clock: in tests, and where Serin folds what it has in hand.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,7 +23,7 @@ pub struct Applied {
 /// A fold with its rows: feed records, commit, crash, look.
 ///
 /// Nothing is committed by itself, not even when the fold asks for it.
-pub struct FoldHarness {
+pub struct FoldDriver {
     make: Box<dyn Fn() -> Box<dyn Fold>>,
     fold: Box<dyn Fold>,
     store: MemoryStore,
@@ -32,7 +32,7 @@ pub struct FoldHarness {
     offsets: HashMap<TopicPartition, i64>,
 }
 
-impl FoldHarness {
+impl FoldDriver {
     /// Opens the fold that `make` makes on empty rows.
     pub fn new(make: impl Fn() -> Box<dyn Fold> + 'static) -> Result<Self, FoldError> {
         let store = MemoryStore::default();
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_crash_forgets_what_was_not_committed() {
-        let mut harness = FoldHarness::new(|| Box::new(Count(0))).unwrap();
+        let mut harness = FoldDriver::new(|| Box::new(Count(0))).unwrap();
         let first = harness.record("in", 0, 0, "k", Headers::default(), Some("v".into()));
         let second = harness.record("in", 0, 0, "k", Headers::default(), Some("v".into()));
         assert_eq!((first.offset, second.offset), (0, 1));

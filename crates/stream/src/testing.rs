@@ -1,4 +1,5 @@
-//! A log and stores that fail when told to: what a crash or a bad network does at each step of a commit.
+//! For tests: a log that forwards to another one, and a log and stores that fail on request, as a crash or a bad network makes them fail at
+//! each step of a commit.
 
 use std::{
     any::Any,
@@ -17,6 +18,79 @@ use crate::{
     record::{Outgoing, TopicPartition},
     store::{Changes, Store, StoreError, Stores},
 };
+
+/// A log that forwards to another one, but for what it overrides.
+pub trait Forward: Send + Sync + 'static {
+    /// The other one.
+    fn inner(&self) -> &dyn Log;
+
+    /// As [`Log::partitions`].
+    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
+        self.inner().partitions(topic)
+    }
+
+    /// As [`Log::reader`].
+    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
+        self.inner().reader(from)
+    }
+
+    /// As [`Log::transactional`].
+    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
+        self.inner().transactional(id)
+    }
+
+    /// As [`Log::writer`].
+    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
+        self.inner().writer(queue)
+    }
+
+    /// As [`Log::join`].
+    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
+        self.inner().join(group, topics)
+    }
+}
+
+impl<F: Forward> Log for F {
+    fn full_name(&self, topic: &str) -> Arc<str> {
+        self.inner().full_name(topic)
+    }
+
+    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
+        self.inner().create(topics)
+    }
+
+    fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
+        self.inner().describe(topics)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
+        Forward::partitions(self, topic)
+    }
+
+    fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
+        self.inner().bounds(at)
+    }
+
+    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
+        self.inner().committed(group, at)
+    }
+
+    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
+        Forward::reader(self, from)
+    }
+
+    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
+        Forward::transactional(self, id)
+    }
+
+    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
+        Forward::writer(self, queue)
+    }
+
+    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
+        Forward::join(self, group, topics)
+    }
+}
 
 /// What goes wrong with the next commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,42 +174,14 @@ impl FaultyLog {
     }
 }
 
-impl Log for FaultyLog {
-    fn full_name(&self, topic: &str) -> Arc<str> {
-        self.log.full_name(topic)
-    }
-
-    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
-        self.log.create(topics)
-    }
-
-    fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
-        self.log.describe(topics)
-    }
-
-    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
-        self.log.partitions(topic)
-    }
-
-    fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
-        self.log.bounds(at)
-    }
-
-    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
-        self.log.committed(group, at)
-    }
-
-    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
-        self.log.reader(from)
+impl Forward for FaultyLog {
+    fn inner(&self) -> &dyn Log {
+        &*self.log
     }
 
     fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
         let inner = self.log.transactional(id)?;
         Ok(Box::new(FaultyTransactional { inner, faults: self.faults.clone() }))
-    }
-
-    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
-        self.log.writer(queue)
     }
 
     fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
