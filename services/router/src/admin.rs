@@ -21,7 +21,7 @@ use crate::{
     clock::SetError,
     config::span,
     state::Shared,
-    table::{Lease, Table},
+    tables::table::{Lease, Table},
 };
 
 /// What admin handlers share.
