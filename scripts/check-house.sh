@@ -30,16 +30,16 @@ forbid_direct() {
 }
 
 native=(rdkafka rdkafka-sys rocksdb librocksdb-sys)
-services=(serin-router serin-aggregator serin-analyzer serin-controller)
+services=(serin-router serin-intake serin-aggregator serin-analyzer serin-controller)
 for package in serin-sketches serin-kinds serin-statistics; do
     forbid "$package" tokio rand getrandom uuid "${native[@]}" serin-stream "${services[@]}"
 done
 forbid serin-access tokio hyper axum "${native[@]}" serin-stream "${services[@]}"
 forbid serin-rollout tokio "${native[@]}" serin-stream "${services[@]}"
-for package in serin-aggregator serin-analyzer; do
+for package in serin-intake serin-aggregator serin-analyzer; do
     forbid "$package" tokio hyper "${native[@]}"
 done
-for package in serin-rollout serin-aggregator serin-analyzer; do
+for package in serin-rollout serin-intake serin-aggregator serin-analyzer; do
     forbid_direct "$package" rand getrandom
 done
 for package in serin-router serin-controller; do
@@ -53,7 +53,7 @@ done
 
 # Folds and pure crates take time and randomness as arguments.
 clocks=$(grep -rnE 'SystemTime::now|Instant::now|rand::|now_v7|new_v4' \
-    crates/sketches/src crates/kinds/src crates/statistics/src crates/rollout/src services/aggregator/src services/analyzer/src || true)
+    crates/sketches/src crates/kinds/src crates/statistics/src crates/rollout/src services/intake/src services/aggregator/src services/analyzer/src || true)
 if [ -n "$clocks" ]; then
     echo "error: a pure crate reads a clock or a random source:" >&2
     echo "$clocks" >&2

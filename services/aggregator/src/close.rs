@@ -11,16 +11,15 @@ use serin_stream::{
     fold::{FoldError, Rows},
     record::{Outgoing, Target},
 };
+use serin_topology::WINDOWS;
 
 use crate::{
-    journal::Group,
+    counts::Counts,
+    keys::{ARMS, Group, WindowKey},
     rollout::{Rollout, Work},
     rows::{self, Table},
-    window::{ARMS, Counts, Window, WindowKey},
+    window::Window,
 };
-
-/// Topic of what is closed.
-pub(crate) const WINDOWS: &str = "windows";
 
 impl Rollout {
     /// Takes out the windows that are due, each stream in order of time.

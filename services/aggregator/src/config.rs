@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serin_rollout::units::Duration;
 
-use crate::intake::IntakeConfig;
-
 /// Settings of the aggregator role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,8 +32,24 @@ pub struct Config {
     /// How long feedback waits for its prediction while some rollout reads it and no rollout has a maturity; else it waits for the
     /// longest maturity. Feedback that no rollout reads does not wait. Default 1 h.
     pub feedback_ttl: Duration,
-    /// The intake relay.
-    pub intake: IntakeConfig,
+    /// What the aggregator must know of the intake, whose settings stand under the same name.
+    #[serde(skip_serializing)]
+    pub intake: Relay,
+}
+
+/// What the aggregator must know of the intake.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Relay {
+    /// How much longer than those of routers the windows of a model with `traffic: external` stay open: the intake relays what is so
+    /// much older than the newest. Default 3 s.
+    pub lateness: Duration,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self { lateness: Duration::from_secs(3) }
+    }
 }
 
 impl Default for Config {
@@ -50,7 +64,7 @@ impl Default for Config {
             max_join_rows: None,
             max_warmup_values: 200,
             feedback_ttl: Duration::from_secs(3600),
-            intake: IntakeConfig::default(),
+            intake: Relay::default(),
         }
     }
 }

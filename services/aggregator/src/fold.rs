@@ -25,12 +25,13 @@ use crate::{
     close::{closed_through, window_closed},
     config::Config,
     early::{Asked, Pending, set},
-    join::{Joins, Met},
+    joins::Joins,
+    label::Met,
     metrics::{self, Tally},
+    model::Model,
     plan::{Plan, time_of},
     rollout::{Frontier, Rollout, Scratch, Work},
     rows::{self, Table},
-    state::Model,
     truths::{MAX_WAITING_BYTES, Truths, place},
     writers::{Patience, Seen, Writers},
 };
@@ -77,10 +78,6 @@ pub struct AggregatorFold {
 struct Longest {
     window: Span,
     maturity: Span,
-}
-
-pub(crate) fn poison<T>(code: &'static str, message: String) -> Result<T, Poison> {
-    Err(Poison { code, message })
 }
 
 /// The id under which a model server's event about a mirrored call waits: its request id is the live call's.
@@ -144,28 +141,29 @@ impl AggregatorFold {
 
     fn check(&self, writer: WriterView<'_>, id: &str, at: EventTime) -> Result<Seen, Poison> {
         if id.is_empty() {
-            return poison("missing_id", "the record has no request id; nothing could be joined to it".into());
+            return Err(Poison::new("missing_id", "the record has no request id; nothing could be joined to it"));
         }
         if id.len() > MAX_ID_BYTES {
             let bytes = id.len();
-            return poison(
+            return Err(Poison::new(
                 "id_too_long",
                 format!("the request id has {bytes} bytes; at most {MAX_ID_BYTES} are taken"),
-            );
+            ));
         }
         match self.writers.look(writer) {
-            Seen::Malformed => {
-                poison("bad_sequence", format!("writer {:?} sent sequence number {}", writer.name, writer.seq))
-            }
-            Seen::OldIncarnation => poison(
+            Seen::Malformed => Err(Poison::new(
+                "bad_sequence",
+                format!("writer {:?} sent sequence number {}", writer.name, writer.seq),
+            )),
+            Seen::OldIncarnation => Err(Poison::new(
                 "old_incarnation",
                 format!("writer {:?} {} was replaced by a newer process", writer.name, writer.incarnation),
-            ),
+            )),
             // A replay clock's heartbeats come at window ends: that far ahead of the last one an event may be.
             Seen::New if self.writers.is_far_future(writer.name, at.minus(self.longest.window)) => {
                 let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
                 let skew = self.config.max_skew;
-                poison("far_future", format!("{time} is more than a window and {skew} ahead of the writers"))
+                Err(Poison::new("far_future", format!("{time} is more than a window and {skew} ahead of the writers")))
             }
             seen => Ok(seen),
         }
@@ -184,7 +182,7 @@ impl AggregatorFold {
 
     fn prediction(&mut self, prediction: &PredictionView<'_>) -> Result<(), Poison> {
         if let Some(latency) = prediction.latency_us.filter(|latency| *latency < 0) {
-            return poison("negative_latency", format!("latency {latency} us; a latency cannot be negative"));
+            return Err(Poison::new("negative_latency", format!("latency {latency} us; a latency cannot be negative")));
         }
         let id = prediction.request_id;
         if self.check(prediction.writer, id, prediction.completed_at)? == Seen::Repeated {
@@ -250,7 +248,10 @@ impl AggregatorFold {
             }
             if let Some((name, class)) = classes.iter().find(|(_, class)| class.len() > MAX_WAITING_BYTES) {
                 let bytes = class.len();
-                return poison("class_too_long", format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"));
+                return Err(Poison::new(
+                    "class_too_long",
+                    format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"),
+                ));
             }
             self.joins.early.wait(&waits_for, expires, &mut self.tally, |pending| {
                 for (name, value) in &outputs {
@@ -295,7 +296,10 @@ impl AggregatorFold {
         let (values, classes) = (feedback.values.sorted(), feedback.classes.sorted());
         let found = values.len() + classes.len();
         if found > MAX_FEEDBACK_VALUES {
-            return poison("too_many_values", format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"));
+            return Err(Poison::new(
+                "too_many_values",
+                format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"),
+            ));
         }
         let id = feedback.request_id;
         if self.check(feedback.writer, id, feedback.observed_at)? == Seen::Repeated {
@@ -575,11 +579,11 @@ impl Fold for AggregatorFold {
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
         self.writers.log.pass(record.timestamp_ms);
         let Some(value) = &record.value else {
-            return Ok(poison("empty", "the record has no value; `events` takes no tombstones".into()));
+            return Ok(Err(Poison::new("empty", "the record has no value; `events` takes no tombstones")));
         };
         let event = match EventView::decode(&record.headers, value) {
             Ok(event) => event,
-            Err(error) => return Ok(poison(error.code(), error.to_string())),
+            Err(error) => return Ok(Err(Poison::new(error.code(), error.to_string()))),
         };
         match event {
             EventView::Prediction(prediction) => Ok(self.prediction(&prediction)),

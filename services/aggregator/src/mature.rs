@@ -3,11 +3,13 @@
 use serin_schemas::records::Arm;
 
 use crate::{
-    join::{Join, JoinKey, Joins},
-    journal::Group,
-    plan::{Measure, Value},
+    join::Join,
+    joins::Joins,
+    keys::{Group, JoinKey, WindowKey, place_of},
+    plan::Measure,
     rollout::{Rollout, Work},
-    window::{Subject, Window, WindowKey, dither, place_of},
+    value::Value,
+    window::{Subject, Window, dither},
 };
 
 impl Rollout {

@@ -8,12 +8,16 @@ use serin_kinds::MOST_EVENTS;
 use serin_rollout::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
 use serin_schemas::{
     ids::{Span, Version},
-    records::{Origin, Outcome},
+    records::Outcome,
     view::PredictionView,
 };
-use serin_sketches::{Summary, class_position, hash::Salt, log_position};
+use serin_sketches::{Summary, class_position, log_position};
 
-use crate::{join::Join, pairing::Pairing};
+use crate::{
+    join::Join,
+    pairing::Pairing,
+    value::{Value, is_error},
+};
 
 /// The output that stands for the time of the answer itself, in microseconds. No event can bring one of this name: a zero byte
 /// is in none.
@@ -76,13 +80,6 @@ pub(crate) enum Formula {
     Absolute,
     /// Seconds from the answer to the label.
     Delay,
-}
-
-/// What one answer says about a metric.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value<'a> {
-    Number(f64),
-    Class(Cow<'a, str>),
 }
 
 /// One metric.
@@ -258,15 +255,6 @@ impl Plan {
     }
 }
 
-/// Whether the answer counts as an error under rules 1: status 500 or above, none at all, or one that broke off. A model server's
-/// own event need not know a status.
-pub(crate) fn is_error(prediction: &PredictionView<'_>) -> bool {
-    match prediction.status {
-        Some(status) => status >= 500 || (status < 400 && prediction.error.is_some()),
-        None => prediction.error.is_some() || prediction.origin == Origin::Router,
-    }
-}
-
 /// What went wrong with an answer, or `ok` when nothing did.
 fn cause<'a>(went_wrong: bool, prediction: &PredictionView<'a>) -> Cow<'a, str> {
     match (went_wrong, prediction.error, prediction.status) {
@@ -275,11 +263,6 @@ fn cause<'a>(went_wrong: bool, prediction: &PredictionView<'a>) -> Cow<'a, str> 
         (true, None, Some(status)) => format!("status_{status}").into(),
         (true, None, None) => NONE.into(),
     }
-}
-
-/// A class as a number; equal ones are the same class.
-pub(crate) fn class_hash(class: &str) -> u64 {
-    Salt::new(b"serin.class.equal").hash(class.as_bytes())
 }
 
 impl Metric {

@@ -15,12 +15,17 @@ use serin_schemas::{
 use serin_sketches::hash::hash64;
 
 use crate::{
-    join::{Join, JoinKey, Joins, RowState},
+    counts::Counts,
+    join::Join,
+    joins::Joins,
+    keys::{JoinKey, WindowKey, place_of},
+    label::RowState,
     metrics::Tally,
     pairing::Half,
-    plan::{ANSWERED, Measure, Metric, Plan, class_hash},
+    plan::{ANSWERED, Measure, Metric, Plan},
     segments::Dictionary,
-    window::{ArmWindow, Counts, Lens, Subject, Window, WindowKey, dither, place_of},
+    value::class_hash,
+    window::{ArmWindow, Lens, Subject, Window, dither},
 };
 
 /// What of a generation's traffic is sketched.

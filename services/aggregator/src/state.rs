@@ -5,30 +5,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serin_rollout::Rules;
 use serin_schemas::{
-    ids::{EventTime, Generation, Span},
+    ids::{EventTime, Span},
     records::Control,
 };
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
     fold::AggregatorFold,
-    journal::Group,
+    keys::{Group, WindowKey},
     rollout::Rollout,
     rows::{self, Key, Parts, Table},
-    window::WindowKey,
     writers::LogTime,
 };
-
-/// What is known of a model. Its stored form is that of the model row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Model {
-    /// Newest generation seen.
-    pub(crate) generation: Generation,
-    /// Number of its active rollout.
-    pub(crate) active: Option<u32>,
-    #[serde(skip)]
-    pub(crate) dirty: bool,
-}
 
 /// The state row.
 #[derive(Clone, Debug, Serialize, Deserialize)]

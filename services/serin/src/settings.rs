@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_access::{Secret, WriterList, short_token};
-use serin_aggregator::intake::{IntakeTopic, check_topics};
+use serin_intake::{IntakeTopic, check_topics};
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
 
 pub(crate) use environment::names;
@@ -28,8 +28,8 @@ pub(crate) struct Settings {
     pub(crate) writers: WriterList,
     /// The router.
     pub(crate) router: serin_router::Config,
-    /// The aggregator.
-    pub(crate) aggregator: serin_aggregator::Config,
+    /// The aggregator and the intake.
+    pub(crate) aggregator: AggregatorSettings,
     /// The analyzer.
     pub(crate) analyzer: serin_analyzer::Config,
     /// The controller.
@@ -54,6 +54,23 @@ impl Settings {
         topics.extend(more);
         topics
     }
+}
+
+/// What stands under `aggregator`: its own settings, and those of the intake.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct AggregatorSettings {
+    /// Its own.
+    #[serde(flatten)]
+    pub(crate) fold: serin_aggregator::Config,
+    /// The intake's.
+    pub(crate) intake: serin_intake::IntakeConfig,
+}
+
+/// The part of the section `aggregator` that is the intake's.
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "struct Config")]
+struct IntakeSection {
+    intake: serin_intake::IntakeConfig,
 }
 
 /// Folder of local state.
@@ -208,7 +225,10 @@ pub(crate) fn load(serve: &Serve) -> Result<Settings, SettingsError> {
         topology: reader.take("topology"),
         writers: reader.take("writers"),
         router: reader.take("router"),
-        aggregator: reader.take("aggregator"),
+        aggregator: AggregatorSettings {
+            intake: reader.read::<IntakeSection>("aggregator").intake,
+            fold: reader.take("aggregator"),
+        },
         analyzer: reader.take("analyzer"),
         controller: reader.take("controller"),
         telemetry: reader.take("telemetry"),
@@ -230,10 +250,20 @@ struct Sections {
 
 impl Sections {
     fn take<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
-        let Some(value) = self.left.remove(name) else { return T::default() };
+        let read = self.read(name);
+        self.left.remove(name);
+        read
+    }
+
+    /// Reads a section, or the part of one that a type knows.
+    fn read<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
+        let Some(value) = self.left.get(name) else { return T::default() };
         value.clone().try_deserialize().unwrap_or_else(|error| {
-            let problem = hide_secrets(&in_plain_words::<T>(&value, &error), name, &value);
-            self.problems.push(format!("{}: {name}: {problem}", self.place));
+            let problem = hide_secrets(&in_plain_words::<T>(value, &error), name, value);
+            let problem = format!("{}: {name}: {problem}", self.place);
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
             T::default()
         })
     }
@@ -255,7 +285,7 @@ impl Sections {
         if !settings.router.writers.0.is_empty() {
             found.push("router.writers: write them under `writers`, beside `router`".to_owned());
         }
-        let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.silent_after);
+        let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.fold.silent_after);
         if silent.0.0 < 2 * beat.0.0 {
             found.push(format!(
                 "aggregator.silent_after is {silent}; write at least twice router.heartbeat_every ({beat}), or routers that are \

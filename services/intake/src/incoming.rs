@@ -15,8 +15,6 @@ use serin_schemas::{
 };
 use serin_stream::{fold::Poison, record::Record};
 
-use crate::fold::poison;
-
 /// A record, read and checked.
 #[derive(Debug)]
 pub(crate) enum Incoming {
@@ -29,10 +27,13 @@ pub(crate) enum Incoming {
 /// Reads a record; `by_topic` is what one without a type is.
 pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bounds) -> Result<Incoming, Poison> {
     let Some(body) = record.value.as_deref() else {
-        return poison("empty", "the record has no value; nothing is deleted by a tombstone here".into());
+        return Err(Poison::new("empty", "the record has no value; nothing is deleted by a tombstone here"));
     };
     if body.len() > max_body {
-        return poison("too_large", format!("the body has {} bytes; at most {max_body} are taken", body.len()));
+        return Err(Poison::new(
+            "too_large",
+            format!("the body has {} bytes; at most {max_body} are taken", body.len()),
+        ));
     }
     let received = envelope::read(&record.headers);
     let content = received.content_type.unwrap_or_default().to_ascii_lowercase();
@@ -44,13 +45,13 @@ pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bo
             return structured(value, by_topic, bounds);
         }
         if content.starts_with("application/cloudevents") {
-            return poison("garbage", "a structured CloudEvent without `specversion`".into());
+            return Err(Poison::new("garbage", "a structured CloudEvent without `specversion`"));
         }
         return from_json(by_topic, &value, &Attributes::default(), bounds);
     }
     let Some(event_type) = received.event_type else {
         let without = || "the record has no `ce_type` and its body is no JSON object".to_owned();
-        return poison("unknown_type", json::confluent(body).unwrap_or_else(without));
+        return Err(Poison::new("unknown_type", json::confluent(body).unwrap_or_else(without)));
     };
     let (kind, version) = cloud::kind_of(event_type).map_err(unusable)?;
     if !content.contains("json") && !looks_like_json {
@@ -95,7 +96,7 @@ fn check_version(kind: Kind, version: u32) -> Result<(), Poison> {
         return Ok(());
     }
     let message = format!("{kind:?} v{version}: JSON bodies are understood up to version {JSON_VERSION}");
-    poison("unknown_schema_version", message)
+    Err(Poison::new("unknown_schema_version", message))
 }
 
 fn avro(kind: Kind, version: u32, body: &[u8], bounds: &Bounds) -> Result<Incoming, Poison> {
@@ -119,7 +120,7 @@ fn avro(kind: Kind, version: u32, body: &[u8], bounds: &Bounds) -> Result<Incomi
 }
 
 fn unusable(refusal: Refusal) -> Poison {
-    Poison { code: refusal.code, message: refusal.message }
+    Poison::new(refusal.code, refusal.message)
 }
 
 /// Most reasons that a dead letter names.
@@ -129,5 +130,5 @@ const MOST_REASONS: usize = 10;
 fn all(problems: Vec<Refusal>) -> Poison {
     let code = problems.first().map_or("garbage", |first| first.code);
     let messages: Vec<String> = problems.into_iter().take(MOST_REASONS).map(|problem| problem.message).collect();
-    Poison { code, message: messages.join("; ") }
+    Poison::new(code, messages.join("; "))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::{foreign::Kind, pattern, records::Credential};
+use serin_topology::{FEEDBACK, PREDICTIONS};
 
 /// Topics that one group of others writes to, and the models that they may speak for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +60,11 @@ pub fn check_topics(topics: &[IntakeTopic], known: &[String]) -> Vec<String> {
 
 /// What is known about the records of one topic.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// What a record is that does not say it.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// The stamp of its feedback.
-    pub(super) credential: Credential,
+    pub(crate) credential: Credential,
 }
 
 impl Source {
@@ -72,14 +73,14 @@ impl Source {
     }
 
     /// Whether its records may speak for a model.
-    pub(super) fn covers(&self, model: &str) -> bool {
+    pub(crate) fn covers(&self, model: &str) -> bool {
         self.credential.models.iter().any(|pattern| pattern::matches(pattern, model))
     }
 }
 
 /// The topics that the intake reads.
 #[derive(Clone, Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     /// Those with a writer of their own, by their full name.
     bound: Arc<[(String, Source)]>,
     predictions: Source,
@@ -87,7 +88,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(topics: &[IntakeTopic], prefix: &str) -> Self {
+    pub(crate) fn new(topics: &[IntakeTopic], prefix: &str) -> Self {
         let of =
             |topic: &IntakeTopic, kind, name: &str| (format!("{prefix}{name}"), Source::new(kind, name, &topic.models));
         let bound = topics.iter().flat_map(|topic| {
@@ -97,15 +98,15 @@ impl Sources {
         let every = ["*".to_owned()];
         Self {
             bound: bound.collect(),
-            predictions: Source::new(Kind::Prediction, "predictions", &every),
-            feedback: Source::new(Kind::Feedback, "feedback", &every),
+            predictions: Source::new(Kind::Prediction, PREDICTIONS, &every),
+            feedback: Source::new(Kind::Feedback, FEEDBACK, &every),
         }
     }
 
     /// What is known about a topic, by its full name.
-    pub(super) fn of(&self, topic: &str) -> &Source {
+    pub(crate) fn of(&self, topic: &str) -> &Source {
         let bound = self.bound.iter().find(|(name, _)| name == topic).map(|(_, source)| source);
-        bound.unwrap_or(if topic.ends_with("feedback") { &self.feedback } else { &self.predictions })
+        bound.unwrap_or(if topic.ends_with(FEEDBACK) { &self.feedback } else { &self.predictions })
     }
 }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
-    codec::{self, Record as AvroRecord},
-    envelope::{self, Envelope},
+    codec::Record as AvroRecord,
+    envelope::Envelope,
     foreign::Bounds,
     ids::{EventTime, Span},
     records::{Assignment, Feedback, Heartbeat, Origin, Prediction, Writer},
@@ -14,13 +14,14 @@ use serin_stream::{
     partition_of,
     record::{Outgoing, Record, Target},
 };
+use serin_topology::EVENTS;
 
-use super::{
-    IntakeClock, IntakeConfig, MAX_BODY,
+use crate::{
+    config::{IntakeClock, IntakeConfig, MAX_BODY},
     incoming::{self, Incoming},
+    metrics, rows,
     topics::Sources,
 };
-use crate::{fold::poison, metrics, rows};
 
 /// Key of the only row.
 const STATE: &[u8] = b"intake";
@@ -128,7 +129,7 @@ impl IntakeFold {
                 prediction.model,
                 topic.credential.models.join(", ")
             );
-            return poison("not_allowed", message);
+            return Err(Poison::new("not_allowed", message));
         }
         Ok(read)
     }
@@ -183,16 +184,9 @@ impl IntakeFold {
         record: &R,
     ) -> Result<Outgoing, FoldError> {
         let source = format!("/intake/{}", self.name);
-        let value =
-            codec::encode(record).map_err(|error| FoldError::Unwritable(format!("relaying to `events`: {error}")))?;
-        Ok(Outgoing {
-            topic: "events",
-            target: Target::Partition(partition as i32),
-            key: Bytes::copy_from_slice(key.as_bytes()),
-            value: Some(value.into()),
-            headers: envelope::headers::<R>(&Envelope { id, source: &source, subject, time }),
-            timestamp_ms: None,
-        })
+        let (target, key) = (Target::Partition(partition as i32), Bytes::copy_from_slice(key.as_bytes()));
+        Outgoing::record(EVENTS, target, key, record, &Envelope { id, source: &source, subject, time })
+            .map_err(|error| FoldError::Unwritable(format!("relaying to `events`: {error}")))
     }
 
     /// One heartbeat for every partition of `events`. Event time does not run ahead of the wall clock, whatever a producer's

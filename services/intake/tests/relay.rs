@@ -1,31 +1,75 @@
 //! The intake relay: every format in, numbered records out, bad input with its code.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use bytes::Bytes;
-use serin_aggregator::intake::{IntakeClock, IntakeConfig, IntakeFold, IntakeTopic};
+use serin_intake::{IntakeClock, IntakeConfig, IntakeFold, IntakeTopic};
 use serin_schemas::{
+    codec,
+    envelope::{self, Envelope},
     event::EventRecord,
-    ids::EventTime,
-    records::{Arm, Assignment, Credential, Feedback, Origin, Prediction},
+    ids::{EventTime, Generation},
+    records::{Arm, Assignment, Credential, Feedback, Origin, Prediction, Writer},
 };
 use serin_stream::{
+    driver::FoldDriver,
     partition_of,
     record::{Headers, Outgoing, Target},
-    testing::FoldHarness,
 };
-
-use crate::common::*;
 
 const NOW_MS: i64 = 1_000_000;
 
-fn relay(config: IntakeConfig) -> FoldHarness {
-    FoldHarness::new(move || Box::new(IntakeFold::new(config.clone(), 2, 4))).unwrap()
+fn relay(config: IntakeConfig) -> FoldDriver {
+    FoldDriver::new(move || Box::new(IntakeFold::new(config.clone(), 2, 4))).unwrap()
+}
+
+/// What a router of ours wrote, or claims to be.
+fn prediction() -> Prediction {
+    Prediction {
+        request_id: "request-1".into(),
+        model: "flights".into(),
+        version: "v2".into(),
+        arm: Arm::Canary,
+        assignment: Assignment::Random,
+        origin: Origin::Router,
+        rollout: Some("rollout-1".into()),
+        generation: Generation(2),
+        completed_at: EventTime(1_000_000),
+        latency_us: Some(5_000),
+        status: Some(200),
+        error: None,
+        invalid_output: None,
+        outcome: None,
+        unread: None,
+        unit: None,
+        outputs: [("score".to_owned(), 0.8)].into(),
+        classes: [].into(),
+        segments: [("origin".to_owned(), "LGA".to_owned())].into(),
+        writer: Writer { name: "router-0".to_owned(), incarnation: 1, seq: 1 },
+    }
+}
+
+fn feedback() -> Feedback {
+    Feedback {
+        request_id: "request-1".into(),
+        observed_at: EventTime(1_000_000),
+        revision: 3,
+        values: [("late".to_owned(), 1.0)].into(),
+        classes: [].into(),
+        writer: Writer { name: "router-1".to_owned(), incarnation: 1, seq: 9 },
+        credential: None,
+    }
+}
+
+fn wire<R: codec::Record>(record: &R) -> (Headers, Bytes) {
+    let envelope = Envelope { id: "1", source: "/test", subject: "flights", time: EventTime(0) };
+    (envelope::headers::<R>(&envelope), codec::encode(record).unwrap().into())
 }
 
 fn headers(of: &[(&str, &str)]) -> Headers {
     of.iter().copied().collect()
 }
 
-fn send(relay: &mut FoldHarness, topic: &str, of: &[(&str, &str)], body: &str) -> Option<&'static str> {
+fn send(relay: &mut FoldDriver, topic: &str, of: &[(&str, &str)], body: &str) -> Option<&'static str> {
     let record = relay.record(topic, 2, NOW_MS, "any", headers(of), Some(Bytes::copy_from_slice(body.as_bytes())));
     relay.apply(&record).unwrap().poison.map(|poison| poison.code)
 }
@@ -34,13 +78,13 @@ fn decode(out: &[Outgoing]) -> Vec<EventRecord> {
     out.iter().map(|record| EventRecord::decode(&record.headers, record.value.as_ref().unwrap()).unwrap()).collect()
 }
 
-fn one(relay: &mut FoldHarness) -> EventRecord {
+fn one(relay: &mut FoldDriver) -> EventRecord {
     let out = decode(&relay.commit().unwrap());
     assert_eq!(out.len(), 1);
     out.into_iter().next().unwrap()
 }
 
-fn predicted(relay: &mut FoldHarness) -> Prediction {
+fn predicted(relay: &mut FoldDriver) -> Prediction {
     match one(relay) {
         EventRecord::Prediction(prediction) => prediction,
         other => panic!("{other:?}"),
@@ -125,8 +169,7 @@ fn a_unit_is_the_same_one_in_every_form() {
     for bad in ["true", "[1]", "{}", &format!("\"{}\"", "u".repeat(257))] {
         assert_eq!(unit(bad), Err("bad_value"), "{bad}");
     }
-    let (headers, body) =
-        wire(&EventRecord::Prediction(Prediction { unit: Some(-7), ..prediction(1, Arm::Canary, 1.0) }));
+    let (headers, body) = wire(&Prediction { unit: Some(-7), ..prediction() });
     let record = relay.record("predictions", 2, NOW_MS, "any", headers, Some(body));
     assert_eq!(relay.apply(&record).unwrap().poison, None);
     assert_eq!(predicted(&mut relay).unit, Some(-7), "a writer of Avro hashes for itself");
@@ -135,14 +178,14 @@ fn a_unit_is_the_same_one_in_every_form() {
 #[test]
 fn our_own_avro_is_relayed_under_our_number() {
     let mut relay = relay(IntakeConfig::default());
-    let claims = Prediction { origin: Origin::Router, ..prediction(1, Arm::Canary, 1.0) };
-    let (headers, body) = wire(&EventRecord::Prediction(claims));
+    let claims = Prediction { origin: Origin::Router, ..prediction() };
+    let (headers, body) = wire(&claims);
     let record = relay.record("predictions", 2, NOW_MS, "any", headers, Some(body));
     assert_eq!(relay.apply(&record).unwrap().poison, None);
     let found = predicted(&mut relay);
     assert_eq!((found.origin, found.assignment), (Origin::Intake, Assignment::External));
     assert_eq!(found.writer.name, "intake-2");
-    let (headers, body) = wire(&EventRecord::Feedback(feedback(1, 9, 3, "late", 1.0)));
+    let (headers, body) = wire(&feedback());
     let record = relay.record("feedback", 2, NOW_MS, "any", headers, Some(body));
     relay.apply(&record).unwrap();
     let EventRecord::Feedback(found) = one(&mut relay) else { panic!() };
@@ -310,47 +353,6 @@ fn with_a_replay_clock_it_sends_no_heartbeat() {
 }
 
 #[test]
-fn what_is_relayed_counts_in_the_aggregator() {
-    let mut relay = relay(IntakeConfig::default());
-    for n in 0..8 {
-        let version = if n % 2 == 0 { "v2" } else { "v1" };
-        let body = format!(
-            r#"{{"prediction_id":"call-{n}","model":"flights","version":"{version}","completed_at":1000000,"outputs":{{"score":0.5}}}}"#
-        );
-        assert_eq!(send(&mut relay, "predictions", &[], &body), None);
-        assert_eq!(send(&mut relay, "predictions", &[], &body), None);
-    }
-    let last = r#"{"prediction_id":"z","model":"flights","version":"v9","completed_at":25000000}"#;
-    assert_eq!(send(&mut relay, "predictions", &[], last), None);
-    relay.tick(1_000_000).unwrap();
-    let out = relay.commit().unwrap();
-    let spec = spec_with(&[], |spec| spec["traffic"] = "external".into());
-    let mut counts = (0, 0);
-    for partition in 0..4 {
-        let mut bench = Bench::with(serin_aggregator::Config::default(), partition, 4);
-        bench.feed([baking(&spec)]);
-        for (record, event) in out.iter().zip(decode(&out)) {
-            if record.target == Target::Partition(partition) {
-                bench.feed([event]);
-            }
-        }
-        // There is no router for some seconds: the relay's heartbeat drives event time.
-        let beat = decode(&out).into_iter().rev().find(|event| matches!(event, EventRecord::Heartbeat(_))).unwrap();
-        for second in 1..=4 {
-            bench.stamp_ms = 1_000_000 + second * 1000;
-            let EventRecord::Heartbeat(beat) = beat.clone() else { unreachable!("it was looked for") };
-            let writer = serin_schemas::records::Writer { seq: 0, ..beat.writer.clone() };
-            bench.feed([EventRecord::Heartbeat(serin_schemas::records::Heartbeat { writer, ..beat })]);
-        }
-        for window in bench.windows() {
-            counts.0 += arm(&window, Arm::Canary).predictions;
-            counts.1 += arm(&window, Arm::Control).predictions;
-        }
-    }
-    assert_eq!(counts, (4, 4));
-}
-
-#[test]
 fn the_topic_is_the_credential() {
     let topic = |feedback: &str, predictions: &str, models: &[&str]| IntakeTopic {
         feedback: Some(feedback.to_owned()),
@@ -360,7 +362,7 @@ fn the_topic_is_the_credential() {
     let topics = vec![topic("team-a.feedback", "team-a.calls", &["team-a-*"])];
     let config = IntakeConfig { topics, ..IntakeConfig::default() };
     let mut relay =
-        FoldHarness::new(move || Box::new(IntakeFold::new(config.clone(), 2, 4).prefixed("serin."))).unwrap();
+        FoldDriver::new(move || Box::new(IntakeFold::new(config.clone(), 2, 4).prefixed("serin."))).unwrap();
     let mut stamped = |topic: &str, of: &[(&str, &str)], body: &str| {
         assert_eq!(send(&mut relay, topic, of, body), None, "{topic}");
         let EventRecord::Feedback(found) = one(&mut relay) else { panic!("{topic}") };
@@ -388,8 +390,8 @@ fn the_topic_is_the_credential() {
 fn avro_that_claims_a_credential_gets_that_of_its_topic() {
     let mut relay = relay(IntakeConfig::default());
     let credential = Some(Credential { writer: "forged".to_owned(), models: vec!["flights".to_owned()] });
-    let claims = Feedback { credential, ..feedback(1, 9, 3, "late", 1.0) };
-    let (headers, body) = wire(&EventRecord::Feedback(claims));
+    let claims = Feedback { credential, ..feedback() };
+    let (headers, body) = wire(&claims);
     let record = relay.record("feedback", 2, NOW_MS, "any", headers, Some(body));
     relay.apply(&record).unwrap();
     let EventRecord::Feedback(found) = one(&mut relay) else { panic!() };
