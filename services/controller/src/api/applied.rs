@@ -8,7 +8,7 @@ use serin_schemas::{
     records::{Action, RolloutEvent},
 };
 
-use super::ApiState;
+use super::state::ApiState;
 use crate::view::{Live, Reporters, View};
 
 /// Whether an act is done only when routers use its table. A pause or a resume moves no call.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::read::{Row, Rows};
+use super::read::{Row, Rows, canonical, number};
 use super::{CompareError, Problem};
 use crate::cli::{Compare, Kind, Loss};
 
@@ -224,17 +224,6 @@ fn some_of(values: &BTreeSet<String>) -> String {
     shown.join(", ") + more
 }
 
-/// A finite number. `True` and `false` are 1 and 0, `50%` is 0.5.
-fn number(text: &str) -> Option<f64> {
-    let found = match text.strip_suffix('%') {
-        Some(percent) => percent.trim_end().parse::<f64>().ok().map(|number| number / 100.0),
-        None if text.eq_ignore_ascii_case("true") => Some(1.0),
-        None if text.eq_ignore_ascii_case("false") => Some(0.0),
-        None => text.parse().ok(),
-    };
-    found.filter(|number: &f64| number.is_finite())
-}
-
 fn is_binary(value: f64) -> bool {
     value == 0.0 || value.total_cmp(&1.0).is_eq()
 }
@@ -312,8 +301,3 @@ fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<P
 
 /// Largest number: the square of a distance, summed over all rows there may be, is a number too.
 const LARGEST: f64 = 1e140;
-
-/// One writing of a class: 1, 1.0, 1e0 and True are the same one.
-pub(super) fn canonical(text: &str) -> String {
-    number(text).map_or_else(|| text.to_owned(), |number| (number + 0.0).to_string())
-}

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use serin_rollout::{MetricSpec, Mode, RolloutSpec, units::Duration};
 use serin_schemas::{ids::Span, records::Role};
 
-use super::{local::rate, remote::read};
+use super::local::{rate, read};
 use crate::{
     cli::{Output, Simulate},
     output, parallel,
