@@ -41,8 +41,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Relay {
-    /// How much longer than those of routers the windows of a model with `traffic: external` stay open: the intake relays what is so
-    /// much older than the newest. Default 3 s.
+    /// How much longer than those of routers the windows of a model with `traffic: external` stay open: predictions that the intake
+    /// relays may be this much older than the newest one. Default 3 s.
     pub lateness: Duration,
 }
 

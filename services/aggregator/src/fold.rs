@@ -23,14 +23,14 @@ use serin_stream::{
 use crate::{
     alarms::Alarms,
     close::{closed_through, window_closed},
+    compiled::{CompiledSpec, time_of},
     config::Config,
     early::{Asked, Pending, set},
     joins::Joins,
     label::Met,
     metrics::{self, Tally},
     model::Model,
-    plan::{Plan, time_of},
-    rollout::{Frontier, Rollout, Scratch, Work},
+    rollout::{ActiveRollout, Frontier, Scratch, Work},
     rows::{self, Table},
     truths::{MAX_WAITING_BYTES, Truths, place},
     writers::{Patience, Seen, Writers},
@@ -53,7 +53,7 @@ pub struct AggregatorFold {
     pub(crate) config: Config,
     pub(crate) writers: Writers,
     pub(crate) models: BTreeMap<String, Model>,
-    pub(crate) rollouts: BTreeMap<u32, Rollout>,
+    pub(crate) rollouts: BTreeMap<u32, ActiveRollout>,
     pub(crate) joins: Joins,
     /// Last promise written.
     pub(crate) promised: Option<EventTime>,
@@ -171,13 +171,14 @@ impl AggregatorFold {
 
     /// The rollouts have changed.
     pub(crate) fn note_rollouts(&mut self) {
-        let plans = || self.rollouts.values().map(|rollout| &rollout.plan);
+        let plans = || self.rollouts.values().map(|rollout| &rollout.compiled);
         self.longest = Longest {
-            window: plans().map(|plan| plan.window).max().unwrap_or_default(),
-            maturity: plans().map(Plan::longest).max().unwrap_or_default(),
+            window: plans().map(|compiled| compiled.window).max().unwrap_or_default(),
+            maturity: plans().map(CompiledSpec::longest).max().unwrap_or_default(),
         };
-        self.timed =
-            Arc::new(plans().flat_map(|plan| &plan.timed).map(|label| (label.clone(), time_of(label))).collect());
+        self.timed = Arc::new(
+            plans().flat_map(|compiled| &compiled.timed).map(|label| (label.clone(), time_of(label))).collect(),
+        );
     }
 
     fn prediction(&mut self, prediction: &PredictionView<'_>) -> Result<(), Poison> {
@@ -195,7 +196,7 @@ impl AggregatorFold {
             self.tally.untracked += 1;
             return Ok(());
         };
-        if prediction.origin == Origin::Intake && !rollout.plan.external {
+        if prediction.origin == Origin::Intake && !rollout.compiled.external {
             return self.report(prediction);
         }
         let Some(place) = rollout.locate(prediction) else {
@@ -231,16 +232,16 @@ impl AggregatorFold {
         } else if rollout.fill(report, shadow, &mut work!(self)) {
             self.tally.filled += 1;
         } else if self.joins.admits(id) {
-            let end = report.completed_at.window_end(rollout.plan.window);
-            let expires = end.plus(rollout.plan.grace).plus(rollout.plan.longest());
+            let end = report.completed_at.window_end(rollout.compiled.window);
+            let expires = end.plus(rollout.compiled.grace).plus(rollout.compiled.longest());
             if self.writers.watermark.is_some_and(|now| expires <= now) {
                 self.tally.untracked += 1;
                 return Ok(());
             }
             let waits_for = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
-            let plan = &rollout.plan;
-            let outputs = report.outputs.sorted().into_iter().filter(|(name, _)| plan.reads_output(name));
-            let classes = report.classes.sorted().into_iter().filter(|(name, _)| plan.reads_class(name));
+            let compiled = &rollout.compiled;
+            let outputs = report.outputs.sorted().into_iter().filter(|(name, _)| compiled.reads_output(name));
+            let classes = report.classes.sorted().into_iter().filter(|(name, _)| compiled.reads_class(name));
             let (outputs, classes): (Vec<_>, Vec<_>) = (outputs.collect(), classes.collect());
             if outputs.is_empty() && classes.is_empty() {
                 self.tally.untracked += 1;
@@ -354,8 +355,8 @@ impl AggregatorFold {
                 self.tally.not_allowed += 1;
                 continue;
             }
-            let mut met = place(&rollout.plan.labels, &mut join.labels, &truths.labels);
-            met.extend(place(&rollout.plan.truths, &mut join.truths, &truths.classes));
+            let mut met = place(&rollout.compiled.labels, &mut join.labels, &truths.labels);
+            met.extend(place(&rollout.compiled.truths, &mut join.truths, &truths.classes));
             let tally = &mut self.tally;
             tally.contradicting += u64::from(met.contains(&Met::Contradicts));
             let outcome = match met {
@@ -431,10 +432,11 @@ impl AggregatorFold {
         let relayed = self.writers.relayed.unwrap_or(through);
         let passes = self.promised.is_none_or(|before| {
             let relayed_before = self.promised_relayed.unwrap_or(before);
-            self.rollouts.values().any(|Rollout { plan, .. }| {
-                let (before, after) = if plan.external { (relayed_before, relayed) } else { (before, through) };
-                let end_after = |at: EventTime, maturity| at.minus(maturity).minus(plan.grace).window_end(plan.window);
-                plan.streams.iter().any(|&maturity| end_after(after, maturity) > end_after(before, maturity))
+            self.rollouts.values().any(|ActiveRollout { compiled, .. }| {
+                let (before, after) = if compiled.external { (relayed_before, relayed) } else { (before, through) };
+                let end_after =
+                    |at: EventTime, maturity| at.minus(maturity).minus(compiled.grace).window_end(compiled.window);
+                compiled.streams.iter().any(|&maturity| end_after(after, maturity) > end_after(before, maturity))
             })
         });
         if passes {
@@ -468,7 +470,7 @@ impl AggregatorFold {
         model.dirty = true;
         // Under other rules it is another rollout: what was counted under the ones before is not mixed with it.
         let rules = Rules::numbered(control.rules).folded();
-        let same = |rollout: &Rollout| rollout.id == control.rollout && rollout.plan.rules == rules;
+        let same = |rollout: &ActiveRollout| rollout.id == control.rollout && rollout.compiled.rules == rules;
         let active = model.active.filter(|number| self.rollouts.get(number).is_some_and(same));
         let previous = model.active;
         if control.phase.is_final() {
@@ -484,7 +486,7 @@ impl AggregatorFold {
             let values = self.config.max_warmup_values;
             if active.is_none() {
                 self.next_rollout += 1;
-                self.rollouts.insert(number, Rollout::new(number, control, &spec, values));
+                self.rollouts.insert(number, ActiveRollout::new(number, control, &spec, values));
             }
             self.begin(number, control, frozen.as_ref(), context.rows)?;
         }
@@ -527,7 +529,7 @@ impl AggregatorFold {
         rows: &mut dyn Rows,
     ) -> Result<(), FoldError> {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return Ok(()) };
-        rows.put(&rows::control(number, control.generation), rows::encode(&(control, rollout.plan.rules))?);
+        rows.put(&rows::control(number, control.generation), rows::encode(&(control, rollout.compiled.rules))?);
         if let Some(old) = rollout.begin(control, frozen) {
             rows.delete(&rows::control(number, old));
         }
@@ -550,23 +552,23 @@ impl AggregatorFold {
 }
 
 /// What the active rollouts read.
-struct Rollouts<'a>(&'a BTreeMap<u32, Rollout>);
+struct Rollouts<'a>(&'a BTreeMap<u32, ActiveRollout>);
 
 impl Asked for Rollouts<'_> {
     fn label(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.plan.labels.iter().any(|known| known == name))
+        self.0.values().any(|rollout| rollout.compiled.labels.iter().any(|known| known == name))
     }
 
     fn truth(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.plan.truths.iter().any(|known| known == name))
+        self.0.values().any(|rollout| rollout.compiled.truths.iter().any(|known| known == name))
     }
 
     fn output(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.plan.reads_output(name))
+        self.0.values().any(|rollout| rollout.compiled.reads_output(name))
     }
 
     fn class(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.plan.reads_class(name))
+        self.0.values().any(|rollout| rollout.compiled.reads_class(name))
     }
 }
 
@@ -601,7 +603,7 @@ impl Fold for AggregatorFold {
     }
 
     fn memory(&self) -> Vec<(&'static str, usize)> {
-        let windows = self.rollouts.values().map(Rollout::windows_bytes).sum();
+        let windows = self.rollouts.values().map(ActiveRollout::windows_bytes).sum();
         vec![("predictions", self.joins.bytes()), ("early", self.joins.early.bytes()), ("windows", windows)]
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Join {
     pub(crate) unit: Option<u64>,
     /// Numbers of its segment values.
     pub(crate) numbers: Box<[u16]>,
-    /// Bit `i`: the value of `Plan::fillable[i]` is missing.
+    /// Bit `i`: the value of `CompiledSpec::fillable[i]` is missing.
     pub(crate) missing: u64,
     /// Outputs that label metrics need; NaN where absent.
     pub(crate) outputs: Box<[f64]>,
@@ -43,7 +43,7 @@ pub(crate) struct Join {
     pub(crate) labels: Box<[Option<Label>]>,
     /// Labels that name classes.
     pub(crate) truths: Box<[Option<Label<u64>>]>,
-    /// What it says about `Plan::paired`.
+    /// What it says about `CompiledSpec::paired`.
     pub(crate) halves: Box<[Option<Half>]>,
     /// Its place among those of its window.
     #[serde(skip)]

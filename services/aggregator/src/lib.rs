@@ -7,6 +7,7 @@
 
 mod alarms;
 mod close;
+mod compiled;
 mod config;
 mod counts;
 mod early;
@@ -21,7 +22,6 @@ mod memory;
 pub mod metrics;
 mod model;
 mod pairing;
-mod plan;
 mod rollout;
 mod rows;
 mod segments;

@@ -69,7 +69,7 @@ impl InProcess {
         };
         let (headers, body) = encoded(&self.model, &command)?;
         self.controller.take(serin_topology::COMMANDS, self.key(), headers, body)?;
-        self.settle()
+        self.run_until_quiet()
     }
 
     /// The newest routing table.
@@ -110,7 +110,7 @@ impl InProcess {
     }
 
     /// Hands what each fold wrote to the next one until all is quiet.
-    pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn run_until_quiet(&mut self) -> anyhow::Result<()> {
         loop {
             let mut outgoing = std::mem::take(&mut self.controller.out);
             outgoing.extend(self.aggregator.commit()?);

@@ -488,6 +488,26 @@ aggregator: {intake: {topics: [{feedback: team-a.feedback, predictions: team-a.c
     }
 
     #[test]
+    fn the_intake_is_set_under_the_aggregator_and_a_problem_there_is_named_once() {
+        let settings = with(&["aggregator.intake.lateness=7s", "aggregator.intake.max_body=9"]).unwrap();
+        assert_eq!(settings.aggregator.intake.max_body, 9);
+        assert_eq!(settings.aggregator.intake.lateness, settings.aggregator.fold.intake.lateness);
+        for (wrong, part) in [
+            ("aggregator.intake.lateness=soon", "soon"),
+            ("aggregator.intake.latenes=1s", "unknown field `latenes`"),
+            ("aggregator.intak.lateness=1s", "unknown field `intak`"),
+            ("aggregator=5", "struct Config"),
+        ] {
+            let text = with(&[wrong]).unwrap_err().to_string();
+            assert_eq!(text.matches("\n  - ").count(), 1, "{wrong}:\n{text}");
+            assert!(text.contains(part), "{wrong}:\n{text}");
+        }
+        let dumped = serde_json::to_value(Settings::default()).unwrap();
+        assert_eq!(dumped["aggregator"]["intake"]["lateness"], "3s");
+        assert_eq!(dumped["aggregator"]["writer_ttl"], "30s");
+    }
+
+    #[test]
     fn properties_of_the_kafka_client_keep_their_dots() {
         let settings =
             with(&["log.kafka.properties.sasl.kerberos.keytab=/k", "log.kafka.properties.debug=topic"]).unwrap();

@@ -73,7 +73,7 @@ pub(crate) async fn answer(
     }
     let ends = response.headers().contains_key(header::CONNECTION);
     let most = if ends { UNREAD } else { shared.config().limits.body.max(UNREAD) };
-    let read = loan.settle(most).await;
+    let read = loan.finish(most).await;
     if !read || shared.leaving.load(Ordering::Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -98,7 +98,7 @@ impl Flying {
     }
 
     /// Waits until no call before `time` is in flight.
-    pub(crate) async fn settled(&self, time: EventTime) {
+    pub(crate) async fn none_before(&self, time: EventTime) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);

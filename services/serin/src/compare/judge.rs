@@ -9,7 +9,7 @@ use serin_statistics::paired::{Differences, Disagreement, Discordant, p_within_b
 use serin_statistics::{Scope, rollback_weights, weighted_holm_adjusted};
 
 use super::finding::{Figures, Finding, Line, Report, T_TEST};
-use super::join::{Answers, Joined, Pair, Score};
+use super::join::{Answers, Joined, PairedRows, Score};
 use super::text;
 use crate::cli::Compare;
 
@@ -31,7 +31,7 @@ struct Tested {
 
 /// Tests all metrics over all pairs, and the first one that has a limit in each segment.
 pub(super) fn report(joined: &Joined, args: &Compare) -> Report {
-    let all: Vec<&Pair> = joined.pairs.iter().collect();
+    let all: Vec<&PairedRows> = joined.pairs.iter().collect();
     let mut lines: Vec<Line> = metrics(joined, args)
         .into_iter()
         .filter_map(|metric| Some(line("all".to_owned(), Scope::Overall, &test(metric, &all, joined, args)?, args)))
@@ -95,7 +95,7 @@ fn limit(metric: Metric, args: &Compare) -> Option<f64> {
     }
 }
 
-fn test(metric: Metric, pairs: &[&Pair], joined: &Joined, args: &Compare) -> Option<Tested> {
+fn test(metric: Metric, pairs: &[&PairedRows], joined: &Joined, args: &Compare) -> Option<Tested> {
     let limit = limit(metric, args);
     match metric {
         Metric::ErrorRate => error_rate(pairs, limit?, args.alpha),
@@ -128,7 +128,7 @@ fn test(metric: Metric, pairs: &[&Pair], joined: &Joined, args: &Compare) -> Opt
     }
 }
 
-fn error_rate(pairs: &[&Pair], margin: f64, alpha: f64) -> Option<Tested> {
+fn error_rate(pairs: &[&PairedRows], margin: f64, alpha: f64) -> Option<Tested> {
     let mut counts = Discordant { n: 0, only_canary: 0, only_control: 0 };
     let mut both = 0;
     for pair in pairs {
@@ -229,7 +229,7 @@ impl MeanTest<'_> {
     }
 }
 
-fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Tested {
+fn differs(pairs: &[&PairedRows], limit: Option<f64>, args: &Compare) -> Tested {
     let differ = pairs.iter().filter(|pair| match pair.answers {
         Answers::Numbers { a, b, .. } => (a - b).abs() > args.tolerance,
         Answers::Classes { same, .. } => !same,
@@ -255,10 +255,10 @@ fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Tested {
 }
 
 /// The pairs of each value of each segment column, the most frequent values first.
-fn segments<'a>(joined: &'a Joined, args: &Compare) -> Vec<(String, Vec<&'a Pair>)> {
+fn segments<'a>(joined: &'a Joined, args: &Compare) -> Vec<(String, Vec<&'a PairedRows>)> {
     let mut all = Vec::new();
     for (index, column) in args.segment.iter().enumerate() {
-        let mut values: BTreeMap<&str, Vec<&Pair>> = BTreeMap::new();
+        let mut values: BTreeMap<&str, Vec<&PairedRows>> = BTreeMap::new();
         for pair in &joined.pairs {
             values.entry(&pair.segments[index]).or_default().push(pair);
         }

@@ -1,6 +1,6 @@
 //! A rollout spec made ready for the hot path: names become indexes once, when the rollout begins.
 //!
-//! Invariant: the plan of a rollout never changes, so cells of all its windows have the same layout.
+//! Invariant: the compiled spec of a rollout never changes, so cells of all its windows have the same layout.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -60,9 +60,9 @@ pub(crate) enum Measure {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LabelMeasure {
     pub(crate) formula: Formula,
-    /// Index in [`Plan::outputs`], for [`Formula::WrongClass`] in [`Plan::classes`].
+    /// Index in [`CompiledSpec::outputs`], for [`Formula::WrongClass`] in [`CompiledSpec::classes`].
     pub(crate) output: Option<usize>,
-    /// Index in [`Plan::labels`], for [`Formula::WrongClass`] in [`Plan::truths`].
+    /// Index in [`CompiledSpec::labels`], for [`Formula::WrongClass`] in [`CompiledSpec::truths`].
     pub(crate) label: usize,
     /// A missing label is a 0.
     pub(crate) zero_if_missing: bool,
@@ -92,15 +92,15 @@ pub(crate) struct Metric {
     pub(crate) measure: Measure,
     /// For [`MetricKind::Disagreement`]: when two answers agree.
     pub(crate) pairing: Option<Pairing>,
-    /// Indexes in [`Plan::dimensions`].
+    /// Indexes in [`CompiledSpec::dimensions`].
     pub(crate) dimensions: Vec<usize>,
-    /// Index in [`Plan::streams`].
+    /// Index in [`CompiledSpec::streams`].
     pub(crate) stream: usize,
 }
 
 /// A spec, compiled.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct CompiledSpec {
     /// What its records mean: the one place to ask is [`Rules`].
     pub(crate) rules: Rules,
     /// Somebody else splits the traffic: predictions through intake count themselves.
@@ -143,15 +143,15 @@ fn index_of(names: &mut Vec<String>, name: &str) -> usize {
     })
 }
 
-impl Plan {
-    /// The plan of a rollout that is folded under these rules.
+impl CompiledSpec {
+    /// The compiled spec of a rollout that is folded under these rules.
     pub(crate) fn new(spec: &RolloutSpec, rules: Rules) -> Self {
         let mut streams: Vec<Span> =
             spec.metrics.iter().map(|metric| Span(metric.settles_after(spec.window).0.0.max(0))).collect();
         streams.push(Span(0));
         streams.sort_unstable();
         streams.dedup();
-        let mut plan = Self {
+        let mut compiled = Self {
             rules,
             external: spec.traffic == TrafficSource::External || spec.mode == Mode::Observe,
             sticky: spec.assignment.sticky.is_some(),
@@ -172,9 +172,9 @@ impl Plan {
             paired: Vec::new(),
         };
         for metric in &spec.metrics {
-            plan.add(metric, spec);
+            compiled.add(metric, spec);
         }
-        plan
+        compiled
     }
 
     fn add(&mut self, metric: &serin_rollout::MetricSpec, spec: &RolloutSpec) {
