@@ -30,22 +30,22 @@ forbid_direct() {
 }
 
 native=(rdkafka rdkafka-sys rocksdb librocksdb-sys)
-services=(serin-router serin-aggregator serin-analyzer serin-controller)
+services=(serin-router serin-intake serin-aggregator serin-analyzer serin-controller)
 for package in serin-sketches serin-statistics; do
     forbid "$package" tokio rand getrandom uuid "${native[@]}" serin-stream serin-spec "${services[@]}"
 done
 forbid serin-kinds tokio "${native[@]}" serin-stream serin-rollout "${services[@]}"
 forbid serin-access tokio hyper axum "${native[@]}" serin-stream "${services[@]}"
 # Who folds and routes knows the types of the file, not how it is read, checked or judged.
-for package in serin-router serin-aggregator serin-listener; do
+for package in serin-router serin-intake serin-aggregator serin-listener; do
     forbid "$package" serin-rollout serin-statistics
 done
 forbid serin-spec tokio "${native[@]}" serin-stream serin-kinds serin-statistics serin-rollout "${services[@]}"
 forbid serin-rollout tokio "${native[@]}" serin-stream "${services[@]}"
-for package in serin-aggregator serin-analyzer; do
+for package in serin-intake serin-aggregator serin-analyzer; do
     forbid "$package" tokio hyper "${native[@]}"
 done
-for package in serin-spec serin-kinds serin-rollout serin-aggregator serin-analyzer; do
+for package in serin-spec serin-kinds serin-rollout serin-intake serin-aggregator serin-analyzer; do
     forbid_direct "$package" rand getrandom
 done
 for package in serin-router serin-controller; do
@@ -60,7 +60,7 @@ done
 # Folds and pure crates take time and randomness as arguments.
 clocks=$(grep -rnE 'SystemTime::now|Instant::now|rand::|now_v7|new_v4' \
     crates/sketches/src crates/kinds/src crates/statistics/src crates/spec/src \
-    crates/rollout/src services/aggregator/src services/analyzer/src || true)
+    crates/rollout/src services/intake/src services/aggregator/src services/analyzer/src || true)
 if [ -n "$clocks" ]; then
     echo "error: a pure crate reads a clock or a random source:" >&2
     echo "$clocks" >&2

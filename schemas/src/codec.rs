@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use self::in_order::InOrder;
 use crate::{
-    envelope::{self, EnvelopeError},
+    event_type::{EnvelopeError, record_type, type_of},
     headers::Headers,
 };
 
@@ -157,7 +157,7 @@ impl Codec {
             writer: writer.expect("a schema file names all it refers to"),
             reader: reader.expect("a schema file names all it refers to"),
             versions,
-            ce_type: envelope::type_of(name, version),
+            ce_type: type_of(name, version),
         }
     }
 
@@ -220,8 +220,7 @@ pub fn decode_written_by<R: Record>(version: u32, writer: &Schema, body: &[u8]) 
 
 /// Reads a record of a topic that carries only this one: checks the type in the headers, then [`decode`]s.
 pub fn read<R: Record>(headers: &Headers, body: &[u8]) -> Result<R, DecodeError> {
-    let (name, version) =
-        envelope::record_type(headers).map_err(|error| DecodeError::from_envelope(&error, R::NAME))?;
+    let (name, version) = record_type(headers).map_err(|error| DecodeError::from_envelope(&error, R::NAME))?;
     if name != R::NAME {
         return Err(DecodeError::UnknownType { cause: format!("a {name:?} does not belong here"), expected: R::NAME });
     }

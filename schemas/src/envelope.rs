@@ -5,8 +5,10 @@
 
 use bytes::BytesMut;
 
+pub use crate::event_type::{EnvelopeError, record_type};
 use crate::{
     codec::Record,
+    event_type::{text, utf8},
     headers::{Headers, Packing},
     ids::EventTime,
 };
@@ -16,9 +18,6 @@ pub const CONTENT_TYPE: &str = "application/avro";
 
 /// Room for the headers of an event; longer ids and names take more.
 const USUAL_BYTES: usize = 256;
-
-/// Every type of ours begins with this.
-const TYPE_PREFIX: &str = "dev.serin.";
 
 /// Who wrote a record, what it is about and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,20 +30,6 @@ pub struct Envelope<'a> {
     pub subject: &'a str,
     /// When the thing described happened or arrived. Left out when it lies outside of the years 0 to 9999.
     pub time: EventTime,
-}
-
-/// The headers do not say which record follows.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EnvelopeError {
-    /// There is no `ce_type`.
-    #[error("the record has no `ce_type` header")]
-    NoType,
-    /// `ce_type` is not one of ours.
-    #[error("`ce_type` {found:?} is not of the form `{TYPE_PREFIX}<record>.v<version>`")]
-    ForeignType {
-        /// What it is, cut at 100 characters.
-        found: String,
-    },
 }
 
 /// What the headers of a record say; whatever is missing or not UTF-8 is `None`.
@@ -83,17 +68,6 @@ pub fn headers<R: Record>(envelope: &Envelope<'_>) -> Headers {
     out.finish().1
 }
 
-/// Name and version of the record that follows these headers, such as `("prediction", 1)`.
-pub fn record_type(headers: &Headers) -> Result<(&str, u32), EnvelopeError> {
-    let found = text(headers, "type").ok_or(EnvelopeError::NoType)?;
-    found
-        .strip_prefix(TYPE_PREFIX)
-        // In two steps: looking for a letter is cheaper than looking for a text.
-        .and_then(|rest| rest.rsplit_once('v'))
-        .and_then(|(name, version)| Some((name.strip_suffix('.')?, version.parse().ok()?)))
-        .ok_or_else(|| EnvelopeError::ForeignType { found: found.chars().take(100).collect() })
-}
-
 /// All that the headers say.
 pub fn read(headers: &Headers) -> Received<'_> {
     Received {
@@ -104,27 +78,6 @@ pub fn read(headers: &Headers) -> Received<'_> {
         time: text(headers, "time").and_then(EventTime::from_rfc3339),
         content_type: headers.get("content-type").and_then(utf8),
     }
-}
-
-/// The type of a record on the wire.
-pub(crate) fn type_of(name: &str, version: u32) -> String {
-    format!("{TYPE_PREFIX}{name}.v{version}")
-}
-
-/// The first usable value of a `CloudEvents` attribute.
-fn text<'a>(headers: &'a Headers, attribute: &str) -> Option<&'a str> {
-    headers.raw().filter(|(name, _)| is_attribute(name, attribute)).find_map(|(_, value)| utf8(value))
-}
-
-fn is_attribute(bytes: &[u8], attribute: &str) -> bool {
-    bytes.len() == attribute.len() + 3
-        && bytes[..2].eq_ignore_ascii_case(b"ce")
-        && matches!(bytes[2], b'_' | b'-')
-        && bytes[3..].eq_ignore_ascii_case(attribute.as_bytes())
-}
-
-fn utf8(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value).ok().filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod envelope;
 pub mod event;
+mod event_type;
 pub mod foreign;
 pub mod headers;
 pub mod ids;

@@ -210,7 +210,7 @@ async fn answer(mut routes: Router, request: hyper::Request<Incoming>) -> Result
         return Ok(response);
     };
     let Ok(mut response) = answered;
-    if !loan.settle(UNREAD).await {
+    if !loan.finish(UNREAD).await {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

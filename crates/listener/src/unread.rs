@@ -161,7 +161,7 @@ pub struct Loan<B> {
 
 impl<B: Body + Unpin + Send + 'static> Loan<B> {
     /// Reads what is left, up to `most` bytes; what somebody still reads is not waited for. True if another request may follow.
-    pub async fn settle(self, most: u64) -> bool {
+    pub async fn finish(self, most: u64) -> bool {
         let Some(slot) = self.slot else { return true };
         match slot.take() {
             State::Ended => true,
@@ -238,9 +238,9 @@ mod tests {
         if reads {
             assert!(once(poll_fn(|cx| Pin::new(&mut lent).poll_frame(cx))).is_ready());
         }
-        let settled = once(loan.settle(100));
+        let finished = once(loan.finish(100));
         drop(lent);
-        settled
+        finished
     }
 
     #[tokio::test]

@@ -21,6 +21,13 @@ pub struct Poison {
     pub message: String,
 }
 
+impl Poison {
+    /// A record that cannot be used under this code, and why.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
 /// A fold cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {

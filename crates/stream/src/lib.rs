@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod driver;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod fold;

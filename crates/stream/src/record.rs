@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serin_schemas::ids::NextOffset;
+use serin_schemas::{
+    codec::{self, EncodeError},
+    envelope::{self, Envelope},
+    ids::NextOffset,
+};
 
 pub use serin_schemas::headers::{Headers, Packing};
 
@@ -81,6 +85,18 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// A record of Serin's own, with the headers that say what it is.
+    pub fn record<R: codec::Record>(
+        topic: &'static str,
+        target: Target,
+        key: impl Into<Bytes>,
+        record: &R,
+        envelope: &Envelope<'_>,
+    ) -> Result<Self, EncodeError> {
+        let (key, value) = (key.into(), Some(codec::encode(record)?.into()));
+        Ok(Self { topic, target, key, value, headers: envelope::headers::<R>(envelope), timestamp_ms: None })
+    }
+
     /// Bytes of key and value: what a queue of records is bounded by.
     pub fn size(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, Bytes::len)

@@ -18,8 +18,8 @@ use serin_schemas::{
 };
 use serin_spec::Frozen;
 use serin_stream::{
+    driver::FoldDriver,
     record::{Headers, Record},
-    testing::FoldHarness,
 };
 
 const EVENTS: i64 = 1_000_000;
@@ -32,10 +32,10 @@ fn main() -> any_error::Result {
 
 fn run(labels: bool) -> any_error::Result {
     let make = || Box::new(AggregatorFold::new(Config::default(), 0, 1)) as Box<_>;
-    let mut harness = FoldHarness::new(make)?;
+    let mut harness = FoldDriver::new(make)?;
     let control = control(labels);
     let body = codec::encode(&control)?;
-    feed(&mut harness, &wire(&mut FoldHarness::new(make)?, envelope::headers::<Control>(&about()), body))?;
+    feed(&mut harness, &wire(&mut FoldDriver::new(make)?, envelope::headers::<Control>(&about()), body))?;
 
     let (mut spent, mut decoding, mut count) = (0.0, 0.0, 0);
     for batch in 0..EVENTS / BATCH {
@@ -92,14 +92,14 @@ mod any_error {
     pub(crate) type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 }
 
-fn feed(harness: &mut FoldHarness, record: &Record) -> any_error::Result {
+fn feed(harness: &mut FoldDriver, record: &Record) -> any_error::Result {
     match harness.apply(record)?.poison {
         Some(poison) => Err(poison.message.into()),
         None => Ok(()),
     }
 }
 
-fn wire(harness: &mut FoldHarness, headers: Headers, body: Vec<u8>) -> Record {
+fn wire(harness: &mut FoldDriver, headers: Headers, body: Vec<u8>) -> Record {
     harness.record("events", 0, 0, Bytes::new(), headers, Some(body.into()))
 }
 

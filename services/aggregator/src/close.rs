@@ -11,23 +11,22 @@ use serin_stream::{
     fold::{FoldError, Rows},
     record::{Outgoing, Target},
 };
+use serin_topology::WINDOWS;
 
 use crate::{
-    journal::Group,
-    rollout::{Rollout, Work},
+    counts::Counts,
+    keys::{ARMS, Group, WindowKey},
+    rollout::{ActiveRollout, Work},
     rows::{self, Table},
-    window::{ARMS, Counts, Window, WindowKey},
+    window::Window,
 };
 
-/// Topic of what is closed.
-pub(crate) const WINDOWS: &str = "windows";
-
-impl Rollout {
+impl ActiveRollout {
     /// Takes out the windows that are due, each stream in order of time.
     pub(crate) fn close_due(&mut self, partition: i32, work: &mut Work<'_>) -> Vec<WindowClosed> {
-        let Some(to) = work.frontier.closed_to(&self.plan) else { return Vec::new() };
+        let Some(to) = work.frontier.closed_to(&self.compiled) else { return Vec::new() };
         let mut due: Vec<WindowKey> = Vec::new();
-        for (stream, maturity) in self.plan.streams.iter().enumerate() {
+        for (stream, maturity) in self.compiled.streams.iter().enumerate() {
             let first = WindowKey { stream, end: EventTime(i64::MIN), generation: Generation(i64::MIN) };
             let keys = self.windows.range(first..).map(|(key, _)| *key);
             due.extend(keys.take_while(|key| key.stream == stream && key.end.plus(*maturity) <= to));
@@ -52,7 +51,7 @@ impl Rollout {
         if key.stream > 0 {
             self.mature(key, &mut window, work);
         }
-        if key.stream + 1 == self.plan.streams.len() {
+        if key.stream + 1 == self.compiled.streams.len() {
             work.joins.close(Group { rollout: self.number, end: key.end, generation: key.generation });
         }
         let lens = self.lenses.of(key.generation);
@@ -61,8 +60,8 @@ impl Rollout {
             if counted.counts != Counts::default() {
                 arms.push(counted.counts.of(arm));
             }
-            counted.cells(arm, lens, &self.plan, key.stream, &mut cells);
-            counted.populations(arm, lens, &self.plan, &mut population);
+            counted.cells(arm, lens, &self.compiled, key.stream, &mut cells);
+            counted.populations(arm, lens, &self.compiled, &mut population);
         }
         self.forget(key, &window);
         (!arms.is_empty()).then(|| WindowClosed {
@@ -71,12 +70,12 @@ impl Rollout {
             generation: key.generation,
             partition,
             end: key.end,
-            length: self.plan.window,
-            maturity: self.plan.streams[key.stream],
+            length: self.compiled.window,
+            maturity: self.compiled.streams[key.stream],
             cells,
             arms,
             population,
-            rules: self.plan.rules.number(),
+            rules: self.compiled.rules.number(),
             #[cfg(feature = "next-schema")]
             closed_by: Some("aggregator".to_owned()),
         })
@@ -87,7 +86,7 @@ impl Rollout {
         for (place, arm) in window.arms.iter().enumerate().filter(|(_, arm)| arm.stored) {
             self.removed.push(rows::counts(self.number, key, place));
             let layout = &self.lenses.of(key.generation).layout;
-            let metrics = 0..self.plan.metrics.len();
+            let metrics = 0..self.compiled.metrics.len();
             let stored = metrics.filter(|&metric| arm.has_cells(layout, metric));
             let keys: Vec<_> = stored.map(|metric| rows::cells(self.number, key, place, metric)).collect();
             self.removed.extend(keys);
@@ -106,7 +105,7 @@ impl Rollout {
             let key = rows::of_rollout(Table::Values, self.number).done();
             to.put(&key, rows::encode(&self.lenses.warming.dictionary.names())?);
         }
-        let (number, metrics) = (self.number, self.plan.metrics.len());
+        let (number, metrics) = (self.number, self.compiled.metrics.len());
         for (key, window) in &mut self.windows {
             let layout = &self.lenses.of(key.generation).layout;
             for (place, arm) in window.arms.iter_mut().enumerate().filter(|(_, arm)| arm.dirty) {

@@ -4,8 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serin_spec::units::Duration;
 
-use crate::intake::IntakeConfig;
-
 /// Settings of the aggregator role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -35,8 +33,14 @@ pub struct Config {
     /// How long feedback waits for its prediction while some rollout reads it and no rollout has a maturity; else it waits for the
     /// longest maturity. Feedback that no rollout reads does not wait. Default 1 h.
     pub feedback_ttl: Duration,
-    /// The intake relay.
-    pub intake: IntakeConfig,
+    /// How much longer than those of routers the windows of a model with `traffic: external` stay open: the `lateness` of the intake.
+    /// Default 3 s.
+    #[serde(skip, default = "relay_lateness")]
+    pub relay_lateness: Duration,
+}
+
+fn relay_lateness() -> Duration {
+    Duration::from_secs(3)
 }
 
 impl Default for Config {
@@ -51,7 +55,7 @@ impl Default for Config {
             max_join_rows: None,
             max_warmup_values: 200,
             feedback_ttl: Duration::from_secs(3600),
-            intake: IntakeConfig::default(),
+            relay_lateness: relay_lateness(),
         }
     }
 }
@@ -60,7 +64,7 @@ impl Default for Config {
 const MIN_JOIN_MEMORY: usize = 64 << 10;
 
 impl Config {
-    /// Everything that is wrong with these settings, but for the names of topics. Each problem begins with its setting.
+    /// Everything that is wrong with these settings. Each problem begins with its setting.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let spans = [
@@ -69,8 +73,6 @@ impl Config {
             ("clock_tolerance", self.clock_tolerance),
             ("max_skew", self.max_skew),
             ("feedback_ttl", self.feedback_ttl),
-            ("intake.idle_after", self.intake.idle_after),
-            ("intake.max_skew", self.intake.max_skew),
         ];
         let zero = spans.iter().filter(|(_, span)| span.is_zero());
         problems.extend(zero.map(|(name, _)| format!("{name}: must be longer than 0")));
@@ -84,10 +86,6 @@ impl Config {
         if self.join_memory < MIN_JOIN_MEMORY {
             problems
                 .push(format!("join_memory: {} is too little; use at least {MIN_JOIN_MEMORY} bytes", self.join_memory));
-        }
-        let most = IntakeConfig::default().max_body;
-        if !(1..=most).contains(&self.intake.max_body) {
-            problems.push(format!("intake.max_body: {} is out of range; use 1 to {most} bytes", self.intake.max_body));
         }
         problems
     }
@@ -111,8 +109,8 @@ mod tests {
             max_join_rows: Some(0),
             max_warmup_values: 0,
             join_memory: MIN_JOIN_MEMORY - 1,
-            intake: IntakeConfig { idle_after: zero, max_skew: zero, max_body: 1_000_001, ..IntakeConfig::default() },
+            relay_lateness: zero,
         };
-        assert_eq!(config.problems().len(), 12, "{:?}", config.problems());
+        assert_eq!(config.problems().len(), 9, "{:?}", config.problems());
     }
 }

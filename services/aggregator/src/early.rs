@@ -12,11 +12,10 @@ use serin_schemas::ids::EventTime;
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
-    join::{Label, RowState},
+    label::{Label, RowState, rights},
     memory::{self, Room},
     metrics::Tally,
     rows::{self, Key, Table},
-    truths::rights,
 };
 
 /// Values by name, in the order of their names.

@@ -23,14 +23,15 @@ use serin_stream::{
 use crate::{
     alarms::Alarms,
     close::{closed_through, window_closed},
+    compiled::{CompiledSpec, time_of},
     config::Config,
     early::{Asked, Pending, set},
-    join::{Joins, Met},
+    joins::Joins,
+    label::Met,
     metrics::{self, Tally},
-    plan::{Plan, time_of},
-    rollout::{Frontier, Rollout, Scratch, Work},
+    model::Model,
+    rollout::{ActiveRollout, Frontier, Scratch, Work},
     rows::{self, Table},
-    state::Model,
     truths::{MAX_WAITING_BYTES, Truths, place},
     writers::{Patience, Seen, Writers},
 };
@@ -49,7 +50,7 @@ pub struct AggregatorFold {
     pub(crate) config: Config,
     pub(crate) writers: Writers,
     pub(crate) models: BTreeMap<String, Model>,
-    pub(crate) rollouts: BTreeMap<u32, Rollout>,
+    pub(crate) rollouts: BTreeMap<u32, ActiveRollout>,
     pub(crate) joins: Joins,
     /// Last promise written.
     pub(crate) promised: Option<EventTime>,
@@ -74,10 +75,6 @@ pub struct AggregatorFold {
 struct Longest {
     window: Span,
     maturity: Span,
-}
-
-pub(crate) fn poison<T>(code: &'static str, message: String) -> Result<T, Poison> {
-    Err(Poison { code, message })
 }
 
 /// The id under which a model server's event about a mirrored call waits: its request id is the live call's.
@@ -109,7 +106,7 @@ impl AggregatorFold {
             silent_after: config.silent_after.0,
             clock_tolerance: config.clock_tolerance.0,
             max_skew: config.max_skew.0,
-            lateness: config.intake.lateness.0,
+            lateness: config.relay_lateness.0,
         };
         let writers = Writers::new(patience, config.max_writers);
         let joins = Joins::new(config.join_memory, config.max_join_rows.unwrap_or(usize::MAX));
@@ -141,28 +138,29 @@ impl AggregatorFold {
 
     fn check(&self, writer: WriterView<'_>, id: &str, at: EventTime) -> Result<Seen, Poison> {
         if id.is_empty() {
-            return poison("missing_id", "the record has no request id; nothing could be joined to it".into());
+            return Err(Poison::new("missing_id", "the record has no request id; nothing could be joined to it"));
         }
         if id.len() > MAX_ID_BYTES {
             let bytes = id.len();
-            return poison(
+            return Err(Poison::new(
                 "id_too_long",
                 format!("the request id has {bytes} bytes; at most {MAX_ID_BYTES} are taken"),
-            );
+            ));
         }
         match self.writers.look(writer) {
-            Seen::Malformed => {
-                poison("bad_sequence", format!("writer {:?} sent sequence number {}", writer.name, writer.seq))
-            }
-            Seen::OldIncarnation => poison(
+            Seen::Malformed => Err(Poison::new(
+                "bad_sequence",
+                format!("writer {:?} sent sequence number {}", writer.name, writer.seq),
+            )),
+            Seen::OldIncarnation => Err(Poison::new(
                 "old_incarnation",
                 format!("writer {:?} {} was replaced by a newer process", writer.name, writer.incarnation),
-            ),
+            )),
             // A replay clock's heartbeats come at window ends: that far ahead of the last one an event may be.
             Seen::New if self.writers.is_far_future(writer.name, at.minus(self.longest.window)) => {
                 let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
                 let skew = self.config.max_skew;
-                poison("far_future", format!("{time} is more than a window and {skew} ahead of the writers"))
+                Err(Poison::new("far_future", format!("{time} is more than a window and {skew} ahead of the writers")))
             }
             seen => Ok(seen),
         }
@@ -170,18 +168,19 @@ impl AggregatorFold {
 
     /// The rollouts have changed.
     pub(crate) fn note_rollouts(&mut self) {
-        let plans = || self.rollouts.values().map(|rollout| &rollout.plan);
+        let plans = || self.rollouts.values().map(|rollout| &rollout.compiled);
         self.longest = Longest {
-            window: plans().map(|plan| plan.window).max().unwrap_or_default(),
-            maturity: plans().map(Plan::longest).max().unwrap_or_default(),
+            window: plans().map(|compiled| compiled.window).max().unwrap_or_default(),
+            maturity: plans().map(CompiledSpec::longest).max().unwrap_or_default(),
         };
-        self.timed =
-            Arc::new(plans().flat_map(|plan| &plan.timed).map(|label| (label.clone(), time_of(label))).collect());
+        self.timed = Arc::new(
+            plans().flat_map(|compiled| &compiled.timed).map(|label| (label.clone(), time_of(label))).collect(),
+        );
     }
 
     fn prediction(&mut self, prediction: &PredictionView<'_>) -> Result<(), Poison> {
         if let Some(latency) = prediction.latency_us.filter(|latency| *latency < 0) {
-            return poison("negative_latency", format!("latency {latency} us; a latency cannot be negative"));
+            return Err(Poison::new("negative_latency", format!("latency {latency} us; a latency cannot be negative")));
         }
         let id = prediction.request_id;
         if self.check(prediction.writer, id, prediction.completed_at)? == Seen::Repeated {
@@ -194,7 +193,7 @@ impl AggregatorFold {
             self.tally.untracked += 1;
             return Ok(());
         };
-        if prediction.origin == Origin::Intake && !rollout.plan.external {
+        if prediction.origin == Origin::Intake && !rollout.compiled.external {
             return self.report(prediction);
         }
         let Some(place) = rollout.locate(prediction) else {
@@ -230,16 +229,16 @@ impl AggregatorFold {
         } else if rollout.fill(report, shadow, &mut work!(self)) {
             self.tally.filled += 1;
         } else if self.joins.admits(id) {
-            let end = report.completed_at.window_end(rollout.plan.window);
-            let expires = end.plus(rollout.plan.grace).plus(rollout.plan.longest());
+            let end = report.completed_at.window_end(rollout.compiled.window);
+            let expires = end.plus(rollout.compiled.grace).plus(rollout.compiled.longest());
             if self.writers.watermark.is_some_and(|now| expires <= now) {
                 self.tally.untracked += 1;
                 return Ok(());
             }
             let waits_for = if shadow { Cow::Owned(mirrored(id)) } else { Cow::Borrowed(id) };
-            let plan = &rollout.plan;
-            let outputs = report.outputs.sorted().into_iter().filter(|(name, _)| plan.reads_output(name));
-            let classes = report.classes.sorted().into_iter().filter(|(name, _)| plan.reads_class(name));
+            let compiled = &rollout.compiled;
+            let outputs = report.outputs.sorted().into_iter().filter(|(name, _)| compiled.reads_output(name));
+            let classes = report.classes.sorted().into_iter().filter(|(name, _)| compiled.reads_class(name));
             let (outputs, classes): (Vec<_>, Vec<_>) = (outputs.collect(), classes.collect());
             if outputs.is_empty() && classes.is_empty() {
                 self.tally.untracked += 1;
@@ -247,7 +246,10 @@ impl AggregatorFold {
             }
             if let Some((name, class)) = classes.iter().find(|(_, class)| class.len() > MAX_WAITING_BYTES) {
                 let bytes = class.len();
-                return poison("class_too_long", format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"));
+                return Err(Poison::new(
+                    "class_too_long",
+                    format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"),
+                ));
             }
             self.joins.early.wait(&waits_for, expires, &mut self.tally, |pending| {
                 for (name, value) in &outputs {
@@ -292,7 +294,10 @@ impl AggregatorFold {
         let (values, classes) = (feedback.values.sorted(), feedback.classes.sorted());
         let found = values.len() + classes.len();
         if found > MAX_FEEDBACK_VALUES {
-            return poison("too_many_values", format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"));
+            return Err(Poison::new(
+                "too_many_values",
+                format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"),
+            ));
         }
         let id = feedback.request_id;
         if self.check(feedback.writer, id, feedback.observed_at)? == Seen::Repeated {
@@ -347,8 +352,8 @@ impl AggregatorFold {
                 self.tally.not_allowed += 1;
                 continue;
             }
-            let mut met = place(&rollout.plan.labels, &mut join.labels, &truths.labels);
-            met.extend(place(&rollout.plan.truths, &mut join.truths, &truths.classes));
+            let mut met = place(&rollout.compiled.labels, &mut join.labels, &truths.labels);
+            met.extend(place(&rollout.compiled.truths, &mut join.truths, &truths.classes));
             let tally = &mut self.tally;
             tally.contradicting += u64::from(met.contains(&Met::Contradicts));
             let outcome = match met {
@@ -424,10 +429,11 @@ impl AggregatorFold {
         let relayed = self.writers.relayed.unwrap_or(through);
         let passes = self.promised.is_none_or(|before| {
             let relayed_before = self.promised_relayed.unwrap_or(before);
-            self.rollouts.values().any(|Rollout { plan, .. }| {
-                let (before, after) = if plan.external { (relayed_before, relayed) } else { (before, through) };
-                let end_after = |at: EventTime, maturity| at.minus(maturity).minus(plan.grace).window_end(plan.window);
-                plan.streams.iter().any(|&maturity| end_after(after, maturity) > end_after(before, maturity))
+            self.rollouts.values().any(|ActiveRollout { compiled, .. }| {
+                let (before, after) = if compiled.external { (relayed_before, relayed) } else { (before, through) };
+                let end_after =
+                    |at: EventTime, maturity| at.minus(maturity).minus(compiled.grace).window_end(compiled.window);
+                compiled.streams.iter().any(|&maturity| end_after(after, maturity) > end_after(before, maturity))
             })
         });
         if passes {
@@ -461,7 +467,7 @@ impl AggregatorFold {
         model.dirty = true;
         // Under other rules it is another rollout: what was counted under the ones before is not mixed with it.
         let rules = Rules::numbered(control.rules).folded();
-        let same = |rollout: &Rollout| rollout.id == control.rollout && rollout.plan.rules == rules;
+        let same = |rollout: &ActiveRollout| rollout.id == control.rollout && rollout.compiled.rules == rules;
         let active = model.active.filter(|number| self.rollouts.get(number).is_some_and(same));
         let previous = model.active;
         if control.phase.is_final() {
@@ -477,7 +483,7 @@ impl AggregatorFold {
             let values = self.config.max_warmup_values;
             if active.is_none() {
                 self.next_rollout += 1;
-                self.rollouts.insert(number, Rollout::new(number, control, &spec, values));
+                self.rollouts.insert(number, ActiveRollout::new(number, control, &spec, values));
             }
             self.begin(number, control, frozen.as_ref(), context.rows)?;
         }
@@ -520,7 +526,7 @@ impl AggregatorFold {
         rows: &mut dyn Rows,
     ) -> Result<(), FoldError> {
         let Some(rollout) = self.rollouts.get_mut(&number) else { return Ok(()) };
-        rows.put(&rows::control(number, control.generation), rows::encode(&(control, rollout.plan.rules))?);
+        rows.put(&rows::control(number, control.generation), rows::encode(&(control, rollout.compiled.rules))?);
         if let Some(old) = rollout.begin(control, frozen) {
             rows.delete(&rows::control(number, old));
         }
@@ -543,23 +549,23 @@ impl AggregatorFold {
 }
 
 /// What the active rollouts read.
-struct Rollouts<'a>(&'a BTreeMap<u32, Rollout>);
+struct Rollouts<'a>(&'a BTreeMap<u32, ActiveRollout>);
 
 impl Asked for Rollouts<'_> {
     fn label(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.plan.labels.iter().any(|known| known == name))
+        self.0.values().any(|rollout| rollout.compiled.labels.iter().any(|known| known == name))
     }
 
     fn truth(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.plan.truths.iter().any(|known| known == name))
+        self.0.values().any(|rollout| rollout.compiled.truths.iter().any(|known| known == name))
     }
 
     fn output(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.plan.reads_output(name))
+        self.0.values().any(|rollout| rollout.compiled.reads_output(name))
     }
 
     fn class(&self, name: &str) -> bool {
-        self.0.values().any(|rollout| rollout.plan.reads_class(name))
+        self.0.values().any(|rollout| rollout.compiled.reads_class(name))
     }
 }
 
@@ -572,11 +578,11 @@ impl Fold for AggregatorFold {
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
         self.writers.log.pass(record.timestamp_ms);
         let Some(value) = &record.value else {
-            return Ok(poison("empty", "the record has no value; `events` takes no tombstones".into()));
+            return Ok(Err(Poison::new("empty", "the record has no value; `events` takes no tombstones")));
         };
         let event = match EventView::decode(&record.headers, value) {
             Ok(event) => event,
-            Err(error) => return Ok(poison(error.code(), error.to_string())),
+            Err(error) => return Ok(Err(Poison::new(error.code(), error.to_string()))),
         };
         match event {
             EventView::Prediction(prediction) => Ok(self.prediction(&prediction)),
@@ -594,7 +600,7 @@ impl Fold for AggregatorFold {
     }
 
     fn memory(&self) -> Vec<(&'static str, usize)> {
-        let windows = self.rollouts.values().map(Rollout::windows_bytes).sum();
+        let windows = self.rollouts.values().map(ActiveRollout::windows_bytes).sum();
         vec![("predictions", self.joins.bytes()), ("early", self.joins.early.bytes()), ("windows", windows)]
     }
 

@@ -13,7 +13,8 @@ use serin_schemas::ids::{EventTime, Generation};
 use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
-    join::{Join, JoinKey},
+    join::Join,
+    keys::{Group, JoinKey},
     rows::{self, Key, Parts, Table},
 };
 
@@ -21,20 +22,6 @@ use crate::{
 const CHUNK_BYTES: usize = 64 << 10;
 /// So many entries that are out of date are no reason to write a window anew.
 const SLACK: usize = 1024;
-
-/// A window of a rollout: the rows of its predictions come and go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Group {
-    pub(crate) rollout: u32,
-    pub(crate) end: EventTime,
-    pub(crate) generation: Generation,
-}
-
-impl Group {
-    fn chunk(&self, number: u32) -> Vec<u8> {
-        rows::of_rollout(Table::Waiting, self.rollout).i64(self.end.0).i64(self.generation.0).u32(number).done()
-    }
-}
 
 /// The chunks of a window.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +39,7 @@ struct Chunks {
 impl Chunks {
     fn finish(&mut self, group: Group, to: &mut dyn Rows) {
         if !self.open.is_empty() {
-            to.put(&group.chunk(self.rows.end), Bytes::from(std::mem::take(&mut self.open)));
+            to.put(&rows::chunk(&group, self.rows.end), Bytes::from(std::mem::take(&mut self.open)));
             self.rows.end += 1;
         }
     }
@@ -84,7 +71,7 @@ impl Journal {
     /// The window has closed: its rows go with the next commit.
     pub(crate) fn close(&mut self, group: Group) {
         if let Some(chunks) = self.windows.remove(&group) {
-            self.removed.extend(chunks.rows.map(|number| group.chunk(number)));
+            self.removed.extend(chunks.rows.map(|number| rows::chunk(&group, number)));
         }
     }
 
@@ -136,7 +123,7 @@ impl Journal {
         let Some(chunks) = self.windows.get_mut(&group) else { return };
         let end = chunks.rows.end;
         for number in std::mem::replace(&mut chunks.rows, end..end) {
-            to.delete(&group.chunk(number));
+            to.delete(&rows::chunk(&group, number));
         }
         chunks.entries = 0;
     }

@@ -1,37 +1,41 @@
 //! The aggregator role: from single events to windows of sketches.
 //!
-//! - [`AggregatorFactory`] makes the fold over `events`: it removes duplicates, follows event time, sketches the arms of active
-//!   rollouts per window, metric and segment, joins late feedback by request id, and writes what closes to `windows`.
-//! - [`intake`] relays what others produce on `predictions` and `feedback` into `events`.
+//! [`AggregatorFactory`] makes the fold over `events`: it removes duplicates, follows event time, sketches the arms of active
+//! rollouts per window, metric and segment, joins late feedback by request id, and writes what closes to `windows`.
 //!
 //! Everything here is pure: time is in the records, randomness is a hash of ids, and state is rows.
 
 mod alarms;
 mod close;
+mod compiled;
 mod config;
+mod counts;
 mod early;
 mod fold;
-pub mod intake;
 mod join;
+mod joins;
 mod journal;
+mod keys;
+mod label;
 mod mature;
 mod memory;
 pub mod metrics;
+mod model;
 mod pairing;
-mod plan;
 mod rollout;
 mod rows;
 mod segments;
 mod state;
 mod truths;
+mod value;
 mod window;
 mod writers;
 
 pub use config::Config;
 pub use fold::AggregatorFold;
-pub use intake::{IntakeConfig, IntakeFactory};
 
 use serin_stream::fold::{Fold, FoldFactory};
+use serin_topology::EVENTS;
 
 /// Makes the aggregator's fold of each partition of `events`.
 #[derive(Clone, Debug)]
@@ -53,11 +57,11 @@ impl FoldFactory for AggregatorFactory {
     }
 
     fn inputs(&self) -> &'static [&'static str] {
-        &["events"]
+        &[EVENTS]
     }
 
     fn append_times(&self) -> &'static [&'static str] {
-        &["events"]
+        &[EVENTS]
     }
 
     fn fold(&self, partition: i32) -> Box<dyn Fold> {

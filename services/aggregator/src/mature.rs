@@ -3,20 +3,22 @@
 use serin_schemas::records::Arm;
 
 use crate::{
-    join::{Join, JoinKey, Joins},
-    journal::Group,
-    plan::{Measure, Value},
-    rollout::{Rollout, Work},
-    window::{Subject, Window, WindowKey, dither, place_of},
+    compiled::Measure,
+    join::Join,
+    joins::Joins,
+    keys::{Group, JoinKey, WindowKey, place_of},
+    rollout::{ActiveRollout, Work},
+    value::Value,
+    window::{Subject, Window, dither},
 };
 
-impl Rollout {
+impl ActiveRollout {
     /// Computes a stream's metrics of what waits in a window.
     pub(crate) fn mature(&mut self, key: &WindowKey, window: &mut Window, work: &mut Work<'_>) {
         let lens = self.lenses.of(key.generation);
         let group = Group { rollout: self.number, end: key.end, generation: key.generation };
         let buffer = &mut work.scratch.buffer;
-        let own = || self.plan.metrics.iter().filter(|metric| metric.stream == key.stream);
+        let own = || self.compiled.metrics.iter().filter(|metric| metric.stream == key.stream);
         let (pairs, labels) =
             (own().any(|metric| metric.pairing.is_some()), own().any(|metric| metric.pairing.is_none()));
         let joins = &*work.joins;
@@ -36,7 +38,7 @@ impl Rollout {
             }
             let mut labelled = false;
             let subject = Subject { numbers: &join.numbers, unit: join.unit };
-            for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, m)| m.stream == key.stream) {
+            for (index, metric) in self.compiled.metrics.iter().enumerate().filter(|(_, m)| m.stream == key.stream) {
                 let Measure::Label(measure) = &metric.measure else { continue };
                 labelled |= measure.has_label(join);
                 // Nobody saw the answer of a mirror: what people did says nothing about it.
@@ -76,8 +78,8 @@ impl Rollout {
         let (shadow, live) = if wait.shadow { (join, other) } else { (other, join) };
         let arm = &mut window.arms[place_of(Arm::Shadow)];
         arm.counts.labelled += 1;
-        for (place, &index) in self.plan.paired.iter().enumerate() {
-            let metric = &self.plan.metrics[index];
+        for (place, &index) in self.compiled.paired.iter().enumerate() {
+            let metric = &self.compiled.metrics[index];
             let Some((shadow, live)) = shadow.halves[place].zip(live.halves[place]) else { continue };
             let hash = dither(&wait.id, metric, buffer);
             let pair = metric.pairing.as_ref().and_then(|pairing| pairing.pair(shadow, live, hash));

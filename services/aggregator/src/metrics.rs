@@ -43,11 +43,6 @@ pub const CLOCK_OFFSET: &str = "serin_writer_clock_offset_seconds";
 pub const STALE_CONTROLS: &str = "serin_stale_controls_total";
 /// Event time of the partition's watermark, in seconds since the Unix epoch.
 pub const WATERMARK: &str = "serin_watermark_timestamp_seconds";
-/// Records relayed by the intake, by kind.
-pub const INTAKE_RELAYED: &str = "serin_intake_relayed_total";
-/// Relayed records whose time was more than 2 s ahead of the log's, and was taken for the log's.
-pub const INTAKE_AHEAD: &str = "serin_intake_ahead_total";
-
 /// Counts since the last commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -96,8 +91,6 @@ struct Instruments {
     watermark: PresentGauge,
     silent: PresentGauge,
     offset: PresentGauge,
-    relayed: Counter<u64>,
-    ahead: Counter<u64>,
 }
 
 static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
@@ -118,8 +111,6 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         silent: PresentGauge::new(SILENT_WRITERS, "Whether a writer is not heard"),
         offset: PresentGauge::new(CLOCK_OFFSET, "A writer's clock less the log's"),
         watermark: PresentGauge::new(WATERMARK, "Event time of the watermark"),
-        relayed: counter(INTAKE_RELAYED, "Records relayed by the intake, by kind"),
-        ahead: counter(INTAKE_AHEAD, "Relayed records whose time was ahead of the log's"),
     }
 });
 
@@ -198,14 +189,4 @@ pub(crate) fn clock_offset(partition: i32, writer: &str, seconds: f64) -> Series
 /// Writers are routers and relays of ours, as many as the fold remembers.
 fn labels(partition: i32, writer: &str) -> Vec<KeyValue> {
     vec![KeyValue::new("partition", i64::from(partition)), KeyValue::new("writer", writer.to_owned())]
-}
-
-/// Counts relayed records of one kind; 0 makes the kind known.
-pub(crate) fn relayed(kind: &'static str, count: u64) {
-    INSTRUMENTS.relayed.add(count, &[KeyValue::new("kind", kind)]);
-}
-
-/// Counts relayed records whose time was ahead of the log's; 0 makes the counter known.
-pub(crate) fn ahead(count: u64) {
-    INSTRUMENTS.ahead.add(count, &[]);
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serin_sketches::Pair;
 use serin_spec::{MetricSource, MetricSpec, RolloutSpec};
 
-use crate::plan::{Value, class_hash};
+use crate::value::{Value, class_hash};
 
 /// One answer of a pair, as it waits for the other.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

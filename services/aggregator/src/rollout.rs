@@ -15,12 +15,17 @@ use serin_sketches::hash::hash64;
 use serin_spec::{Frozen, RolloutSpec, Rules};
 
 use crate::{
-    join::{Join, JoinKey, Joins, RowState},
+    compiled::{ANSWERED, CompiledSpec, Measure, Metric},
+    counts::Counts,
+    join::Join,
+    joins::Joins,
+    keys::{JoinKey, WindowKey, place_of},
+    label::RowState,
     metrics::Tally,
     pairing::Half,
-    plan::{ANSWERED, Measure, Metric, Plan, class_hash},
     segments::Dictionary,
-    window::{ArmWindow, Counts, Lens, Subject, Window, WindowKey, dither, place_of},
+    value::class_hash,
+    window::{ArmWindow, Lens, Subject, Window, dither},
 };
 
 /// What of a generation's traffic is sketched.
@@ -69,9 +74,9 @@ pub(crate) struct Frontier {
 
 impl Frontier {
     /// A window of a rollout is closed when its end and maturity are at or before this.
-    pub(crate) fn closed_to(self, plan: &Plan) -> Option<EventTime> {
-        let mark = if plan.external { self.relayed } else { self.watermark.max(self.promised) };
-        mark.map(|mark| mark.minus(plan.grace))
+    pub(crate) fn closed_to(self, compiled: &CompiledSpec) -> Option<EventTime> {
+        let mark = if compiled.external { self.relayed } else { self.watermark.max(self.promised) };
+        mark.map(|mark| mark.minus(compiled.grace))
     }
 }
 
@@ -136,12 +141,12 @@ impl Lenses {
 
 /// An active rollout.
 #[derive(Debug)]
-pub(crate) struct Rollout {
+pub(crate) struct ActiveRollout {
     /// Its number in row keys.
     pub(crate) number: u32,
     pub(crate) model: ModelName,
     pub(crate) id: RolloutId,
-    pub(crate) plan: Plan,
+    pub(crate) compiled: CompiledSpec,
     pub(crate) lenses: Lenses,
     pub(crate) windows: BTreeMap<WindowKey, Window>,
     /// Keys of rows to remove.
@@ -151,15 +156,15 @@ pub(crate) struct Rollout {
 /// Most generations of one rollout that are told apart; older ones count as unknown.
 const MAX_GENERATIONS: usize = 1024;
 
-impl Rollout {
+impl ActiveRollout {
     pub(crate) fn new(number: u32, control: &Control, spec: &RolloutSpec, values: usize) -> Self {
-        let plan = Plan::new(spec, Rules::numbered(control.rules).folded());
-        let warming = Lens::warming(&plan, Dictionary::learning(plan.dimensions.len(), values));
+        let compiled = CompiledSpec::new(spec, Rules::numbered(control.rules).folded());
+        let warming = Lens::warming(&compiled, Dictionary::learning(compiled.dimensions.len(), values));
         Self {
             number,
             model: control.model.clone(),
             id: control.rollout.clone(),
-            plan,
+            compiled,
             lenses: Lenses { generations: BTreeMap::new(), warming, frozen: None },
             windows: BTreeMap::new(),
             removed: Vec::new(),
@@ -172,7 +177,7 @@ impl Rollout {
         if let Some(frozen) = frozen
             && lens.is_none()
         {
-            *lens = Some(Lens::compared(&self.plan, Dictionary::frozen(&self.plan.dimensions, frozen)));
+            *lens = Some(Lens::compared(&self.compiled, Dictionary::frozen(&self.compiled.dimensions, frozen)));
         }
         generations.insert(control.generation, Mode::of(control));
         if generations.len() <= MAX_GENERATIONS {
@@ -188,16 +193,16 @@ impl Rollout {
         }
         let known =
             self.lenses.generations.get_key_value(&prediction.generation).filter(|_| prediction.rollout.is_some());
-        let newest = || self.lenses.generations.last_key_value().filter(|_| self.plan.external);
+        let newest = || self.lenses.generations.last_key_value().filter(|_| self.compiled.external);
         let (&generation, &mode) = known.or_else(newest)?;
-        let arm = if self.plan.external { self.external_arm(prediction, mode) } else { prediction.arm };
-        if arm == Arm::Shadow && prediction.version != self.plan.canary.as_str() {
+        let arm = if self.compiled.external { self.external_arm(prediction, mode) } else { prediction.arm };
+        if arm == Arm::Shadow && prediction.version != self.compiled.canary.as_str() {
             // A further version that is mirrored to is not on trial.
             return None;
         }
         let compared = prediction.assignment.is_compared() && !self.is_foreign(prediction, arm);
         let sketched = compared && mode.sketches(arm);
-        let paired = compared && !self.plan.paired.is_empty() && mode.pairs(arm);
+        let paired = compared && !self.compiled.paired.is_empty() && mode.pairs(arm);
         (mode != Mode::Off).then_some(Place { generation, mode, arm, compared, sketched, paired })
     }
 
@@ -205,8 +210,8 @@ impl Rollout {
     /// compared with.
     fn external_arm(&self, prediction: &PredictionView<'_>, mode: Mode) -> Arm {
         match prediction.arm {
-            Arm::Stable if prediction.version == self.plan.canary.as_str() => Arm::Canary,
-            Arm::Stable if mode == Mode::Compare && prediction.version == self.plan.stable.as_str() => Arm::Control,
+            Arm::Stable if prediction.version == self.compiled.canary.as_str() => Arm::Canary,
+            Arm::Stable if mode == Mode::Compare && prediction.version == self.compiled.stable.as_str() => Arm::Control,
             Arm::Control if mode == Mode::Warming => Arm::Stable,
             arm => arm,
         }
@@ -214,12 +219,12 @@ impl Rollout {
 
     /// Whether somebody else's router reports an answer of another version than its arm's: what it says is no evidence on either.
     fn is_foreign(&self, prediction: &PredictionView<'_>, arm: Arm) -> bool {
-        let own = if matches!(arm, Arm::Canary | Arm::Shadow) { &self.plan.canary } else { &self.plan.stable };
-        self.plan.external && self.plan.rules.check_versions() && prediction.version != own.as_str()
+        let own = if matches!(arm, Arm::Canary | Arm::Shadow) { &self.compiled.canary } else { &self.compiled.stable };
+        self.compiled.external && self.compiled.rules.check_versions() && prediction.version != own.as_str()
     }
 
     fn is_closed(&self, stream: usize, end: EventTime, frontier: Frontier) -> bool {
-        frontier.closed_to(&self.plan).is_some_and(|to| end.plus(self.plan.streams[stream]) <= to)
+        frontier.closed_to(&self.compiled).is_some_and(|to| end.plus(self.compiled.streams[stream]) <= to)
     }
 
     /// The arm of the next window of a stream to close.
@@ -230,8 +235,8 @@ impl Rollout {
         arm: Arm,
         frontier: Frontier,
     ) -> Option<&mut ArmWindow> {
-        let to = frontier.closed_to(&self.plan)?;
-        let end = to.minus(self.plan.streams[stream]).window_end(self.plan.window);
+        let to = frontier.closed_to(&self.compiled)?;
+        let end = to.minus(self.compiled.streams[stream]).window_end(self.compiled.window);
         let window = self.windows.entry(WindowKey { stream, end, generation }).or_default();
         let window = &mut window.arms[place_of(arm)];
         window.dirty = true;
@@ -253,7 +258,7 @@ impl Rollout {
     pub(crate) fn prediction(&mut self, prediction: &PredictionView<'_>, place: Place, work: &mut Work<'_>) {
         let id = prediction.request_id;
         let shadow = place.arm == Arm::Shadow;
-        if self.plan.external && work.joins.get(id, shadow).is_some() {
+        if self.compiled.external && work.joins.get(id, shadow).is_some() {
             // The first report of a call counts; a further one may still bring outputs.
             work.tally.duplicate += 1;
             self.fill(prediction, shadow, work);
@@ -263,16 +268,16 @@ impl Rollout {
             // The caller saw stable's answer: what came of it says nothing about the canary, whose failure is counted.
             work.joins.remove(&JoinKey { id: id.into(), shadow: false });
         }
-        let end = prediction.completed_at.window_end(self.plan.window);
+        let end = prediction.completed_at.window_end(self.compiled.window);
         let missing = self.count(prediction, place, end, work);
-        let cancelled = self.plan.rules.count_outcomes() && prediction.outcome() == Outcome::Cancelled;
+        let cancelled = self.compiled.rules.count_outcomes() && prediction.outcome() == Outcome::Cancelled;
         if cancelled && place.compared {
             // Neither a label nor a mirror says anything of an answer that its caller did not wait for.
             return;
         }
         let waits = self.count_streams(place, end, work.frontier);
         let open = !self.is_closed(0, end, work.frontier);
-        if !(waits || place.sketched && open && (missing != 0 || self.plan.external)) {
+        if !(waits || place.sketched && open && (missing != 0 || self.compiled.external)) {
             return;
         }
         if !work.joins.admits(id) {
@@ -280,7 +285,7 @@ impl Rollout {
         } else if work.joins.get(id, shadow).is_none() {
             let key = JoinKey { id: id.into(), shadow };
             let mut counted = Counts::default();
-            counted.add(prediction, place.compared, self.plan.rules.count_outcomes());
+            counted.add(prediction, place.compared, self.compiled.rules.count_outcomes());
             let mut join = Join {
                 id: Arc::clone(&key.id),
                 rollout: self.number,
@@ -293,11 +298,11 @@ impl Rollout {
                 unit: self.unit_of(prediction),
                 numbers: work.scratch.numbers.as_slice().into(),
                 missing,
-                outputs: vec![f64::NAN; self.plan.outputs.len()].into(),
-                classes: vec![None; self.plan.classes.len()].into(),
-                labels: vec![None; self.plan.labels.len()].into(),
-                truths: vec![None; self.plan.truths.len()].into(),
-                halves: vec![None; if place.paired { self.plan.paired.len() } else { 0 }].into(),
+                outputs: vec![f64::NAN; self.compiled.outputs.len()].into(),
+                classes: vec![None; self.compiled.classes.len()].into(),
+                labels: vec![None; self.compiled.labels.len()].into(),
+                truths: vec![None; self.compiled.truths.len()].into(),
+                halves: vec![None; if place.paired { self.compiled.paired.len() } else { 0 }].into(),
                 place: 0,
                 row: RowState::default(),
             };
@@ -313,16 +318,16 @@ impl Rollout {
 
     /// Notes what an event says that was not known yet and that labels or the other answer will need.
     fn learn(&self, join: &mut Join, prediction: &PredictionView<'_>) {
-        for (name, value) in self.plan.outputs.iter().zip(&mut join.outputs) {
+        for (name, value) in self.compiled.outputs.iter().zip(&mut join.outputs) {
             if value.is_nan() {
                 let output = prediction.outputs.get(name);
                 *value = if name == ANSWERED { prediction.completed_at.0 as f64 } else { output.unwrap_or(f64::NAN) };
             }
         }
-        for (name, class) in self.plan.classes.iter().zip(&mut join.classes) {
+        for (name, class) in self.compiled.classes.iter().zip(&mut join.classes) {
             *class = class.or_else(|| prediction.classes.get(name).map(class_hash));
         }
-        for (&index, half) in self.plan.paired.iter().zip(&mut join.halves) {
+        for (&index, half) in self.compiled.paired.iter().zip(&mut join.halves) {
             if half.is_none() {
                 *half = self.half(index, prediction);
             }
@@ -330,7 +335,7 @@ impl Rollout {
     }
 
     fn half(&self, metric: usize, prediction: &PredictionView<'_>) -> Option<Half> {
-        let metric = &self.plan.metrics[metric];
+        let metric = &self.compiled.metrics[metric];
         metric.pairing.as_ref()?.half(&metric.value(prediction)?)
     }
 
@@ -340,7 +345,7 @@ impl Rollout {
         if sketched || place.paired {
             let lens = self.lenses.of_mut(place.generation);
             let numbers = &mut work.scratch.numbers;
-            let others = lens.dictionary.numbers(&self.plan.dimensions, prediction.segments, numbers);
+            let others = lens.dictionary.numbers(&self.compiled.dimensions, prediction.segments, numbers);
             work.tally.segment_overflow += if sketched { others } else { 0 };
         }
         if self.is_closed(0, end, work.frontier) {
@@ -354,7 +359,7 @@ impl Rollout {
         let key = WindowKey { stream: 0, end, generation: place.generation };
         let unit = self.unit_of(prediction);
         let window = &mut self.windows.entry(key).or_default().arms[place_of(place.arm)];
-        window.counts.add(prediction, place.compared, self.plan.rules.count_outcomes());
+        window.counts.add(prediction, place.compared, self.compiled.rules.count_outcomes());
         window.dirty = true;
         if !sketched {
             return 0;
@@ -366,10 +371,10 @@ impl Rollout {
         let Scratch { numbers, buffer } = &mut *work.scratch;
         let subject = Subject { numbers, unit };
         let mut missing = 0;
-        let outcome = self.plan.rules.count_outcomes().then(|| prediction.outcome());
+        let outcome = self.compiled.rules.count_outcomes().then(|| prediction.outcome());
         let has_part =
             |metric: &Metric| metric.pairing.is_none() && outcome.is_none_or(|outcome| metric.takes(outcome));
-        for (index, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
+        for (index, metric) in self.compiled.metrics.iter().enumerate().filter(|(_, metric)| has_part(metric)) {
             match metric.value(prediction).map(|value| metric.scaled(value)) {
                 Some(Some(value)) => {
                     let dither = dither(prediction.request_id, metric, buffer);
@@ -377,7 +382,7 @@ impl Rollout {
                 }
                 Some(None) => work.tally.unusable += 1,
                 None => {
-                    let bit = self.plan.fillable.iter().position(|&fillable| fillable == index);
+                    let bit = self.compiled.fillable.iter().position(|&fillable| fillable == index);
                     missing |= bit.map_or(0, |bit| 1 << bit);
                 }
             }
@@ -388,9 +393,9 @@ impl Rollout {
     /// Counts a prediction in the streams of what comes later. Returns whether any of them waits for it.
     fn count_streams(&mut self, place: Place, end: EventTime, frontier: Frontier) -> bool {
         let mut waits = false;
-        for stream in 1..self.plan.streams.len() {
-            let pairs = self.plan.paired.iter().any(|&metric| self.plan.metrics[metric].stream == stream);
-            let labels = self.plan.metrics.iter().any(|metric| metric.stream == stream && metric.pairing.is_none());
+        for stream in 1..self.compiled.streams.len() {
+            let pairs = self.compiled.paired.iter().any(|&metric| self.compiled.metrics[metric].stream == stream);
+            let labels = self.compiled.metrics.iter().any(|metric| metric.stream == stream && metric.pairing.is_none());
             if self.is_closed(stream, end, frontier) {
                 if let Some(window) = self.next_to_close(stream, place.generation, place.arm, frontier) {
                     window.counts.late += 1;
@@ -418,11 +423,11 @@ impl Rollout {
             return false;
         };
         self.learn(join, report);
-        let open = work.frontier.closed_to(&self.plan).is_none_or(|to| join.end > to);
+        let open = work.frontier.closed_to(&self.compiled).is_none_or(|to| join.end > to);
         let key = WindowKey { stream: 0, end: join.end, generation: join.generation };
         let lens = self.lenses.of(join.generation);
-        for (bit, &index) in self.plan.fillable.iter().enumerate() {
-            let metric = &self.plan.metrics[index];
+        for (bit, &index) in self.compiled.fillable.iter().enumerate() {
+            let metric = &self.compiled.metrics[index];
             let Some(value) = metric.value(report).filter(|_| join.missing & (1 << bit) != 0) else { continue };
             join.missing &= !(1 << bit);
             match metric.scaled(value) {
@@ -450,7 +455,7 @@ impl Rollout {
     fn unit_of(&self, prediction: &PredictionView<'_>) -> Option<u64> {
         match prediction.unit {
             Some(unit) => Some(hash64(b"serin.unit", &unit.to_le_bytes())),
-            None if !self.plan.guarded => None,
+            None if !self.compiled.guarded => None,
             None if prediction.assignment == Assignment::Random => {
                 Some(hash64(b"serin.unit.request", prediction.request_id.as_bytes()))
             }
@@ -460,12 +465,12 @@ impl Rollout {
 
     /// Whether a model server's own event can bring anything that is not known from the router.
     pub(crate) fn wants_outputs(&self) -> bool {
-        let plan = &self.plan;
+        let compiled = &self.compiled;
         let answers =
-            |&metric: &usize| matches!(plan.metrics[metric].measure, Measure::Output(_) | Measure::Class { .. });
-        !plan.fillable.is_empty()
-            || plan.outputs.iter().any(|name| name != ANSWERED)
-            || !plan.classes.is_empty()
-            || plan.paired.iter().any(answers)
+            |&metric: &usize| matches!(compiled.metrics[metric].measure, Measure::Output(_) | Measure::Class { .. });
+        !compiled.fillable.is_empty()
+            || compiled.outputs.iter().any(|name| name != ANSWERED)
+            || !compiled.classes.is_empty()
+            || compiled.paired.iter().any(answers)
     }
 }

@@ -9,7 +9,10 @@ use serin_schemas::{ids::Generation, records::Control};
 use serin_spec::Rules;
 use serin_stream::fold::{FoldError, Rows};
 
-use crate::window::{Counts, WindowKey};
+use crate::{
+    counts::Counts,
+    keys::{ARMS, Group, WindowKey},
+};
 
 /// First byte of every value that is written.
 pub(crate) const FORMAT: u8 = 4;
@@ -113,6 +116,11 @@ pub(crate) fn more_cells(rollout: u32, key: &WindowKey, arm: usize, metric: usiz
     window(Table::Cells, rollout, key, arm).u32(metric as u32).byte(part).done()
 }
 
+/// A chunk of the predictions that wait in a window.
+pub(crate) fn chunk(group: &Group, number: u32) -> Vec<u8> {
+    of_rollout(Table::Waiting, group.rollout).i64(group.end.0).i64(group.generation.0).u32(number).done()
+}
+
 pub(crate) fn pending(id: &str) -> Vec<u8> {
     Key::new(Table::Pending).text(id)
 }
@@ -160,7 +168,7 @@ impl<'a> Parts<'a> {
         let stream = usize::from(self.byte()?);
         let (end, generation) = (EventTime(self.i64()?), Generation(self.i64()?));
         let arm = usize::from(self.byte()?);
-        if arm >= crate::window::ARMS.len() {
+        if arm >= ARMS.len() {
             return Err(FoldError::State(format!("a row names arm {arm}")));
         }
         Ok((WindowKey { stream, end, generation }, arm))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serin_schemas::{
-    ids::{EventTime, Generation, Span},
+    ids::{EventTime, Span},
     records::Control,
 };
 use serin_spec::Rules;
@@ -12,23 +12,11 @@ use serin_stream::fold::{FoldError, Rows};
 
 use crate::{
     fold::AggregatorFold,
-    journal::Group,
-    rollout::Rollout,
+    keys::{Group, WindowKey},
+    rollout::ActiveRollout,
     rows::{self, Key, Parts, Table},
-    window::WindowKey,
     writers::LogTime,
 };
-
-/// What is known of a model. Its stored form is that of the model row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Model {
-    /// Newest generation seen.
-    pub(crate) generation: Generation,
-    /// Number of its active rollout.
-    pub(crate) active: Option<u32>,
-    #[serde(skip)]
-    pub(crate) dirty: bool,
-}
 
 /// The state row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,7 +87,8 @@ impl AggregatorFold {
             let (control, _) = rows::decode_control(&value)?;
             let (spec, frozen) = Self::parse(&control).map_err(|poison| unreadable("rollout row", poison.message))?;
             let values = self.config.max_warmup_values;
-            let rollout = self.rollouts.entry(number).or_insert_with(|| Rollout::new(number, &control, &spec, values));
+            let rollout =
+                self.rollouts.entry(number).or_insert_with(|| ActiveRollout::new(number, &control, &spec, values));
             rollout.begin(&control, frozen.as_ref());
         }
         for (key, value) in rows::scan(rows, Key::new(Table::Values))? {
@@ -117,7 +106,7 @@ impl AggregatorFold {
             let (number, (window, arm)) = (parts.u32()?, parts.window()?);
             let (counts, population) = rows::decode_counts(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
-            let Rollout { lenses, windows, .. } = rollout;
+            let ActiveRollout { lenses, windows, .. } = rollout;
             let layout = &lenses.of(window.generation).layout;
             let restored = &mut windows.entry(window).or_default().arms[arm];
             restored.counts = counts;
@@ -129,7 +118,7 @@ impl AggregatorFold {
             let (number, (window, arm), metric) = (parts.u32()?, parts.window()?, parts.u32()?);
             let stored: Vec<(u32, Vec<u8>)> = rows::decode(&value)?;
             let Some(rollout) = self.rollouts.get_mut(&number) else { continue };
-            let Rollout { lenses, windows, .. } = rollout;
+            let ActiveRollout { lenses, windows, .. } = rollout;
             let layout = &lenses.of(window.generation).layout;
             let restored = &mut windows.entry(window).or_default().arms[arm];
             if let Some(part) = parts.last() {
@@ -149,8 +138,8 @@ impl AggregatorFold {
                 self.joins.close(group);
                 continue;
             };
-            let closed_to = frontier.closed_to(&rollout.plan);
-            for (stream, maturity) in rollout.plan.streams.iter().enumerate() {
+            let closed_to = frontier.closed_to(&rollout.compiled);
+            for (stream, maturity) in rollout.compiled.streams.iter().enumerate() {
                 if closed_to.is_none_or(|to| end.plus(*maturity) > to) {
                     rollout.windows.entry(WindowKey { stream, end, generation }).or_default();
                 }

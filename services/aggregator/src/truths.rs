@@ -6,27 +6,19 @@ use serin_schemas::{ids::EventTime, pattern, view::CredentialView};
 
 use crate::{
     early::{Asked, Named, Pending, find, set},
-    join::{Label, Met, meet},
-    plan::class_hash,
+    label::{BY, Label, Met, meet, rights},
+    value::class_hash,
 };
 
 /// Longest name or class that waits for a prediction. What rollouts read is shorter.
 pub(crate) const MAX_WAITING_BYTES: usize = 256;
 
-/// Stands between the name of a label that waits and the models that its writer may judge: which model the prediction is of
-/// shows only when it comes. Labels of writers with other rights wait under other names, so none takes another's place.
-const BY: &str = "\0by\0";
 /// Stands between two of these models.
 const AND: char = '\0';
 
 /// Names with a zero byte are the aggregator's own.
 fn is_name(name: &str) -> bool {
     !name.contains('\0')
-}
-
-/// The name of a label that waits, and the models that its writer may judge; `None`: every model.
-pub(crate) fn rights(name: &str) -> (&str, Option<&str>) {
-    name.split_once(BY).map_or((name, None), |(bare, models)| (bare, Some(models)))
 }
 
 /// What a feedback says.

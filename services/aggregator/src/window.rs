@@ -2,113 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use serin_kinds::Kind as _;
-use serin_schemas::{
-    ids::{EventTime, Generation},
-    records::{Arm, ArmCounts, Cell, Outcome, Population, Segment},
-    view::PredictionView,
-};
+use serin_schemas::records::{Arm, Cell, Population, Segment};
 use serin_sketches::{Buckets, ByUnit, Pair, Pairs, Summary, group_hash, hash::Salt};
 
 use crate::{
-    plan::{Metric, Plan, Value, insert, is_error},
+    compiled::{CompiledSpec, Metric, insert},
+    counts::Counts,
+    keys::WindowKey,
     segments::Dictionary,
+    value::Value,
 };
-
-/// All arms, in the order in which they are kept and written.
-pub(crate) const ARMS: [Arm; 4] = [Arm::Stable, Arm::Control, Arm::Canary, Arm::Shadow];
-
-/// Place of an arm in [`ARMS`].
-pub(crate) fn place_of(arm: Arm) -> usize {
-    match arm {
-        Arm::Stable => 0,
-        Arm::Control => 1,
-        Arm::Canary => 2,
-        Arm::Shadow => 3,
-    }
-}
-
-/// Names a window of a rollout. Ordered by stream, so that the windows due next stand first in each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct WindowKey {
-    /// Index in [`Plan::streams`].
-    pub(crate) stream: usize,
-    pub(crate) end: EventTime,
-    pub(crate) generation: Generation,
-}
-
-/// Counts of one arm, as in [`ArmCounts`]. Its stored form is a part of the counts row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counts {
-    pub(crate) predictions: i64,
-    pub(crate) excluded: i64,
-    pub(crate) errors: i64,
-    pub(crate) invalid: i64,
-    pub(crate) late: i64,
-    pub(crate) lost: i64,
-    pub(crate) labelled: i64,
-    pub(crate) refused: i64,
-    pub(crate) redirected: i64,
-    pub(crate) unread: i64,
-    pub(crate) cancelled: i64,
-    pub(crate) left: i64,
-}
-
-impl Counts {
-    /// Counts an answer that is in time: left out, by its outcome, or as under rules 1.
-    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>, compared: bool, by_outcome: bool) {
-        if !compared {
-            self.excluded += 1;
-            return;
-        }
-        if !by_outcome {
-            self.predictions += 1;
-            self.errors += i64::from(is_error(prediction));
-            self.invalid += i64::from(prediction.invalid_output.is_some());
-            return;
-        }
-        let outcome = prediction.outcome();
-        self.predictions += i64::from(outcome != Outcome::Cancelled);
-        match outcome {
-            Outcome::Ok => {}
-            Outcome::Refused => self.refused += 1,
-            Outcome::Redirected => self.redirected += 1,
-            Outcome::Failed => self.errors += 1,
-            Outcome::Unusable => self.invalid += 1,
-            Outcome::Unread => self.unread += 1,
-            Outcome::Cancelled => {
-                self.cancelled += 1;
-                self.left += i64::from(has_head(prediction));
-            }
-        }
-    }
-
-    pub(crate) fn of(self, arm: Arm) -> ArmCounts {
-        let Self { predictions, excluded, errors, invalid, late, lost, labelled, .. } = self;
-        let Self { refused, redirected, unread, cancelled, left, .. } = self;
-        ArmCounts {
-            arm,
-            predictions,
-            excluded,
-            errors,
-            invalid,
-            late,
-            lost,
-            labelled,
-            refused,
-            redirected,
-            unread,
-            cancelled,
-            left,
-        }
-    }
-}
-
-/// Whether the head of the answer had reached the caller. Status 499 stands in a proxy's log for a caller that left before it.
-fn has_head(prediction: &PredictionView<'_>) -> bool {
-    prediction.status.is_some_and(|status| status != 499)
-}
 
 /// Where the cells of each metric lie: `all` first, then each dimension's values, then the bucket sums where units are
 /// assigned, then what units add to each of the first. And where the number of answers of each value of each dimension lies.
@@ -144,10 +48,10 @@ impl Cells {
 
 impl Layout {
     /// `compared`: the arms are held against each other, so units must not be many answers of few.
-    fn new(plan: &Plan, dictionary: &Dictionary, compared: bool) -> Self {
+    fn new(compiled: &CompiledSpec, dictionary: &Dictionary, compared: bool) -> Self {
         let mut first = 0;
-        let mut metrics = Vec::with_capacity(plan.metrics.len());
-        for metric in &plan.metrics {
+        let mut metrics = Vec::with_capacity(compiled.metrics.len());
+        for metric in &compiled.metrics {
             let mut len = 1;
             let mut dimensions = Vec::with_capacity(metric.dimensions.len());
             for &dimension in &metric.dimensions {
@@ -155,18 +59,18 @@ impl Layout {
                 len += dictionary.slots(dimension);
             }
             let values = len;
-            let buckets = (plan.sticky && metric.pairing.is_none() || plan.guarded).then_some(len);
+            let buckets = (compiled.sticky && metric.pairing.is_none() || compiled.guarded).then_some(len);
             len += usize::from(buckets.is_some());
-            let units = (plan.guarded && compared).then_some(len);
+            let units = (compiled.guarded && compared).then_some(len);
             len += if units.is_some() { values } else { 0 };
             metrics.push(Cells { first, len, dimensions, buckets, units });
             first += len;
         }
-        let slots = (0..plan.dimensions.len()).map(|dimension| dictionary.slots(dimension));
+        let slots = (0..compiled.dimensions.len()).map(|dimension| dictionary.slots(dimension));
         let populations: Vec<(usize, usize)> =
             slots.scan(0, |first, len| Some((std::mem::replace(first, *first + len), len))).collect();
         let values = populations.last().map_or(0, |(first, len)| first + len);
-        let no_unit = (plan.guarded && plan.external && compared).then_some(values);
+        let no_unit = (compiled.guarded && compiled.external && compared).then_some(values);
         Self { metrics, len: first, populations, no_unit }
     }
 
@@ -331,11 +235,11 @@ impl ArmWindow {
     }
 
     /// How many compared answers each value of each dimension had, as it is written to `windows`.
-    pub(crate) fn populations(&self, arm: Arm, lens: &Lens, plan: &Plan, into: &mut Vec<Population>) {
+    pub(crate) fn populations(&self, arm: Arm, lens: &Lens, compiled: &CompiledSpec, into: &mut Vec<Population>) {
         for (dimension, &(first, len)) in lens.layout.populations.iter().enumerate() {
             let own = self.population.get(first..first + len).unwrap_or_default();
             for (number, &predictions) in own.iter().enumerate().filter(|(_, count)| **count > 0) {
-                let segment = lens.dictionary.segment(&plan.dimensions, dimension, number);
+                let segment = lens.dictionary.segment(&compiled.dimensions, dimension, number);
                 into.push(Population { arm, segment, predictions: predictions as i64 });
             }
         }
@@ -388,10 +292,10 @@ impl ArmWindow {
     }
 
     /// The cells of the metrics of one stream, as they are written to `windows`.
-    pub(crate) fn cells(&self, arm: Arm, lens: &Lens, plan: &Plan, stream: usize, into: &mut Vec<Cell>) {
-        for (index, metric) in plan.metrics.iter().enumerate().filter(|(_, metric)| metric.stream == stream) {
+    pub(crate) fn cells(&self, arm: Arm, lens: &Lens, compiled: &CompiledSpec, stream: usize, into: &mut Vec<Cell>) {
+        for (index, metric) in compiled.metrics.iter().enumerate().filter(|(_, metric)| metric.stream == stream) {
             for (place, summary) in self.encoded(&lens.layout, index) {
-                let segment = lens.segment(plan, index, place as usize);
+                let segment = lens.segment(compiled, index, place as usize);
                 into.push(Cell { arm, segment, metric: metric.name.clone(), summary });
             }
         }
@@ -407,22 +311,22 @@ pub(crate) struct Lens {
 
 impl Lens {
     /// Of warm-up, with the values that it has learned so far.
-    pub(crate) fn warming(plan: &Plan, dictionary: Dictionary) -> Self {
-        Self { layout: Layout::new(plan, &dictionary, false), dictionary }
+    pub(crate) fn warming(compiled: &CompiledSpec, dictionary: Dictionary) -> Self {
+        Self { layout: Layout::new(compiled, &dictionary, false), dictionary }
     }
 
     /// Of the comparison, with the values that were frozen.
-    pub(crate) fn compared(plan: &Plan, dictionary: Dictionary) -> Self {
-        Self { layout: Layout::new(plan, &dictionary, true), dictionary }
+    pub(crate) fn compared(compiled: &CompiledSpec, dictionary: Dictionary) -> Self {
+        Self { layout: Layout::new(compiled, &dictionary, true), dictionary }
     }
 
-    fn segment(&self, plan: &Plan, metric: usize, place: usize) -> Segment {
+    fn segment(&self, compiled: &CompiledSpec, metric: usize, place: usize) -> Segment {
         let cells = &self.layout.metrics[metric];
         let place = cells.units.filter(|units| place >= *units).map_or(place, |units| place - units);
         let dimensions = cells.dimensions.iter().filter(|_| cells.buckets != Some(place));
         match dimensions.rev().find(|(_, first)| place >= *first) {
             None => Segment::all(),
-            Some((dimension, first)) => self.dictionary.segment(&plan.dimensions, *dimension, place - first),
+            Some((dimension, first)) => self.dictionary.segment(&compiled.dimensions, *dimension, place - first),
         }
     }
 }

@@ -18,7 +18,7 @@ use serin_schemas::{
     records::{Arm, ArmCounts, Cell, ClosedThrough, Control, Phase, Segment, WindowClosed},
 };
 use serin_sketches::{LinHist, LogHist, Rate, Summary};
-use serin_stream::{fold::FoldFactory, testing::FoldHarness};
+use serin_stream::{driver::FoldDriver, fold::FoldFactory};
 
 const WINDOW: Span = Span(10_000_000);
 const METRICS: [(&str, &str); 4] = [
@@ -33,7 +33,7 @@ fn main() {
     let values = arguments.next().unwrap_or(99);
     let windows = arguments.next().unwrap_or(30);
     let rollouts = arguments.next().unwrap_or(1);
-    let mut harness = FoldHarness::new(|| AnalyzerFactory::new(Config::default(), 1).fold(0)).unwrap();
+    let mut harness = FoldDriver::new(|| AnalyzerFactory::new(Config::default(), 1).fold(0)).unwrap();
     let names: Vec<String> = (0..values).map(|value| format!("v{value}")).collect();
     let models: Vec<ModelName> = (0..rollouts).map(|rollout| format!("m{rollout}").as_str().into()).collect();
     let frozen = serde_json::json!({"segments": {"country": names}, "warmupEvents": 0}).to_string();
@@ -80,7 +80,7 @@ fn timed(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-fn send<R: Schema>(harness: &mut FoldHarness, value: &R) {
+fn send<R: Schema>(harness: &mut FoldDriver, value: &R) {
     let envelope = Envelope { id: "1", source: "/cost", subject: "", time: EventTime(0) };
     let body = Bytes::from(encode(value).unwrap());
     let record = harness.record("windows", 0, 0, "m", envelope::headers::<R>(&envelope), Some(body));

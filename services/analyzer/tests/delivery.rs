@@ -13,7 +13,7 @@ use serin_schemas::{
     ids::{EventTime, Generation, Span},
     records::{Arm, Cell, ClosedThrough, Decision, Phase, Population, Segment, WindowClosed},
 };
-use serin_stream::{fold::FoldFactory, record::Record, testing::FoldHarness};
+use serin_stream::{driver::FoldDriver, fold::FoldFactory, record::Record};
 use support::{PARTITIONS, SPEC, WINDOW, World, harness};
 
 #[test]
@@ -135,7 +135,7 @@ fn waiting_windows_leave_when_they_are_judged() {
 fn too_many_waiting_windows_stop_the_task_with_the_partition() {
     let config = Config { max_pending_windows: 2 };
     let mut world = World::new(6);
-    world.harness = FoldHarness::new(move || AnalyzerFactory::new(config.clone(), 1).fold(0)).unwrap();
+    world.harness = FoldDriver::new(move || AnalyzerFactory::new(config.clone(), 1).fold(0)).unwrap();
     world.turn(Phase::Warming, -1, 0, 0);
     let part = world.draw().remove(0);
     world.close_one(1, world.now);
@@ -152,7 +152,7 @@ fn too_many_waiting_windows_stop_the_task_with_the_partition() {
 fn models_of_other_partitions_are_left_alone() {
     let mut world = World::new(7);
     let own = serin_stream::partition_of(b"flights", 4);
-    world.harness = FoldHarness::new(move || AnalyzerFactory::new(Config::default(), 4).fold((own + 1) % 4)).unwrap();
+    world.harness = FoldDriver::new(move || AnalyzerFactory::new(Config::default(), 4).fold((own + 1) % 4)).unwrap();
     world.turn(Phase::Warming, -1, 0, 0);
     for _ in 0..3 {
         world.window();

@@ -147,7 +147,7 @@ impl Config {
         }
     }
 
-    /// All problems, but for those of the policies, whose files [`crate::mlflow::Policies::load`] reads.
+    /// All problems, but for those of the policies, whose files [`crate::policies::Policies::load`] reads.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.tokens.is_empty() && !self.listen.ip().is_loopback() {

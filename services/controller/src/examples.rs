@@ -12,6 +12,7 @@ use serin_stream::{
     partition_of,
     record::TopicPartition,
 };
+use serin_topology::CAPTURES;
 
 /// Newest records of a partition that are looked through; the topic is bounded per minute, and this by time and memory.
 const NEWEST: i64 = 2000;
@@ -30,8 +31,8 @@ impl Examples {
 
     /// The newest examples of a rollout, newest first, those that disagree before those drawn by lot. It blocks.
     pub(crate) fn newest(&self, model: &ModelName, rollout: &RolloutId, most: usize) -> Result<Vec<Capture>, LogError> {
-        let partition = partition_of(model.as_str().as_bytes(), self.0.partitions("captures")?);
-        let place = TopicPartition { topic: self.0.full_name("captures"), partition };
+        let partition = partition_of(model.as_str().as_bytes(), self.0.partitions(CAPTURES)?);
+        let place = TopicPartition { topic: self.0.full_name(CAPTURES), partition };
         let (first, next) = self.0.bounds(&place)?;
         let from = NextOffset(first.0.max(next.0 - NEWEST));
         let mut reader = self.0.reader(&[(place.clone(), Start::At(from))])?;

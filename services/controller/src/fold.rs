@@ -320,13 +320,7 @@ fn outgoing<R: codec::Record>(
     time: EventTime,
     record: &R,
 ) -> Result<Outgoing, FoldError> {
-    let body = codec::encode(record).map_err(|error| FoldError::Unwritable(error.to_string()))?;
-    Ok(Outgoing {
-        topic,
-        target,
-        key: Bytes::copy_from_slice(model.as_str().as_bytes()),
-        value: Some(body.into()),
-        headers: envelope::headers::<R>(&Envelope { id, source: SOURCE, subject: model.as_str(), time }),
-        timestamp_ms: None,
-    })
+    let envelope = Envelope { id, source: SOURCE, subject: model.as_str(), time };
+    Outgoing::record(topic, target, Bytes::copy_from_slice(model.as_str().as_bytes()), record, &envelope)
+        .map_err(|error| FoldError::Unwritable(error.to_string()))
 }

@@ -7,7 +7,7 @@
 //!
 //! What becomes of the command is waited for: a rollout that the planner refuses is answered with 409 and its sentence.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -24,15 +24,16 @@ use serin_schemas::{
     ids::{EventTime, RolloutId, Version},
     records::{Action, Command},
 };
-use serin_spec::{Concurrency, RolloutSpec, units::Duration};
+use serin_spec::{RolloutSpec, units::Duration};
 use serin_stream::seldom::Seldom;
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
-    api::{ApiState, Failure},
-    config::{Policy, Trigger},
+    api::state::{ApiState, Failure},
+    config::Trigger,
     metrics,
+    policies::fill,
     view::View,
 };
 
@@ -42,63 +43,6 @@ const ANSWER_MS: u64 = 3_000;
 const DELIVERY_ID_MAX: usize = 100;
 /// Longest version name that is put into a spec.
 const VERSION_MAX: usize = 100;
-
-/// Policies whose specs were read and checked.
-#[derive(Clone, Debug, Default)]
-pub struct Policies(BTreeMap<String, Arc<Loaded>>);
-
-#[derive(Debug)]
-struct Loaded {
-    template: String,
-    trigger: Trigger,
-    stable: Option<String>,
-    concurrency: Concurrency,
-}
-
-impl Policies {
-    /// Reads the specs of all policies.
-    ///
-    /// # Errors
-    /// All problems, a sentence each.
-    pub fn load(policies: &BTreeMap<String, Policy>) -> Result<Self, Vec<String>> {
-        let mut problems = Vec::new();
-        let mut loaded = BTreeMap::new();
-        for (model, policy) in policies {
-            match load(model, policy) {
-                Ok(policy) => drop(loaded.insert(model.clone(), Arc::new(policy))),
-                Err(more) => problems.extend(more.into_iter().map(|problem| format!("policies.{model}: {problem}"))),
-            }
-        }
-        if problems.is_empty() { Ok(Self(loaded)) } else { Err(problems) }
-    }
-}
-
-fn load(model: &str, policy: &Policy) -> Result<Loaded, Vec<String>> {
-    let template = match (policy.spec.is_empty(), policy.spec_file.as_os_str().is_empty()) {
-        (false, true) => policy.spec.clone(),
-        (true, false) => std::fs::read_to_string(&policy.spec_file)
-            .map_err(|error| vec![format!("spec_file: {} cannot be read: {error}", policy.spec_file.display())])?,
-        _ => return Err(vec!["give either spec or spec_file".to_owned()]),
-    };
-    if !template.contains("${version}") {
-        return Err(vec!["the spec does not say where the new version goes; write ${version}".to_owned()]);
-    }
-    // With any names in it, it must be sound.
-    let spec = fill(&template, "2", "1").map_err(|problem| vec![problem])?;
-    if spec.model.as_str() != model {
-        return Err(vec![format!("its spec is for model {}", spec.model)]);
-    }
-    let (trigger, stable) = (policy.trigger.clone(), policy.stable.clone());
-    Ok(Loaded { template, trigger, stable, concurrency: spec.concurrency })
-}
-
-fn fill(template: &str, version: &str, stable: &str) -> Result<RolloutSpec, String> {
-    let checked = serin_rollout::check(&template.replace("${version}", version).replace("${stable}", stable), None);
-    checked.spec.map(|spec| spec.normalised()).ok_or_else(|| {
-        let problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
-        format!("the spec has problems: {}", problems.join("; "))
-    })
-}
 
 /// A delivery; fields that are not used are not read.
 #[derive(Debug, Deserialize)]
@@ -212,7 +156,7 @@ enum Decided {
 
 fn decide(state: &ApiState, delivery: &Delivery) -> Decided {
     let Data { name, version, alias, key, value } = &delivery.data;
-    let Some(policy) = state.policies().0.get(name) else {
+    let Some(policy) = state.policies().of(name) else {
         return Decided::Ignore(format!("model {name:?} has no policy"));
     };
     let event = (delivery.entity.as_str(), delivery.action.as_str());
@@ -386,19 +330,5 @@ mod tests {
         assert_eq!(id, rollout_id(1_795_245_439, "a"));
         assert_ne!(id, rollout_id(1_795_245_439, "b"));
         assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
-    }
-
-    #[test]
-    fn policies_are_checked_when_they_are_loaded() {
-        let policy = |spec: &str| Policy { spec: spec.to_owned(), ..Policy::default() };
-        let policies = [
-            ("empty".to_owned(), Policy::default()),
-            ("fixed".to_owned(), policy("model: fixed")),
-            ("broken".to_owned(), policy("model: broken\ncanary: {version: '${version}'}")),
-            ("missing".to_owned(), Policy { spec_file: "does-not-exist.yaml".into(), ..Policy::default() }),
-        ];
-        let problems = Policies::load(&policies.into()).unwrap_err();
-        assert_eq!(problems.len(), 4);
-        assert!(problems.iter().any(|problem| problem.starts_with("policies.broken: the spec has problems")));
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     config::{Config, ConfigError},
     fold::{ControllerFactory, RoutingTopic},
     metrics,
-    mlflow::Policies,
+    policies::Policies,
     view::{View, follow},
 };
 

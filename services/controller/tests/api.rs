@@ -18,8 +18,8 @@ use serin_controller::{
     Config, Secret,
     api::{ApiState, api},
     config::{Policy, Role, Token},
-    mlflow::Policies,
     open,
+    policies::Policies,
     view::View,
 };
 use serin_schemas::records::{Capture, Decision, Verdict};

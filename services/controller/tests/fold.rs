@@ -15,20 +15,20 @@ use serin_schemas::{
     records::{Arm, Command, Control, Decision, EventKind, Reason, RolloutEvent, RouterStatus, RoutingTable, Segment},
 };
 use serin_stream::{
+    driver::FoldDriver,
     fold::FoldFactory,
     log::Log,
     record::{Headers, Outgoing, Target},
     sim::SimLog,
-    testing::FoldHarness,
 };
 use serin_topology::{Cleanup, TopicSpec};
 use support::{apply, body, headers, outgoing, verdict};
 
-fn harness() -> FoldHarness {
-    FoldHarness::new(|| ControllerFactory::without_log().fold(0)).unwrap()
+fn harness() -> FoldDriver {
+    FoldDriver::new(|| ControllerFactory::without_log().fold(0)).unwrap()
 }
 
-fn feed<R: codec::Record>(harness: &mut FoldHarness, topic: &str, record: &R) -> Vec<Outgoing> {
+fn feed<R: codec::Record>(harness: &mut FoldDriver, topic: &str, record: &R) -> Vec<Outgoing> {
     let record = harness.record(topic, 0, 1_000, "flights", headers::<R>("id"), Some(body(record)));
     let applied = harness.apply(&record).unwrap();
     assert_eq!(applied.poison, None);
@@ -224,7 +224,7 @@ fn a_lost_state_goes_back_to_stable_above_the_newest_table_on_the_log() {
     let tables: Arc<dyn NewestTables> = Arc::new(RoutingTopic(Arc::new(log)));
     assert_eq!(tables.newest(0).unwrap().len(), 1);
     let factory = ControllerFactory::new(Settings::default(), tables);
-    let mut fresh = FoldHarness::new(move || factory.fold(0)).unwrap();
+    let mut fresh = FoldDriver::new(move || factory.fold(0)).unwrap();
     assert!(fresh.tick(1).unwrap());
     let out = fresh.commit().unwrap();
     let table = &read::<RoutingTable>(&out, "routing")[0];

@@ -17,7 +17,7 @@ use serin_controller::{
     Config, Secret,
     api::{ApiState, api},
     config::{MlflowConfig, Policy, Trigger},
-    mlflow::Policies,
+    policies::Policies,
     view::View,
 };
 use serin_schemas::records::{Decision, Verdict};

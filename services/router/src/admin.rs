@@ -21,7 +21,7 @@ use crate::{
     clock::SetError,
     config::span,
     state::Shared,
-    table::{Lease, Table},
+    tables::table::{Lease, Table},
 };
 
 /// What admin handlers share.
@@ -143,7 +143,7 @@ async fn set_clock(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
         let status = if error == SetError::NotReplay { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
         return problem(status, &error.to_string());
     }
-    let settled = tokio::time::timeout(span(shared.config().timeouts.settle), shared.flying.settled(to)).await;
+    let settled = tokio::time::timeout(span(shared.config().timeouts.settle), shared.flying.none_before(to)).await;
     if settled.is_err() {
         tracing::warn!(now_us = to.0, "calls from before the new time are still in flight; they will count as of it");
     }

@@ -4,10 +4,11 @@
 //! and writes one event per call and version to the log, off the hot path. When the log, the controller or an upstream
 //! fails, requests go on: to stable once a lease has run out, and with what is on disk after a restart.
 //!
-//! The parts: [`Config`]; tables and the split, pure (`table`, `split`, `undecided`); what requests and answers say, pure (`protocol`, `llm`,
-//! `request`, `outcome`, `outputs`, `census`, `examples`, `values`); the call (`serve`, `call`, `exchange`, `mirror`, `body`, `guard`,
-//! `upstream`); how servers stand, what is in flight and which version keeps a response (`servers`, `flights`, `responses`); what goes to
-//! the log (`events`, `incarnation`, `intake`, `status`); what comes from it (`consumer`, `disk`, `namesakes`); operators (`admin`, `switch`).
+//! The parts, from the way in to the ground: the callers' ports (`serve`), feedback over HTTP (`intake`) and one call of a model (`call`), with the
+//! event that reports it (`report`); what follows the routing log (`log`) and what operators ask for (`admin`); what all of them share
+//! (`state`), what goes to the log (`events`) and what is measured (`metrics`); routing tables and the split (`tables`), model servers
+//! (`upstream`), what requests and answers say (`content`), bodies on their way (`body`), the protocols (`protocol`), [`Config`] and the clock.
+//! A part uses only those below it.
 //!
 //! Invariants:
 //! - a request takes one snapshot of its table and uses it to its end;
@@ -16,45 +17,23 @@
 //! - nothing that waits is unbounded.
 
 mod admin;
-mod answer;
 mod body;
 mod call;
-mod census;
 mod clock;
 mod config;
-mod consumer;
-mod disk;
+mod content;
 mod events;
-mod examples;
-mod exchange;
-mod fleet;
-mod flights;
-mod guard;
-mod incarnation;
 mod intake;
-mod llm;
+mod log;
 pub mod metrics;
-mod mirror;
-mod name;
-mod namesakes;
-mod outcome;
-mod outputs;
 mod protocol;
-mod request;
-mod responses;
+mod report;
 mod router;
-mod seen;
 mod serve;
-mod servers;
-mod split;
 mod state;
-mod status;
-mod switch;
-mod table;
-mod undecided;
+mod tables;
 pub mod untrusted;
 mod upstream;
-mod values;
 
 pub use clock::TimeSource;
 pub use config::{
@@ -64,4 +43,4 @@ pub use config::{
 pub use router::{Router, RouterHandle, Seams, StartError, problems};
 pub use serin_listener::{CertificateError, TlsFiles};
 pub use state::Chance;
-pub use upstream::RootsError;
+pub use upstream::tls::RootsError;

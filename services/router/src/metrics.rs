@@ -7,25 +7,23 @@
 //! What can be counted of a route is there, at 0, before the first of it: for versions on trial with their table, for others with
 //! their first call.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::time::Duration;
 
 use opentelemetry::{
     KeyValue,
-    metrics::{BoundCounter, BoundHistogram, Counter, Gauge, Histogram, UpDownCounter},
+    metrics::{Counter, Gauge, Histogram, UpDownCounter},
 };
 use serin_schemas::records::{Arm, Assignment, Outcome};
 
 use crate::{
-    answer::Refusal,
-    fleet::version_label,
-    llm::Reply,
-    protocol::Unread,
-    state::Shared,
-    table::{Route, Table},
-    undecided::{ABSENT, Needed},
+    content::llm::Reply,
+    protocol::{Unread, refusal::Refusal},
+    tables::{
+        measured::{CODE_CLASSES, Measured, code_class},
+        route::Route,
+        table::Table,
+        undecided::{ABSENT, Needed},
+    },
 };
 
 /// Calls of versions: labels `model`, `arm`, `code_class` (`2xx` ..., or `none`), `outcome` (`ok`, `refused`,
@@ -95,14 +93,6 @@ const CHUNKS: [f64; 10] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 
 const TOKENS: [f64; 10] = [1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0];
 /// Upper bounds of the buckets of [`ROLLBACK`], in seconds.
 const ROLLING_BACK: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
-
-/// What is measured of every call on a route, its labels looked up once.
-#[derive(Debug)]
-pub(crate) struct Measured {
-    duration: BoundHistogram<f64>,
-    /// By [`code_class`] and outcome.
-    answers: [[OnceLock<BoundCounter<u64>>; Outcome::ALL.len()]; CODE_CLASSES.len()],
-}
 
 /// The instruments.
 #[derive(Debug)]
@@ -358,41 +348,7 @@ impl Metrics {
     }
 }
 
-/// Shows which versions on trial are not called, from the tables in use.
-pub(crate) fn observe_shed(shared: &Arc<Shared>) {
-    let shared = Arc::downgrade(shared);
-    opentelemetry::global::meter("serin")
-        .u64_observable_gauge(SHED)
-        .with_description("Whether a version is not called, because it failed")
-        .with_callback(move |observer| {
-            let Some(shared) = shared.upgrade() else { return };
-            for (model, table) in &shared.tables.load().0 {
-                for route in table.canary.iter().chain(table.shadows.iter().map(|shadow| &shadow.route)) {
-                    let labels = [model_label(model), version_label(&route.version)];
-                    observer.observe(u64::from(route.servers.shed().is_some()), &labels);
-                }
-            }
-        })
-        .build();
-}
-
-/// Shows what callers' calls take of memory.
-pub(crate) fn observe_memory(shared: &Arc<Shared>) {
-    let shared = Arc::downgrade(shared);
-    opentelemetry::global::meter("serin")
-        .u64_observable_gauge(MEMORY)
-        .with_description("Memory of what callers fill")
-        .with_callback(move |observer| {
-            let Some(shared) = shared.upgrade() else { return };
-            let (events, held, responses) = (shared.events.waiting(), shared.held.used(), shared.responses.bytes());
-            for (map, bytes) in [("events", events), ("held", held), ("responses", responses)] {
-                observer.observe(bytes as u64, &[KeyValue::new("map", map)]);
-            }
-        })
-        .build();
-}
-
-fn model_label(model: &str) -> KeyValue {
+pub(crate) fn model_label(model: &str) -> KeyValue {
     KeyValue::new("model", model.to_owned())
 }
 
@@ -433,15 +389,3 @@ const USUAL: [(&str, Outcome); 9] = [
     ("none", Outcome::Failed),
     ("none", Outcome::Cancelled),
 ];
-
-/// Values of the label `code_class`.
-const CODE_CLASSES: [&str; 7] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx", "other"];
-
-/// Which of [`CODE_CLASSES`] a status is in.
-fn code_class(status: Option<i32>) -> usize {
-    match status.map(|status| status / 100) {
-        None => 0,
-        Some(class @ 1..=5) => class as usize,
-        Some(_) => 6,
-    }
-}

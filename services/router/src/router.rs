@@ -24,16 +24,16 @@ use crate::{
     admin,
     clock::{Clock, TimeSource},
     config::{ClockKind, Config, ConfigError, span},
-    consumer::Consumer,
-    disk,
-    events::Events,
-    incarnation,
-    metrics::{self, Metrics},
-    name,
-    serve::{self, Door, Workers},
-    state::{Chance, Parts, Shared},
-    table::{Lease, Table, Tables},
-    upstream::{self, RootsError},
+    events::{Events, incarnation, name},
+    log::consumer::Consumer,
+    metrics::Metrics,
+    serve::{self, Door, workers::Workers},
+    state::{Chance, Parts, Shared, gauges},
+    tables::{
+        disk,
+        table::{Lease, Table, Tables},
+    },
+    upstream::tls::{self, RootsError},
 };
 
 /// A router could not start.
@@ -127,7 +127,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     let tls = config.tls.as_ref().map(|tls| Certificate::load("tls", tls.files(), CALLERS));
     let admin = config.admin_tls.as_ref().map(|files| Certificate::load("admin_tls", files.clone(), PROTOCOLS));
     problems.extend([tls, admin].into_iter().flatten().filter_map(Result::err).map(|error| error.to_string()));
-    problems.extend(upstream::tls(config).err().map(|error| format!("upstreams over TLS: {error}")));
+    problems.extend(tls::tls(config).err().map(|error| format!("upstreams over TLS: {error}")));
     problems
 }
 
@@ -141,7 +141,7 @@ fn check(config: &Config) -> Result<Writers, StartError> {
     if let Some(files) = &config.admin_tls {
         Certificate::load("admin_tls", files.clone(), PROTOCOLS)?;
     }
-    upstream::tls(config)?;
+    tls::tls(config)?;
     Ok(writers)
 }
 
@@ -191,7 +191,7 @@ impl Router {
         })?;
         let started = seams.time.wall();
         let incarnation = incarnation::next(&config.data_dir, started);
-        let upstream_tls = upstream::tls(&config)?;
+        let upstream_tls = tls::tls(&config)?;
         let writer = writer.unwrap_or(&config.name).to_owned();
         let shared = Arc::new(shared(config, writers, seams, &writer, incarnation));
         let (data_addr, admin_addr) = (address(&data, shared.config().listen), admin.address());
@@ -211,8 +211,8 @@ impl Router {
         }
 
         shared.config().say_doubts();
-        metrics::observe_shed(&shared);
-        metrics::observe_memory(&shared);
+        gauges::observe_shed(&shared);
+        gauges::observe_memory(&shared);
         let (stop_consumer, stop) = mpsc::channel();
         let (connected, wait) = oneshot::channel();
         let consumer = Consumer::new(Arc::clone(&shared), log, started, stop, connected);

@@ -5,14 +5,17 @@ use serin_schemas::ids::EventTime;
 use serin_spec::{CaptureSpec, FeatureSpec, OutputRule, SegmentSpec, StickyKey, TargetSpec};
 
 use crate::{
-    examples, outputs,
+    content::{
+        examples,
+        messages::Messages,
+        outputs,
+        request::{self, Seen},
+    },
     protocol::{
         Promise, grpc,
-        messages::Messages,
         reader::{self, Reader},
         written::Written,
     },
-    request::{self, Seen},
 };
 
 /// Rules to read with, as a routing table carries them.
@@ -89,7 +92,7 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
     let _ = reader::message(headers, body);
     let seen = Seen { headers, body: parsed.as_ref().map(Option::as_ref).map_err(|why| *why) };
     let (segments, _) = seen.segments(&rules.segments);
-    assert!(segments.values().all(|value| value.len() <= crate::values::LONGEST));
+    assert!(segments.values().all(|value| value.len() <= crate::content::values::LONGEST));
     let _ = rules.sticky.as_ref().map(|key| seen.sticky_key(key));
     let _ = seen.target(&rules.targets);
     let features = seen.features(&rules.features, EventTime(1_800_000_000_000_000));
@@ -98,7 +101,7 @@ pub fn read(rules: &Rules, headers: &HeaderMap, body: &[u8]) {
         let read = outputs::read(&rules.outputs, headers, body, Written::of(headers), promise, true);
         assert!(read.numbers.values().all(|number| number.is_finite()));
         assert!(read.missing_share.is_none_or(|share| (0.0..=1.0).contains(&share)));
-        assert!(read.classes.values().all(|class| class.len() <= crate::values::LONGEST));
+        assert!(read.classes.values().all(|class| class.len() <= crate::content::values::LONGEST));
     }
     for wrapped in [false, true] {
         let mut messages = Messages::new(wrapped, grpc::encoding(headers), body.len() / 2);

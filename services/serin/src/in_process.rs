@@ -15,9 +15,9 @@ use serin_schemas::{
 };
 use serin_spec::RolloutSpec;
 use serin_stream::{
+    driver::FoldDriver,
     fold::{Context, Fold, FoldError, FoldFactory as _, Rows},
     record::{Headers, Outgoing, Record, TopicPartition},
-    testing::FoldHarness,
 };
 
 /// Id of its one rollout.
@@ -26,7 +26,7 @@ pub(crate) const ROLLOUT: &str = "virtual";
 /// The pipeline of one model.
 pub(crate) struct InProcess {
     model: ModelName,
-    aggregator: FoldHarness,
+    aggregator: FoldDriver,
     analyzer: Driven,
     controller: Driven,
     table: Option<RoutingTable>,
@@ -45,7 +45,7 @@ impl InProcess {
         let analyzer = serin_analyzer::AnalyzerFactory::new(serin_analyzer::Config::default(), 1);
         Ok(Self {
             model,
-            aggregator: FoldHarness::new(move || aggregator.fold(0))?,
+            aggregator: FoldDriver::new(move || aggregator.fold(0))?,
             analyzer: Driven::new(analyzer.fold(0))?,
             controller: Driven::new(serin_controller::ControllerFactory::without_log().fold(0))?,
             table: None,
@@ -70,7 +70,7 @@ impl InProcess {
         };
         let (headers, body) = encoded(&self.model, &command)?;
         self.controller.take(serin_topology::COMMANDS, self.key(), headers, body)?;
-        self.settle()
+        self.run_until_quiet()
     }
 
     /// The newest routing table.
@@ -111,7 +111,7 @@ impl InProcess {
     }
 
     /// Hands what each fold wrote to the next one until all is quiet.
-    pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn run_until_quiet(&mut self) -> anyhow::Result<()> {
         loop {
             let mut outgoing = std::mem::take(&mut self.controller.out);
             outgoing.extend(self.aggregator.commit()?);

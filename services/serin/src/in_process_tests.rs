@@ -186,7 +186,7 @@ impl World {
                 relay: false,
             };
             self.folds.event("", &heartbeat).unwrap();
-            self.folds.settle().unwrap();
+            self.folds.run_until_quiet().unwrap();
             self.verdicts.extend(self.folds.take_verdicts());
             assert!(request < 200_000, "it never ends: {:#?}", self.verdicts.last());
         }

@@ -181,7 +181,7 @@ fn play(text: &str, canary: (f64, Answer), control: (f64, Answer)) -> Played {
                 &Heartbeat { writer, low_watermark: now, drops: vec![], leaving: false, sent_at: None, relay: false },
             )
             .unwrap();
-        folds.settle().unwrap();
+        folds.run_until_quiet().unwrap();
         verdicts.extend(folds.take_verdicts());
         if folds.state().unwrap().phase.is_final() {
             break;

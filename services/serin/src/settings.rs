@@ -8,15 +8,16 @@ mod environment;
 mod page;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::PathBuf,
 };
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serin_access::{Secret, WriterList, short_token};
-use serin_aggregator::intake::{IntakeTopic, check_topics};
+use serin_intake::{IntakeTopic, check_topics};
 use serin_rollout::Configuration;
 use serin_spec::Problem;
 use serin_topology::{FEEDBACK, PREDICTIONS, TopicSpec, Topology};
@@ -39,8 +40,8 @@ pub(crate) struct Settings {
     pub(crate) writers: WriterList,
     /// The router.
     pub(crate) router: serin_router::Config,
-    /// The aggregator.
-    pub(crate) aggregator: serin_aggregator::Config,
+    /// The aggregator and the intake.
+    pub(crate) aggregator: AggregatorSettings,
     /// The analyzer.
     pub(crate) analyzer: serin_analyzer::Config,
     /// The controller.
@@ -64,6 +65,31 @@ impl Settings {
         let more: Vec<TopicSpec> = self.aggregator.intake.topics.iter().flat_map(named).collect();
         topics.extend(more);
         topics
+    }
+}
+
+/// What stands under `aggregator`: its own settings, and those of the intake, which runs in the same process.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct AggregatorSettings {
+    /// Its own.
+    #[serde(flatten)]
+    pub(crate) fold: serin_aggregator::Config,
+    /// The intake's.
+    pub(crate) intake: serin_intake::IntakeConfig,
+}
+
+impl JsonSchema for AggregatorSettings {
+    fn schema_name() -> Cow<'static, str> {
+        "AggregatorSettings".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = serin_aggregator::Config::json_schema(generator);
+        let intake = generator.subschema_for::<serin_intake::IntakeConfig>();
+        if let Some(properties) = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut) {
+            properties.insert("intake".to_owned(), intake.to_value());
+        }
+        schema
     }
 }
 
@@ -272,7 +298,7 @@ pub(crate) fn read(serve: &Serve) -> Read {
         topology: reader.take("topology"),
         writers: reader.take("writers"),
         router: reader.take("router"),
-        aggregator: reader.take("aggregator"),
+        aggregator: reader.take_aggregator(),
         analyzer: reader.take("analyzer"),
         controller: reader.take("controller"),
         telemetry: reader.take("telemetry"),
@@ -301,7 +327,10 @@ impl Found {
 
     /// Whether a problem of a section is known.
     fn has(&self, section: &str) -> bool {
-        self.broken.iter().any(|path| path.split(['.', '[']).next() == Some(section))
+        let within = |path: &String| {
+            path.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.broken.iter().any(within)
     }
 
     /// A section without the settings that have problems, so that the others can be checked too.
@@ -348,6 +377,17 @@ impl Sections {
         })
     }
 
+    /// The intake's settings are a part of the aggregator's section.
+    fn take_aggregator(&mut self) -> AggregatorSettings {
+        const INTAKE: &str = "aggregator.intake";
+        let part = self.left.get_mut("aggregator").and_then(inner_table).and_then(|table| table.remove("intake"));
+        self.left.extend(part.map(|part| (INTAKE.to_owned(), part)));
+        let intake: serin_intake::IntakeConfig = self.take(INTAKE);
+        let mut fold: serin_aggregator::Config = self.take("aggregator");
+        fold.relay_lateness = intake.lateness;
+        AggregatorSettings { fold, intake }
+    }
+
     fn finish(self, settings: Settings) -> Read {
         let Self { left, found, place } = self;
         let has_log = !found.has("log");
@@ -365,7 +405,7 @@ impl Sections {
         let mut found = settings.topology.validate().err().map_or_else(Vec::new, |error| error.0);
         let known: Vec<String> = settings.topology.topics().into_iter().map(|topic| topic.name).collect();
         found.extend(check_topics(&settings.aggregator.intake.topics, &known));
-        let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.silent_after);
+        let (beat, silent) = (settings.router.heartbeat_every, settings.aggregator.fold.silent_after);
         if silent.0.0 < 2 * beat.0.0 {
             found.push(format!(
                 "aggregator.silent_after is {silent}; write at least twice router.heartbeat_every ({beat}), or routers that are \
@@ -580,6 +620,26 @@ aggregator: {intake: {topics: [{feedback: team-a.feedback, predictions: team-a.c
             error.contains("\"events\" has another meaning already") && error.contains("models must name"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_intake_is_set_under_the_aggregator_and_a_problem_there_is_named_once() {
+        let settings = with(&["aggregator.intake.lateness=7s", "aggregator.intake.max_body=9"]).unwrap();
+        assert_eq!(settings.aggregator.intake.max_body, 9);
+        assert_eq!(settings.aggregator.intake.lateness, settings.aggregator.fold.relay_lateness);
+        for (wrong, part) in [
+            ("aggregator.intake.lateness=soon", "soon"),
+            ("aggregator.intake.latenes=1s", "did you mean \"lateness\"?"),
+            ("aggregator.intak.lateness=1s", "did you mean \"intake\"?"),
+            ("aggregator=5", "a map of keys is expected here"),
+        ] {
+            let text = with(&[wrong]).unwrap_err().to_string();
+            assert_eq!(text.matches("\n  - ").count(), 1, "{wrong}:\n{text}");
+            assert!(text.contains(part), "{wrong}:\n{text}");
+        }
+        let dumped = serde_json::to_value(Settings::default()).unwrap();
+        assert_eq!(dumped["aggregator"]["intake"]["lateness"], "3s");
+        assert_eq!(dumped["aggregator"]["writer_ttl"], "30s");
     }
 
     #[test]

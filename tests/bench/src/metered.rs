@@ -11,10 +11,10 @@ use std::{
 use serin_schemas::ids::NextOffset;
 use serin_stream::{
     fold::{Context, Fold, FoldError, FoldFactory, Poison, Rows},
-    log::{CommitError, Log, LogError, Membership, Polled, Reader, Start, Transactional, Writer, Written},
+    log::{CommitError, Log, LogError, Membership, Polled, Reader, Start, Transactional, Written},
     record::{Outgoing, Record, TopicPartition},
+    testing::Forward,
 };
-use serin_topology::TopicSpec;
 
 /// Records between two updates of what all tasks count together.
 const STEP: u64 = 256;
@@ -160,29 +160,9 @@ pub(crate) struct MeteredLog {
     pub(crate) meter: Arc<Meter>,
 }
 
-impl Log for MeteredLog {
-    fn full_name(&self, topic: &str) -> Arc<str> {
-        self.inner.full_name(topic)
-    }
-
-    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
-        self.inner.create(topics)
-    }
-
-    fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
-        self.inner.describe(topics)
-    }
-
-    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
-        self.inner.partitions(topic)
-    }
-
-    fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
-        self.inner.bounds(at)
-    }
-
-    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
-        self.inner.committed(group, at)
+impl Forward for MeteredLog {
+    fn inner(&self) -> &dyn Log {
+        &*self.inner
     }
 
     fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
@@ -195,14 +175,6 @@ impl Log for MeteredLog {
 
     fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
         Ok(Box::new(MeteredTransaction { inner: self.inner.transactional(id)?, meter: Arc::clone(&self.meter) }))
-    }
-
-    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
-        self.inner.writer(queue)
-    }
-
-    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
-        self.inner.join(group, topics)
     }
 }
 

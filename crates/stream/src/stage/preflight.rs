@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use serin_topology::{APPEND_TIME, Cleanup};
+use serin_topology::{APPEND_TIME, Cleanup, DEAD_LETTERS};
 
 use crate::{
     fold::FoldFactory,
     log::{Log, LogError},
-    task::{DEAD_LETTERS, TaskOptions, changelog_of},
+    task::{TaskOptions, changelog_of},
 };
 
 /// Topics are missing or not as a stage needs them.

@@ -34,7 +34,6 @@ pub(crate) use self::open::Watch;
 pub(crate) use self::{
     care::Care,
     open::State,
-    poison::DEAD_LETTERS,
     retry::{Next, Retry},
     run::{OpenTask, Pace},
 };

@@ -2,21 +2,13 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use serin_schemas::{
-    codec,
-    envelope::{self, Envelope},
-    ids::EventTime,
-    records::DeadLetter,
-};
+use serin_schemas::{codec::EncodeError, envelope::Envelope, ids::EventTime, records::DeadLetter};
+use serin_topology::DEAD_LETTERS;
 
 use crate::{
     fold::Poison,
     record::{Outgoing, Record, Target},
 };
-
-/// The topic of dead letters, without prefix.
-pub(crate) const DEAD_LETTERS: &str = "dead-letters";
 
 /// Longest original value that is kept, as `DeadLetter::value` says: 1 MiB.
 const MAX_VALUE: usize = 1 << 20;
@@ -67,12 +59,7 @@ impl Breaker {
 }
 
 /// The dead letter of `record`; `bare`: without its bytes.
-pub(super) fn dead_letter(
-    stage: &str,
-    record: &Record,
-    poison: &Poison,
-    bare: bool,
-) -> Result<Outgoing, codec::EncodeError> {
+pub(super) fn dead_letter(stage: &str, record: &Record, poison: &Poison, bare: bool) -> Result<Outgoing, EncodeError> {
     let cut = |bytes: &[u8], limit: usize| bytes[..bytes.len().min(if bare { 0 } else { limit })].to_vec();
     let mut message = poison.message.clone();
     message.truncate((0..=MAX_MESSAGE).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0));
@@ -87,24 +74,19 @@ pub(super) fn dead_letter(
         value: cut(record.value.as_deref().unwrap_or_default(), MAX_VALUE),
     };
     let source = format!("{}[{}]", record.at.topic, record.at.partition);
-    let headers = envelope::headers::<DeadLetter>(&Envelope {
+    let envelope = Envelope {
         id: &format!("{source}@{}", record.offset),
         source: &format!("/stages/{stage}"),
         subject: &source,
         time: EventTime(record.timestamp_ms.saturating_mul(1000)),
-    });
-    Ok(Outgoing {
-        topic: DEAD_LETTERS,
-        target: Target::ByKey,
-        key: Bytes::from(source),
-        value: Some(codec::encode(&letter)?.into()),
-        headers,
-        timestamp_ms: None,
-    })
+    };
+    Outgoing::record(DEAD_LETTERS, Target::ByKey, source.clone(), &letter, &envelope)
 }
 
 #[cfg(test)]
 mod tests {
+    use serin_schemas::codec;
+
     use super::*;
     use crate::record::{Headers, TopicPartition};
 

@@ -16,8 +16,8 @@ use serin_schemas::{
 use serin_sketches::Summary;
 use serin_spec::{Frozen, RolloutSpec};
 use serin_stream::{
+    driver::{Applied, FoldDriver},
     record::{Headers, Outgoing},
-    testing::{Applied, FoldHarness},
 };
 
 /// A spec with 10-second windows, the built-in rates, latency, an output, and whatever `more` metrics.
@@ -159,7 +159,7 @@ pub(crate) fn wire(event: &EventRecord) -> (Headers, Bytes) {
 
 /// One partition under test.
 pub(crate) struct Bench {
-    pub(crate) harness: FoldHarness,
+    pub(crate) harness: FoldDriver,
     partition: i32,
     /// The log's timestamp of the next records, in milliseconds.
     pub(crate) stamp_ms: i64,
@@ -172,7 +172,7 @@ impl Bench {
 
     pub(crate) fn with(config: Config, partition: i32, partitions: i32) -> Self {
         let make = move || Box::new(AggregatorFold::new(config.clone(), partition, partitions)) as Box<_>;
-        Self { harness: FoldHarness::new(make).unwrap(), partition, stamp_ms: 0 }
+        Self { harness: FoldDriver::new(make).unwrap(), partition, stamp_ms: 0 }
     }
 
     pub(crate) fn raw(&mut self, headers: Headers, value: Option<Bytes>) -> Applied {

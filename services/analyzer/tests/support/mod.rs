@@ -16,9 +16,9 @@ use serin_schemas::{
 };
 use serin_spec::{Frozen, RolloutSpec};
 use serin_stream::{
+    driver::{Applied, FoldDriver},
     fold::FoldFactory,
     record::{Outgoing, Record},
-    testing::{Applied, FoldHarness},
 };
 
 pub(crate) const WINDOW: Span = Span(10_000_000);
@@ -93,13 +93,13 @@ pub(crate) fn spec() -> RolloutSpec {
     serde_json::from_str(SPEC).unwrap()
 }
 
-pub(crate) fn harness() -> FoldHarness {
-    FoldHarness::new(|| AnalyzerFactory::new(Config::default(), 1).fold(0)).unwrap()
+pub(crate) fn harness() -> FoldDriver {
+    FoldDriver::new(|| AnalyzerFactory::new(Config::default(), 1).fold(0)).unwrap()
 }
 
 /// A rollout with its traffic: writes the records of `windows` and reads the verdicts.
 pub(crate) struct World {
-    pub(crate) harness: FoldHarness,
+    pub(crate) harness: FoldDriver,
     pub(crate) dice: Dice,
     pub(crate) stable: Version,
     pub(crate) canary: Version,

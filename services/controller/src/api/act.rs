@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serin_rollout::{RolloutState, Traffic, planner::Applied};
 use serin_schemas::{
-    codec,
-    envelope::{self, Envelope},
+    envelope::Envelope,
     ids::{EventTime, ModelName, RolloutId},
     records::{Action, Command, EventKind, RolloutEvent},
 };
@@ -26,7 +25,11 @@ use serin_stream::record::{Outgoing, Target};
 use serin_topology::COMMANDS;
 use uuid::Uuid;
 
-use super::{ApiState, Failure, applied::moves_calls, auth::Caller};
+use super::{
+    applied::moves_calls,
+    auth::Caller,
+    state::{ApiState, Failure},
+};
 use crate::{REASON_MAX, view::View};
 
 /// Longest wait for an answer.
@@ -277,17 +280,10 @@ impl ApiState {
 
     /// Writes a command; when this returns, it is on the log.
     pub(crate) async fn write(&self, command: Command, target: Target) -> Result<(), Failure> {
-        let body = codec::encode(&command).map_err(|error| own_trouble(&error))?;
         let envelope =
             Envelope { id: &command.id, source: "/controller/api", subject: command.model.as_str(), time: command.at };
-        let record = Outgoing {
-            topic: COMMANDS,
-            target,
-            key: command.model.0.clone().into(),
-            value: Some(body.into()),
-            headers: envelope::headers::<Command>(&envelope),
-            timestamp_ms: None,
-        };
+        let record = Outgoing::record(COMMANDS, target, command.model.0.clone(), &command, &envelope)
+            .map_err(|error| own_trouble(&error))?;
         let writer = Arc::clone(&self.0.writer);
         let written = tokio::task::spawn_blocking(move || {
             writer.send(record).map_err(|error| own_trouble(&error))?;

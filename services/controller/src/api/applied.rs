@@ -9,7 +9,7 @@ use serin_schemas::{
 };
 use serin_spec::{Mode, TrafficSource};
 
-use super::ApiState;
+use super::state::ApiState;
 use crate::view::{Live, Reporters, View};
 
 /// Whether an act is done only when routers use its table. A pause or a resume moves no call.

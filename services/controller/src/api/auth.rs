@@ -11,7 +11,7 @@ use axum::{
 };
 use serin_access::{Refused, bearer, check_local, check_origin};
 
-use super::{ApiState, Failure};
+use super::state::{ApiState, Failure};
 use crate::config::Role;
 
 /// Who makes a request, for the audit.

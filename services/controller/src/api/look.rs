@@ -15,7 +15,7 @@ use serin_schemas::{
     records::{Capture, Verdict},
 };
 
-use super::{ApiState, Failure};
+use super::state::{ApiState, Failure};
 use crate::{
     progress::Progress,
     view::{RolloutView, View},

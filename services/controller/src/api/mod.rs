@@ -7,85 +7,20 @@ mod act;
 mod applied;
 mod auth;
 mod look;
-
-use std::sync::{Arc, OnceLock};
+pub(crate) mod state;
 
 use axum::{
-    Json, Router,
+    Router,
     extract::DefaultBodyLimit,
     http::StatusCode,
     middleware,
-    response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde_json::json;
-use serin_stream::{
-    clock::Clock,
-    log::{Log, Writer},
-};
-use tokio::sync::watch;
 
-use crate::{
-    config::Config, examples::Examples, metrics, mlflow, mlflow::Policies, progress::ProgressBoard, view::View,
-};
+use crate::{metrics, mlflow};
 
-/// What the handlers share.
-#[derive(Clone)]
-pub struct ApiState(Arc<Shared>);
-
-struct Shared {
-    config: Config,
-    policies: Policies,
-    writer: Arc<dyn Writer>,
-    view: watch::Receiver<Arc<View>>,
-    clock: Arc<dyn Clock>,
-    progress: ProgressBoard,
-    examples: OnceLock<Examples>,
-}
-
-impl ApiState {
-    /// An API that writes commands with `writer` and shows `view`.
-    pub fn new(
-        config: Config,
-        policies: Policies,
-        writer: Arc<dyn Writer>,
-        view: watch::Receiver<Arc<View>>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let (progress, examples) = (ProgressBoard::default(), OnceLock::new());
-        Self(Arc::new(Shared { config, policies, writer, view, clock, progress, examples }))
-    }
-
-    /// The same with examples from this log.
-    #[must_use]
-    pub(crate) fn with_examples(self, log: Arc<dyn Log>) -> Self {
-        // Only the first log counts; there is one.
-        let _ = self.0.examples.set(Examples::new(log));
-        self
-    }
-
-    pub(crate) fn config(&self) -> &Config {
-        &self.0.config
-    }
-
-    pub(crate) fn policies(&self) -> &Policies {
-        &self.0.policies
-    }
-
-    /// The newest snapshot.
-    pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.0.view.borrow())
-    }
-
-    /// Where the folds of this process post how far they have planned.
-    pub fn progress(&self) -> ProgressBoard {
-        self.0.progress.clone()
-    }
-
-    pub(crate) fn now_ms(&self) -> i64 {
-        self.0.clock.now_ms()
-    }
-}
+pub use state::ApiState;
+use state::Failure;
 
 /// The routes of the API and of the webhooks.
 pub fn api(state: ApiState) -> Router {
@@ -122,33 +57,4 @@ async fn nothing_here() -> Failure {
 
 async fn wrong_method() -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes another method; see docs/api.md ({SLASHES})"))
-}
-
-/// An answer that says what went wrong: `{"error": "..."}`.
-pub(crate) struct Failure(StatusCode, serde_json::Value);
-
-impl Failure {
-    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self(status, json!({"error": error.into()}))
-    }
-
-    /// Whether asking again may help.
-    pub(crate) fn is_of_server(&self) -> bool {
-        self.0.is_server_error()
-    }
-
-    /// What it says.
-    pub(crate) fn told(&self) -> &str {
-        self.1["error"].as_str().unwrap_or_default()
-    }
-
-    fn with(status: StatusCode, body: serde_json::Value) -> Self {
-        Self(status, body)
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
-    }
 }

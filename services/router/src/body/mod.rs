@@ -1,9 +1,6 @@
 //! Bodies on their way through.
 
-mod answer;
-mod decoder;
-mod listening;
-mod request;
+pub(crate) mod request;
 
 use std::{
     future::{Future, poll_fn},
@@ -14,11 +11,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Sleep;
-
-pub(crate) use answer::{AnswerBody, Cut};
-pub(crate) use decoder::{DecodeError, Decoder};
-pub(crate) use listening::Listening;
-pub(crate) use request::{Arriving, BodyError, Budget, CallerBody, Hold, RequestBody, Taken, Taking, Upload, collect};
 
 /// Pieces in memory; a single one is not copied.
 #[derive(Default)]

@@ -19,8 +19,10 @@ use hyper::body::Incoming;
 use serin_listener::unread::Lent;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Pause, within};
-use crate::protocol::Scan;
+use crate::{
+    body::{Pause, within},
+    protocol::{Scan, refusal::Refusal},
+};
 
 /// A request's body as it comes from its caller.
 pub(crate) type CallerBody = Lent<Incoming>;
@@ -528,5 +530,16 @@ impl Drop for Streamed {
     fn drop(&mut self) {
         // A body that nobody reads to its end has no later end than this.
         self.end();
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::Slow => Self::Slow,
+            BodyError::Broken => Self::Broken,
+            BodyError::NoRoom => Self::NoRoom,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Configuration of the router.
 
+pub(crate) mod base;
 mod limits;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration as StdDuration};
@@ -13,7 +14,7 @@ use serin_spec::{Address, OutputRule, SegmentSpec, address::without_credentials,
 
 pub use limits::{Ejection, Limits, Timeouts};
 
-use crate::{servers::Servers, upstream::Base};
+use crate::config::base::Base;
 
 /// What can be set. Spans are written `30s`, sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -482,7 +483,7 @@ impl ModelConfig {
             problems.push(format!("models.{model}.stable: version {stable:?} has no URL under versions{other}"));
         }
         for (version, servers) in &self.versions {
-            let urls = Servers::parse(version.as_str().into(), servers.url()).map(drop);
+            let urls = Base::parse_list(servers.url()).map(drop);
             let grpc = servers.grpc_url().map_or(Ok(()), |url| Base::parse(url).map(drop));
             for cause in [urls, grpc].into_iter().filter_map(Result::err) {
                 problems.push(format!("models.{model}.versions.{version}: {cause}"));

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{HeaderMap, Response, StatusCode, header, request};
 use serin_access::{Door, Refused, Writer, Writers, bearer, check_local};
 
-use crate::{answer, body::AnswerBody};
+use crate::{call::answer, report::passing::AnswerBody};
 
 /// Headers by which a proxy says that a request is somebody else's.
 const PROXIES: [&str; 6] =

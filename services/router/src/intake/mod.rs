@@ -21,14 +21,15 @@ use serin_schemas::{
     records::{Credential, Feedback, Prediction},
 };
 
-use access::Granted;
-
 use crate::{
-    answer,
-    body::{self, AnswerBody, BodyError, CallerBody, DecodeError, Decoder},
+    body::request::{BodyError, CallerBody, collect},
+    call::answer,
     clock::Clock,
     config::span,
     events::{About, Events, SendError},
+    intake::access::Granted,
+    protocol::decoder::{DecodeError, Decoder},
+    report::passing::AnswerBody,
     state::Shared,
 };
 
@@ -174,7 +175,7 @@ async fn door(
     let config = shared.config();
     let limits = &config.limits;
     let pause = span(config.timeouts.request);
-    let bytes = match body::collect(body, shared.held.clone(), limits.intake_body, pause).await {
+    let bytes = match collect(body, shared.held.clone(), limits.intake_body, pause).await {
         Ok(bytes) => bytes,
         Err(BodyError::Slow) => {
             return refused(StatusCode::REQUEST_TIMEOUT, json!({"error": "the body did not come in time"}));

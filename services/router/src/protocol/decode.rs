@@ -3,7 +3,7 @@
 use http::HeaderName;
 use serde_json::Value;
 
-use super::{json, tensors};
+use crate::protocol::{json, tensors};
 
 /// Length of the JSON part of a body with binary tensors.
 pub(super) const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");

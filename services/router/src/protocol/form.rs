@@ -5,7 +5,7 @@
 use memchr::memmem;
 use serde_json::{Map, Value};
 
-use super::{Unread, scan::Asks};
+use crate::protocol::{Unread, scan::Asks};
 
 /// Longest value of a field that is kept.
 const LONGEST_FIELD: usize = 64 << 10;

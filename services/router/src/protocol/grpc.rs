@@ -8,7 +8,7 @@ use std::{ops::Range, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::Scan;
+use crate::protocol::Scan;
 
 /// The service of the Open Inference Protocol, with the slash before it.
 pub(crate) const SERVICE: &str = "/inference.GRPCInferenceService";
@@ -134,15 +134,15 @@ pub(crate) fn with_version(body: &Bytes, named: &Named, version: Option<&str>) -
 }
 
 /// A field of a Protocol Buffers message.
-pub(super) struct Field<'a> {
-    pub(super) number: u64,
-    pub(super) value: FieldValue<'a>,
+pub(crate) struct Field<'a> {
+    pub(crate) number: u64,
+    pub(crate) value: FieldValue<'a>,
     /// Where the next field begins.
-    pub(super) end: usize,
+    pub(crate) end: usize,
 }
 
 /// Its value.
-pub(super) enum FieldValue<'a> {
+pub(crate) enum FieldValue<'a> {
     Varint(u64),
     Fixed64([u8; 8]),
     Fixed32([u8; 4]),
@@ -150,7 +150,7 @@ pub(super) enum FieldValue<'a> {
 }
 
 /// The field at a place; `None` if it is not whole or no field.
-pub(super) fn field(message: &[u8], at: usize) -> Option<Field<'_>> {
+pub(crate) fn field(message: &[u8], at: usize) -> Option<Field<'_>> {
     let (tag, at) = read_varint(message, at)?;
     let (value, end) = match tag & 7 {
         0 => {
@@ -303,7 +303,7 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 

@@ -4,15 +4,17 @@
 //! OpenAI-compatible paths name it in the body; anything else is routed by header or by a path of the configuration.
 
 pub(crate) mod decode;
+pub(crate) mod decoder;
 mod form;
 pub(crate) mod grpc;
+pub(crate) mod headers;
 pub(crate) mod json;
-pub(crate) mod messages;
 pub(crate) mod openai;
 mod path;
 pub(crate) mod reader;
+pub(crate) mod refusal;
 pub(crate) mod scan;
-mod tensors;
+pub(crate) mod tensors;
 pub(crate) mod written;
 
 use http::HeaderMap;

@@ -2,9 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::Promise;
-
-use super::scan::Asks;
+use crate::protocol::{Promise, scan::Asks};
 
 /// What names the model.
 pub(crate) static MODEL: LazyLock<Asks> = LazyLock::new(|| {

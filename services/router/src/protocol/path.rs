@@ -12,8 +12,10 @@ use foldhash::HashMap;
 use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
 
-use super::{Promise, Wire, grpc, openai};
-use crate::config::Config;
+use crate::{
+    config::Config,
+    protocol::{Promise, Wire, grpc, openai},
+};
 
 /// A request's path, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

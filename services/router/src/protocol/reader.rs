@@ -6,14 +6,14 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
 
-use super::{
+use crate::protocol::{
     Unread,
+    decoder::{DecodeError, Decoder},
     form::Form,
     grpc,
     scan::{Asks, LONGEST_TEXT, Scanner},
     tensors,
 };
-use crate::body::{DecodeError, Decoder};
 
 /// Length of the JSON part of a body with binary tensors.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -340,7 +340,7 @@ mod tests {
         let headers = [("inference-header-content-length", length.as_str())];
         let found = read(&headers, &asks, &[head.as_bytes(), &raw].concat()).unwrap().unwrap();
         assert_eq!(found["user"], "u1");
-        assert_eq!(crate::values::first_of_tensor(&found, "inputs", "country"), Some(json!("CA")), "{found}");
+        assert_eq!(crate::content::values::first_of_tensor(&found, "inputs", "country"), Some(json!("CA")), "{found}");
         assert_eq!(read(&headers, &asks, &[head.as_bytes(), &raw[..11]].concat()), Err(Unread::NotJson), "cut");
         assert_eq!(read(&headers, &asks, &head.as_bytes()[..9]), Err(Unread::NotJson));
         assert_eq!(read(&[("inference-header-content-length", "x")], &asks, b"{}"), Err(Unread::Encoding));

@@ -9,7 +9,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Unread;
+use crate::protocol::Unread;
 
 /// Deepest nesting.
 const DEEPEST: usize = 1024;
@@ -569,7 +569,7 @@ fn is_number(word: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::{first, first_of_tensor};
+    use crate::content::values::{first, first_of_tensor};
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
+use crate::protocol::{
     Unread,
     grpc::{FieldValue, PREFIX, field, first_message, put_varint, read_varint},
 };
@@ -111,7 +111,7 @@ fn put_bytes(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
 /// A request or an answer: both have the tensors in field 5; raw values are in field 7 of a request, 6 of an answer. Which one it
 /// is, is told by field 6: the requested outputs of a request are messages with a name. Both lists are therefore given, under
 /// `inputs` and `outputs`.
-pub(super) fn infer_message(message: &[u8]) -> Option<Value> {
+pub(crate) fn infer_message(message: &[u8]) -> Option<Value> {
     let (mut tensors, mut raw_of_answer, mut raw_of_request) = (Vec::new(), Vec::new(), Vec::new());
     let mut value = Map::new();
     let mut parameters = Map::new();

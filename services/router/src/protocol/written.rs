@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-use super::{decode::JSON_LENGTH, grpc};
+use crate::protocol::{decode::JSON_LENGTH, grpc};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

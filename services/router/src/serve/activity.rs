@@ -24,7 +24,7 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::body::AnswerBody;
+use crate::report::passing::AnswerBody;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]

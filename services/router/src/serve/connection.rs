@@ -22,14 +22,14 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{
-    Peer, Worker,
-    activity::{Activity, HalfOpen, Patience, Seen, Watched},
-    answer,
-};
 use crate::{
+    call::worker::{Peer, Worker},
     config::{Config, span},
-    upstream::{LARGEST_WINDOW, STREAM_WINDOW},
+    serve::{
+        activity::{Activity, HalfOpen, Patience, Seen, Watched},
+        answer::answer,
+    },
+    upstream::clients::{LARGEST_WINDOW, STREAM_WINDOW},
 };
 
 pub(super) type Builder = auto::Builder<TokioExecutor>;

@@ -1,22 +1,15 @@
 //! The callers' ports: connections, plain and over TLS, and who answers a request.
 
 mod activity;
+mod answer;
 mod connection;
-mod cors;
 mod own;
-mod worker;
+pub(crate) mod workers;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Request, Response, Version, header};
-use hyper::body::Incoming;
 use rustls::ServerConfig;
-use serin_listener::unread::lend;
 use serin_stream::seldom::Seldom;
 use tokio::{
     net::TcpListener,
@@ -25,35 +18,10 @@ use tokio::{
 };
 
 use crate::{
-    answer::Refusal,
-    body::AnswerBody,
-    call,
-    protocol::Wire,
+    call::worker::Peer,
+    serve::workers::{Caller, Workers},
     state::{Connected, Shared},
 };
-
-pub(crate) use cors::Cors;
-use worker::Caller;
-pub(crate) use worker::{Worker, Workers};
-
-/// Who calls.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    /// Its address.
-    pub(crate) address: SocketAddr,
-    /// The address that it connected to, as the router listens there.
-    pub(crate) at: SocketAddr,
-    /// The same without its port, as headers have it.
-    pub(crate) name: Option<HeaderValue>,
-    /// Whether it came over TLS.
-    pub(crate) secure: bool,
-}
-
-impl Peer {
-    fn new(address: SocketAddr, at: SocketAddr, secure: bool) -> Self {
-        Self { address, at, name: HeaderValue::try_from(address.ip().to_string()).ok(), secure }
-    }
-}
 
 /// A port that callers connect to.
 pub(crate) struct Door {
@@ -144,66 +112,4 @@ async fn accept(
             }
         }
     }
-}
-
-/// Most bytes of a body that are read after an answer that did not ask for them, and ends the connection.
-const UNREAD: u64 = 16 << 20;
-
-/// Whether a request says what it is for in the one way that RFC 9112 leaves it: others between may read it in another way.
-fn check(request: &Request<Incoming>, bare_line: bool) -> Result<(), Refusal> {
-    if bare_line {
-        return Err(Refusal::BareLine);
-    }
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    match request.version() {
-        Version::HTTP_11 if hosts != 1 => Err(Refusal::Host(hosts)),
-        version if version < Version::HTTP_11 && hosts > 1 => Err(Refusal::Host(hosts)),
-        _ => Ok(()),
-    }
-}
-
-/// Answers one request.
-async fn answer(
-    worker: &Arc<Worker>,
-    peer: &Peer,
-    request: Request<Incoming>,
-    bare_line: bool,
-) -> Response<AnswerBody> {
-    let shared = &worker.shared;
-    let version = request.version();
-    let checked = check(&request, bare_line);
-    let (parts, body) = request.into_parts();
-    let cors = Cors::of(&parts.headers);
-    let (body, loan) = lend(body, &parts.headers);
-    let wire = Wire::of(parts.uri.path(), &parts.headers);
-    let own = own::find(&parts.method, parts.uri.path(), wire);
-    let answered = match (checked, own) {
-        (Err(refusal), _) => {
-            drop(body);
-            Err(refusal)
-        }
-        (Ok(()), Some(own)) => {
-            let mut response = Box::pin(own::answer(shared, own, &parts, peer.at, body)).await;
-            cors.allow(&shared.config().cors, response.headers_mut());
-            Ok(response)
-        }
-        (Ok(()), None) => call::call(worker, peer, parts, body).await,
-    };
-    let mut response = answered.unwrap_or_else(|refusal| {
-        shared.metrics.refused(refusal.reason());
-        let mut answer = refusal.answer(wire);
-        cors.allow(&shared.config().cors, answer.headers_mut());
-        answer
-    });
-    if version >= Version::HTTP_2 {
-        response.headers_mut().remove(header::CONNECTION);
-        return response;
-    }
-    let ends = response.headers().contains_key(header::CONNECTION);
-    let most = if ends { UNREAD } else { shared.config().limits.body.max(UNREAD) };
-    let read = loan.settle(most).await;
-    if !read || shared.leaving.load(Ordering::Relaxed) {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }

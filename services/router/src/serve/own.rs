@@ -5,12 +5,12 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{Method, Response, StatusCode, request};
 use serde_json::json;
 
-use super::Cors;
 use crate::{
-    answer,
-    body::{AnswerBody, CallerBody},
+    body::request::CallerBody,
+    call::{answer, cors::Cors},
     intake,
     protocol::{Wire, grpc},
+    report::passing::AnswerBody,
     state::Shared,
 };
 

@@ -26,8 +26,11 @@ use hyper::{
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower::Service as _;
 
-use super::{Base, Cause, timed_out};
-use crate::body::RequestBody;
+use crate::{
+    body::request::RequestBody,
+    config::base::Base,
+    upstream::cause::{Cause, timed_out},
+};
 
 /// Idle connections by `host:port`, the one used last at the end.
 type Idle = HashMap<String, VecDeque<(SendRequest<RequestBody>, Instant)>>;

@@ -10,13 +10,12 @@ use std::{
 
 use http::StatusCode;
 use serin_router::{ModelConfig, Router};
-use serin_schemas::ids::NextOffset;
 use serin_stream::{
-    log::{Log, LogError, Membership, Reader, Start, Transactional, WriteError, Writer},
-    record::{Outgoing, TopicPartition},
+    log::{Log, LogError, WriteError, Writer},
+    record::Outgoing,
     sim::SimLog,
+    testing::Forward,
 };
-use serin_topology::TopicSpec;
 
 use crate::{
     events::check_promises,
@@ -25,20 +24,20 @@ use crate::{
 };
 
 /// A log that can be away, and whose queue can be full.
-struct Moody {
+struct FlakyLog {
     inner: SimLog,
     away: AtomicBool,
     full: Arc<AtomicBool>,
     refused: Arc<AtomicU64>,
 }
 
-struct MoodyWriter {
+struct FlakyWriter {
     inner: Arc<dyn Writer>,
     full: Arc<AtomicBool>,
     refused: Arc<AtomicU64>,
 }
 
-impl Writer for MoodyWriter {
+impl Writer for FlakyWriter {
     fn send(&self, record: Outgoing) -> Result<(), WriteError> {
         if self.full.load(Ordering::SeqCst) {
             self.refused.fetch_add(1, Ordering::SeqCst);
@@ -56,17 +55,9 @@ impl Writer for MoodyWriter {
     }
 }
 
-impl Log for Moody {
-    fn full_name(&self, topic: &str) -> Arc<str> {
-        self.inner.full_name(topic)
-    }
-
-    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
-        self.inner.create(topics)
-    }
-
-    fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
-        self.inner.describe(topics)
+impl Forward for FlakyLog {
+    fn inner(&self) -> &dyn Log {
+        &self.inner
     }
 
     fn partitions(&self, topic: &str) -> Result<i32, LogError> {
@@ -76,34 +67,14 @@ impl Log for Moody {
         self.inner.partitions(topic)
     }
 
-    fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
-        self.inner.bounds(at)
-    }
-
-    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
-        self.inner.committed(group, at)
-    }
-
-    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
-        self.inner.reader(from)
-    }
-
-    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
-        self.inner.transactional(id)
-    }
-
     fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
         let inner = self.inner.writer(queue)?;
-        Ok(Arc::new(MoodyWriter { inner, full: Arc::clone(&self.full), refused: Arc::clone(&self.refused) }))
-    }
-
-    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
-        self.inner.join(group, topics)
+        Ok(Arc::new(FlakyWriter { inner, full: Arc::clone(&self.full), refused: Arc::clone(&self.refused) }))
     }
 }
 
-fn moody(away: bool) -> Arc<Moody> {
-    Arc::new(Moody { inner: log(), away: AtomicBool::new(away), full: Arc::default(), refused: Arc::default() })
+fn flaky(away: bool) -> Arc<FlakyLog> {
+    Arc::new(FlakyLog { inner: log(), away: AtomicBool::new(away), full: Arc::default(), refused: Arc::default() })
 }
 
 /// A configuration that knows `flights` at this server, and its folder.
@@ -134,7 +105,7 @@ async fn infer(to: std::net::SocketAddr) -> StatusCode {
 async fn a_full_queue_costs_events_never_requests_and_is_reported() {
     let server = Server::start(Says::probability("0.5")).await;
     let (config, _folder) = known(&server);
-    let log = moody(false);
+    let log = flaky(false);
     let router = Router::start(config, Arc::clone(&log) as Arc<dyn Log>).await.unwrap();
     for _ in 0..10 {
         assert_eq!(infer(router.data_addr()).await, StatusCode::OK);
@@ -162,7 +133,7 @@ async fn a_full_queue_costs_events_never_requests_and_is_reported() {
 async fn feedback_is_not_accepted_while_it_cannot_be_written() {
     let server = Server::start(Says::probability("0.5")).await;
     let (config, _folder) = known(&server);
-    let log = moody(false);
+    let log = flaky(false);
     let router = Router::start(config, Arc::clone(&log) as Arc<dyn Log>).await.unwrap();
     log.full.store(true, Ordering::SeqCst);
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
@@ -185,7 +156,7 @@ async fn feedback_is_not_accepted_while_it_cannot_be_written() {
 async fn a_router_serves_without_the_log_and_joins_it_later() {
     let server = Server::start(Says::probability("0.5")).await;
     let (config, _folder) = known(&server);
-    let log = moody(true);
+    let log = flaky(true);
     let router = Router::start(config, Arc::clone(&log) as Arc<dyn Log>).await.unwrap();
     assert_eq!(infer(router.data_addr()).await, StatusCode::OK);
     // It has waited long enough for the log and knows a model: it is ready.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::read::{Row, Rows};
+use super::read::{Row, Rows, canonical, number};
 use super::{CompareError, Problem};
 use crate::cli::{Compare, Kind, Loss};
 
@@ -21,7 +21,7 @@ pub(super) enum Answers {
 
 /// One input.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pair {
+pub(super) struct PairedRows {
     pub(super) answers: Answers,
     /// In the order of `--segment`.
     pub(super) segments: Vec<String>,
@@ -40,7 +40,7 @@ pub(super) enum Score {
 /// What both files have in common, and what not.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
-    pub(super) pairs: Vec<Pair>,
+    pub(super) pairs: Vec<PairedRows>,
     pub(super) only_a: u64,
     pub(super) only_b: u64,
     pub(super) duplicates: (u64, u64),
@@ -122,7 +122,7 @@ pub(super) fn join(mut a: Rows, b: Rows, args: &Compare) -> Result<Joined, Compa
         something_in_common(&a, &b, args)?;
     }
     if args.label.is_some() {
-        let labelled = |pair: &&Pair| match pair.answers {
+        let labelled = |pair: &&PairedRows| match pair.answers {
             Answers::Numbers { label, .. } => label.is_some(),
             Answers::Classes { wrong, .. } => wrong.is_some(),
         };
@@ -224,17 +224,6 @@ fn some_of(values: &BTreeSet<String>) -> String {
     shown.join(", ") + more
 }
 
-/// A finite number. `True` and `false` are 1 and 0, `50%` is 0.5.
-fn number(text: &str) -> Option<f64> {
-    let found = match text.strip_suffix('%') {
-        Some(percent) => percent.trim_end().parse::<f64>().ok().map(|number| number / 100.0),
-        None if text.eq_ignore_ascii_case("true") => Some(1.0),
-        None if text.eq_ignore_ascii_case("false") => Some(0.0),
-        None => text.parse().ok(),
-    };
-    found.filter(|number: &f64| number.is_finite())
-}
-
 fn is_binary(value: f64) -> bool {
     value == 0.0 || value.total_cmp(&1.0).is_eq()
 }
@@ -265,7 +254,7 @@ fn are_numbers(a: &Rows, b: &Rows, args: &Compare, notes: &mut Vec<String>) -> R
     Ok(false)
 }
 
-fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<Pair, Vec<Problem>> {
+fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<PairedRows, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut bad = |file: &str, line: u64, message: String| {
         problems.push(Problem { file: file.to_owned(), line, message });
@@ -304,7 +293,7 @@ fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<P
         a.clone().or_else(|| b.clone()).filter(|value| !value.is_empty()).unwrap_or_else(|| "(none)".to_owned())
     };
     if problems.is_empty() {
-        Ok(Pair { answers, segments: a.segments.iter().zip(&b.segments).map(segment).collect() })
+        Ok(PairedRows { answers, segments: a.segments.iter().zip(&b.segments).map(segment).collect() })
     } else {
         Err(problems)
     }
@@ -312,8 +301,3 @@ fn pair(a: &Row, b: &Row, file_a: &str, file_b: &str, numbers: bool) -> Result<P
 
 /// Largest number: the square of a distance, summed over all rows there may be, is a number too.
 const LARGEST: f64 = 1e140;
-
-/// One writing of a class: 1, 1.0, 1e0 and True are the same one.
-pub(super) fn canonical(text: &str) -> String {
-    number(text).map_or_else(|| text.to_owned(), |number| (number + 0.0).to_string())
-}

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serin_statistics::paired::{Differences, Disagreement, Discordant, p_within_bounded};
 use serin_statistics::{Scope, rollback_weights, weighted_holm_adjusted};
 
-use super::join::{Answers, Joined, Pair, Score};
-use super::text::{self, Figures};
+use super::finding::{Figures, Finding, Line, Report, T_TEST};
+use super::join::{Answers, Joined, PairedRows, Score};
+use super::text;
 use crate::cli::Compare;
 
 /// Fewest pairs for a t test, whatever they look like.
@@ -20,69 +20,6 @@ const MIN_PAIRS: u64 = 30;
 const RARE_PAIRS: u64 = 300;
 /// Most values of a segment column that are judged: the most frequent ones.
 const MAX_VALUES: usize = 50;
-
-/// Name of the t test.
-pub(super) const T_TEST: &str = "paired t test";
-
-/// What is known of one metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Finding {
-    /// Within the margin, or better.
-    Pass,
-    /// Beyond the margin.
-    Fail,
-    /// Neither could be shown.
-    Undecided,
-    /// Shown without a limit: there is nothing to hold it against.
-    Shown,
-}
-
-/// One line of the report.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Line {
-    pub(super) metric: &'static str,
-    pub(super) segment: String,
-    pub(super) pairs: u64,
-    pub(super) a: Option<f64>,
-    pub(super) b: Option<f64>,
-    pub(super) difference: Option<f64>,
-    pub(super) low: Option<f64>,
-    pub(super) high: Option<f64>,
-    pub(super) margin: Option<f64>,
-    /// One-sided p-value of "beyond the margin", as it is and after Holm over all lines with a limit.
-    pub(super) p_beyond: Option<f64>,
-    pub(super) p_beyond_holm: Option<f64>,
-    /// One-sided p-value of "within the margin".
-    pub(super) p_within: Option<f64>,
-    pub(super) finding: Finding,
-    pub(super) sentence: String,
-    /// The test behind it.
-    pub(super) test: &'static str,
-    /// Pairs that the test needs, where there are fewer.
-    pub(super) pairs_needed: Option<u64>,
-    #[serde(skip)]
-    scope: Option<Scope>,
-}
-
-/// The whole comparison.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
-    pub(super) a: String,
-    pub(super) b: String,
-    pub(super) pairs: u64,
-    pub(super) only_in_a: u64,
-    pub(super) only_in_b: u64,
-    pub(super) duplicates_in_a: u64,
-    pub(super) duplicates_in_b: u64,
-    pub(super) unlabelled: u64,
-    pub(super) alpha: f64,
-    /// What was taken for granted, a sentence each.
-    pub(super) notes: Vec<String>,
-    pub(super) lines: Vec<Line>,
-    pub(crate) finding: Finding,
-    pub(super) sentence: String,
-}
 
 /// A test's result before it is corrected: the figures of a line, `(p_beyond, p_within)`.
 struct Tested {
@@ -94,7 +31,7 @@ struct Tested {
 
 /// Tests all metrics over all pairs, and the first one that has a limit in each segment.
 pub(super) fn report(joined: &Joined, args: &Compare) -> Report {
-    let all: Vec<&Pair> = joined.pairs.iter().collect();
+    let all: Vec<&PairedRows> = joined.pairs.iter().collect();
     let mut lines: Vec<Line> = metrics(joined, args)
         .into_iter()
         .filter_map(|metric| Some(line("all".to_owned(), Scope::Overall, &test(metric, &all, joined, args)?, args)))
@@ -158,7 +95,7 @@ fn limit(metric: Metric, args: &Compare) -> Option<f64> {
     }
 }
 
-fn test(metric: Metric, pairs: &[&Pair], joined: &Joined, args: &Compare) -> Option<Tested> {
+fn test(metric: Metric, pairs: &[&PairedRows], joined: &Joined, args: &Compare) -> Option<Tested> {
     let limit = limit(metric, args);
     match metric {
         Metric::ErrorRate => error_rate(pairs, limit?, args.alpha),
@@ -191,7 +128,7 @@ fn test(metric: Metric, pairs: &[&Pair], joined: &Joined, args: &Compare) -> Opt
     }
 }
 
-fn error_rate(pairs: &[&Pair], margin: f64, alpha: f64) -> Option<Tested> {
+fn error_rate(pairs: &[&PairedRows], margin: f64, alpha: f64) -> Option<Tested> {
     let mut counts = Discordant { n: 0, only_canary: 0, only_control: 0 };
     let mut both = 0;
     for pair in pairs {
@@ -292,7 +229,7 @@ impl MeanTest<'_> {
     }
 }
 
-fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Tested {
+fn differs(pairs: &[&PairedRows], limit: Option<f64>, args: &Compare) -> Tested {
     let differ = pairs.iter().filter(|pair| match pair.answers {
         Answers::Numbers { a, b, .. } => (a - b).abs() > args.tolerance,
         Answers::Classes { same, .. } => !same,
@@ -318,10 +255,10 @@ fn differs(pairs: &[&Pair], limit: Option<f64>, args: &Compare) -> Tested {
 }
 
 /// The pairs of each value of each segment column, the most frequent values first.
-fn segments<'a>(joined: &'a Joined, args: &Compare) -> Vec<(String, Vec<&'a Pair>)> {
+fn segments<'a>(joined: &'a Joined, args: &Compare) -> Vec<(String, Vec<&'a PairedRows>)> {
     let mut all = Vec::new();
     for (index, column) in args.segment.iter().enumerate() {
-        let mut values: BTreeMap<&str, Vec<&Pair>> = BTreeMap::new();
+        let mut values: BTreeMap<&str, Vec<&PairedRows>> = BTreeMap::new();
         for pair in &joined.pairs {
             values.entry(&pair.segments[index]).or_default().push(pair);
         }

@@ -4,6 +4,7 @@
 //! one, `join` pairs the rows by id, `judge` tests the pairs, `text` tells it to people. Nothing is judged while a row is
 //! bad, and what could not be judged is undecided, never passed.
 
+mod finding;
 mod join;
 mod judge;
 mod read;
@@ -13,7 +14,7 @@ use std::{fmt::Write as _, path::Path};
 
 use crate::cli::Compare;
 
-pub(crate) use judge::{Finding, Report};
+pub(crate) use finding::{Finding, Report};
 pub(crate) use text::print;
 
 /// A row that cannot be used.

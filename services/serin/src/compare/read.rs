@@ -60,7 +60,7 @@ impl Rows {
         };
         let differing = [("predicted", &before.prediction, &row.prediction), ("labelled", &before.label, &row.label)]
             .into_iter()
-            .find(|(_, first, now)| super::join::canonical(first) != super::join::canonical(now));
+            .find(|(_, first, now)| canonical(first) != canonical(now));
         match differing {
             Some((verb, first, now)) => {
                 let message = format!("the id {id} is {verb} {now:?}, but {first:?} in line {}", before.line);
@@ -264,4 +264,20 @@ fn as_text(value: &Value) -> String {
         Value::String(text) => text.trim().to_owned(),
         other => other.to_string(),
     }
+}
+
+/// A finite number. `True` and `false` are 1 and 0, `50%` is 0.5.
+pub(super) fn number(text: &str) -> Option<f64> {
+    let found = match text.strip_suffix('%') {
+        Some(percent) => percent.trim_end().parse::<f64>().ok().map(|number| number / 100.0),
+        None if text.eq_ignore_ascii_case("true") => Some(1.0),
+        None if text.eq_ignore_ascii_case("false") => Some(0.0),
+        None => text.parse().ok(),
+    };
+    found.filter(|number: &f64| number.is_finite())
+}
+
+/// One writing of a class: 1, 1.0, 1e0 and True are the same one.
+pub(super) fn canonical(text: &str) -> String {
+    number(text).map_or_else(|| text.to_owned(), |number| (number + 0.0).to_string())
 }

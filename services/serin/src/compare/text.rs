@@ -2,23 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::judge::{Finding, Line, Report, T_TEST};
+use super::finding::{Finding, Line, Report, T_TEST};
 use crate::cli::Compare;
 use crate::evidence::{short, signed};
 use crate::output;
 use crate::terminal::{Cell, Column, Table, Terminal, Tone};
-
-/// The figures of a line.
-#[derive(Clone, Copy)]
-pub(super) struct Figures {
-    pub(super) metric: &'static str,
-    pub(super) pairs: u64,
-    pub(super) a: Option<f64>,
-    pub(super) b: Option<f64>,
-    pub(super) difference: Option<f64>,
-    pub(super) interval: Option<(f64, f64)>,
-    pub(super) margin: Option<f64>,
-}
 
 /// Prints a report; what came of it stands last, above the next prompt.
 pub(crate) fn print(report: &Report, terminal: Terminal) {

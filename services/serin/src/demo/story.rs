@@ -19,7 +19,7 @@ use super::{
     replay::Replay,
     stuck::Seen,
     tally::Tally,
-    view::View,
+    view::{View, decided},
 };
 use crate::{cli::Scenario, client::Api};
 
@@ -280,11 +280,6 @@ pub(crate) fn spec(chapter: Chapter, url: impl Fn(&str) -> String) -> String {
         .replace("CANARY_URL", &url(chapter.canary))
         .replace("STABLE", chapter.stable)
         .replace("CANARY", chapter.canary)
-}
-
-/// Whether the demo's rollout has come to its decision: to the end, or to a promotion that is still monitored.
-pub(crate) fn decided(state: &RolloutState) -> bool {
-    state.phase.is_final() || state.promoted
 }
 
 fn outcome(state: &RolloutState) -> &'static str {

@@ -12,7 +12,7 @@ use serin_schemas::{
     records::{Phase, Verdict},
 };
 
-use super::{story::decided, tally::Tally};
+use super::tally::Tally;
 use crate::{
     evidence::{self, Rows},
     headline::{headline, ramp},
@@ -193,4 +193,9 @@ fn eprint_line(line: &str) {
 /// Progress goes to standard error; what cannot be written there is lost without harm.
 fn eprint(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Whether the demo's rollout has come to its decision: to the end, or to a promotion that is still monitored.
+pub(crate) fn decided(state: &RolloutState) -> bool {
+    state.phase.is_final() || state.promoted
 }

@@ -236,7 +236,7 @@ impl Pipeline {
             relay: false,
         };
         self.folds.event("", &heartbeat)?;
-        self.folds.settle()
+        self.folds.run_until_quiet()
     }
 }
 

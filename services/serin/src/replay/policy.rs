@@ -14,10 +14,10 @@ use serin_schemas::{
 use serin_sketches::SummaryKind;
 use serin_spec::{Frozen, MetricSpec, RolloutSpec};
 use serin_stream::{
+    driver::FoldDriver,
     fold::FoldFactory as _,
     log::Log,
     record::{Headers, Record},
-    testing::FoldHarness,
 };
 
 use super::each;
@@ -142,7 +142,7 @@ pub(crate) fn recompute(
     let partitions = log.partitions(serin_topology::EVENTS)?;
     for partition in 0..partitions {
         let factory = serin_aggregator::AggregatorFactory::new(config.clone(), partitions);
-        let mut fold = FoldHarness::new(move || factory.fold(partition))?;
+        let mut fold = FoldDriver::new(move || factory.fold(partition))?;
         let mut count = 0;
         let windows = found.windows.entry(partition).or_default();
         let whole = &mut found.whole;
@@ -163,7 +163,7 @@ pub(crate) fn recompute(
     Ok(found)
 }
 
-fn take_windows(fold: &mut FoldHarness, into: &mut VecDeque<WindowClosed>) -> anyhow::Result<()> {
+fn take_windows(fold: &mut FoldDriver, into: &mut VecDeque<WindowClosed>) -> anyhow::Result<()> {
     for outgoing in fold.commit()?.into_iter().filter(|outgoing| outgoing.topic == serin_topology::WINDOWS) {
         let body = outgoing.value.unwrap_or_default();
         if let Ok(WindowRecord::WindowClosed(window)) = WindowRecord::decode(&outgoing.headers, &body) {

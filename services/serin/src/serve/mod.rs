@@ -160,7 +160,11 @@ fn problems(roles: &[Role], settings: &Settings) -> Vec<String> {
         let found = match role {
             Role::Router => serin_router::problems(&router_config(settings)),
             Role::Controller => serin_controller::problems(&settings.controller),
-            Role::Aggregator => settings.aggregator.problems(),
+            Role::Aggregator => {
+                let intake =
+                    settings.aggregator.intake.problems().into_iter().map(|problem| format!("intake.{problem}"));
+                settings.aggregator.fold.problems().into_iter().chain(intake).collect()
+            }
             Role::Analyzer => settings.analyzer.problems(),
         };
         let place = |problem: String| {

@@ -84,11 +84,10 @@ impl Running {
                 self.router = Some(router);
             }
             Role::Aggregator => {
-                let aggregator = serin_aggregator::AggregatorFactory::new(settings.aggregator.clone(), partitions);
+                let aggregator = serin_aggregator::AggregatorFactory::new(settings.aggregator.fold.clone(), partitions);
                 self.stage(log, stores, Arc::new(aggregator))?;
-                let intake =
-                    serin_aggregator::intake::IntakeFactory::new(settings.aggregator.intake.clone(), partitions)
-                        .prefixed(&settings.topology.prefix);
+                let intake = serin_intake::IntakeFactory::new(settings.aggregator.intake.clone(), partitions)
+                    .prefixed(&settings.topology.prefix);
                 self.stage(log, stores, Arc::new(intake))?;
             }
             Role::Analyzer => {

@@ -147,7 +147,7 @@ impl<'a> Player<'a> {
             self.pipeline.window(&window)?;
         }
         self.pipeline.window(&ClosedThrough::heard(0, 1, end))?;
-        self.pipeline.settle()?;
+        self.pipeline.run_until_quiet()?;
         self.now = end;
         for verdict in self.pipeline.take_verdicts() {
             self.note(&verdict);

@@ -1,12 +1,12 @@
 //! Verbs that need no service: `lint`, `schema`.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, io::Read as _, path::Path, process::ExitCode};
 
+use anyhow::Context as _;
 use serde_json::json;
 use serin_rollout::{Checked, Traffic};
 use serin_spec::{Problem, Severity};
 
-use super::remote::read;
 use crate::{
     cli::{Lint, Output, Schema},
     exit, output, settings,
@@ -27,6 +27,16 @@ pub(crate) fn lint(args: &Lint) -> anyhow::Result<ExitCode> {
 pub(crate) fn schema(args: Schema) -> anyhow::Result<ExitCode> {
     output::json(&if args.config { settings::json_schema() } else { serin_rollout::json_schema() })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The text of a file, or of standard input for `-`.
+pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("standard input")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
 }
 
 /// Prints what was found in the rollout file `name`, a line each, and a count.

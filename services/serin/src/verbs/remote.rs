@@ -2,8 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read as _,
-    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -14,7 +12,7 @@ use serin_rollout::{Outcome, RolloutState, planner::Applied};
 use serin_spec::RolloutSpec;
 
 use super::{
-    local::{print_problems, print_warnings},
+    local::{print_problems, print_warnings, read},
     patience::Patience,
 };
 use crate::{
@@ -29,16 +27,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Longest wait for news in one request.
 const NEWS: Duration = Duration::from_secs(20);
-
-/// The text of a file, or of standard input for `-`.
-pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
-    if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("standard input")?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
-}
 
 /// `serin apply`.
 pub(crate) async fn apply(args: &Apply) -> anyhow::Result<ExitCode> {

@@ -14,7 +14,7 @@ use serin_stream::{
 };
 use serin_topology::{EVENTS, VERDICTS, WINDOWS};
 
-use super::remote::read;
+use super::local::read;
 use crate::{
     cli::{Output, Replay},
     exit, output,
@@ -199,7 +199,7 @@ impl WhatIf<'_> {
         recorded: &mut std::collections::BTreeMap<serin_schemas::ids::RolloutId, RolloutSpec>,
     ) -> anyhow::Result<Option<Recomputed>> {
         if self.from_events {
-            let found = recompute(self.log, &self.settings.aggregator, policy)?;
+            let found = recompute(self.log, &self.settings.aggregator.fold, policy)?;
             recorded.retain(|id, _| found.whole.contains(id));
             if recorded.is_empty() {
                 bail!("the events of these rollouts are no longer on the log from their beginning on");

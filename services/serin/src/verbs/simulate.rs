@@ -8,7 +8,7 @@ use serin_kinds::Metric as _;
 use serin_schemas::{ids::Span, records::Role};
 use serin_spec::{MetricSpec, Mode, RolloutSpec, units::Duration};
 
-use super::{local::rate, remote::read};
+use super::local::{rate, read};
 use crate::{
     cli::{Output, Simulate},
     exit, output, parallel,

@@ -31,6 +31,7 @@ use serin_schemas::{
 use serin_spec::Share;
 use serin_stream::{
     conformance::read_all,
+    driver::FoldDriver,
     fold::{FoldFactory, Poison},
     log::{Log as _, Polled, Start},
     partition_of,
@@ -38,7 +39,6 @@ use serin_stream::{
     sim::{Flaw, SimLog},
     simulation::{Program, Rates, Setup, Simulation, each_seed},
     task::TaskOptions,
-    testing::FoldHarness,
 };
 use serin_topology::{AUDIT, COMMANDS, DEAD_LETTERS, EVENTS, Topology, VERDICTS, WINDOWS};
 
@@ -247,7 +247,7 @@ fn verdicts_follow(log: &SimLog) -> Result<usize, String> {
     let mut count = 0;
     for partition in 0..PARTITIONS {
         let factory = AnalyzerFactory::new(serin_analyzer::Config::default(), PARTITIONS);
-        let mut analyzer = FoldHarness::new(move || factory.fold(partition)).unwrap();
+        let mut analyzer = FoldDriver::new(move || factory.fold(partition)).unwrap();
         for record in records(log, WINDOWS, partition) {
             let poison: Option<Poison> = analyzer.apply(&record).unwrap().poison;
             assert_eq!(poison, None);
@@ -271,7 +271,7 @@ fn verdicts_follow(log: &SimLog) -> Result<usize, String> {
 fn weights_follow(log: &SimLog, apply: &Command) -> Result<Vec<Control>, String> {
     let partition = partition_of(MODEL.as_bytes(), PARTITIONS);
     let factory = ControllerFactory::new(settings(), Arc::new(NoTables));
-    let mut controller = FoldHarness::new(move || factory.fold(partition)).unwrap();
+    let mut controller = FoldDriver::new(move || factory.fold(partition)).unwrap();
     let (headers, body) = encoded(apply);
     let command = controller.record(COMMANDS, partition, 0, MODEL, headers, Some(body));
     for record in std::iter::once(command).chain(records(log, VERDICTS, partition)) {

@@ -50,7 +50,7 @@ fn log_of(errors: f64) -> Vec<Outgoing> {
             relay: false,
         };
         folds.event("", &heartbeat).unwrap();
-        folds.settle().unwrap();
+        folds.run_until_quiet().unwrap();
         assert!(seq < 2_000_000, "the rollout never ends");
     }
     folds.tape

@@ -19,6 +19,7 @@ use serin_schemas::{
     records::{Arm, Control, Decision, NoDataReason, Phase, Verdict},
 };
 use serin_stream::{
+    driver::FoldDriver,
     fold::FoldFactory as _,
     log::{Log as _, Start},
     partition_of,
@@ -26,7 +27,6 @@ use serin_stream::{
     sim::{Flaw, SimLog},
     simulation::{Rates, Setup, Simulation, each_seed},
     task::TaskOptions,
-    testing::FoldHarness,
 };
 use serin_topology::{EVENTS, ROUTING, Topology, VERDICTS, WINDOWS};
 
@@ -209,7 +209,7 @@ fn windows_follow(log: &SimLog) {
     }
     for (partition, recorded) in recorded {
         let factory = AggregatorFactory::new(serin_aggregator::Config::default(), PARTITIONS);
-        let mut aggregator = FoldHarness::new(move || factory.fold(partition)).unwrap();
+        let mut aggregator = FoldDriver::new(move || factory.fold(partition)).unwrap();
         for record in records(log, EVENTS, partition) {
             assert_eq!(aggregator.apply(&record).unwrap().poison, None);
         }

@@ -1,0 +1,297 @@
+//! For tests: a log that forwards to another one, and a log and stores that fail on request, as a crash or a bad network makes them fail at
+//! each step of a commit.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serin_schemas::ids::NextOffset;
+use serin_topology::TopicSpec;
+
+use crate::{
+    local::{failed, lock},
+    log::{Assignment, CommitError, Log, LogError, Membership, Reader, Start, Transactional, Writer, Written},
+    record::{Outgoing, TopicPartition},
+    store::{Changes, Store, StoreError, Stores},
+};
+
+/// A log that forwards to another one, but for what it overrides.
+pub trait Forward: Send + Sync + 'static {
+    /// The other one.
+    fn inner(&self) -> &dyn Log;
+
+    /// As [`Log::partitions`].
+    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
+        self.inner().partitions(topic)
+    }
+
+    /// As [`Log::reader`].
+    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
+        self.inner().reader(from)
+    }
+
+    /// As [`Log::transactional`].
+    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
+        self.inner().transactional(id)
+    }
+
+    /// As [`Log::writer`].
+    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
+        self.inner().writer(queue)
+    }
+
+    /// As [`Log::join`].
+    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
+        self.inner().join(group, topics)
+    }
+}
+
+impl<F: Forward> Log for F {
+    fn full_name(&self, topic: &str) -> Arc<str> {
+        self.inner().full_name(topic)
+    }
+
+    fn create(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
+        self.inner().create(topics)
+    }
+
+    fn describe(&self, topics: &[&str]) -> Result<Vec<TopicSpec>, LogError> {
+        self.inner().describe(topics)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<i32, LogError> {
+        Forward::partitions(self, topic)
+    }
+
+    fn bounds(&self, at: &TopicPartition) -> Result<(NextOffset, NextOffset), LogError> {
+        self.inner().bounds(at)
+    }
+
+    fn committed(&self, group: &str, at: &TopicPartition) -> Result<Option<NextOffset>, LogError> {
+        self.inner().committed(group, at)
+    }
+
+    fn reader(&self, from: &[(TopicPartition, Start)]) -> Result<Box<dyn Reader>, LogError> {
+        Forward::reader(self, from)
+    }
+
+    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
+        Forward::transactional(self, id)
+    }
+
+    fn writer(&self, queue: usize) -> Result<Arc<dyn Writer>, LogError> {
+        Forward::writer(self, queue)
+    }
+
+    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
+        Forward::join(self, group, topics)
+    }
+}
+
+/// What goes wrong with the next commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies before the transaction begins; also stands for an abort. Nothing is written.
+    BeforeBegin,
+    /// The process or the network dies after the records were produced, before the commit: nothing becomes visible.
+    AfterProduce,
+    /// The transaction is committed, but nobody hears of it.
+    ReplyLost,
+    /// The process dies after the commit, before the rows are in the store.
+    BeforeStore,
+    /// The same, and the store is lost too.
+    StoreLost,
+}
+
+/// The faults to come. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    commits: VecDeque<Fault>,
+    writes: VecDeque<Fault>,
+    membership: Group,
+}
+
+/// What a member of a group hears.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Group {
+    /// What the group says.
+    #[default]
+    Heard,
+    /// That it is no member any more, once; then [`Group::Silent`].
+    Expelled,
+    /// Nothing.
+    Silent,
+}
+
+impl Faults {
+    /// The next commit meets `fault`.
+    pub fn add(&self, fault: Fault) {
+        let mut state = lock(&self.0);
+        match fault {
+            Fault::BeforeStore | Fault::StoreLost => state.writes.push_back(fault),
+            _ => state.commits.push_back(fault),
+        }
+    }
+
+    /// From now on members hear this of their group.
+    pub fn set_group(&self, group: Group) {
+        lock(&self.0).membership = group;
+    }
+
+    /// Whether all of them happened.
+    pub fn are_over(&self) -> bool {
+        let state = lock(&self.0);
+        state.commits.is_empty() && state.writes.is_empty()
+    }
+
+    fn commit(&self) -> Option<Fault> {
+        lock(&self.0).commits.pop_front()
+    }
+
+    fn write(&self) -> Option<Fault> {
+        lock(&self.0).writes.pop_front()
+    }
+}
+
+/// A log whose commits fail when told to.
+#[derive(Clone)]
+pub struct FaultyLog {
+    log: Arc<dyn Log>,
+    faults: Faults,
+}
+
+impl FaultyLog {
+    /// `log` with `faults`.
+    pub fn new(log: Arc<dyn Log>, faults: Faults) -> Self {
+        Self { log, faults }
+    }
+}
+
+impl Forward for FaultyLog {
+    fn inner(&self) -> &dyn Log {
+        &*self.log
+    }
+
+    fn transactional(&self, id: &str) -> Result<Box<dyn Transactional>, LogError> {
+        let inner = self.log.transactional(id)?;
+        Ok(Box::new(FaultyTransactional { inner, faults: self.faults.clone() }))
+    }
+
+    fn join(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Membership>, LogError> {
+        let inner = self.log.join(group, topics)?;
+        Ok(Box::new(FaultyMembership { inner, faults: self.faults.clone() }))
+    }
+}
+
+struct FaultyMembership {
+    inner: Box<dyn Membership>,
+    faults: Faults,
+}
+
+impl Membership for FaultyMembership {
+    fn poll(&self, wait: Duration) -> Result<Option<Assignment>, LogError> {
+        let group = {
+            let mut state = lock(&self.faults.0);
+            let group = state.membership;
+            if group == Group::Expelled {
+                state.membership = Group::Silent;
+            }
+            group
+        };
+        match group {
+            Group::Heard => self.inner.poll(wait),
+            Group::Expelled => Err(failed("being a member of a group", &"told to")),
+            Group::Silent => Ok(None),
+        }
+    }
+
+    fn release(&self, partitions: &[i32]) {
+        self.inner.release(partitions);
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.inner.as_any()
+    }
+}
+
+struct FaultyTransactional {
+    inner: Box<dyn Transactional>,
+    faults: Faults,
+}
+
+impl Transactional for FaultyTransactional {
+    fn commit(
+        &mut self,
+        records: &[Outgoing],
+        positions: &[(TopicPartition, NextOffset)],
+        group: Option<&dyn Membership>,
+    ) -> Result<Written, CommitError> {
+        match self.faults.commit() {
+            Some(Fault::BeforeBegin) => Err(CommitError::Aborted("told to".into())),
+            Some(Fault::AfterProduce) => Err(CommitError::Unknown("told to, nothing was written".into())),
+            Some(Fault::ReplyLost) => {
+                self.inner.commit(records, positions, group)?;
+                Err(CommitError::Unknown("told to, all was written".into()))
+            }
+            _ => self.inner.commit(records, positions, group),
+        }
+    }
+}
+
+/// Stores whose writes fail when told to.
+pub struct FaultyStores {
+    stores: Arc<dyn Stores>,
+    faults: Faults,
+}
+
+impl FaultyStores {
+    /// `stores` with `faults`.
+    pub fn new(stores: Arc<dyn Stores>, faults: Faults) -> Self {
+        Self { stores, faults }
+    }
+}
+
+impl Stores for FaultyStores {
+    fn open(&self, stage: &str, partition: i32) -> Result<Box<dyn Store>, StoreError> {
+        let inner = self.stores.open(stage, partition)?;
+        Ok(Box::new(FaultyStore { inner, faults: self.faults.clone() }))
+    }
+}
+
+struct FaultyStore {
+    inner: Box<dyn Store>,
+    faults: Faults,
+}
+
+impl Store for FaultyStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.get(key)
+    }
+
+    fn visit(&self, prefix: &[u8], row: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
+        self.inner.visit(prefix, row)
+    }
+
+    fn write(&mut self, changes: Changes) -> Result<(), StoreError> {
+        let Some(fault) = self.faults.write() else { return self.inner.write(changes) };
+        if fault == Fault::StoreLost {
+            self.inner.clear()?;
+        }
+        Err(StoreError { doing: "writing rows", cause: "told to".into() })
+    }
+
+    fn clear(&mut self) -> Result<(), StoreError> {
+        self.inner.clear()
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.inner.flush()
+    }
+}

@@ -1,0 +1,390 @@
+//! A rollout spec made ready for the hot path: names become indexes once, when the rollout begins.
+//!
+//! Invariant: the compiled spec of a rollout never changes, so cells of all its windows have the same layout.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use serin_kinds::{Kind as _, Metric as _};
+use serin_schemas::{
+    ids::{Span, Version},
+    records::Outcome,
+    view::PredictionView,
+};
+use serin_sketches::{Summary, class_position};
+use serin_spec::{MetricKind, MetricSource, Mode, RolloutSpec, Rules, TrafficSource, WhenMissing};
+
+use crate::{
+    join::Join,
+    pairing::Pairing,
+    value::{Value, is_error},
+};
+
+/// The output that stands for the time of the answer itself, in microseconds. No event can bring one of this name: a zero byte
+/// is in none.
+pub(crate) const ANSWERED: &str = "\0answered";
+
+/// The label that stands for the time of a label, in microseconds: it comes, waits and is revised with it.
+pub(crate) fn time_of(label: &str) -> String {
+    format!("{label}\0time")
+}
+
+/// The class of an answer with nothing wrong, where the class is what went wrong.
+const OK: &str = "ok";
+/// The class of what has no name: an answer that never came.
+const NONE: &str = "none";
+
+/// What a metric measures.
+#[derive(Clone, Debug)]
+pub(crate) enum Measure {
+    /// As under rules 1: any error, whoever brought it about.
+    Error,
+    /// As under rules 1: any output that cannot be used.
+    Invalid,
+    Failed,
+    Refused,
+    Unusable,
+    Cancelled,
+    Outcome,
+    Status,
+    Latency,
+    Output(String),
+    Class {
+        output: String,
+        is: Option<String>,
+    },
+    /// Known only with a label.
+    Label(LabelMeasure),
+}
+
+/// How a label metric is computed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LabelMeasure {
+    pub(crate) formula: Formula,
+    /// Index in [`CompiledSpec::outputs`], for [`Formula::WrongClass`] in [`CompiledSpec::classes`].
+    pub(crate) output: Option<usize>,
+    /// Index in [`CompiledSpec::labels`], for [`Formula::WrongClass`] in [`CompiledSpec::truths`].
+    pub(crate) label: usize,
+    /// A missing label is a 0.
+    pub(crate) zero_if_missing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Formula {
+    /// The label itself.
+    Value,
+    /// Output cut at the threshold differs from the label.
+    Wrong(f64),
+    /// The class differs from the one that the label names.
+    WrongClass,
+    Squared,
+    Absolute,
+    /// Seconds from the answer to the label.
+    Delay,
+}
+
+/// One metric.
+#[derive(Clone, Debug)]
+pub(crate) struct Metric {
+    pub(crate) name: String,
+    pub(crate) kind: MetricKind,
+    /// A count keeps the number of each answer: see [`Rules::count_by_value`].
+    pub(crate) by_value: bool,
+    pub(crate) measure: Measure,
+    /// For [`MetricKind::Disagreement`]: when two answers agree.
+    pub(crate) pairing: Option<Pairing>,
+    /// Indexes in [`CompiledSpec::dimensions`].
+    pub(crate) dimensions: Vec<usize>,
+    /// Index in [`CompiledSpec::streams`].
+    pub(crate) stream: usize,
+}
+
+/// A spec, compiled.
+#[derive(Clone, Debug)]
+pub(crate) struct CompiledSpec {
+    /// What its records mean: the one place to ask is [`Rules`].
+    pub(crate) rules: Rules,
+    /// Somebody else splits the traffic: predictions through intake count themselves.
+    pub(crate) external: bool,
+    /// Arms are assigned by a key, so one unit brings many answers: their sums are kept per bucket of units.
+    pub(crate) sticky: bool,
+    /// What units add is kept for every metric in every segment, so that no finding rests on a handful of them: see
+    /// [`Rules::guard_units`].
+    pub(crate) guarded: bool,
+    pub(crate) stable: Version,
+    pub(crate) canary: Version,
+    /// Window length.
+    pub(crate) window: Span,
+    pub(crate) grace: Span,
+    /// How long after their end windows are complete, ascending; the first is 0.
+    pub(crate) streams: Vec<Span>,
+    pub(crate) metrics: Vec<Metric>,
+    /// Names of the dimensions that some metric is judged in.
+    pub(crate) dimensions: Vec<String>,
+    /// Names of the numeric outputs that label metrics need.
+    pub(crate) outputs: Vec<String>,
+    /// Names of the categorical outputs that label metrics need.
+    pub(crate) classes: Vec<String>,
+    /// Names of the numeric labels that label metrics need.
+    pub(crate) labels: Vec<String>,
+    /// Names of the labels that name classes.
+    pub(crate) truths: Vec<String>,
+    /// Names of the labels whose time is needed: [`time_of`] them is among `labels`.
+    pub(crate) timed: BTreeSet<String>,
+    /// Metrics whose value a model server's own event may bring; at most 64, one bit each.
+    pub(crate) fillable: Vec<usize>,
+    /// Metrics on both answers to a mirrored call.
+    pub(crate) paired: Vec<usize>,
+}
+
+fn index_of(names: &mut Vec<String>, name: &str) -> usize {
+    names.iter().position(|known| known == name).unwrap_or_else(|| {
+        names.push(name.to_owned());
+        names.len() - 1
+    })
+}
+
+impl CompiledSpec {
+    /// The compiled spec of a rollout that is folded under these rules.
+    pub(crate) fn new(spec: &RolloutSpec, rules: Rules) -> Self {
+        let mut streams: Vec<Span> =
+            spec.metrics.iter().map(|metric| Span(metric.settles_after(spec.window).0.0.max(0))).collect();
+        streams.push(Span(0));
+        streams.sort_unstable();
+        streams.dedup();
+        let mut compiled = Self {
+            rules,
+            external: spec.traffic == TrafficSource::External || spec.mode == Mode::Observe,
+            sticky: spec.assignment.sticky.is_some(),
+            guarded: spec.assignment.sticky.is_some() && rules.guard_units(),
+            stable: spec.stable.version.clone(),
+            canary: spec.canary.version.clone(),
+            window: Span(spec.window.0.0.max(1)),
+            grace: Span(spec.grace.0.0.max(0)),
+            streams,
+            metrics: Vec::with_capacity(spec.metrics.len()),
+            dimensions: Vec::new(),
+            outputs: Vec::new(),
+            classes: Vec::new(),
+            labels: Vec::new(),
+            truths: Vec::new(),
+            timed: BTreeSet::new(),
+            fillable: Vec::new(),
+            paired: Vec::new(),
+        };
+        for metric in &spec.metrics {
+            compiled.add(metric, spec);
+        }
+        compiled
+    }
+
+    fn add(&mut self, metric: &serin_spec::MetricSpec, spec: &RolloutSpec) {
+        let index = self.metrics.len();
+        let measure = self.measure(metric);
+        let pairing = metric.kind.is_paired().then(|| Pairing::new(metric, spec));
+        if pairing.is_some() {
+            self.paired.push(index);
+        } else if matches!(measure, Measure::Output(_) | Measure::Class { .. }) && self.fillable.len() < 64 {
+            self.fillable.push(index);
+        }
+        let settles = Span(metric.settles_after(spec.window).0.0.max(0));
+        let stream = self.streams.iter().position(|&stream| stream == settles).unwrap_or(0);
+        let mut dimensions: Vec<usize> =
+            metric.segments.iter().map(|name| index_of(&mut self.dimensions, name)).collect();
+        dimensions.dedup();
+        let (name, kind) = (metric.name.clone(), metric.kind.clone());
+        let by_value = self.rules.count_by_value();
+        self.metrics.push(Metric { name, kind, by_value, measure, pairing, dimensions, stream });
+    }
+
+    fn measure(&mut self, spec: &serin_spec::MetricSpec) -> Measure {
+        let zero_if_missing = spec.when_missing == WhenMissing::Zero;
+        let mut label = |formula, output: Option<&String>, label: &str| {
+            let (outputs, labels) = if formula == Formula::WrongClass {
+                (&mut self.classes, &mut self.truths)
+            } else {
+                (&mut self.outputs, &mut self.labels)
+            };
+            Measure::Label(LabelMeasure {
+                formula,
+                output: output.map(|name| index_of(outputs, name)),
+                label: index_of(labels, label),
+                zero_if_missing,
+            })
+        };
+        match &spec.source {
+            MetricSource::Failed if self.rules.count_outcomes() => Measure::Failed,
+            MetricSource::Failed => Measure::Error,
+            MetricSource::Unusable if self.rules.count_outcomes() => Measure::Unusable,
+            MetricSource::Unusable => Measure::Invalid,
+            MetricSource::Refused => Measure::Refused,
+            MetricSource::Cancelled => Measure::Cancelled,
+            MetricSource::Outcome => Measure::Outcome,
+            MetricSource::Status => Measure::Status,
+            MetricSource::Latency => Measure::Latency,
+            MetricSource::Output(name) => Measure::Output(name.clone()),
+            MetricSource::Class { output, is } => Measure::Class { output: output.clone(), is: is.clone() },
+            MetricSource::Feedback(name) => label(Formula::Value, None, name),
+            MetricSource::LabelDelay(name) => {
+                self.timed.insert(name.clone());
+                label(Formula::Delay, Some(&ANSWERED.to_owned()), &time_of(name))
+            }
+            MetricSource::Wrong { output, label: truth, threshold } => {
+                label(Formula::Wrong(*threshold), Some(output), truth)
+            }
+            MetricSource::WrongClass { output, label: truth } => label(Formula::WrongClass, Some(output), truth),
+            MetricSource::SquaredError { output, label: truth } => label(Formula::Squared, Some(output), truth),
+            MetricSource::AbsoluteError { output, label: truth } => label(Formula::Absolute, Some(output), truth),
+        }
+    }
+
+    /// Whether a numeric output of a model server's own event is read.
+    pub(crate) fn reads_output(&self, name: &str) -> bool {
+        let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Output(output) if output == name);
+        self.outputs.iter().any(|known| known == name) || self.metrics.iter().any(of_metric)
+    }
+
+    /// Whether a categorical output of a model server's own event is read.
+    pub(crate) fn reads_class(&self, name: &str) -> bool {
+        let of_metric = |metric: &Metric| matches!(&metric.measure, Measure::Class { output, .. } if output == name);
+        self.classes.iter().any(|known| known == name) || self.metrics.iter().any(of_metric)
+    }
+
+    /// The longest maturity.
+    pub(crate) fn longest(&self) -> Span {
+        self.streams.last().copied().unwrap_or_default()
+    }
+}
+
+/// What went wrong with an answer, or `ok` when nothing did.
+fn cause<'a>(went_wrong: bool, prediction: &PredictionView<'a>) -> Cow<'a, str> {
+    match (went_wrong, prediction.error, prediction.status) {
+        (false, ..) => OK.into(),
+        (true, Some(error), _) => error.into(),
+        (true, None, Some(status)) => format!("status_{status}").into(),
+        (true, None, None) => NONE.into(),
+    }
+}
+
+impl Metric {
+    /// Whether a call with this outcome has a part in the metric; the rule since rules 2. A call that its caller left says nothing
+    /// of the version, and an output is taken only from an answer that is not known to be bad: bad ones have gates of their own.
+    pub(crate) fn takes(&self, outcome: Outcome) -> bool {
+        match &self.measure {
+            Measure::Outcome | Measure::Cancelled => true,
+            Measure::Output(_) | Measure::Class { .. } => matches!(outcome, Outcome::Ok | Outcome::Unread),
+            _ => outcome != Outcome::Cancelled,
+        }
+    }
+
+    /// The metric's value for an answer; `None` when the answer has none, or only a label can tell.
+    pub(crate) fn value<'a>(&self, prediction: &PredictionView<'a>) -> Option<Value<'a>> {
+        let flag = |yes: bool| Some(Value::Number(f64::from(u8::from(yes))));
+        let reasons = self.kind.asks_why();
+        let share = |yes: bool| if reasons { Some(Value::Class(cause(yes, prediction))) } else { flag(yes) };
+        match &self.measure {
+            Measure::Error => share(is_error(prediction)),
+            Measure::Failed => share(prediction.outcome() == Outcome::Failed),
+            Measure::Refused => share(matches!(prediction.outcome(), Outcome::Refused | Outcome::Redirected)),
+            Measure::Cancelled => flag(prediction.outcome() == Outcome::Cancelled),
+            Measure::Outcome => Some(Value::Class(prediction.outcome().as_str().into())),
+            // What was not looked into may be either.
+            Measure::Unusable if prediction.outcome() == Outcome::Unread => None,
+            Measure::Invalid | Measure::Unusable if reasons => {
+                Some(Value::Class(prediction.invalid_output.unwrap_or(OK).into()))
+            }
+            Measure::Unusable => flag(prediction.outcome() == Outcome::Unusable),
+            Measure::Invalid => flag(prediction.invalid_output.is_some()),
+            Measure::Status => Some(Value::Class(
+                prediction.status.map_or_else(|| Cow::Borrowed(NONE), |status| status.to_string().into()),
+            )),
+            Measure::Latency => prediction.latency_us.map(|us| Value::Number(us as f64 / 1e3)),
+            Measure::Output(name) => prediction.outputs.get(name).map(Value::Number),
+            Measure::Class { output, is } => {
+                let class = prediction.classes.get(output)?;
+                is.as_ref().map_or_else(|| Some(Value::Class(class.into())), |is| flag(class == is.as_str()))
+            }
+            Measure::Label(_) => None,
+        }
+    }
+
+    /// An empty summary of the metric's kind.
+    pub(crate) fn empty(&self) -> Summary {
+        self.kind.empty(self.by_value)
+    }
+
+    /// The value as its summary takes it. `None`: no summary can hold it.
+    pub(crate) fn scaled<'a>(&self, value: Value<'a>) -> Option<Value<'a>> {
+        match value {
+            Value::Class(class) => self.kind.takes_classes().then_some(Value::Class(class)),
+            Value::Number(value) if value.is_finite() => self.kind.scaled(value).map(Value::Number),
+            Value::Number(_) => None,
+        }
+    }
+
+    /// Whether a sum per unit says what the metric compares. Ranks and classes need the units' own summaries.
+    pub(crate) fn is_sum(&self) -> bool {
+        self.kind.is_sum()
+    }
+
+    /// The place of a [scaled](Self::scaled) value among others, for the sums per bucket of units (`serin_sketches::Scatter`).
+    pub(crate) fn position(&self, value: &Value<'_>) -> f64 {
+        match value {
+            Value::Class(class) => class_position(class),
+            Value::Number(value) => self.kind.position(*value, self.by_value),
+        }
+    }
+}
+
+/// Adds a [scaled](Metric::scaled) value. A full summary (2^53 values) takes no more.
+pub(crate) fn insert(summary: &mut Summary, value: &Value<'_>, dither: u64) {
+    // The value fits by `scaled`; what remains is "full", which no window reaches.
+    let _ = match (summary, value) {
+        (Summary::Rate(rate), Value::Number(value)) => rate.insert(*value >= 0.5),
+        (Summary::Lin(hist), Value::Number(value)) => hist.insert(*value, dither),
+        (Summary::Log(hist), Value::Number(value)) => hist.insert(*value),
+        (Summary::Capped(hist), Value::Number(value)) => hist.insert(*value, dither),
+        (Summary::Events(events), Value::Number(value)) => events.insert(*value as u64, 1),
+        (Summary::Classes(counts), Value::Class(class)) => counts.insert(class),
+        _ => Ok(()),
+    };
+}
+
+impl LabelMeasure {
+    /// Whether it says something of the answer itself, not only of what somebody did who saw it.
+    pub(crate) fn is_of_answer(&self) -> bool {
+        !matches!(self.formula, Formula::Value | Formula::Delay)
+    }
+
+    /// Whether the label has come.
+    pub(crate) fn has_label(&self, join: &Join) -> bool {
+        if self.formula == Formula::WrongClass {
+            join.truths.get(self.label).is_some_and(Option::is_some)
+        } else {
+            join.labels.get(self.label).is_some_and(Option::is_some)
+        }
+    }
+
+    /// The metric's value. `None`: it cannot be told.
+    pub(crate) fn value(&self, join: &Join) -> Option<f64> {
+        if self.formula == Formula::WrongClass {
+            // No class stands for "it did not happen".
+            let truth = join.truths.get(self.label).copied().flatten()?;
+            let class = join.classes.get(self.output?).copied().flatten()?;
+            return Some(f64::from(u8::from(class != truth.value)));
+        }
+        let label = join.labels.get(self.label).copied().flatten().map(|label| label.value);
+        let label = label.or(self.zero_if_missing.then_some(0.0))?;
+        let output = match self.output {
+            Some(index) => join.outputs.get(index).copied().filter(|value| !value.is_nan())?,
+            None => 0.0,
+        };
+        Some(match self.formula {
+            Formula::Value => label,
+            Formula::Wrong(threshold) => f64::from(u8::from((output >= threshold) != (label >= 0.5))),
+            Formula::Squared => (output - label) * (output - label),
+            // Both are whole numbers of microseconds far below 2^53, so exact.
+            Formula::Delay => ((label - output) / 1e6).max(0.0),
+            Formula::Absolute | Formula::WrongClass => (output - label).abs(),
+        })
+    }
+}

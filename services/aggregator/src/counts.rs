@@ -1,0 +1,81 @@
+//! Counts of one arm in one window.
+
+use serde::{Deserialize, Serialize};
+use serin_schemas::{
+    records::{Arm, ArmCounts, Outcome},
+    view::PredictionView,
+};
+
+use crate::value::is_error;
+
+/// Counts of one arm, as in [`ArmCounts`]. Its stored form is a part of the counts row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) predictions: i64,
+    pub(crate) excluded: i64,
+    pub(crate) errors: i64,
+    pub(crate) invalid: i64,
+    pub(crate) late: i64,
+    pub(crate) lost: i64,
+    pub(crate) labelled: i64,
+    pub(crate) refused: i64,
+    pub(crate) redirected: i64,
+    pub(crate) unread: i64,
+    pub(crate) cancelled: i64,
+    pub(crate) left: i64,
+}
+
+impl Counts {
+    /// Counts an answer that is in time: left out, by its outcome, or as under rules 1.
+    pub(crate) fn add(&mut self, prediction: &PredictionView<'_>, compared: bool, by_outcome: bool) {
+        if !compared {
+            self.excluded += 1;
+            return;
+        }
+        if !by_outcome {
+            self.predictions += 1;
+            self.errors += i64::from(is_error(prediction));
+            self.invalid += i64::from(prediction.invalid_output.is_some());
+            return;
+        }
+        let outcome = prediction.outcome();
+        self.predictions += i64::from(outcome != Outcome::Cancelled);
+        match outcome {
+            Outcome::Ok => {}
+            Outcome::Refused => self.refused += 1,
+            Outcome::Redirected => self.redirected += 1,
+            Outcome::Failed => self.errors += 1,
+            Outcome::Unusable => self.invalid += 1,
+            Outcome::Unread => self.unread += 1,
+            Outcome::Cancelled => {
+                self.cancelled += 1;
+                self.left += i64::from(has_head(prediction));
+            }
+        }
+    }
+
+    pub(crate) fn of(self, arm: Arm) -> ArmCounts {
+        let Self { predictions, excluded, errors, invalid, late, lost, labelled, .. } = self;
+        let Self { refused, redirected, unread, cancelled, left, .. } = self;
+        ArmCounts {
+            arm,
+            predictions,
+            excluded,
+            errors,
+            invalid,
+            late,
+            lost,
+            labelled,
+            refused,
+            redirected,
+            unread,
+            cancelled,
+            left,
+        }
+    }
+}
+
+/// Whether the head of the answer had reached the caller. Status 499 stands in a proxy's log for a caller that left before it.
+fn has_head(prediction: &PredictionView<'_>) -> bool {
+    prediction.status.is_some_and(|status| status != 499)
+}

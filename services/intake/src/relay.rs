@@ -1,0 +1,273 @@
+//! The relay itself: a fold over one partition of `predictions` and the same-numbered one of `feedback`.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serin_schemas::{
+    codec::Record as AvroRecord,
+    envelope::Envelope,
+    foreign::Bounds,
+    ids::{EventTime, Span},
+    records::{Assignment, Feedback, Heartbeat, Origin, Prediction, Writer},
+};
+use serin_stream::{
+    fold::{Context, Fold, FoldError, Poison, Rows},
+    partition_of,
+    record::{Outgoing, Record, Target},
+};
+use serin_topology::EVENTS;
+
+use crate::{
+    config::{IntakeClock, IntakeConfig, MAX_BODY},
+    incoming::{self, Incoming},
+    metrics, rows,
+    topics::Sources,
+};
+
+/// Key of the only row.
+const STATE: &[u8] = b"intake";
+
+/// Longest time between two ticks that is allowed for, in milliseconds: a tick is due every second, and a commit may delay it.
+const MOST_BETWEEN_TICKS_MS: i64 = 30_000;
+
+/// How far ahead of the log a reported time may be before it is taken for the log's: clocks that agree differ by less.
+const AHEAD: Span = Span(2_000_000);
+
+/// What must survive. Its stored form is version 1 of the row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Log time of the first record ever relayed, in microseconds; a relay that lost its rows and reads on from a later
+    /// record becomes a new incarnation, one that reads from the same record again repeats itself and is recognised.
+    incarnation: i64,
+    /// Last number written, per partition of `events`.
+    seqs: Vec<i64>,
+    /// Newest event time relayed.
+    newest: Option<EventTime>,
+    /// A heartbeat is out that holds the watermark.
+    announced: bool,
+}
+
+/// The relay of one partition.
+pub struct IntakeFold {
+    config: IntakeConfig,
+    sources: Sources,
+    /// `writer.name` of everything it writes.
+    name: String,
+    state: State,
+    stored: State,
+    /// A prediction was relayed since the last tick.
+    fresh: bool,
+    /// Wall clock when the last one was seen, in milliseconds.
+    active_ms: Option<i64>,
+    /// Wall clock of the last tick, in milliseconds.
+    ticked_ms: Option<i64>,
+    predictions: u64,
+    feedback: u64,
+    /// Records whose time was ahead of the log's.
+    ahead: u64,
+}
+
+impl IntakeFold {
+    /// The relay of `partition` into `events` partitions.
+    pub fn new(config: IntakeConfig, partition: i32, events: i32) -> Self {
+        let state = State { seqs: vec![0; events.max(1) as usize], ..State::default() };
+        Self {
+            sources: Sources::new(&config.topics, ""),
+            config,
+            name: format!("intake-{partition}"),
+            stored: state.clone(),
+            state,
+            fresh: false,
+            active_ms: None,
+            ticked_ms: None,
+            predictions: 0,
+            feedback: 0,
+            ahead: 0,
+        }
+    }
+
+    /// The same on topics with a prefix.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.sources = Sources::new(&self.config.topics, prefix);
+        self
+    }
+
+    fn writer(&self, partition: usize) -> Writer {
+        Writer { name: self.name.clone(), incarnation: self.state.incarnation, seq: self.state.seqs[partition] }
+    }
+
+    /// When a record was appended. A topic that keeps its producers' timestamps may say any time; none is much later than
+    /// the last tick.
+    fn logged(&self, record: &Record) -> EventTime {
+        let latest_ms = self.ticked_ms.map_or(i64::MAX, |ticked| ticked.saturating_add(MOST_BETWEEN_TICKS_MS));
+        EventTime(record.timestamp_ms.min(latest_ms).saturating_mul(1000))
+    }
+
+    /// When something happened that a record reports. Whoever reports it later than it was appended has a clock that is ahead: its
+    /// windows would close when the time comes that it says, and harm would be seen minutes late.
+    fn happened(&mut self, reported: EventTime, record: &Record) -> EventTime {
+        let logged = self.logged(record);
+        let live = self.config.clock == IntakeClock::Wall && logged.0 > 0;
+        if !live || reported <= logged.plus(AHEAD) {
+            return reported;
+        }
+        self.ahead += 1;
+        logged
+    }
+
+    fn read(&self, record: &Record) -> Result<Incoming, Poison> {
+        let logged = self.logged(record);
+        let bounds = Bounds::new(Some(logged).filter(|logged| logged.0 > 0), logged, self.config.max_skew.0);
+        let topic = self.sources.of(&record.at.topic);
+        let read = incoming::read(record, topic.kind, self.config.max_body.min(MAX_BODY), &bounds)?;
+        if let Incoming::Prediction(prediction) = &read
+            && !topic.covers(prediction.model.as_str())
+        {
+            let message = format!(
+                "model: what comes on {} may not speak for {}; intake.topics binds it to {}",
+                record.at.topic,
+                prediction.model,
+                topic.credential.models.join(", ")
+            );
+            return Err(Poison::new("not_allowed", message));
+        }
+        Ok(read)
+    }
+
+    /// Takes the next number of the partition of this request.
+    fn place(&mut self, id: &str, record: &Record) -> usize {
+        if self.state.incarnation == 0 {
+            self.state.incarnation = record.timestamp_ms.saturating_mul(1000).max(1);
+        }
+        let partition = partition_of(id.as_bytes(), self.state.seqs.len() as i32) as usize;
+        self.state.seqs[partition] += 1;
+        partition
+    }
+
+    fn prediction(&mut self, mut prediction: Prediction, record: &Record) -> Result<Outgoing, FoldError> {
+        let partition = self.place(prediction.request_id.as_str(), record);
+        prediction.writer = self.writer(partition);
+        prediction.origin = Origin::Intake;
+        if matches!(prediction.assignment, Assignment::Random | Assignment::Sticky) {
+            // Only a router of ours may say so.
+            prediction.assignment = Assignment::External;
+        }
+        prediction.completed_at = self.happened(prediction.completed_at, record);
+        // A single wrong clock, within what is tolerated, must not run ahead of the log.
+        let logged = self.logged(record);
+        let seen = if logged.0 > 0 { prediction.completed_at.min(logged) } else { prediction.completed_at };
+        self.state.newest = self.state.newest.max(Some(seen));
+        self.fresh = true;
+        self.predictions += 1;
+        let (id, model, at) = (&prediction.request_id, &prediction.model, prediction.completed_at);
+        self.outgoing(partition, id.as_str(), id.as_str(), model.as_str(), at, &prediction)
+    }
+
+    fn feedback(&mut self, mut feedback: Feedback, record: &Record) -> Result<Outgoing, FoldError> {
+        let partition = self.place(feedback.request_id.as_str(), record);
+        feedback.writer = self.writer(partition);
+        feedback.observed_at = self.happened(feedback.observed_at, record);
+        // Whatever the record says of itself.
+        feedback.credential = Some(self.sources.of(&record.at.topic).credential.clone());
+        self.feedback += 1;
+        let id = format!("{}/{}", record.at.topic, record.offset);
+        self.outgoing(partition, feedback.request_id.as_str(), &id, "", feedback.observed_at, &feedback)
+    }
+
+    fn outgoing<R: AvroRecord>(
+        &self,
+        partition: usize,
+        key: &str,
+        id: &str,
+        subject: &str,
+        time: EventTime,
+        record: &R,
+    ) -> Result<Outgoing, FoldError> {
+        let source = format!("/intake/{}", self.name);
+        let (target, key) = (Target::Partition(partition as i32), Bytes::copy_from_slice(key.as_bytes()));
+        Outgoing::record(EVENTS, target, key, record, &Envelope { id, source: &source, subject, time })
+            .map_err(|error| FoldError::Unwritable(format!("relaying to `events`: {error}")))
+    }
+
+    /// One heartbeat for every partition of `events`. Event time does not run ahead of the wall clock, whatever a producer's
+    /// clock says.
+    fn heartbeat(&mut self, leaving: bool, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        let Some(newest) = self.state.newest else { return Ok(()) };
+        let now = EventTime(now_ms.saturating_mul(1000));
+        let low_watermark = newest.min(now).minus(self.config.lateness.0);
+        for partition in 0..self.state.seqs.len() {
+            let beat = Heartbeat {
+                writer: self.writer(partition),
+                low_watermark,
+                drops: Vec::new(),
+                leaving,
+                sent_at: Some(now),
+                relay: true,
+            };
+            let id = format!("{}-{partition}-{low_watermark}", self.name);
+            let outgoing = self.outgoing(partition, &self.name, &id, "", low_watermark, &beat)?;
+            context.out.push(outgoing);
+        }
+        self.state.announced = !leaving;
+        context.commit_now = true;
+        Ok(())
+    }
+}
+
+impl Fold for IntakeFold {
+    fn open(&mut self, rows: &mut dyn Rows) -> Result<(), FoldError> {
+        self.committed();
+        let Some(row) = rows.get(STATE)? else { return Ok(()) };
+        let stored: State = rows::decode(&row)?;
+        let partitions = self.state.seqs.len();
+        if stored.seqs.len() != partitions {
+            return Err(FoldError::State(format!(
+                "`events` has {partitions} partitions, but intake wrote to {}; a topic's partitions cannot change",
+                stored.seqs.len()
+            )));
+        }
+        self.stored = stored.clone();
+        self.state = stored;
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
+        let outgoing = match self.read(record) {
+            Ok(Incoming::Prediction(prediction)) => self.prediction(*prediction, record)?,
+            Ok(Incoming::Feedback(feedback)) => self.feedback(*feedback, record)?,
+            Err(poison) => return Ok(Err(poison)),
+        };
+        context.out.push(outgoing);
+        Ok(Ok(()))
+    }
+
+    fn tick(&mut self, now_ms: i64, context: &mut Context<'_>) -> Result<(), FoldError> {
+        self.ticked_ms = Some(now_ms);
+        if self.config.clock == IntakeClock::Replay {
+            return Ok(());
+        }
+        let active = *self.active_ms.get_or_insert(now_ms);
+        if std::mem::take(&mut self.fresh) {
+            self.active_ms = Some(now_ms);
+            self.heartbeat(false, now_ms, context)
+        } else if self.state.announced && now_ms.saturating_sub(active) >= self.config.idle_after.0.0 / 1000 {
+            self.heartbeat(true, now_ms, context)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn before_commit(&mut self, context: &mut Context<'_>) -> Result<(), FoldError> {
+        if self.state != self.stored {
+            context.rows.put(STATE, rows::encode(&self.state)?);
+            self.stored = self.state.clone();
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        metrics::relayed("prediction", std::mem::take(&mut self.predictions));
+        metrics::relayed("feedback", std::mem::take(&mut self.feedback));
+        metrics::ahead(std::mem::take(&mut self.ahead));
+    }
+}

@@ -1,0 +1,98 @@
+//! Which version answers a call: what decides it is read from the request, and counted where it cannot be read.
+
+use std::sync::Arc;
+
+use serin_schemas::{ids::Version, records::Assignment};
+use serin_spec::StickyKey;
+
+use crate::{
+    call::request::Call,
+    content::request::Seen,
+    protocol::{Unread, refusal::Refusal},
+    tables::{
+        split::{self, Choice, Wanted},
+        undecided::{self, Needed},
+    },
+};
+
+impl Call<'_> {
+    /// Chooses the version; with it comes the key of the chain of responses that the call belongs to. `segment` says why the value of a
+    /// segment could not be read.
+    pub(crate) fn choose(
+        &self,
+        seen: Seen<'_>,
+        segment: Option<Unread>,
+    ) -> Result<(Choice, Option<Arc<str>>), Refusal> {
+        let table = &self.table;
+        let chance = self.chance();
+        let key = || match &table.sticky {
+            Some(StickyKey::Session) if self.target.is_response() => self.chain(seen, chance),
+            Some(key) => Ok(Key { text: seen.sticky_key(key)?.map(Arc::from), ..Key::default() }),
+            None => Ok(Key::default()),
+        };
+        let (target, key, undecided) = match seen.target(&table.policy.targets) {
+            Err(why) => (None, Key::default(), Some((Needed::Target, why))),
+            Ok(Some(target)) => (Some(target.arm), key().unwrap_or_default(), None),
+            Ok(None) => match (key(), segment) {
+                (Err(why), _) => (None, Key::default(), Some((Needed::Sticky, why))),
+                (Ok(key), Some(why)) => (None, key, Some((Needed::Segment, why))),
+                (Ok(key), None) => (None, key, None),
+            },
+        };
+        let wanted = Wanted {
+            pin: self.pin.as_deref(),
+            unreadable: undecided.is_some(),
+            target,
+            key: key.text.as_deref(),
+            keeper: key.keeper.as_ref().map(Version::as_str),
+            chance,
+            all_stable: self.shared.switch.is_on(),
+            expired: table.lease.expired(self.shared.clock.source().steady()),
+        };
+        let choice = split::choose(table, &wanted).map_err(|version| self.unknown(&version.0))?;
+        let undecided = undecided.filter(|_| choice.assignment == Assignment::Unreadable);
+        let absent = table.sticky.is_some() && choice.assignment == Assignment::Random;
+        table.undecided.count(undecided, absent);
+        let model = table.record.model.as_str();
+        if let Some((needed, why)) = undecided {
+            self.shared.metrics.undecided(model, needed.as_str(), why.as_str());
+        } else if absent {
+            self.shared.metrics.undecided(model, Needed::Sticky.as_str(), undecided::ABSENT);
+        }
+        let chain = key.text.filter(|_| key.is_chain);
+        Ok((choice, chain))
+    }
+
+    /// The key of a call of `/v1/responses`: that of its session, else that of its chain. A chain begins with a key of its own.
+    fn chain(&self, seen: Seen<'_>, chance: u64) -> Result<Key, Unread> {
+        let session = seen.sticky_key(&StickyKey::Session)?;
+        let previous = seen.previous()?;
+        let model = self.table.record.model.as_str();
+        let kept = previous.as_deref().and_then(|id| self.shared.responses.find(id));
+        let kept = kept.filter(|kept| &*kept.model == model);
+        let text: Arc<str> = match (session, &kept, previous) {
+            (Some(session), _, _) => session.into(),
+            (None, Some(kept), _) => Arc::clone(&kept.chain),
+            (None, None, Some(_)) => return Err(Unread::UnknownResponse),
+            (None, None, None) => format!("{chance:016x}").into(),
+        };
+        Ok(Key { text: Some(text), keeper: kept.map(|kept| kept.version), is_chain: true })
+    }
+
+    fn chance(&self) -> u64 {
+        match self.config.random_seed {
+            Some(seed) => serin_sketches::hash::hash64(&seed.to_be_bytes(), self.id.as_str().as_bytes()),
+            None => (self.shared.chance)(),
+        }
+    }
+}
+
+/// What a call is split by.
+#[derive(Default)]
+struct Key {
+    text: Option<Arc<str>>,
+    /// The version that keeps what the call goes on from.
+    keeper: Option<Version>,
+    /// Whether its answer is one of a chain.
+    is_chain: bool,
+}

@@ -1,0 +1,149 @@
+//! What is read of a request's body before its version is chosen, and how the body is held meanwhile.
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::{
+    body::request::{Arriving, Hold, Taken, Taking},
+    call::{request::Call, worker::Worker},
+    config::{Config, span},
+    protocol::{
+        Scan, Unread, Wire, asks_first, grpc,
+        headers::MODEL,
+        openai,
+        reader::{self, Reader},
+        refusal::Refusal,
+        scan::Asks,
+    },
+};
+
+/// The model's name must stand within so many bytes of a body that names it, or within what is kept of bodies.
+const MODEL_WITHIN: usize = 16 << 10;
+
+/// What a body says about its model, if that is where its protocol has it.
+pub(crate) async fn in_body(
+    worker: &Worker,
+    config: &Config,
+    headers: &HeaderMap,
+    wire: Wire,
+    body: &mut Arriving,
+) -> Result<(Option<String>, Option<grpc::Named>), Refusal> {
+    if wire == Wire::Grpc {
+        let (most, patience) = (config.limits.keep_body.max(MODEL_WITHIN), span(config.timeouts.request));
+        let mut named = body.look(most, patience, grpc::named).await?;
+        if named.is_none() && body.head().first() == Some(&1) {
+            named = match in_compressed(config, headers, body).await? {
+                Err(why) if !headers.contains_key(&MODEL) => return Err(Refusal::Unread(why)),
+                found => found.unwrap_or_default(),
+            };
+        }
+        return Ok((named.as_ref().map(|named| named.model.clone()), named));
+    }
+    // All of it: of two names the servers take the last one.
+    let how = hold(config, headers);
+    if !body.hold(how, u64::MAX).await? {
+        body.throw_away(how).await;
+        return Err(Refusal::Unread(Unread::TooLarge));
+    }
+    let found = scan(worker, headers, body, &openai::MODEL, config.limits.body).await.map_err(Refusal::Unread)?;
+    match found.as_ref().and_then(|body| body.get("model")) {
+        Some(Value::String(model)) => Ok((Some(model.clone()), None)),
+        None | Some(Value::Null) => Ok((None, None)),
+        Some(_) => Err(Refusal::Unread(Unread::NotScalar)),
+    }
+}
+
+/// What a first message of gRPC says about its model that is compressed.
+async fn in_compressed(
+    config: &Config,
+    headers: &HeaderMap,
+    body: &mut Arriving,
+) -> Result<Result<Option<grpc::Named>, Unread>, Refusal> {
+    let Some(length) = grpc::first_message(body.head()) else { return Ok(Ok(None)) };
+    if !body.hold(hold(config, headers), length as u64).await? {
+        return Ok(Err(Unread::TooLarge));
+    }
+    Ok(reader::decompress(headers, body.head()).map(|plain| match grpc::named(&plain) {
+        Scan::Found(named) => Some(named.in_compressed(plain.into())),
+        Scan::More | Scan::Missing => None,
+    }))
+}
+
+/// How a body is held until something is decided from it.
+fn hold(config: &Config, headers: &HeaderMap) -> Hold {
+    let timeouts = &config.timeouts;
+    Hold {
+        limit: config.limits.body,
+        pause: span(timeouts.request),
+        all: span(timeouts.upload),
+        asks_first: asks_first(headers),
+    }
+}
+
+/// Bodies from here on are read one at a time, and in parts.
+const LARGE: usize = 256 << 10;
+
+/// Reads of a held body what is asked for.
+async fn scan(
+    worker: &Worker,
+    headers: &HeaderMap,
+    body: &mut Arriving,
+    asks: &Asks,
+    most: u64,
+) -> Result<Option<Value>, Unread> {
+    let mut reader = Reader::new(headers, asks, most);
+    let alone = reader.is_costly() || body.len() > LARGE;
+    let _alone = if alone { Some(worker.reading.lock().await) } else { None };
+    let mut read = 0;
+    for piece in body.pieces() {
+        for part in piece.chunks(LARGE) {
+            if !reader.push(part) {
+                return reader.end();
+            }
+            read += part.len();
+            if alone && read >= LARGE {
+                // Other calls of this thread go on meanwhile.
+                read = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    reader.end()
+}
+
+impl Call<'_> {
+    /// Reads what rules ask for of the body, which is held meanwhile.
+    pub(crate) async fn read(&self, body: &mut Arriving) -> Result<Result<Option<Value>, Unread>, Refusal> {
+        let hold = hold(&self.config, &self.headers);
+        if self.target.wire != Wire::Grpc {
+            if !body.hold(hold, u64::MAX).await? {
+                return Ok(Err(Unread::TooLarge));
+            }
+            return Ok(scan(self.worker, &self.headers, body, &self.table.asks, self.config.limits.body).await);
+        }
+        // Of a gRPC stream, the first message decides.
+        let length = |head: &[u8]| grpc::first_message(head).map_or(Scan::More, Scan::Found);
+        let Some(length) = body.look(grpc::PREFIX, hold.pause, length).await? else { return Ok(Ok(None)) };
+        if !body.hold(hold, length as u64).await? {
+            return Ok(Err(Unread::TooLarge));
+        }
+        let _alone = if length > LARGE { Some(self.worker.reading.lock().await) } else { None };
+        Ok(reader::message(&self.headers, body.head()))
+    }
+
+    /// Takes the body, to be sent on; what is kept of it is for copies and for a fallback.
+    pub(crate) async fn take(&self, body: Arriving, wanted: bool) -> Result<Taken, Refusal> {
+        let (limits, timeouts) = (&self.config.limits, &self.config.timeouts);
+        let streams = self.target.both_stream;
+        let taking = Taking {
+            limit: if streams { u64::MAX } else { limits.body },
+            keep: limits.keep_body,
+            wanted: wanted && !streams,
+            whole: span(timeouts.request),
+            pause: if streams { span(timeouts.stream) } else { span(timeouts.request) },
+            upload: (!streams).then(|| span(timeouts.upload)),
+            asks_first: asks_first(&self.headers),
+        };
+        body.take(taking).await.map_err(Refusal::from)
+    }
+}

@@ -1,0 +1,615 @@
+//! What an answer says of itself without any rule: whether it is what its protocol promises, and how much of it is missing. Pure.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize,
+    de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+use serde_json::Value;
+
+use crate::{
+    content::outcome::Content,
+    protocol::{Promise, json},
+};
+
+/// What was counted in an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Census {
+    /// Scalars in it.
+    pub(crate) values: u64,
+    /// Those of them that are null or no number.
+    pub(crate) missing: u64,
+    /// Those of them that are null.
+    nulls: u64,
+    /// Whether the answer says that it is an error.
+    error: bool,
+    /// How it breaks the promises of its protocol: `missing` (a required field), `empty` (a list or an object with nothing in it),
+    /// `schema` (a value that is not of its type, or more or fewer values than its shape says).
+    pub(crate) invalid: Option<&'static str>,
+    /// Whether an answer may be judged by its values alone.
+    of_values: bool,
+}
+
+impl Census {
+    /// Counts an answer, and holds it against what its protocol promises.
+    pub(crate) fn of(answer: &Value, promise: Promise) -> Self {
+        if is_error(answer) {
+            return Self { error: true, ..Self::default() };
+        }
+        match promise {
+            Promise::Tensors => match answer.get("outputs") {
+                None | Some(Value::Null) => Self::broken("missing"),
+                Some(Value::Array(tensors)) => Self::of_tensors(tensors.iter().map(Tensor::of)),
+                Some(_) => Self::broken("schema"),
+            },
+            Promise::Predictions => {
+                let found =
+                    ["predictions", "outputs"].iter().find_map(|name| answer.get(*name).filter(|it| !it.is_null()));
+                found.map_or(Self::broken("missing"), |list| Self::of_list(Tally::of(list), is_empty(list)))
+            }
+            Promise::Choices => Self::of_whole(answer, "choices"),
+            Promise::Response => Self::of_whole(answer, "output"),
+            Promise::Embeddings => Self::of_embeddings(answer),
+            Promise::Json | Promise::Nothing | Promise::Service => Self::of_list(Tally::of(answer), is_empty(answer)),
+        }
+    }
+
+    /// The same while the answer is read, of which nothing is kept. `None` if it is no JSON or anything is unusual about it: then
+    /// [`of`](Self::of) knows better.
+    pub(crate) fn of_json(body: &[u8], promise: Promise) -> Option<Self> {
+        // What is skipped is not looked into.
+        let body = std::str::from_utf8(json::without_mark(body)).ok()?;
+        match promise {
+            Promise::Tensors => {
+                let Object(Outputs { outputs, error: () }) = serde_json::from_str(body).ok()?;
+                Some(Self::of_tensors(outputs.iter().map(|Object(tensor)| tensor.tensor())))
+            }
+            Promise::Predictions => {
+                let Object(Predictions { predictions, error: () }) = serde_json::from_str(body).ok()?;
+                // A single text may be an empty one.
+                let tally = predictions.filter(|tally| tally.values > tally.texts.min(1))?;
+                Some(Self::of_list(tally, false))
+            }
+            Promise::Json | Promise::Nothing | Promise::Service => {
+                let Top(tally) = serde_json::from_str(body).ok()?;
+                (tally.values > 0).then(|| Self::of_list(tally, false))
+            }
+            Promise::Choices | Promise::Response | Promise::Embeddings => None,
+        }
+    }
+
+    /// Share of values that are missing; `None` when there are no values at all.
+    pub(crate) fn missing_share(self) -> Option<f64> {
+        (self.values > 0).then(|| self.missing as f64 / self.values as f64)
+    }
+
+    /// What the content of the answer is.
+    pub(crate) fn content(self) -> Content {
+        if self.error {
+            return Content::Failed("error_object");
+        }
+        let all_missing = self.of_values && self.values > 0 && self.missing == self.values;
+        let nothing = all_missing.then_some(if self.nulls == self.values { "null" } else { "nan" });
+        self.invalid.or(nothing).map_or(Content::Good, Content::Unusable)
+    }
+
+    /// Adds another answer to the same call.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.values += other.values;
+        self.missing += other.missing;
+        self.nulls += other.nulls;
+        self.error |= other.error;
+        self.invalid = self.invalid.or(other.invalid);
+        self.of_values |= other.of_values;
+    }
+
+    fn broken(promise: &'static str) -> Self {
+        Self { invalid: Some(promise), ..Self::default() }
+    }
+
+    fn of_list(tally: Tally, is_empty: bool) -> Self {
+        Self { of_values: true, invalid: is_empty.then_some("empty"), ..tally.into() }
+    }
+
+    /// A whole answer with this list in it.
+    fn of_whole(answer: &Value, list: &str) -> Self {
+        let invalid = match answer.get(list) {
+            None | Some(Value::Null) => Some("missing"),
+            Some(list) => is_empty(list).then_some("empty"),
+        };
+        Self { invalid, ..Tally::of(answer).into() }
+    }
+
+    /// Embeddings: only their numbers say whether they are of use.
+    fn of_embeddings(answer: &Value) -> Self {
+        let whole = Self::of_whole(answer, "data");
+        let mut numbers = Self::default();
+        for item in answer.get("data").and_then(Value::as_array).into_iter().flatten() {
+            let found =
+                item.get("embedding").map_or(Self::broken("missing"), |it| Self::of_list(Tally::of(it), is_empty(it)));
+            numbers.add(&found);
+        }
+        let invalid = match numbers.content() {
+            Content::Unusable(cause) => Some(cause),
+            _ => None,
+        };
+        Self { invalid: whole.invalid.or(invalid), ..whole }
+    }
+
+    /// The output tensors of the Open Inference Protocol.
+    fn of_tensors<'a>(tensors: impl Iterator<Item = Tensor<'a>>) -> Self {
+        let mut census = Self { of_values: true, ..Self::default() };
+        let mut any = false;
+        for tensor in tensors {
+            any = true;
+            let data = tensor.data.unwrap_or_default();
+            census.values += data.values;
+            census.missing += data.missing;
+            census.nulls += data.nulls;
+            census.invalid = census.invalid.or(tensor.broken_promise());
+        }
+        if any { census } else { Self::broken("empty") }
+    }
+}
+
+impl From<Tally> for Census {
+    fn from(tally: Tally) -> Self {
+        Self { values: tally.values, missing: tally.missing, nulls: tally.nulls, ..Self::default() }
+    }
+}
+
+/// Whether a JSON answer says that it is an error: in the field `error`, or, as older versions of vLLM do, by being an `object` of
+/// that name. A number is no error: models estimate errors too. A list is one if all of its items are.
+pub(crate) fn is_error(answer: &Value) -> bool {
+    match answer {
+        Value::Object(fields) => {
+            let says = match fields.get("error") {
+                Some(Value::String(text)) => !text.is_empty(),
+                Some(Value::Object(error)) => !error.is_empty(),
+                Some(Value::Array(errors)) => errors.iter().any(|error| !error.is_null()),
+                Some(Value::Bool(yes)) => *yes,
+                _ => false,
+            };
+            says || fields.get("object").and_then(Value::as_str) == Some("error")
+        }
+        Value::Array(items) => !items.is_empty() && items.iter().all(|item| item.is_object() && is_error(item)),
+        _ => false,
+    }
+}
+
+/// Whether there is nothing at all in a value.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+/// Number of values that a shape promises; `None` if they are too many.
+fn size(mut shape: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    shape.try_fold(1_u64, |size, side| size.checked_mul(side?))
+}
+
+/// Scalars by what they are, wherever they stand in lists within lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Tally {
+    /// All of them, and those within objects.
+    values: u64,
+    /// Those that are null or no number, and those within objects.
+    missing: u64,
+    nulls: u64,
+    texts: u64,
+    /// Texts that are whole numbers: JSON made of Protocol Buffers has integers of 64 bits this way.
+    digits: u64,
+    /// The same below 0.
+    negative_digits: u64,
+    booleans: u64,
+    /// 0 and 1.
+    bits: u64,
+    /// From 2.
+    naturals: u64,
+    negatives: u64,
+    /// Other numbers.
+    reals: u64,
+    objects: u64,
+}
+
+impl Tally {
+    fn of(value: &Value) -> Self {
+        // What is in memory can be read.
+        Self::deserialize(value).unwrap_or_default()
+    }
+
+    /// One value of the kind that `count` chooses.
+    fn one(count: impl FnOnce(&mut Self) -> &mut u64) -> Self {
+        let mut tally = Self { values: 1, ..Self::default() };
+        *count(&mut tally) += 1;
+        tally
+    }
+
+    /// Whether all that is not missing is of a datatype.
+    fn fits(&self, datatype: &str) -> bool {
+        let others = match datatype {
+            "BYTES" => self.booleans + self.whole() + self.reals,
+            "BOOL" => self.any_texts() + self.naturals + self.negatives + self.reals,
+            "INT64" => self.texts + self.booleans + self.reals,
+            "UINT64" => self.texts + self.negative_digits + self.booleans + self.negatives + self.reals,
+            _ if datatype.starts_with("INT") => self.any_texts() + self.booleans + self.reals,
+            _ if datatype.starts_with("UINT") => self.any_texts() + self.booleans + self.negatives + self.reals,
+            _ if datatype.starts_with("FP") || datatype == "BF16" => self.any_texts() + self.booleans,
+            // A server may have types of its own.
+            _ => return true,
+        };
+        others + self.objects == 0
+    }
+
+    fn any_texts(&self) -> u64 {
+        self.texts + self.digits + self.negative_digits
+    }
+
+    fn whole(&self) -> u64 {
+        self.bits + self.naturals + self.negatives
+    }
+
+    fn add(&mut self, other: &Self) {
+        let Self { values, missing, nulls, texts, digits, negative_digits, booleans, bits, .. } = other;
+        let Self { naturals, negatives, reals, objects, .. } = other;
+        self.values += values;
+        self.missing += missing;
+        self.nulls += nulls;
+        self.texts += texts;
+        self.digits += digits;
+        self.negative_digits += negative_digits;
+        self.booleans += booleans;
+        self.bits += bits;
+        self.naturals += naturals;
+        self.negatives += negatives;
+        self.reals += reals;
+        self.objects += objects;
+    }
+}
+
+fn is_missing(text: &str) -> bool {
+    text.eq_ignore_ascii_case("nan") || text.ends_with("Infinity")
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+impl<'de> Deserialize<'de> for Tally {
+    fn deserialize<D: Deserializer<'de>>(any: D) -> Result<Self, D::Error> {
+        any.deserialize_any(Counting)
+    }
+}
+
+/// Counts any value.
+struct Counting;
+
+impl<'de> Visitor<'de> for Counting {
+    type Value = Tally;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Tally, E> {
+        Ok(Tally { nulls: 1, ..Tally::one(|tally| &mut tally.missing) })
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Tally, E> {
+        Ok(Tally::one(|tally| &mut tally.booleans))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Tally, E> {
+        Ok(Tally::one(|tally| if number < 2 { &mut tally.bits } else { &mut tally.naturals }))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Tally, E> {
+        Ok(Tally::one(|tally| &mut tally.negatives))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Tally, E> {
+        Ok(Tally::one(|tally| &mut tally.reals))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Tally, E> {
+        Ok(Tally::one(|tally| match text.strip_prefix('-') {
+            _ if is_missing(text) => &mut tally.missing,
+            None if is_digits(text) => &mut tally.digits,
+            Some(rest) if is_digits(rest) => &mut tally.negative_digits,
+            _ => &mut tally.texts,
+        }))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tally, A::Error> {
+        let mut sum = Tally::default();
+        while let Some(item) = items.next_element::<Tally>()? {
+            sum.add(&item);
+        }
+        Ok(sum)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tally, A::Error> {
+        let mut sum = Tally { objects: 1, ..Tally::default() };
+        while let Some((_, field)) = fields.next_entry::<IgnoredAny, Tally>()? {
+            sum.values += field.values;
+            sum.missing += field.missing;
+            sum.nulls += field.nulls;
+        }
+        Ok(sum)
+    }
+}
+
+/// A tally of a whole answer. Reading it fails where the answer may be an error.
+struct Top(Tally);
+
+impl<'de> Deserialize<'de> for Top {
+    fn deserialize<D: Deserializer<'de>>(any: D) -> Result<Self, D::Error> {
+        struct Whole;
+        impl<'de> Visitor<'de> for Whole {
+            type Value = Tally;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an answer")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tally, A::Error> {
+                let mut sum = Tally { objects: 1, ..Tally::default() };
+                while let Some((Key(name), field)) = fields.next_entry::<Key<'de>, Tally>()? {
+                    if name == "error" || name == "object" {
+                        return Err(A::Error::custom("it may be an error"));
+                    }
+                    sum.values += field.values;
+                    sum.missing += field.missing;
+                    sum.nulls += field.nulls;
+                }
+                Ok(sum)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tally, A::Error> {
+                let mut sum = Tally::default();
+                while let Some(item) = items.next_element::<Tally>()? {
+                    if item.objects > 0 {
+                        return Err(A::Error::custom("its items may be errors"));
+                    }
+                    sum.add(&item);
+                }
+                Ok(sum)
+            }
+        }
+        // Scalars are rare.
+        any.deserialize_any(Whole).map(Self)
+    }
+}
+
+/// The name of a field.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// What is looked at in an output tensor of the Open Inference Protocol.
+struct Tensor<'a> {
+    has_name: bool,
+    /// Number of values that its shape promises, if it is a shape of numbers.
+    size: Option<u64>,
+    datatype: Option<&'a str>,
+    data: Option<Tally>,
+    /// Whether the data is somewhere else: behind the JSON, or in memory that caller and server share.
+    elsewhere: bool,
+}
+
+impl<'a> Tensor<'a> {
+    fn of(tensor: &'a Value) -> Self {
+        let shape = tensor.get("shape").and_then(Value::as_array);
+        // JSON made of Protocol Buffers has integers of 64 bits as texts.
+        let side = |side: &Value| side.as_u64().or_else(|| side.as_str()?.parse().ok());
+        let has = |name| tensor.get("parameters").is_some_and(|parameters| parameters.get(name).is_some());
+        Self {
+            has_name: tensor.get("name").is_some_and(Value::is_string),
+            size: shape.and_then(|shape| size(shape.iter().map(side))),
+            datatype: tensor.get("datatype").and_then(Value::as_str),
+            data: tensor.get("data").map(Tally::of),
+            elsewhere: has("binary_data_size") || has("shared_memory_region"),
+        }
+    }
+
+    fn broken_promise(&self) -> Option<&'static str> {
+        if !self.has_name {
+            return Some("missing");
+        }
+        if self.elsewhere && self.data.is_none_or(|data| data.values == 0) {
+            return None;
+        }
+        let Some(data) = self.data else { return (self.size != Some(0)).then_some("missing") };
+        let fits = self.size.is_none_or(|size| size == data.values) && self.datatype.is_none_or(|it| data.fits(it));
+        (!fits).then_some("schema")
+    }
+}
+
+/// An object with these fields. serde alone would take a list of their values too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(any: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        any.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// An answer of V2 as it usually is.
+#[derive(Deserialize)]
+struct Outputs<'a> {
+    #[serde(borrow)]
+    outputs: Vec<Object<Named<'a>>>,
+    #[serde(default, deserialize_with = "unusual")]
+    error: (),
+}
+
+/// A tensor with all that one usually has.
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow, rename = "name")]
+    _name: Cow<'a, str>,
+    shape: Vec<u64>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
+    data: Tally,
+}
+
+impl Named<'_> {
+    fn tensor(&self) -> Tensor<'_> {
+        let size = size(self.shape.iter().copied().map(Some));
+        Tensor { has_name: true, size, datatype: Some(&self.datatype), data: Some(self.data), elsewhere: false }
+    }
+}
+
+/// An answer of V1 as it usually is.
+#[derive(Deserialize)]
+struct Predictions {
+    predictions: Option<Tally>,
+    #[serde(default, deserialize_with = "unusual")]
+    error: (),
+}
+
+/// A field that an answer usually does not have.
+fn unusual<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
+    Err(D::Error::custom("it may be an error"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` is written in place")]
+    fn tensor(shape: Value, datatype: &str, data: Value) -> Census {
+        Census::of(
+            &json!({"outputs": [{"name": "p", "shape": shape, "datatype": datatype, "data": data}]}),
+            Promise::Tensors,
+        )
+    }
+
+    #[test]
+    fn missing_values_are_a_share() {
+        let census = tensor(json!([2, 2]), "FP32", json!([[0.5, null], ["NaN", 1]]));
+        assert_eq!((census.values, census.missing, census.nulls, census.invalid), (4, 2, 1, None));
+        assert_eq!(census.missing_share(), Some(0.5));
+        assert_eq!(Census::of(&json!({"predictions": []}), Promise::Predictions).missing_share(), None);
+        assert_eq!(Census::of(&json!({"label": null, "score": 1}), Promise::Nothing).missing_share(), Some(0.5));
+    }
+
+    #[test]
+    fn broken_promises_have_a_name() {
+        let invalid = |answer: Value, promise| Census::of(&answer, promise).invalid;
+        assert_eq!(invalid(json!({"predictions": [1]}), Promise::Tensors), Some("missing"));
+        assert_eq!(invalid(json!([1]), Promise::Predictions), Some("missing"));
+        assert_eq!(invalid(json!({"outputs": 7}), Promise::Tensors), Some("schema"));
+        assert_eq!(invalid(json!({"outputs": [{"data": [1]}]}), Promise::Tensors), Some("missing"));
+        assert_eq!(tensor(json!([3]), "FP64", json!([1, 2])).invalid, Some("schema"));
+        assert_eq!(tensor(json!([1]), "FP64", json!(["high"])).invalid, Some("schema"));
+        assert_eq!(tensor(json!([1]), "INT64", json!([1.5])).invalid, Some("schema"));
+        assert_eq!(tensor(json!([1]), "UINT8", json!([-1])).invalid, Some("schema"));
+        assert_eq!(tensor(json!([1]), "BYTES", json!([1])).invalid, Some("schema"));
+        for (datatype, data) in [
+            ("BOOL", json!([true])),
+            ("BYTES", json!(["x"])),
+            ("BYTES", json!(["7"])),
+            ("INT8", json!([-1])),
+            ("OWN", json!([{}])),
+        ] {
+            assert_eq!(tensor(json!([1]), datatype, data).invalid.filter(|_| datatype != "OWN"), None, "{datatype}");
+        }
+        for elsewhere in ["binary_data_size", "shared_memory_region"] {
+            let tensor = json!({"name": "p", "shape": [9], "datatype": "FP32", "parameters": {elsewhere: 36}});
+            assert_eq!(Census::of(&json!({"outputs": [tensor]}), Promise::Tensors).content(), Content::Good);
+        }
+    }
+
+    #[test]
+    fn usual_answers_need_not_be_kept() {
+        let usual = r#"{"model_name":"m","outputs":[{"name":"p","shape":[2],"datatype":"FP64","data":[0.5,null]}]}"#;
+        let census = Census { values: 2, missing: 1, nulls: 1, of_values: true, ..Census::default() };
+        assert_eq!(Census::of_json(usual.as_bytes(), Promise::Tensors), Some(census));
+        assert_eq!(
+            Census::of_json(br#"{"predictions":[[1,"NaN"]]}"#, Promise::Predictions),
+            Some(Census { nulls: 0, ..census })
+        );
+        assert_eq!(Census::of_json(br#"{"label":null,"score":1}"#, Promise::Nothing), Some(census));
+        for (unusual, promise) in [
+            (&br#"{"outputs":[{"data":[1]}]}"#[..], Promise::Tensors),
+            (br#"{"outputs":[],"outputs":[]}"#, Promise::Tensors),
+            (br#"{"outputs":[["p",[1],"FP64",[1]]]}"#, Promise::Tensors),
+            (br#"{"outputs":[],"error":"x"}"#, Promise::Tensors),
+            (b"[1]", Promise::Predictions),
+            (br#"{"predictions":null}"#, Promise::Predictions),
+            (br#"{"predictions":[1],"error":"x"}"#, Promise::Predictions),
+            (br#"{"predictions":[1]} 2"#, Promise::Predictions),
+            (b"{\"predictions\":[],\"x\":\"\xff\"}", Promise::Predictions),
+            (br#"{"predictions":[NaN]}"#, Promise::Nothing),
+            (br#"{"score":1,"error":"x"}"#, Promise::Nothing),
+            (br#"[{"error":"x"}]"#, Promise::Nothing),
+        ] {
+            assert_eq!(Census::of_json(unusual, promise), None, "{}", unusual.escape_ascii());
+        }
+    }
+
+    /// Some JSON: lists in lists, objects, texts, numbers.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-3_i64..4).prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-1.0..1.0).prop_map(Value::from),
+            prop::sample::select(vec!["NaN", "-Infinity", "x", ""]).prop_map(Value::from),
+        ];
+        scalar.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]", inner, 0..3)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    const DATATYPES: [&str; 7] = ["FP64", "INT8", "UINT8", "BOOL", "BYTES", "BF16", "OWN"];
+
+    proptest! {
+        /// Whatever an answer holds, no more is missing than there is; and reading it without keeping it says the same, or nothing.
+        #[test]
+        fn any_answer_can_be_counted(value in any_json(), text in r#"[\[\]{}",:0-9a-z]{0,60}"#) {
+            let other: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            for value in [json!({"outputs": &value}), json!({"predictions": &value}), value, other] {
+                for promise in [Promise::Nothing, Promise::Tensors, Promise::Predictions, Promise::Embeddings] {
+                    let census = Census::of(&value, promise);
+                    prop_assert!(census.nulls <= census.missing && census.missing <= census.values);
+                    let read = Census::of_json(value.to_string().as_bytes(), promise);
+                    prop_assert!(read.is_none_or(|read| read == census), "{value} {promise:?}: {read:?}, {census:?}");
+                }
+            }
+        }
+
+        /// The same for tensors that are nearly right.
+        #[test]
+        fn tensors_are_judged_alike(data in any_json(), shape in prop::collection::vec(0_u64..4, 0..3), datatype in prop::sample::select(DATATYPES.to_vec())) {
+            let answer = json!({"outputs": [{"name": "p", "shape": shape, "datatype": datatype, "data": data}]});
+            let census = Census::of(&answer, Promise::Tensors);
+            prop_assert_eq!(Census::of_json(answer.to_string().as_bytes(), Promise::Tensors), Some(census));
+        }
+    }
+}

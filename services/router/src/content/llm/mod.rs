@@ -1,0 +1,398 @@
+//! What an answer of a language model is like: how fast its chunks came, how much there was of it, and whether it is whole. Pure: the
+//! time is an argument.
+//!
+//! It is read from the events of a stream as they pass, or from a whole JSON answer. Only OpenAI-compatible answers say how
+//! they ended; of other streams only the chunks are timed.
+
+mod sse;
+mod tools;
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
+
+use memchr::memmem;
+use serde_json::Value;
+
+use crate::{
+    content::{
+        census::is_error,
+        llm::{sse::Data, tools::Call},
+        outcome::{Content, Unread},
+    },
+    protocol::Promise,
+};
+
+/// Tool calls that are looked at in one answer.
+const MOST_CALLS: usize = 32;
+/// Longest text of an answer that is kept, to see whether it is the JSON that was asked for; and longest arguments of a call.
+const LONGEST_TEXT: usize = 64 << 10;
+/// Longest reason to finish that is kept.
+const LONGEST_REASON: usize = 32;
+
+/// Reads a stream as it passes.
+#[derive(Debug, Default)]
+pub(crate) struct Tap {
+    events: sse::Events,
+    reply: Reply,
+}
+
+/// How an answer comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// As a stream that does not say how it ended.
+    #[default]
+    Chunks,
+    /// As a stream of the OpenAI-compatible protocol.
+    Stream,
+    /// Whole, of the same protocol.
+    Whole,
+}
+
+/// An answer as far as it has come.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts of an answer, not states of one machine")]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Reply {
+    kind: Kind,
+    /// When its first chunk with output came, and its last, counted from the end of the request.
+    first: Option<Duration>,
+    last: Duration,
+    chunks: u64,
+    characters: u64,
+    /// Bytes of output of any kind so far.
+    volume: usize,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    finish: Option<String>,
+    refusal: bool,
+    calls: BTreeMap<(u64, u64), Call>,
+    /// The text of the first choice, if somebody will look into it.
+    text: Option<String>,
+    done: bool,
+    error: bool,
+    /// Whether there is anything in it for a caller: text, thoughts, calls, sounds.
+    said: bool,
+    /// Whether an event was too long to read.
+    skipped: bool,
+}
+
+impl Tap {
+    /// For the stream of a call, of which the protocol promises this. `request` is the body of the request, if it was kept.
+    pub(crate) fn new(promise: Promise, request: Option<&[u8]>) -> Self {
+        let kind = if promise.ends() { Kind::Stream } else { Kind::Chunks };
+        let text = tools::may_ask_for_json(request).then(String::new);
+        Self { events: sse::Events::default(), reply: Reply { kind, text, ..Reply::default() } }
+    }
+
+    /// A piece of the stream came at this time.
+    pub(crate) fn feed(&mut self, piece: &[u8], at: Duration) {
+        let reply = &mut self.reply;
+        self.events.feed(piece, |name, data| reply.event(name, data, at));
+    }
+
+    /// What was read.
+    pub(crate) fn into_reply(self) -> Reply {
+        self.reply
+    }
+}
+
+impl Reply {
+    /// A whole answer that is no stream.
+    pub(crate) fn of_json(answer: &Value) -> Self {
+        let mut reply = Self { kind: Kind::Whole, text: Some(String::new()), ..Self::default() };
+        reply.usage(answer);
+        if answer.get("object").and_then(Value::as_str) == Some("response") {
+            reply.response(answer);
+        } else {
+            for (index, choice) in list(answer, "choices").enumerate() {
+                reply.choice(index as u64, choice, "message");
+            }
+        }
+        reply
+    }
+
+    fn event(&mut self, name: Option<&str>, data: Data<'_>, at: Duration) {
+        let (data, whole) = match data {
+            Data::Whole(data) => (data, true),
+            Data::Beginning(data) => (data, false),
+        };
+        if data.trim_ascii() == b"[DONE]" {
+            self.done = true;
+            return;
+        }
+        if name == Some("error") {
+            self.error = true;
+            return;
+        }
+        if !whole {
+            self.skip(name, data, at);
+            return;
+        }
+        if self.kind == Kind::Chunks {
+            self.error |= memmem::find(data, b"\"error\"").is_some()
+                && serde_json::from_slice(data).is_ok_and(|value| is_error(&value));
+            self.said = true;
+            self.chunk(at);
+            return;
+        }
+        let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
+        if is_error(&value) {
+            self.error = true;
+            return;
+        }
+        if let Some(kind) = value.get("type").and_then(Value::as_str) {
+            self.response_event(kind, &value, at);
+            return;
+        }
+        self.usage(&value);
+        let before = self.volume;
+        for (index, choice) in list(&value, "choices").enumerate() {
+            self.choice(index as u64, choice, "delta");
+        }
+        if self.volume > before {
+            self.chunk(at);
+        }
+    }
+
+    /// An event that is too long to read. Its name, or its beginning, still says which one it is.
+    fn skip(&mut self, name: Option<&str>, beginning: &[u8], at: Duration) {
+        const LAST: [&str; 2] = ["response.completed", "response.incomplete"];
+        let start = &beginning[..beginning.len().min(200)];
+        let says = |kind: &str| name == Some(kind) || memmem::find(start, format!("\"{kind}\"").as_bytes()).is_some();
+        let is_error = start.trim_ascii_start().starts_with(b"{\"error\":{") || says("response.failed");
+        self.skipped = true;
+        self.said = true;
+        self.error |= is_error;
+        self.done |= LAST.into_iter().any(says);
+        self.chunk(at);
+    }
+
+    fn chunk(&mut self, at: Duration) {
+        self.first.get_or_insert(at);
+        self.last = at;
+        self.chunks += 1;
+    }
+
+    fn usage(&mut self, value: &Value) {
+        let Some(usage) = value.get("usage").filter(|usage| usage.is_object()) else { return };
+        let number = |names: [&str; 2]| names.iter().find_map(|name| usage.get(name)?.as_u64());
+        self.input_tokens = number(["prompt_tokens", "input_tokens"]).or(self.input_tokens);
+        self.output_tokens = number(["completion_tokens", "output_tokens"]).or(self.output_tokens);
+    }
+
+    /// A choice of a chunk (`delta`) or of a whole answer (`message`); a completion has its text in the choice itself.
+    fn choice(&mut self, place: u64, choice: &Value, part: &str) {
+        let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place);
+        self.say(index, choice.get("text"));
+        if let Some(part) = choice.get(part) {
+            self.said |= says_anything(part);
+            self.say(index, part.get("content"));
+            // Thoughts are output that one waits for, and no part of the text.
+            let text = |name: &str| part.get(name).and_then(Value::as_str).unwrap_or_default();
+            for name in ["reasoning_content", "reasoning", "refusal"] {
+                self.volume += text(name).len();
+            }
+            self.refusal |= !text("refusal").is_empty();
+            for (place, call) in list(part, "tool_calls").enumerate() {
+                let place = call.get("index").and_then(Value::as_u64).unwrap_or(place as u64);
+                self.call((index, place), call.get("function").unwrap_or(&Value::Null));
+            }
+            if let Some(call) = part.get("function_call").filter(|call| call.is_object()) {
+                self.call((index, 0), call);
+            }
+        }
+        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+            self.finished(reason);
+        }
+    }
+
+    fn say(&mut self, choice: u64, text: Option<&Value>) {
+        let Some(text) = text.and_then(Value::as_str) else { return };
+        self.said |= !text.is_empty();
+        self.volume += text.len();
+        self.characters += text.chars().count() as u64;
+        if let Some(kept) = self.text.as_mut().filter(|kept| choice == 0 && kept.len() + text.len() <= LONGEST_TEXT) {
+            kept.push_str(text);
+        }
+    }
+
+    fn call(&mut self, place: (u64, u64), function: &Value) {
+        let full = self.calls.len() >= MOST_CALLS;
+        let call = match self.calls.entry(place) {
+            Entry::Occupied(call) => call.into_mut(),
+            Entry::Vacant(_) if full => return,
+            Entry::Vacant(empty) => empty.insert(Call::default()),
+        };
+        let text = |name: &str| function.get(name).and_then(Value::as_str).unwrap_or_default();
+        self.volume += text("name").len() + text("arguments").len();
+        call.add(text("name"), text("arguments"), LONGEST_TEXT);
+    }
+
+    fn finished(&mut self, reason: &str) {
+        self.refusal |= reason == "content_filter";
+        let end = (0..=LONGEST_REASON.min(reason.len())).rev().find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
+        self.finish.get_or_insert_with(|| reason[..end].to_owned());
+    }
+
+    /// An event of `/v1/responses`.
+    fn response_event(&mut self, kind: &str, value: &Value, at: Duration) {
+        let delta = value.get("delta");
+        self.said |= kind.rsplit('.').next() == Some("delta");
+        match kind {
+            "error" | "response.failed" => self.error = true,
+            "response.output_text.delta" => {
+                self.say(0, delta);
+                self.chunk(at);
+            }
+            "response.refusal.delta" => {
+                self.refusal = true;
+                self.chunk(at);
+            }
+            "response.function_call_arguments.delta" | "response.reasoning_text.delta" => self.chunk(at),
+            "response.completed" | "response.incomplete" => {
+                self.done = true;
+                if let Some(response) = value.get("response") {
+                    self.usage(response);
+                    self.response(response);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A whole answer of `/v1/responses`; after a stream, what its events said already stays as it is.
+    fn response(&mut self, response: &Value) {
+        let told = self.characters > 0;
+        for (place, item) in list(response, "output").enumerate() {
+            let kind = item.get("type").and_then(Value::as_str);
+            // A message may be empty. Anything else, such as a picture or a search, is something.
+            self.said |= !matches!(kind, Some("message" | "reasoning"));
+            match kind {
+                Some("function_call") => self.call((0, place as u64), item),
+                Some("message") => {
+                    for part in list(item, "content") {
+                        self.said |= says_anything(part);
+                        self.refusal |= part.get("type").and_then(Value::as_str) == Some("refusal");
+                        if !told {
+                            self.say(0, part.get("text"));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let reason = response.pointer("/incomplete_details/reason").or(response.get("status")).and_then(Value::as_str);
+        self.error |= reason == Some("failed");
+        match reason {
+            Some("completed") => self.finished("stop"),
+            Some("max_output_tokens") => self.finished("length"),
+            Some(reason) => self.finished(reason),
+            None => {}
+        }
+    }
+
+    /// What the content of an answer that ended in good order is.
+    pub(crate) fn content(&self) -> Content {
+        if let Some(error) = self.error() {
+            return error;
+        }
+        if self.kind == Kind::Stream && !self.is_whole() {
+            // The event that was too long may have been the last one.
+            return if self.skipped { Content::Unread(Unread::TooLarge) } else { Content::Failed("truncated") };
+        }
+        if self.said || self.refusal || !self.calls.is_empty() { Content::Good } else { Content::Unusable("empty") }
+    }
+
+    /// The error that it reports, even if it did not end.
+    pub(crate) fn error(&self) -> Option<Content> {
+        let cause = if self.kind == Kind::Whole { "error_object" } else { "error_frame" };
+        self.error.then_some(Content::Failed(cause))
+    }
+
+    /// Whether a stream told that it has ended.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.kind == Kind::Stream && (self.done || self.finish.is_some())
+    }
+
+    /// When the first chunk came, counted from the end of the request.
+    pub(crate) fn time_to_first_chunk(&self) -> Option<Duration> {
+        self.first
+    }
+
+    /// Mean time between two chunks with output.
+    pub(crate) fn time_per_chunk(&self) -> Option<Duration> {
+        let gaps = u32::try_from(self.chunks.checked_sub(1)?).ok().filter(|&gaps| gaps > 0)?;
+        Some(self.last.saturating_sub(self.first?) / gaps)
+    }
+
+    /// Tokens that it has: as its server counted, else one for each chunk.
+    pub(crate) fn output_tokens(&self) -> Option<u64> {
+        self.output_tokens.or(Some(self.chunks).filter(|&chunks| chunks > 0))
+    }
+
+    /// Its numbers and its class, under the names that metrics use ([`serin_spec::BUILT_IN_OUTPUTS`]). `request` is the body of the
+    /// request, if it was kept: without it tool calls are only parsed.
+    pub(crate) fn outputs(
+        &self,
+        request: Option<&[u8]>,
+        mut number: impl FnMut(&'static str, f64),
+        mut class: impl FnMut(&'static str, &str),
+    ) {
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        let mut some = |name, value: Option<f64>| {
+            if let Some(value) = value {
+                number(name, value);
+            }
+        };
+        some("llm.time_to_first_chunk", self.time_to_first_chunk().map(millis));
+        some("llm.time_per_chunk", self.time_per_chunk().map(millis));
+        some("llm.chunks", (self.kind != Kind::Whole).then_some(self.chunks as f64));
+        some("llm.output_tokens", self.output_tokens().map(|tokens| tokens as f64));
+        if self.kind == Kind::Chunks {
+            return;
+        }
+        some("llm.input_tokens", self.input_tokens.map(|tokens| tokens as f64));
+        let talks = self.finish.is_some() || self.volume > 0;
+        if talks {
+            some("llm.characters", Some(self.characters as f64));
+            some("llm.refusal", Some(f64::from(u8::from(self.refusal))));
+            some("llm.tool_calls", Some(self.calls.len() as f64));
+        }
+        let text = self.text.as_deref().filter(|text| !text.is_empty());
+        let asked = tools::Asked::of(request.filter(|_| !self.calls.is_empty() || text.is_some()));
+        if !self.calls.is_empty() {
+            let valid = self.calls.values().all(|call| asked.is_valid(call));
+            some("llm.tool_calls_valid", Some(f64::from(u8::from(valid))));
+        }
+        if let Some(text) = text.filter(|_| asked.json && self.calls.is_empty()) {
+            let valid = serde_json::from_str::<Value>(text).is_ok();
+            some("llm.json_valid", Some(f64::from(u8::from(valid))));
+        }
+        if let Some(reason) = &self.finish {
+            class("llm.finish_reason", reason);
+        }
+    }
+}
+
+/// Whether a part of an answer has anything in it besides whose it is.
+fn says_anything(part: &Value) -> bool {
+    part.as_object().is_some_and(|fields| {
+        fields.iter().filter(|(name, _)| !matches!(name.as_str(), "role" | "type" | "index")).any(|(_, field)| {
+            match field {
+                Value::Null | Value::Bool(false) => false,
+                Value::String(text) => !text.is_empty(),
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(fields) => !fields.is_empty(),
+                Value::Bool(true) | Value::Number(_) => true,
+            }
+        })
+    })
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(name).and_then(Value::as_array).into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! The messages of a gRPC answer of the Open Inference Protocol, read as they pass. Pure, and bounded.
+//!
+//! `ModelInfer` answers with one `ModelInferResponse`. `ModelStreamInfer` answers with any number of
+//! `ModelStreamInferResponse`: each holds an error (field 1) or a `ModelInferResponse` (field 2), while the status of the call
+//! stays OK.
+
+use serde_json::Value;
+
+use crate::{
+    content::{
+        census::Census,
+        outcome::{Content, Unread},
+    },
+    protocol::{
+        Promise,
+        decoder::{DecodeError, Decoder},
+        grpc::{FieldValue, PREFIX, field, first_message},
+        tensors,
+    },
+};
+
+/// Reads the messages of one answer.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    /// Whether each message wraps an answer or an error.
+    wrapped: bool,
+    /// How compressed messages are compressed, as `grpc-encoding` has it.
+    encoding: Box<str>,
+    /// Longest message that is read.
+    keep: usize,
+    /// The message that is not whole yet, with its prefix.
+    partial: Vec<u8>,
+    /// Bytes of a message that is too large to read, still to come.
+    skip: usize,
+    heard: Heard,
+}
+
+/// What the messages said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Heard {
+    /// The first answer, as JSON: output rules read it.
+    pub(crate) first: Option<Value>,
+    /// All answers, counted.
+    pub(crate) census: Census,
+    /// The worst finding.
+    pub(crate) content: Content,
+    /// Whether there was any output, or any message that could not be read.
+    any: bool,
+}
+
+impl Heard {
+    /// What the content of the whole answer is.
+    pub(crate) fn content(&self) -> Content {
+        let any = if self.any { Content::Good } else { Content::Unusable("empty") };
+        self.content.or_worse(self.census.content()).or_worse(any)
+    }
+}
+
+/// Bytes that show whether a message that is too large is an error.
+const BEGINNING: usize = PREFIX + 1;
+
+impl Messages {
+    /// For the answer to a call; `wrapped` for `ModelStreamInfer`. `encoding` is how compressed messages are compressed.
+    pub(crate) fn new(wrapped: bool, encoding: &str, keep: usize) -> Self {
+        Self { wrapped, encoding: encoding.into(), keep, partial: Vec::new(), skip: 0, heard: Heard::default() }
+    }
+
+    /// A piece of the answer.
+    pub(crate) fn feed(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            let skipped = self.skip.min(piece.len());
+            self.skip -= skipped;
+            piece = &piece[skipped..];
+            let wanted = match first_message(&self.partial) {
+                None => PREFIX,
+                Some(length) if length - PREFIX <= self.keep => length,
+                Some(_) => BEGINNING,
+            };
+            let missing = wanted.saturating_sub(self.partial.len()).min(piece.len());
+            self.partial.extend_from_slice(&piece[..missing]);
+            piece = &piece[missing..];
+            let Some(length) = first_message(&self.partial) else { continue };
+            if length - PREFIX > self.keep && self.partial.len() == BEGINNING {
+                let content = match self.partial[PREFIX] {
+                    ERROR if self.wrapped && self.partial[0] == 0 => Content::Failed("error_message"),
+                    _ => Content::Unread(Unread::TooLarge),
+                };
+                self.note(content);
+                self.skip = length - BEGINNING;
+                self.partial.clear();
+            } else if self.partial.len() == length {
+                let message = std::mem::take(&mut self.partial);
+                let content = self.read(message[0], &message[PREFIX..]);
+                self.note(content);
+                self.partial = message;
+                self.partial.clear();
+            }
+        }
+    }
+
+    /// What was read.
+    pub(crate) fn into_heard(mut self) -> Heard {
+        if !self.partial.is_empty() || self.skip > 0 {
+            // The last message is not whole, and its caller cannot read it.
+            self.heard.content = self.heard.content.or_worse(Content::Failed("truncated"));
+        }
+        self.heard
+    }
+
+    /// What was read of an answer that did not end.
+    pub(crate) fn into_part(self) -> Heard {
+        self.heard
+    }
+
+    fn note(&mut self, content: Content) {
+        self.heard.any |= content != Content::Good;
+        self.heard.content = self.heard.content.or_worse(content);
+    }
+
+    fn read(&mut self, compressed: u8, message: &[u8]) -> Content {
+        match compressed {
+            0 => self.answer(message),
+            1 => match self.decompressed(message) {
+                Ok(message) => self.answer(&message),
+                Err(error) => error.into(),
+            },
+            _ => Content::Unusable("unparsable"),
+        }
+    }
+
+    fn decompressed(&self, message: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        Decoder::named(&self.encoding, self.keep as u64)?.whole(message)
+    }
+
+    /// One message, not compressed.
+    fn answer(&mut self, message: &[u8]) -> Content {
+        if !self.wrapped {
+            return self.count(message);
+        }
+        let (mut at, mut content) = (0, Content::Good);
+        while at < message.len() {
+            let Some(found) = field(message, at) else { return content.or_worse(Content::Unusable("unparsable")) };
+            at = found.end;
+            match (found.number, found.value) {
+                (1, FieldValue::Bytes(text)) if !text.is_empty() => {
+                    content = content.or_worse(Content::Failed("error_message"));
+                }
+                (2, FieldValue::Bytes(answer)) => content = content.or_worse(self.count(answer)),
+                _ => {}
+            }
+        }
+        content
+    }
+
+    /// One `ModelInferResponse`.
+    fn count(&mut self, answer: &[u8]) -> Content {
+        let Some(value) = tensors::infer_message(answer) else { return Content::Unusable("unparsable") };
+        // The last message of a decoupled model has no outputs.
+        let is_last = self.wrapped && value["outputs"].as_array().is_some_and(Vec::is_empty);
+        if !is_last {
+            self.heard.any = true;
+            self.heard.census.add(&Census::of(&value, Promise::Tensors));
+        }
+        self.heard.first.get_or_insert(value);
+        Content::Good
+    }
+}
+
+/// The tag of field 1 as a text.
+const ERROR: u8 = 1 << 3 | 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::grpc::{framed, tests::text as put};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const KEEP: usize = 4096;
+
+    fn answer(values: &[f64]) -> Vec<u8> {
+        let (mut contents, mut tensor, mut answer) = (Vec::new(), Vec::new(), Vec::new());
+        put(7, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>(), &mut contents);
+        put(1, b"p", &mut tensor);
+        put(2, b"FP64", &mut tensor);
+        put(3, &[values.len() as u8], &mut tensor);
+        put(5, &contents, &mut tensor);
+        put(5, &tensor, &mut answer);
+        answer
+    }
+
+    fn wrapped(field: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut message = Vec::new();
+        put(field, bytes, &mut message);
+        framed(&message).to_vec()
+    }
+
+    fn hear(wrapped: bool, body: &[u8], size: usize) -> Heard {
+        let mut messages = Messages::new(wrapped, "", KEEP);
+        body.chunks(size).for_each(|piece| messages.feed(piece));
+        messages.into_heard()
+    }
+
+    #[test]
+    fn an_error_in_any_message_fails_the_stream() {
+        let (good, error) = (wrapped(2, &answer(&[0.5])), wrapped(1, b"x"));
+        let large = wrapped(1, &[b'x'; 3 * KEEP]);
+        for body in [error.clone(), [good.clone(), error].concat(), [large, good.clone()].concat()] {
+            for size in [1, 7, body.len()] {
+                assert_eq!(hear(true, &body, size).content(), Content::Failed("error_message"));
+            }
+        }
+        let no_error = [wrapped(1, b""), good].concat();
+        assert_eq!(hear(true, &no_error, 3).content(), Content::Good);
+    }
+
+    #[test]
+    fn what_no_caller_can_use() {
+        let nan = answer(&[f64::NAN]);
+        assert_eq!(hear(false, &framed(&nan), 4).content(), Content::Unusable("nan"));
+        assert_eq!(hear(true, &wrapped(2, &nan), 4).content(), Content::Unusable("nan"));
+        assert_eq!(hear(false, b"", 4).content(), Content::Unusable("empty"));
+        assert_eq!(hear(false, b"\0\0\0\0\0", 4).content(), Content::Unusable("empty"));
+        assert_eq!(hear(true, &wrapped(2, b""), 4).content(), Content::Unusable("empty"));
+        assert_eq!(hear(false, b"\0\0\0\0\x02\xff\xff", 4).content(), Content::Unusable("unparsable"));
+        let half = [wrapped(2, &nan), wrapped(2, &answer(&[1.0])), wrapped(2, b"")].concat();
+        let heard = hear(true, &half, 9);
+        assert_eq!((heard.content(), heard.census.missing_share()), (Content::Good, Some(0.5)));
+        assert_eq!(heard.first.unwrap()["outputs"][0]["data"], json!(["NaN"]));
+    }
+
+    #[test]
+    fn what_is_not_read() {
+        let large = framed(&[answer(&[0.5]), vec![0x1a; 2 * KEEP]].concat());
+        assert_eq!(hear(false, &large, 100).content(), Content::Unread(Unread::TooLarge));
+        let mut packed = Messages::new(false, "snappy", KEEP);
+        packed.feed(b"\x01\0\0\0\x01x");
+        assert_eq!(packed.into_heard().content(), Content::Unread(Unread::Encoding));
+        assert_eq!(hear(false, b"\0\0\0\0\x09x", 100).content(), Content::Failed("truncated"));
+    }
+
+    proptest! {
+        /// Any bytes can be read, in any pieces, with the same result.
+        #[test]
+        fn pieces_do_not_matter(bytes in prop::collection::vec(any::<u8>(), 0..120), wrap: bool, size in 1_usize..20) {
+            let body = [framed(&bytes).to_vec(), bytes].concat();
+            prop_assert_eq!(hear(wrap, &body, size), hear(wrap, &body, body.len()));
+        }
+    }
+}

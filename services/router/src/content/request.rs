@@ -1,0 +1,404 @@
+//! What is read from a request: segments, the sticky key, targets, features. Pure.
+//!
+//! Requests come from others: whatever they hold, this must not panic, and what it keeps is bounded.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use http::{HeaderMap, header};
+use serde_json::Value;
+use serin_schemas::ids::EventTime;
+use serin_spec::{FeatureSpec, OutputKind, RequestSource, SegmentSource, SegmentSpec, StickyKey, TargetSpec};
+
+use crate::{
+    content::values::{cut, first, first_of_tensor, header_text, number, scalar_text},
+    protocol::{
+        Unread,
+        scan::{Asks, LONGEST_TEXT},
+    },
+};
+
+/// A request, as rules see it: its headers, and what was read of its body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    /// `None`: it has nothing that rules could read. An error: it may have it, and could not be read.
+    pub(crate) body: Result<Option<&'a Value>, Unread>,
+}
+
+/// What a rule finds: nothing, a text, or something that cannot be read.
+type Found = Result<Option<String>, Unread>;
+
+/// Features of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Features {
+    pub(crate) numbers: BTreeMap<String, f64>,
+    pub(crate) classes: BTreeMap<String, String>,
+}
+
+/// Headers that name a session, the first of them that is there.
+const SESSION_HEADERS: [&str; 3] = ["x-session-id", "mcp-session-id", "x-conversation-id"];
+
+/// Places in a body that name a session or conversation, the first of them that is there.
+const SESSION_POINTERS: [&str; 7] = [
+    "/conversation/id",
+    "/conversation",
+    "/conversation_id",
+    "/session_id",
+    "/metadata/conversation_id",
+    "/metadata/session_id",
+    "/parameters/session_id",
+];
+
+/// Names the response that the next one of a chain goes on from.
+const PREVIOUS: &str = "/previous_response_id";
+
+/// What of request bodies is asked for, to decide and to report.
+pub(crate) fn asks(
+    sticky: Option<&StickyKey>,
+    targets: &[TargetSpec],
+    segments: &[SegmentSpec],
+    features: &[FeatureSpec],
+) -> Asks {
+    let mut asks = Asks::default();
+    match sticky {
+        Some(StickyKey::Json(pointer)) => asks.pointer(pointer),
+        Some(StickyKey::Parameter(name)) => asks.pointer(&parameter_at(name)),
+        Some(StickyKey::Session) => {
+            SESSION_POINTERS.iter().chain([&PREVIOUS]).for_each(|pointer| asks.pointer(pointer));
+        }
+        Some(StickyKey::Sequence) => asks.pointer("/parameters/sequence_id"),
+        Some(StickyKey::Header(_) | StickyKey::Cookie(_)) | None => {}
+    }
+    let mut source = |source: &RequestSource| match source {
+        RequestSource::Json(pointer) => asks.pointer(pointer),
+        RequestSource::Input(name) => asks.tensor("inputs", name),
+        RequestSource::Parameter(name) => asks.pointer(&parameter_at(name)),
+        RequestSource::Header(_) | RequestSource::Cookie(_) => {}
+    };
+    for target in targets {
+        source(&target.when);
+    }
+    for feature in features {
+        source(&feature.source);
+        feature.computed_at.iter().for_each(&mut source);
+    }
+    for segment in segments {
+        match &segment.source {
+            SegmentSource::Json(pointer) => asks.pointer(pointer),
+            SegmentSource::Input(name) => asks.tensor("inputs", name),
+            SegmentSource::Parameter(name) => asks.pointer(&parameter_at(name)),
+            SegmentSource::Header(_) | SegmentSource::Event(_) => {}
+        }
+    }
+    asks
+}
+
+/// The JSON pointer to a parameter of an Open Inference Protocol request.
+fn parameter_at(name: &str) -> String {
+    format!("/parameters/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// A scalar as it is, however long.
+fn whole(value: &Value) -> Found {
+    match first(value) {
+        Value::String(text) if text.len() >= LONGEST_TEXT - 16 => Err(Unread::TooLong),
+        Value::String(text) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Value::Object(_) => Err(Unread::NotScalar),
+        other => Ok(scalar_text(other)),
+    }
+}
+
+/// A scalar, cut.
+fn short(value: &Value) -> Found {
+    match first(value) {
+        Value::Object(_) => Err(Unread::NotScalar),
+        other => Ok(scalar_text(other).filter(|text| !text.is_empty())),
+    }
+}
+
+impl Seen<'_> {
+    /// The value of each segment dimension that the request has, and why one could not be read.
+    pub(crate) fn segments(self, specs: &[SegmentSpec]) -> (BTreeMap<String, String>, Option<Unread>) {
+        let (mut found, mut unread) = (BTreeMap::new(), None);
+        for spec in specs {
+            let value = match &spec.source {
+                SegmentSource::Header(name) => Ok(self.header(name)),
+                SegmentSource::Json(pointer) => self.at(pointer, short),
+                SegmentSource::Input(name) => self.input(name, short),
+                SegmentSource::Parameter(name) => self.at(&parameter_at(name), short),
+                SegmentSource::Event(_) => Ok(None),
+            };
+            match value {
+                Ok(value) => found.extend(value.map(|value| (spec.name.clone(), value))),
+                Err(why) => unread = unread.or(Some(why)),
+            }
+        }
+        (found, unread)
+    }
+
+    /// The sticky key.
+    pub(crate) fn sticky_key(self, key: &StickyKey) -> Found {
+        match key {
+            // Not cut: two keys that differ at their ends are two keys.
+            StickyKey::Header(name) => {
+                Ok(header_text(self.headers, name).map(Cow::into_owned).filter(|text| !text.is_empty()))
+            }
+            StickyKey::Cookie(name) => Ok(self.cookie(name).filter(|text| !text.is_empty())),
+            StickyKey::Json(pointer) => self.at(pointer, whole),
+            StickyKey::Parameter(name) => self.at(&parameter_at(name), whole),
+            StickyKey::Session => self.session(),
+            // A sequence number of 0 says that there is no sequence.
+            StickyKey::Sequence => Ok(self.at("/parameters/sequence_id", whole)?.filter(|sequence| sequence != "0")),
+        }
+    }
+
+    fn session(self) -> Found {
+        let header = SESSION_HEADERS.iter().find_map(|name| header_text(self.headers, name));
+        if let Some(header) = header.filter(|text| !text.is_empty()) {
+            return Ok(Some(header.into_owned()));
+        }
+        for pointer in SESSION_POINTERS {
+            match self.at(pointer, whole) {
+                // A conversation may be an object with an id.
+                Ok(None) | Err(Unread::NotScalar) => {}
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The response that the one that is asked for goes on from.
+    pub(crate) fn previous(self) -> Found {
+        self.at(PREVIOUS, whole)
+    }
+
+    /// The first target that matches.
+    pub(crate) fn target(self, targets: &[TargetSpec]) -> Result<Option<&TargetSpec>, Unread> {
+        for target in targets {
+            if let Some(value) = self.text(&target.when)?
+                && (target.is.is_empty() || target.is.contains(&value))
+            {
+                return Ok(Some(target));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Features and their ages when the request came.
+    pub(crate) fn features(self, specs: &[FeatureSpec], arrived: EventTime) -> Features {
+        let mut features = Features::default();
+        for spec in specs {
+            match spec.kind {
+                OutputKind::Number => {
+                    let found = self.value(&spec.source).and_then(|value| number(first(&value)).ok());
+                    features.numbers.extend(found.map(|number| (spec.name.clone(), number)));
+                }
+                OutputKind::Class => {
+                    let found = self.text(&spec.source).unwrap_or_default();
+                    features.classes.extend(found.map(|text| (spec.name.clone(), text)));
+                }
+            }
+            let computed_at = spec.computed_at.as_ref().and_then(|source| self.value(source));
+            let age = computed_at.and_then(|value| time(first(&value))).map(|time| arrived.since(time).as_secs_f64());
+            features.numbers.extend(age.map(|age| (spec.age_name(), age)));
+        }
+        features
+    }
+
+    fn text(self, source: &RequestSource) -> Found {
+        match source {
+            RequestSource::Header(name) => Ok(self.header(name)),
+            RequestSource::Cookie(name) => {
+                Ok(self.cookie(name).map(|text| cut(&text).to_owned()).filter(|text| !text.is_empty()))
+            }
+            RequestSource::Json(pointer) => self.at(pointer, short),
+            RequestSource::Input(name) => self.input(name, short),
+            RequestSource::Parameter(name) => self.at(&parameter_at(name), short),
+        }
+    }
+
+    fn value(self, source: &RequestSource) -> Option<Value> {
+        let body = self.body.unwrap_or_default();
+        match source {
+            RequestSource::Header(_) | RequestSource::Cookie(_) => self.text(source).ok()?.map(Value::String),
+            RequestSource::Json(pointer) => body?.pointer(pointer).map(first).cloned(),
+            RequestSource::Input(name) => first_of_tensor(body?, "inputs", name),
+            RequestSource::Parameter(name) => body?.get("parameters")?.get(name).map(first).cloned(),
+        }
+    }
+
+    fn header(self, name: &str) -> Option<String> {
+        header_text(self.headers, name).map(|text| cut(&text).to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn at(self, pointer: &str, read: fn(&Value) -> Found) -> Found {
+        self.body?.and_then(|body| body.pointer(pointer)).map_or(Ok(None), read)
+    }
+
+    fn input(self, name: &str, read: fn(&Value) -> Found) -> Found {
+        self.body?.and_then(|body| first_of_tensor(body, "inputs", name)).map_or(Ok(None), |value| read(&value))
+    }
+
+    fn cookie(self, name: &str) -> Option<String> {
+        self.headers
+            .get_all(header::COOKIE)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b';'))
+            .map(|pair| String::from_utf8_lossy(pair))
+            .find_map(|pair| {
+                pair.trim().split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+            })
+    }
+}
+
+/// A point in time: RFC 3339, or a number of seconds, milliseconds or microseconds since 1970, told apart by its size.
+fn time(value: &Value) -> Option<EventTime> {
+    if let Value::String(text) = value
+        && let Some(time) = EventTime::from_rfc3339(text)
+    {
+        return Some(time);
+    }
+    let number = number(value).ok().filter(|number| *number > 0.0)?;
+    // The year 5138 in seconds, 1973 in milliseconds; likewise for milliseconds and microseconds.
+    let micros = if number < 1e11 {
+        number * 1e6
+    } else if number < 1e14 {
+        number * 1e3
+    } else {
+        number
+    };
+    (micros < 1e18).then_some(EventTime(micros as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use serin_spec::TargetArm;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
+        pairs.collect()
+    }
+
+    #[test]
+    fn segments_and_sticky_keys() {
+        let spec = |name: &str, source| SegmentSpec { name: name.into(), source, top: 10 };
+        let specs = [
+            spec("country", SegmentSource::Header("x-country".into())),
+            spec("origin", SegmentSource::Input("origin".into())),
+            spec("tier", SegmentSource::Parameter("tier".into())),
+            spec("n", SegmentSource::Json("/inputs/0/shape".into())),
+            spec("gone", SegmentSource::Json("/none".into())),
+        ];
+        let headers = headers(&[("x-country", "CA"), ("cookie", "a=1; user=u7")]);
+        let body = json!({"parameters": {"tier": "gold"},
+            "inputs": [{"name": "origin", "shape": [1], "datatype": "BYTES", "data": ["LGA"]}]});
+        let seen = Seen { headers: &headers, body: Ok(Some(&body)) };
+        let want = [("country", "CA"), ("n", "1"), ("origin", "LGA"), ("tier", "gold")];
+        let want = want.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        assert_eq!(seen.segments(&specs), (want, None));
+        let key = |key: StickyKey| seen.sticky_key(&key).unwrap();
+        assert_eq!(key(StickyKey::Cookie("user".into())).as_deref(), Some("u7"));
+        assert_eq!(key(StickyKey::Header("X-Country".into())).as_deref(), Some("CA"));
+        assert_eq!(key(StickyKey::Parameter("tier".into())).as_deref(), Some("gold"));
+        assert_eq!(key(StickyKey::Json("/inputs/0/data/0".into())).as_deref(), Some("LGA"));
+        assert_eq!(key(StickyKey::Json("/nope".into())), None);
+        assert_eq!((key(StickyKey::Session), key(StickyKey::Sequence)), (None, None));
+    }
+
+    #[test]
+    fn sessions_conversations_and_sequences() {
+        let key = |pairs: &[(&'static str, &str)], body: Value, key: StickyKey| {
+            Seen { headers: &headers(pairs), body: Ok(Some(&body)) }.sticky_key(&key).unwrap()
+        };
+        let session = |pairs, body| key(pairs, body, StickyKey::Session);
+        assert_eq!(session(&[("mcp-session-id", "s1")], json!({"session_id": "s2"})).as_deref(), Some("s1"));
+        assert_eq!(session(&[], json!({"conversation": {"id": "c1"}})).as_deref(), Some("c1"));
+        assert_eq!(session(&[], json!({"conversation": "c2"})).as_deref(), Some("c2"));
+        assert_eq!(session(&[], json!({"metadata": {"session_id": 7}})).as_deref(), Some("7"));
+        assert_eq!(session(&[], json!({"messages": []})), None);
+        let sequence = |body| key(&[], body, StickyKey::Sequence);
+        assert_eq!(sequence(json!({"parameters": {"sequence_id": 42}})).as_deref(), Some("42"));
+        assert_eq!(sequence(json!({"parameters": {"sequence_id": "job-9"}})).as_deref(), Some("job-9"));
+        assert_eq!(sequence(json!({"parameters": {"sequence_id": 0}})), None);
+    }
+
+    #[test]
+    fn long_keys_that_differ_at_their_ends_are_two_keys() {
+        let long = |end: &str| format!("{}{end}", "x".repeat(300));
+        let key = |text: String| {
+            Seen { headers: &HeaderMap::new(), body: Ok(Some(&json!({ "user": text }))) }
+                .sticky_key(&StickyKey::Json("/user".into()))
+        };
+        assert_ne!(key(long("a")), key(long("b")));
+    }
+
+    #[test]
+    fn what_is_there_and_cannot_be_read_is_said() {
+        let json = |pointer: &str| StickyKey::Json(pointer.to_owned());
+        let headers = headers(&[("x-session-id", "s1"), ("cookie", "a=\u{e9}; user=u7")]);
+        let body = json!({"user": {"id": 7}, "long": "x".repeat(LONGEST_TEXT), "none": null, "empty": ""});
+        let seen = Seen { headers: &headers, body: Ok(Some(&body)) };
+        assert_eq!(seen.sticky_key(&json("/user")), Err(Unread::NotScalar));
+        assert_eq!(seen.sticky_key(&json("/long")), Err(Unread::TooLong));
+        assert_eq!((seen.sticky_key(&json("/none")), seen.sticky_key(&json("/empty"))), (Ok(None), Ok(None)));
+        assert_eq!(
+            seen.sticky_key(&StickyKey::Cookie("user".into())),
+            Ok(Some("u7".into())),
+            "beside one that is not ASCII"
+        );
+        let seen = Seen { headers: &headers, body: Err(Unread::TooLarge) };
+        assert_eq!(seen.sticky_key(&json("/user")), Err(Unread::TooLarge));
+        assert_eq!(seen.sticky_key(&StickyKey::Session), Ok(Some("s1".into())), "a header needs no body");
+        let segment = |source| [SegmentSpec { name: "s".into(), source, top: 10 }];
+        assert_eq!(
+            seen.segments(&segment(SegmentSource::Json("/a".into()))),
+            (BTreeMap::new(), Some(Unread::TooLarge))
+        );
+        assert_eq!(seen.segments(&segment(SegmentSource::Header("x-none".into()))), (BTreeMap::new(), None));
+        let target = |when| [TargetSpec { name: "t".into(), when, is: Vec::new(), arm: TargetArm::Stable }];
+        assert_eq!(seen.target(&target(RequestSource::Input("tenant".into()))), Err(Unread::TooLarge));
+        assert_eq!(seen.target(&target(RequestSource::Header("x-none".into()))), Ok(None));
+    }
+
+    #[test]
+    fn targets_match_by_value_or_by_presence() {
+        let target = |name: &str, is: &[&str]| TargetSpec {
+            name: name.into(),
+            when: RequestSource::Header("x-team".into()),
+            is: is.iter().map(|&value| value.to_owned()).collect(),
+            arm: TargetArm::Canary,
+        };
+        let targets = [target("ml", &["ml", "fraud"]), target("anybody", &[])];
+        let found = |pairs: &[(&'static str, &str)]| {
+            let headers = headers(pairs);
+            Seen { headers: &headers, body: Ok(None) }.target(&targets).unwrap().map(|target| target.name.clone())
+        };
+        assert_eq!(found(&[("x-team", "fraud")]).as_deref(), Some("ml"));
+        assert_eq!(found(&[("x-team", "ads")]).as_deref(), Some("anybody"));
+        assert_eq!(found(&[]), None);
+    }
+
+    #[test]
+    fn features_have_an_age() {
+        let specs: Vec<FeatureSpec> = serde_json::from_value(json!([
+            {"name": "amount", "source": {"input": "amount"}, "computedAt": {"parameter": "amount_at"}},
+            {"name": "tier", "kind": "class", "source": {"header": "x-tier"}},
+            {"name": "broken", "source": {"json": "/inputs/1"}}
+        ]))
+        .unwrap();
+        let arrived = EventTime::from_rfc3339("2026-11-27T12:00:00Z").unwrap();
+        let features = |at: Value| {
+            let body = json!({"parameters": {"amount_at": at}, "inputs": [{"name": "amount", "data": [12.5]}]});
+            Seen { headers: &headers(&[("x-tier", "gold")]), body: Ok(Some(&body)) }.features(&specs, arrived)
+        };
+        let seconds = arrived.0 / 1_000_000 - 90;
+        for at in [json!("2026-11-27T11:58:30Z"), json!(seconds), json!(seconds * 1000), json!(seconds * 1_000_000)] {
+            let found = features(at);
+            assert_eq!(found.numbers, [("amount".to_owned(), 12.5), ("amount.age".to_owned(), 90.0)].into());
+            assert_eq!(found.classes, [("tier".to_owned(), "gold".to_owned())].into());
+        }
+        assert_eq!(features(json!("yesterday")).numbers.len(), 1);
+    }
+}

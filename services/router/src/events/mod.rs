@@ -1,0 +1,337 @@
+//! Events off the hot path, with promises that hold.
+//!
+//! For each partition of `events` there is a **lane**: the number of the last record sent there and the event time below
+//! which nothing may follow. A prediction gets its completion time and its number, and is queued, all under the lane's lock;
+//! a heartbeat raises the lane's floor under the same lock. So in every partition the order of `seq` is the order of sending,
+//! and no event after a heartbeat has an earlier event time than the heartbeat's low watermark, even if the wall clock
+//! steps back.
+//!
+//! The queue belongs to the log's writer and is bounded. When it is full the event is dropped, counted per arm, and reported
+//! in every heartbeat from then on; a number is used only for what was queued, so a gap means a loss after that.
+
+pub(crate) mod incarnation;
+pub(crate) mod name;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serin_schemas::{
+    codec::{self, Record},
+    envelope::{self, Envelope},
+    ids::{EventTime, ModelName, RequestId, new_uuid_v7},
+    records::{Arm, ArmDrops, Capture, Feedback, Heartbeat, Prediction, RouterStatus, Writer as WriterId},
+};
+use serin_stream::{
+    log::{self, WriteError},
+    partition_of,
+    record::{Outgoing, Target},
+};
+use serin_topology::{CAPTURES, EVENTS, PREDICTIONS, ROUTER_STATUS};
+use tokio::sync::oneshot;
+
+use crate::{clock::Clock, metrics::Metrics};
+
+/// One partition of `events`.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Number of the last record sent.
+    seq: i64,
+    /// Nothing with an earlier event time may follow.
+    floor: EventTime,
+}
+
+/// The connection to the log, once there is one.
+struct Attached {
+    writer: Arc<dyn log::Writer>,
+    lanes: Box<[Mutex<Lane>]>,
+    flusher: mpsc::SyncSender<oneshot::Sender<Result<(), String>>>,
+}
+
+/// Writes events, heartbeats and status.
+pub(crate) struct Events {
+    name: String,
+    incarnation: i64,
+    /// `ce_source` of everything this router writes.
+    source: String,
+    clock: Arc<Clock>,
+    attached: OnceLock<Attached>,
+    drops: Mutex<BTreeMap<(ModelName, Arm), i64>>,
+    /// A newer process writes under this name: what this one writes would be refused.
+    name_lost: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// Who an event is about, for its headers.
+pub(crate) struct About<'a> {
+    /// Unique id of the event within this router.
+    pub(crate) id: &'a str,
+    /// The model; empty when unknown.
+    pub(crate) subject: &'a str,
+    /// When the request arrived.
+    pub(crate) arrived: EventTime,
+}
+
+/// An event could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("the log is not connected yet")]
+    NotConnected,
+    #[error("another process writes under this router's name")]
+    NameLost,
+    #[error("{0}")]
+    Encode(String),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Locks domain-free bookkeeping; a panic while holding it cannot leave it half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Events {
+    pub(crate) fn new(name: &str, incarnation: i64, clock: Arc<Clock>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            name: name.to_owned(),
+            incarnation,
+            source: format!("/routers/{name}"),
+            clock,
+            attached: OnceLock::new(),
+            drops: Mutex::default(),
+            name_lost: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// Connects to the log. Only the first time counts. `flush` bounds each wait for the log.
+    pub(crate) fn attach(&self, writer: Arc<dyn log::Writer>, partitions: i32, flush: Duration) {
+        let lanes = (0..partitions.max(1)).map(|_| Mutex::default()).collect();
+        let flusher = flusher(Arc::clone(&writer), flush);
+        // A second attempt would be a bug of the caller, and changes nothing.
+        let _ = self.attached.set(Attached { writer, lanes, flusher });
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.attached.get().map_or(0, |attached| attached.writer.waiting())
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.get().is_some()
+    }
+
+    /// The name that it writes under.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn writer_id(&self, seq: i64) -> WriterId {
+        WriterId { name: self.name.clone(), incarnation: self.incarnation, seq }
+    }
+
+    /// Writes a prediction. `stated` is its event time as a replay stated it; else it completes now.
+    pub(crate) fn prediction(&self, mut prediction: Prediction, stated: Option<EventTime>, about: &About<'_>) {
+        let key = key(&prediction.request_id);
+        let sent = self.send(&mut prediction, key, about, |prediction, writer, floor| {
+            let now = stated.filter(|_| self.clock.is_replay()).or_else(|| self.clock.now());
+            prediction.completed_at = now.unwrap_or(floor).max(floor);
+            prediction.writer = writer;
+        });
+        if let Err(error) = sent {
+            let Prediction { model, arm, .. } = prediction;
+            tracing::debug!(%error, %model, arm = arm.as_str(), "an event was dropped");
+            self.metrics.dropped(model.as_str(), arm);
+            *lock(&self.drops).entry((model, arm)).or_default() += 1;
+        }
+    }
+
+    /// Queues feedback; [`flush`](Self::flush) tells when it is on the log.
+    pub(crate) fn feedback(&self, mut feedback: Feedback, about: &About<'_>) -> Result<(), SendError> {
+        let key = key(&feedback.request_id);
+        self.send(&mut feedback, key, about, |feedback, writer, _| feedback.writer = writer)
+    }
+
+    /// Queues somebody else's prediction for intake, on `predictions`.
+    pub(crate) fn foreign(&self, prediction: &Prediction, about: &About<'_>) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        let key = key(&prediction.request_id);
+        attached.writer.send(self.outgoing(PREDICTIONS, Target::ByKey, key, prediction, about)?)?;
+        Ok(())
+    }
+
+    /// Queues an example on `captures`.
+    pub(crate) fn capture(&self, capture: &Capture) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        let id = format!("{}.{}", capture.request_id, capture.shadow.version);
+        let about = About { id: &id, subject: capture.model.as_str(), arrived: capture.at };
+        let key = Bytes::copy_from_slice(capture.model.as_str().as_bytes());
+        attached.writer.send(self.outgoing(CAPTURES, Target::ByKey, key, capture, &about)?)?;
+        Ok(())
+    }
+
+    /// A new id, sorted by the machine's time.
+    pub(crate) fn new_id(&self) -> String {
+        new_uuid_v7(self.clock.source().wall().0 / 1000, rand::random())
+    }
+
+    /// A newer process writes under this name. True the first time.
+    pub(crate) fn lose_name(&self) -> bool {
+        !self.name_lost.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a newer process writes under this name.
+    pub(crate) fn has_lost_name(&self) -> bool {
+        self.name_lost.load(Ordering::Relaxed)
+    }
+
+    /// The incarnation of this writer.
+    pub(crate) fn incarnation(&self) -> i64 {
+        self.incarnation
+    }
+
+    /// Queues a status for one partition of `router-status`.
+    pub(crate) fn status(&self, partition: i32, status: &RouterStatus) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        if self.has_lost_name() {
+            return Ok(());
+        }
+        let id = format!("{}-{}-{partition}-{}", self.name, self.incarnation, status.at.0);
+        let about = About { id: &id, subject: "", arrived: status.at };
+        let key = Bytes::copy_from_slice(self.name.as_bytes());
+        attached.writer.send(self.outgoing(ROUTER_STATUS, Target::Partition(partition), key, status, &about)?)?;
+        Ok(())
+    }
+
+    /// Queues a record in the lane of its key, once `sign` has put its writer and number into it; the lane's floor is told too.
+    fn send<R: Record>(
+        &self,
+        record: &mut R,
+        key: Bytes,
+        about: &About<'_>,
+        sign: impl FnOnce(&mut R, WriterId, EventTime),
+    ) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        if self.has_lost_name() {
+            return Err(SendError::NameLost);
+        }
+        let partition = partition_of(&key, attached.lanes.len() as i32);
+        let headers = envelope::headers::<R>(&self.envelope(about));
+        let mut lane = lock(&attached.lanes[partition as usize]);
+        sign(record, self.writer_id(lane.seq + 1), lane.floor);
+        let value = encode(record)?;
+        let target = Target::Partition(partition);
+        attached.writer.send(Outgoing { topic: EVENTS, target, key, value, headers, timestamp_ms: None })?;
+        lane.seq += 1;
+        Ok(())
+    }
+
+    /// A heartbeat to every partition: nothing before `low`, or before now, will follow.
+    pub(crate) fn heartbeat(&self, low: Option<EventTime>, leaving: bool) -> Result<(), SendError> {
+        let attached = self.attached.get().ok_or(SendError::NotConnected)?;
+        if self.has_lost_name() {
+            return Ok(());
+        }
+        let drops = self.drops();
+        let mut first_error = None;
+        for (partition, lane) in attached.lanes.iter().enumerate() {
+            let mut lane = lock(lane);
+            let now = low.or_else(|| self.clock.now()).unwrap_or(lane.floor);
+            let low_watermark = now.max(lane.floor);
+            let writer = self.writer_id(lane.seq);
+            let id = format!("{}-{}-{partition}-{}", self.name, self.incarnation, low_watermark.0);
+            let about = About { id: &id, subject: "", arrived: low_watermark };
+            let sent_at = (!self.clock.is_replay()).then(|| self.clock.source().wall());
+            let drops = drops.clone();
+            let record = Heartbeat { writer, low_watermark, drops, leaving, sent_at, relay: false };
+            let target = Target::Partition(partition as i32);
+            let key = Bytes::copy_from_slice(self.name.as_bytes());
+            // The floor rises first: a heartbeat that fails to be written must not have been a promise in vain.
+            lane.floor = low_watermark;
+            let sent = self
+                .outgoing(EVENTS, target, key, &record, &about)
+                .and_then(|outgoing| Ok(attached.writer.send(outgoing)?));
+            first_error = first_error.or(sent.err());
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    /// What had to be dropped so far.
+    pub(crate) fn drops(&self) -> Vec<ArmDrops> {
+        let drops = lock(&self.drops);
+        drops.iter().map(|((model, arm), &dropped)| ArmDrops { model: model.clone(), arm: *arm, dropped }).collect()
+    }
+
+    fn envelope<'a>(&'a self, about: &About<'a>) -> Envelope<'a> {
+        Envelope { id: about.id, source: &self.source, subject: about.subject, time: about.arrived }
+    }
+
+    fn outgoing<R: Record>(
+        &self,
+        topic: &'static str,
+        target: Target,
+        key: Bytes,
+        record: &R,
+        about: &About<'_>,
+    ) -> Result<Outgoing, SendError> {
+        Outgoing::record(topic, target, key, record, &self.envelope(about))
+            .map_err(|error| SendError::Encode(error.to_string()))
+    }
+
+    /// How many records the log has lost after they were queued; ask before queueing, for [`flush`](Self::flush).
+    pub(crate) fn lost(&self) -> u64 {
+        self.attached.get().map_or(0, |attached| attached.writer.failed())
+    }
+
+    /// Waits until all that was queued before is on the log. It fails if the log lost anything since `lost_before`: it might
+    /// have been the caller's.
+    pub(crate) async fn flush(&self, lost_before: u64) -> Result<(), String> {
+        let attached = self.attached.get().ok_or_else(|| SendError::NotConnected.to_string())?;
+        let (done, wait) = oneshot::channel();
+        attached.flusher.try_send(done).map_err(|_| "too many callers wait for the log".to_owned())?;
+        wait.await.unwrap_or_else(|_| Err("the writer is closed".to_owned()))?;
+        match self.lost().saturating_sub(lost_before) {
+            0 => Ok(()),
+            lost => Err(format!("{lost} records could not be written")),
+        }
+    }
+}
+
+/// The key of what is about one call.
+fn key(id: &RequestId) -> Bytes {
+    Bytes::copy_from_slice(id.as_str().as_bytes())
+}
+
+fn encode<R: Record>(record: &R) -> Result<Option<Bytes>, SendError> {
+    let bytes = codec::encode(record).map_err(|error| SendError::Encode(error.to_string()))?;
+    Ok(Some(bytes.into()))
+}
+
+/// Callers that may wait for the log at a time.
+const WAITING: usize = 4096;
+
+/// A thread that flushes for all who wait at that moment, so that many callers cost one flush.
+fn flusher(writer: Arc<dyn log::Writer>, deadline: Duration) -> mpsc::SyncSender<oneshot::Sender<Result<(), String>>> {
+    let (ask, asked) = mpsc::sync_channel::<oneshot::Sender<Result<(), String>>>(WAITING);
+    let work = move || {
+        while let Ok(first) = asked.recv() {
+            let waiting: Vec<_> = std::iter::once(first).chain(asked.try_iter()).collect();
+            let done = writer.flush(deadline).map_err(|error| error.to_string());
+            for waiter in waiting {
+                // A caller that no longer waits is no problem.
+                let _ = waiter.send(done.clone());
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("router-flush".to_owned()).spawn(work) {
+        tracing::error!(%error, "no thread for the router's flushes: feedback will be refused");
+    }
+    ask
+}

@@ -1,0 +1,6 @@
+//! What follows the routing log, keeps its tables, and reports on `router-status`.
+
+pub(crate) mod consumer;
+mod keeper;
+mod namesakes;
+pub(crate) mod status;

@@ -1,0 +1,185 @@
+//! An answer's body, with the guard that reports how it ended.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::{
+    body::Pause,
+    protocol::grpc,
+    report::{guard::Guard, listening::Listening},
+    upstream::{cause::Cause, flights::Cut, pool::Delivery},
+};
+
+/// The body of an answer to a caller.
+pub(crate) enum AnswerBody {
+    /// All of it, in memory.
+    Whole(Option<Bytes>),
+    /// A message and what follows it.
+    WithTrailers(Option<Bytes>, Option<Box<HeaderMap>>),
+    /// As it comes from the upstream.
+    Passing(Box<Passing>),
+}
+
+/// An answer that passes through; its guard reports how it ended.
+pub(crate) struct Passing {
+    inner: Delivery,
+    guard: Option<Guard>,
+    listening: Listening,
+    /// The answer's headers, if anybody listens.
+    headers: HeaderMap,
+    pause: Pause,
+    cut: Option<Cut>,
+    /// Since when the caller has had a piece in its hands.
+    handed: Option<Instant>,
+}
+
+/// A caller that takes no further piece for so long holds the answer up: its server may give up for that alone.
+const HOLDS_UP: Duration = Duration::from_secs(1);
+
+impl AnswerBody {
+    /// A whole body.
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Some(bytes.into()))
+    }
+
+    /// Whether the last of it may be long in coming.
+    pub(crate) fn may_last(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
+
+    /// An upstream's body that passes through; `pause` is the longest wait for a piece, and it ends when `cut` resolves.
+    pub(crate) fn passing(
+        inner: Delivery,
+        guard: Option<Guard>,
+        (listening, headers): (Listening, HeaderMap),
+        pause: Duration,
+        cut: Option<Cut>,
+    ) -> Self {
+        let mut passing = Passing { inner, guard, listening, headers, pause: Pause::new(pause), cut, handed: None };
+        if passing.inner.is_end_stream() {
+            // Nobody polls a body that has ended.
+            passing.complete();
+        }
+        Self::Passing(Box::new(passing))
+    }
+}
+
+impl Passing {
+    /// The last byte has come: reported before the caller can see it, so that a replay never runs ahead of the events.
+    fn complete(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            let said = std::mem::take(&mut self.listening).end(None);
+            guard.complete(&self.headers, said);
+        }
+    }
+
+    fn fail(&mut self, cause: Cause, text: &'static str) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.break_off(cause);
+        Poll::Ready(Some(Err(io::Error::other(text))))
+    }
+
+    /// The answer does not come to its end. What was heard until then still counts.
+    fn break_off(&mut self, cause: Cause) {
+        if let Some(mut guard) = self.guard.take() {
+            let said = std::mem::take(&mut self.listening).break_off();
+            guard.break_off(cause, &self.headers, said);
+        }
+    }
+
+    /// Looks at a piece that passes.
+    fn see(&mut self, frame: &Frame<Bytes>) {
+        let Some(guard) = &mut self.guard else { return };
+        if let Some(data) = frame.data_ref() {
+            guard.passed(data);
+            self.listening.hear(data, || guard.elapsed());
+        } else if let Some(code) = frame.trailers_ref().and_then(grpc::status) {
+            guard.grpc_status(code);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+            self.cut = None;
+            return self.fail(Cause::Cut, "the version was rolled back");
+        }
+        if let Some(guard) = &mut self.guard
+            && self.handed.take().is_some_and(|since| since.elapsed() >= HOLDS_UP)
+        {
+            guard.held_up();
+        }
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(self.pause.poll(cx));
+                return self.fail(Cause::Timeout, "the upstream's answer stopped");
+            }
+        };
+        self.pause.reset();
+        match frame {
+            None => {
+                self.complete();
+                Poll::Ready(None)
+            }
+            Some(Err(_)) => self.fail(Cause::Truncated, "the upstream's answer broke off"),
+            Some(Ok(frame)) => {
+                self.see(&frame);
+                self.handed = Some(Instant::now());
+                if self.inner.is_end_stream() {
+                    self.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.break_off(Cause::ClientClosed);
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => {
+                Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Self::WithTrailers(bytes, trailers) => {
+                let frame = bytes
+                    .take()
+                    .map(Frame::data)
+                    .or_else(|| trailers.take().map(|trailers| Frame::trailers(*trailers)));
+                Poll::Ready(frame.map(Ok))
+            }
+            Self::Passing(passing) => passing.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::WithTrailers(bytes, trailers) => bytes.is_none() && trailers.is_none(),
+            Self::Passing(passing) => passing.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::WithTrailers(..) => SizeHint::new(),
+            Self::Passing(passing) => passing.inner.size_hint(),
+        }
+    }
+}

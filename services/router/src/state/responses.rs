@@ -1,0 +1,261 @@
+//! Which version keeps which response of `/v1/responses`: the next turn of a chain names it (`previous_response_id`), another one each
+//! time, and only the version that gave it can go on from it. A chain is therefore split once, at its first turn, by a key of its own;
+//! this router remembers the responses that it passed on, with their version and the chain's key.
+//!
+//! Invariants: what is remembered is bounded in bytes, and the oldest is forgotten first; a response is remembered before its caller
+//! has its last byte.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use http::{HeaderMap, header};
+use serde_json::Value;
+use serin_schemas::ids::Version;
+
+use crate::protocol::{
+    decoder::Decoder,
+    scan::{Asks, Scanner},
+};
+
+/// Longest id of a response that is remembered.
+const LONGEST_ID: usize = 256;
+/// What an entry costs besides its texts: two places of the id, the map's and the queue's entries, and what allocators add.
+const ENTRY: usize = 256;
+/// Most decoded bytes of an answer that are looked at.
+const MOST: u64 = 64 << 20;
+
+/// A response that a version keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) model: Arc<str>,
+    pub(crate) version: Version,
+    /// The key that its chain is split by.
+    pub(crate) chain: Arc<str>,
+}
+
+/// The responses that are remembered.
+#[derive(Debug)]
+pub(crate) struct Responses {
+    kept: Mutex<Memory>,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    by_id: HashMap<Arc<str>, Kept>,
+    /// From the oldest on.
+    order: VecDeque<Arc<str>>,
+    bytes: usize,
+}
+
+fn cost(id: &str, kept: &Kept) -> usize {
+    ENTRY + id.len() + kept.model.len() + kept.version.as_str().len() + kept.chain.len()
+}
+
+impl Responses {
+    /// A memory of at most so many bytes.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { kept: Mutex::default(), most }
+    }
+
+    /// The version that keeps a response, if it is known.
+    pub(crate) fn find(&self, id: &str) -> Option<Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    /// Bytes that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// Remembers a response.
+    fn keep(&self, id: &str, kept: Kept) {
+        let cost_of_it = cost(id, &kept);
+        if id.len() > LONGEST_ID || cost_of_it > self.most {
+            return;
+        }
+        let mut memory = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = &mut *memory;
+        if memory.by_id.contains_key(id) {
+            // The first one to give it keeps it.
+            return;
+        }
+        while memory.bytes + cost_of_it > self.most {
+            let Some(oldest) = memory.order.pop_front() else { break };
+            if let Some(kept) = memory.by_id.remove(&oldest) {
+                memory.bytes -= cost(&oldest, &kept);
+            }
+        }
+        let id: Arc<str> = id.into();
+        memory.bytes += cost_of_it;
+        memory.order.push_back(Arc::clone(&id));
+        memory.by_id.insert(id, kept);
+    }
+}
+
+static IDS: LazyLock<Asks> = LazyLock::new(|| {
+    let mut asks = Asks::default();
+    asks.pointer("/id");
+    asks.pointer("/response/id");
+    asks
+});
+
+/// Listens to an answer of `/v1/responses` for its id.
+pub(crate) struct Listener {
+    responses: Arc<Responses>,
+    kept: Kept,
+    decoder: Option<Decoder>,
+    reading: Reading,
+    done: bool,
+}
+
+/// How far an answer is read.
+struct Reading {
+    /// Whether it is a stream of events.
+    events: bool,
+    /// The beginning of a line, until it is known what it is.
+    line: Vec<u8>,
+    /// The JSON of the answer, or of the event on this line.
+    json: Option<Scanner<'static>>,
+    id: Option<String>,
+}
+
+impl Listener {
+    /// A listener to an answer with these headers; `None` if nobody here can decode it.
+    pub(crate) fn new(responses: &Arc<Responses>, kept: Kept, headers: &HeaderMap) -> Option<Self> {
+        let decoder = Decoder::of(headers, MOST).ok()?;
+        let kind = headers.get(header::CONTENT_TYPE).map_or(b"".as_slice(), |kind| kind.as_bytes());
+        let events = kind.starts_with(b"text/event-stream");
+        let json = (!events).then(|| Scanner::new(&IDS));
+        let reading = Reading { events, line: Vec::new(), json, id: None };
+        Some(Self { responses: Arc::clone(responses), kept, decoder, reading, done: false })
+    }
+
+    /// Takes a piece of the answer.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if self.done {
+            return;
+        }
+        match &mut self.decoder {
+            Some(decoder) => self.done = decoder.push(bytes, |part| self.reading.push(part)).is_err(),
+            None => self.reading.push(bytes),
+        }
+        self.remember();
+    }
+
+    /// The end of the answer.
+    pub(crate) fn end(&mut self) {
+        if let Some(decoder) = self.decoder.take() {
+            let _ = decoder.finish(|part| self.reading.push(part));
+        }
+        self.reading.end_of_json();
+        self.remember();
+    }
+
+    fn remember(&mut self) {
+        if let Some(id) = self.reading.id.take() {
+            self.responses.keep(&id, self.kept.clone());
+            self.done = true;
+        }
+    }
+}
+
+impl Reading {
+    fn push(&mut self, bytes: &[u8]) {
+        if !self.events {
+            if let Some(json) = &mut self.json {
+                json.push(bytes);
+            }
+            return;
+        }
+        for part in bytes.split_inclusive(|&byte| matches!(byte, b'\n' | b'\r')) {
+            let text = part.trim_ascii_end();
+            let ended = part.last().is_some_and(|last| matches!(last, b'\n' | b'\r'));
+            match &mut self.json {
+                Some(json) => drop(json.push(part)),
+                None if self.line.len() < 5 => {
+                    let (begin, rest) = text.split_at(text.len().min(5 - self.line.len()));
+                    self.line.extend_from_slice(begin);
+                    if self.line == b"data:" {
+                        let mut json = Scanner::new(&IDS);
+                        json.push(rest);
+                        self.json = Some(json);
+                    }
+                }
+                None => {}
+            }
+            if ended {
+                self.line.clear();
+                self.end_of_json();
+            }
+            if self.id.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn end_of_json(&mut self) {
+        let Some(Ok(Some(value))) = self.json.take().map(Scanner::end) else { return };
+        let id = if self.events { value.pointer("/response/id") } else { value.get("id") };
+        self.id = id.and_then(Value::as_str).map(str::to_owned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn kept(version: &str) -> Kept {
+        Kept { model: "chat".into(), version: version.into(), chain: "c-1".into() }
+    }
+
+    fn listen(headers: &[(&'static str, &str)], body: &[u8], step: usize) -> Arc<Responses> {
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let responses = Arc::new(Responses::new(1 << 20));
+        let mut listener = Listener::new(&responses, kept("v2"), &headers).unwrap();
+        body.chunks(step).for_each(|piece| listener.push(piece));
+        listener.end();
+        responses
+    }
+
+    #[test]
+    fn an_answer_says_its_id() {
+        let whole = br#"{"object":"response","id":"resp_1","output":[{"id":"msg_1"}]}"#;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(whole).unwrap();
+        let packed = packed.finish().unwrap();
+        let stream = b"event: response.created\r\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"tools\":[]}}\r\n\r\ndata: {\"response\":{\"id\":\"resp_2\"}}\n\n";
+        let sse = [("content-type", "text/event-stream; charset=utf-8")];
+        for step in [1, 3, 1000] {
+            for responses in [
+                listen(&[], whole, step),
+                listen(&[("content-encoding", "gzip")], &packed, step),
+                listen(&sse, stream, step),
+                listen(&sse, &stream[..stream.len() - 38], step),
+            ] {
+                assert_eq!(responses.find("resp_1"), Some(kept("v2")), "{step}");
+                assert_eq!((responses.find("msg_1"), responses.find("resp_2")), (None, None));
+            }
+        }
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten_first_and_the_memory_is_bounded() {
+        let responses = Responses::new(3000);
+        for number in 0..1000 {
+            responses.keep(&format!("resp_{number}"), kept("v1"));
+        }
+        let memory = responses.kept.lock().unwrap();
+        assert!(memory.bytes <= 3000 && memory.by_id.len() == memory.order.len() && memory.by_id.len() > 5);
+        drop(memory);
+        assert!(responses.find("resp_999").is_some() && responses.find("resp_0").is_none());
+        responses.keep("resp_999", kept("v2"));
+        assert_eq!(responses.find("resp_999"), Some(kept("v1")), "nobody takes a response over");
+        responses.keep(&"x".repeat(LONGEST_ID + 1), kept("v1"));
+        assert_eq!(responses.find(&"x".repeat(LONGEST_ID + 1)), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! The local switch "all stable": a person's way out when nothing else works. It is kept on disk and needs no log.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::tables::disk;
+
+/// The switch.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    path: PathBuf,
+    on: AtomicBool,
+}
+
+/// What is on disk.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    all_stable: bool,
+}
+
+impl Switch {
+    /// Reads the switch. One that cannot be read counts as on: that is the safe side.
+    pub(crate) fn open(folder: &Path) -> Self {
+        let path = folder.join("switch.json");
+        let on = match fs::read(&path) {
+            Ok(bytes) => {
+                let file = serde_json::from_slice::<File>(&bytes).ok().filter(|file| file.version == 1);
+                if file.is_none() {
+                    tracing::warn!(path = %path.display(), "the switch cannot be read: all models are on stable until \
+                        POST /switch/all-stable {{\"on\": false}} on the admin port");
+                }
+                file.is_none_or(|file| file.all_stable)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the switch cannot be read: all models are on stable");
+                true
+            }
+        };
+        Self { path, on: AtomicBool::new(on) }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Switches at once, then keeps it on disk; an error means that a restart would forget it.
+    pub(crate) fn set(&self, on: bool) -> io::Result<()> {
+        self.on.store(on, Ordering::Relaxed);
+        let file = serde_json::to_vec(&File { version: 1, all_stable: on }).map_err(io::Error::other)?;
+        disk::replace(&self.path, &file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_outlives_a_restart_and_fails_to_the_safe_side() {
+        let folder = tempfile::tempdir().unwrap();
+        let switch = Switch::open(folder.path());
+        assert!(!switch.is_on());
+        switch.set(true).unwrap();
+        assert!(switch.is_on() && Switch::open(folder.path()).is_on());
+        switch.set(false).unwrap();
+        assert!(!Switch::open(folder.path()).is_on());
+        assert_eq!(
+            fs::read_to_string(folder.path().join("switch.json")).unwrap(),
+            r#"{"version":1,"all_stable":false}"#
+        );
+        fs::write(folder.path().join("switch.json"), "{").unwrap();
+        assert!(Switch::open(folder.path()).is_on());
+    }
+}

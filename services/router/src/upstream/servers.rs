@@ -1,0 +1,316 @@
+//! The servers of one version: which of them gets a call, how many calls each may have, which get none for a while because they
+//! failed.
+//!
+//! A server that failed `ejection.failures` times in a row gets nothing for `ejection.base`, twice as long after each failed
+//! try, up to `ejection.max`. Then one call tries it: if that succeeds it is back. Only failures of the way to it count (no
+//! connection, no answer in time, a broken connection, 502, 503, 504): a model that answers 500 may do so because of the input.
+//!
+//! When no server of a version is left it is **shed**. A call that the split gave to it still counts as its failure. Stable is
+//! never shed: there is nobody else.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::StatusCode;
+use serin_schemas::ids::{EventTime, Version};
+
+use crate::{
+    clock::{TimeSource, micros},
+    config::{Ejection, base::Base, span},
+    upstream::cause::Cause,
+};
+
+/// The servers of one version.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    pub(crate) version: Version,
+    list: Box<[Server]>,
+    next: AtomicUsize,
+    /// Since when it is shed, and why.
+    shed: Mutex<Option<Shed>>,
+}
+
+/// Since when a version is shed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shed {
+    pub(crate) since: EventTime,
+    pub(crate) cause: String,
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) base: Base,
+    in_flight: AtomicU32,
+    /// Failures in a row.
+    failures: AtomicU32,
+    /// Steady time in microseconds until which it gets nothing; 0: it is in.
+    out_until: AtomicI64,
+    /// How often in a row it was put out.
+    ejections: AtomicU32,
+}
+
+/// A place at one server; the call's end gives it back.
+#[derive(Debug)]
+pub(crate) struct Place {
+    servers: Arc<Servers>,
+    index: usize,
+    /// Whether this call tries a server that is out.
+    tries: bool,
+}
+
+/// What a call did to the standing of its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Same,
+    /// Its last server went out.
+    Shed,
+    /// It is called again.
+    Back,
+}
+
+/// Limits that servers are held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) in_flight: u32,
+    pub(crate) ejection: Ejection,
+    /// Whether somebody is left when all are out: stable has nobody to shed to.
+    pub(crate) last_resort: bool,
+}
+
+impl Servers {
+    /// The servers of a version: one or more base URLs, separated by commas.
+    pub(crate) fn parse(version: Version, urls: &str) -> Result<Self, String> {
+        let list = Base::parse_list(urls)?;
+        Ok(Self {
+            version,
+            list: list.into_iter().map(Server::new).collect(),
+            next: AtomicUsize::new(0),
+            shed: Mutex::default(),
+        })
+    }
+
+    /// Whether these are the servers of the same version at the same places.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.version == other.version
+            && self.list.len() == other.list.len()
+            && self.list.iter().zip(&other.list).all(|(a, b)| a.base == b.base)
+    }
+
+    /// A place for a call at the server with the fewest calls in flight.
+    pub(crate) fn pick(self: &Arc<Self>, rules: &Rules, time: &TimeSource) -> Result<Place, Cause> {
+        let first = if self.list.len() > 1 { self.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let turns = || (0..self.list.len()).map(move |turn| (first + turn) % self.list.len());
+        let least = |allowed: &dyn Fn(&Server) -> bool| {
+            turns()
+                .filter(|&index| allowed(&self.list[index]))
+                .min_by_key(|&index| self.list[index].in_flight.load(Ordering::Relaxed))
+        };
+        let probe = turns().find(|&index| self.list[index].may_probe(time));
+        let tries = probe.is_some();
+        let mut chosen = probe.or_else(|| least(&|server| server.is_in()));
+        if chosen.is_none() && rules.last_resort {
+            chosen = least(&|_| true);
+        }
+        let index = chosen.ok_or(Cause::Shed)?;
+        let server = &self.list[index];
+        if server.in_flight.fetch_add(1, Ordering::Relaxed) >= rules.in_flight {
+            server.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(Cause::Full);
+        }
+        Ok(Place { servers: Arc::clone(self), index, tries })
+    }
+
+    /// Since when it is shed, and why.
+    pub(crate) fn shed(&self) -> Option<Shed> {
+        self.shed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_shed(&self, shed: Option<Shed>) -> bool {
+        let mut there = self.shed.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = there.is_some() != shed.is_some();
+        if changed {
+            *there = shed;
+        }
+        changed
+    }
+}
+
+impl Server {
+    fn new(base: Base) -> Self {
+        Self {
+            base,
+            in_flight: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
+            out_until: AtomicI64::new(0),
+            ejections: AtomicU32::new(0),
+        }
+    }
+
+    /// Its `host:port`.
+    pub(crate) fn name(&self) -> &str {
+        self.base.authority().as_str()
+    }
+
+    fn is_in(&self) -> bool {
+        self.out_until.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether this call may try a server that is out; only one at a time may.
+    fn may_probe(&self, time: &TimeSource) -> bool {
+        let until = self.out_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return false;
+        }
+        let now = micros(time.steady());
+        now >= until
+            && self
+                .out_until
+                .compare_exchange(until, now + PROBE.as_micros() as i64, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+/// How long a try may take before the next one.
+const PROBE: Duration = Duration::from_secs(1);
+
+impl Place {
+    pub(crate) fn server(&self) -> &Server {
+        &self.servers.list[self.index]
+    }
+
+    /// Whether the version has more servers.
+    pub(crate) fn is_one_of_several(&self) -> bool {
+        self.servers.list.len() > 1
+    }
+
+    /// The call ended well, as far as the server's standing goes.
+    pub(crate) fn succeeded(&self) -> Standing {
+        let server = self.server();
+        if server.failures.load(Ordering::Relaxed) != 0 {
+            server.failures.store(0, Ordering::Relaxed);
+        }
+        if server.is_in() {
+            return Standing::Same;
+        }
+        server.out_until.store(0, Ordering::Relaxed);
+        server.ejections.store(0, Ordering::Relaxed);
+        if self.servers.set_shed(None) { Standing::Back } else { Standing::Same }
+    }
+
+    /// The way to the server failed.
+    pub(crate) fn failed(&self, why: &str, rules: &Rules, time: &TimeSource) -> Standing {
+        let server = self.server();
+        let failures = server.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let Ejection { failures: most, base, max } = rules.ejection;
+        // A call that was in flight when its server went out says nothing new.
+        let goes_out = self.tries || (server.is_in() && failures >= most);
+        if most == 0 || !goes_out {
+            return Standing::Same;
+        }
+        let now = micros(time.steady());
+        let times = server.ejections.fetch_add(1, Ordering::Relaxed).min(20);
+        let wait = span(base).saturating_mul(1 << times).min(span(max));
+        server.out_until.store(now + micros(wait).max(1), Ordering::Relaxed);
+        let all_out = self.servers.list.iter().all(|server| !server.is_in());
+        if !all_out || rules.last_resort {
+            return Standing::Same;
+        }
+        let cause = format!("{failures} calls in a row failed, the last one: {why}");
+        if self.servers.set_shed(Some(Shed { since: time.wall(), cause })) { Standing::Shed } else { Standing::Same }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.server().in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a status says that the way to the model failed, not the model.
+pub(crate) fn is_way(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(last_resort: bool) -> Rules {
+        Rules { in_flight: 2, ejection: Ejection::default(), last_resort }
+    }
+
+    fn servers(urls: &str) -> Arc<Servers> {
+        Arc::new(Servers::parse("v2".into(), urls).unwrap())
+    }
+
+    fn fail(servers: &Arc<Servers>, rules: &Rules, time: &TimeSource) -> Standing {
+        servers.pick(rules, time).unwrap().failed("connect", rules, time)
+    }
+
+    #[test]
+    fn calls_go_to_the_server_with_the_fewest() {
+        let (time, servers) = (TimeSource::manual(EventTime(0)), servers("http://a, http://b"));
+        let places: Vec<_> = (0..4).map(|_| servers.pick(&rules(false), &time).unwrap()).collect();
+        let at = |name: &str| places.iter().filter(|place| place.server().base.to_string().contains(name)).count();
+        assert_eq!((at("//a"), at("//b")), (2, 2));
+        assert_eq!(servers.pick(&rules(false), &time).unwrap_err(), Cause::Full);
+        drop(places);
+        assert!(servers.pick(&rules(false), &time).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_fails_is_left_alone_and_tried_again_by_one_call() {
+        let (time, servers) = (TimeSource::manual(EventTime(1_000_000)), servers("http://a"));
+        let rules = rules(false);
+        for _ in 0..4 {
+            assert_eq!(fail(&servers, &rules, &time), Standing::Same);
+        }
+        assert_eq!(fail(&servers, &rules, &time), Standing::Shed);
+        assert_eq!(servers.pick(&rules, &time).unwrap_err(), Cause::Shed);
+        assert!(servers.shed().unwrap().cause.contains("5 calls in a row failed, the last one: connect"));
+        time.advance(Duration::from_secs(1));
+        let probe = servers.pick(&rules, &time).unwrap();
+        assert_eq!(servers.pick(&rules, &time).unwrap_err(), Cause::Shed, "one call tries it, not all");
+        assert_eq!(probe.failed("connect", &rules, &time), Standing::Same);
+        time.advance(Duration::from_secs(1));
+        assert_eq!(servers.pick(&rules, &time).unwrap_err(), Cause::Shed, "twice as long");
+        time.advance(Duration::from_secs(1));
+        assert_eq!(servers.pick(&rules, &time).unwrap().succeeded(), Standing::Back);
+        assert!(servers.shed().is_none() && servers.pick(&rules, &time).is_ok());
+    }
+
+    #[test]
+    fn one_good_call_forgives_and_stable_is_never_shed() {
+        let (time, servers) = (TimeSource::manual(EventTime(0)), servers("http://a"));
+        for _ in 0..20 {
+            assert_eq!(fail(&servers, &rules(false), &time), Standing::Same);
+            assert_eq!(servers.pick(&rules(false), &time).unwrap().succeeded(), Standing::Same);
+        }
+        for _ in 0..20 {
+            assert_eq!(fail(&servers, &rules(true), &time), Standing::Same);
+        }
+        assert!(servers.pick(&rules(true), &time).is_ok() && servers.shed().is_none());
+    }
+
+    #[test]
+    fn the_others_take_over() {
+        let (time, servers) = (TimeSource::manual(EventTime(1)), servers("http://a,http://b"));
+        let rules = rules(false);
+        for _ in 0..10 {
+            let place = servers.pick(&rules, &time).unwrap();
+            let bad = place.server().base.to_string().contains("//a");
+            let _ = if bad { place.failed("reset", &rules, &time) } else { place.succeeded() };
+        }
+        for _ in 0..20 {
+            let place = servers.pick(&rules, &time).unwrap();
+            assert!(place.server().base.to_string().contains("//b"));
+            assert_eq!(place.succeeded(), Standing::Same);
+        }
+    }
+}

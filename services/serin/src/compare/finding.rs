@@ -1,0 +1,79 @@
+//! What a comparison found, as it is printed.
+
+use serde::Serialize;
+use serin_statistics::Scope;
+
+/// Name of the t test.
+pub(super) const T_TEST: &str = "paired t test";
+
+/// What is known of one metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Finding {
+    /// Within the margin, or better.
+    Pass,
+    /// Beyond the margin.
+    Fail,
+    /// Neither could be shown.
+    Undecided,
+    /// Shown without a limit: there is nothing to hold it against.
+    Shown,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Line {
+    pub(super) metric: &'static str,
+    pub(super) segment: String,
+    pub(super) pairs: u64,
+    pub(super) a: Option<f64>,
+    pub(super) b: Option<f64>,
+    pub(super) difference: Option<f64>,
+    pub(super) low: Option<f64>,
+    pub(super) high: Option<f64>,
+    pub(super) margin: Option<f64>,
+    /// One-sided p-value of "beyond the margin", as it is and after Holm over all lines with a limit.
+    pub(super) p_beyond: Option<f64>,
+    pub(super) p_beyond_holm: Option<f64>,
+    /// One-sided p-value of "within the margin".
+    pub(super) p_within: Option<f64>,
+    pub(super) finding: Finding,
+    pub(super) sentence: String,
+    /// The test behind it.
+    pub(super) test: &'static str,
+    /// Pairs that the test needs, where there are fewer.
+    pub(super) pairs_needed: Option<u64>,
+    #[serde(skip)]
+    pub(super) scope: Option<Scope>,
+}
+
+/// The whole comparison.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(super) a: String,
+    pub(super) b: String,
+    pub(super) pairs: u64,
+    pub(super) only_in_a: u64,
+    pub(super) only_in_b: u64,
+    pub(super) duplicates_in_a: u64,
+    pub(super) duplicates_in_b: u64,
+    pub(super) unlabelled: u64,
+    pub(super) alpha: f64,
+    /// What was taken for granted, a sentence each.
+    pub(super) notes: Vec<String>,
+    pub(super) lines: Vec<Line>,
+    pub(crate) finding: Finding,
+    pub(super) sentence: String,
+}
+
+/// The figures of a line.
+#[derive(Clone, Copy)]
+pub(super) struct Figures {
+    pub(super) metric: &'static str,
+    pub(super) pairs: u64,
+    pub(super) a: Option<f64>,
+    pub(super) b: Option<f64>,
+    pub(super) difference: Option<f64>,
+    pub(super) interval: Option<(f64, f64)>,
+    pub(super) margin: Option<f64>,
+}
