@@ -178,7 +178,7 @@ fn a_header_has_a_name_that_can_be_sent() {
         sticky(StickyKey::Cookie(name.into()));
         refused("segments[0].source", words, |spec| spec.segments[0].source = SegmentSource::Header(name.into()));
         refused("outputs[0].source", words, |spec| {
-            spec.outputs[0].source = serin_spec::OutputSource::Header(name.into())
+            spec.outputs[0].source = serin_spec::OutputSource::Header(name.into());
         });
         let when = serde_json::json!({"name": "staff", "when": {"header": name}, "is": ["ml"]});
         refused("assignment.targets[0].when", words, |spec| {

@@ -115,7 +115,7 @@ fn the_ramp_goes_up_and_ends() {
     assert!(told(|spec| spec.steps.clear())[0].contains("the ramp has no step"));
     warned("steps[1].weight", "leaves only 5%", |spec| spec.steps[1].weight = Share(9_500));
     warned("steps[1].require", "no step requires a pass", |spec| {
-        spec.steps[1].require = Some(serin_spec::Require::NoFail)
+        spec.steps[1].require = Some(serin_spec::Require::NoFail);
     });
     // A step of the same weight is no step down.
     assert_eq!(
