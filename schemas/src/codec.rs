@@ -7,6 +7,7 @@
 //! Whatever the bytes are, decoding ends in a value or a [`DecodeError`]: it never panics, and no single allocation is larger
 //! than [`MAX_RECORD_BYTES`].
 
+use crate::Code;
 use std::io::Read;
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
@@ -111,12 +112,12 @@ pub enum DecodeError {
 
 impl DecodeError {
     /// Stable code for dead letters and metrics.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Garbage { .. } => "garbage",
-            Self::UnknownVersion { .. } => "unknown_schema_version",
-            Self::UnknownType { .. } => "unknown_type",
-            Self::TooLarge { .. } => "too_large",
+            Self::Garbage { .. } => Code::Garbage,
+            Self::UnknownVersion { .. } => Code::UnknownSchemaVersion,
+            Self::UnknownType { .. } => Code::UnknownType,
+            Self::TooLarge { .. } => Code::TooLarge,
         }
     }
 

@@ -82,13 +82,13 @@ mod tests {
     fn a_record_of_another_topic_is_named() {
         let (headers, body) = wire(3);
         let error = EventRecord::decode(&headers, &body).unwrap_err();
-        assert_eq!(error.code(), "unknown_type");
+        assert_eq!(error.code().as_str(), "unknown_type");
         assert_eq!(
             error.to_string(),
             "a \"closed_through\" does not belong here; expected prediction, feedback, heartbeat or control"
         );
         let error = EventRecord::decode(&Headers::default(), &body).unwrap_err();
-        assert_eq!((error.code(), error.to_string().contains("no `ce_type`")), ("unknown_type", true));
+        assert_eq!((error.code().as_str(), error.to_string().contains("no `ce_type`")), ("unknown_type", true));
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
         let (_, body) = wire(3);
         let headers = [("ce_type", "dev.serin.closed_through.v99")].into_iter().collect();
         let error = WindowRecord::decode(&headers, &body).unwrap_err();
-        assert_eq!(error.code(), "unknown_schema_version");
+        assert_eq!(error.code().as_str(), "unknown_schema_version");
         assert_eq!(
             error.to_string(),
             "closed_through version 99 is unknown here (known: [1, 2]); upgrade the reader before the writers"

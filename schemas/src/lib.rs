@@ -3,6 +3,7 @@
 //! Every body is one Avro datum; the headers say which record it is and in which version ([`envelope`]). Schemas are in
 //! `schemas/avro/`; golden bytes in `schemas/tests/golden/`.
 
+mod code;
 pub mod codec;
 pub mod envelope;
 pub mod event;
@@ -14,3 +15,5 @@ pub mod pattern;
 pub mod records;
 mod time;
 pub mod view;
+
+pub use code::Code;

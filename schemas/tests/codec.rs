@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use apache_avro::{Schema, schema::RecordSchema};
 use proptest::{prelude::*, test_runner::TestRunner};
+use serin_schemas::Code;
 use serin_schemas::{
     codec::{self, DecodeError, MAX_RECORD_BYTES, Record},
     records::*,
@@ -82,9 +83,9 @@ fn a_body_cut_anywhere_is_garbage() {
             let body = codec::encode(&record).unwrap();
             for end in 0..body.len() {
                 let error = codec::decode::<R>(R::VERSION, &body[..end]).err().map(|error| error.code());
-                prop_assert_eq!(error, Some("garbage"));
+                prop_assert_eq!(error, Some(Code::Garbage));
                 let error = codec::decode_written_by::<R>(0, R::schema(), &body[..end]).err().map(|error| error.code());
-                prop_assert_eq!(error, Some("garbage"), "resolving path, {} of {} bytes", end, body.len());
+                prop_assert_eq!(error, Some(Code::Garbage), "resolving path, {} of {} bytes", end, body.len());
             }
             Ok(())
         });
@@ -101,7 +102,7 @@ fn a_body_with_bytes_after_it_is_garbage() {
             let error = codec::decode::<R>(R::VERSION, &body).err().map(|error| error.to_string());
             prop_assert!(error.is_some_and(|text| text.ends_with("1 bytes too many")));
             let error = codec::decode_written_by::<R>(0, R::schema(), &body).err().map(|error| error.code());
-            prop_assert_eq!(error, Some("garbage"));
+            prop_assert_eq!(error, Some(Code::Garbage));
             Ok(())
         });
     }
@@ -116,7 +117,7 @@ fn arbitrary_bytes_never_panic() {
                 [codec::decode::<R>(R::VERSION, &bytes), codec::decode_written_by::<R>(0, R::schema(), &bytes)]
             {
                 if let Err(error) = outcome {
-                    prop_assert_eq!(error.code(), "garbage");
+                    prop_assert_eq!(error.code(), Code::Garbage);
                     prop_assert!(error.to_string().len() < 500);
                 }
             }
@@ -157,11 +158,11 @@ fn a_huge_length_is_garbage() {
             rest >>= 7;
         }
         body.push(rest as u8);
-        assert_eq!(codec::decode::<DeadLetter>(1, &body).unwrap_err().code(), "garbage");
+        assert_eq!(codec::decode::<DeadLetter>(1, &body).unwrap_err().code(), Code::Garbage);
         let router = [0, 0, 0].into_iter().chain(body).collect::<Vec<u8>>();
-        assert_eq!(codec::decode::<RouterStatus>(1, &router).unwrap_err().code(), "garbage");
+        assert_eq!(codec::decode::<RouterStatus>(1, &router).unwrap_err().code(), Code::Garbage);
         let error = codec::decode_written_by::<RouterStatus>(1, RouterStatus::schema(), &router).unwrap_err();
-        assert_eq!(error.code(), "garbage");
+        assert_eq!(error.code(), Code::Garbage);
     }
 }
 
@@ -180,7 +181,7 @@ fn a_record_of_ten_megabytes_is_neither_written_nor_read() {
     let error = codec::encode(&letter).unwrap_err();
     assert!(error.to_string().starts_with("dead_letter has 10000"), "{error}");
     let error = codec::decode::<DeadLetter>(1, &vec![0; 10_000_000]).unwrap_err();
-    assert_eq!(error.code(), "too_large");
+    assert_eq!(error.code(), Code::TooLarge);
 }
 
 #[test]

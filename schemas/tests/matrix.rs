@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use serin_schemas::Code;
 use serin_schemas::{
     codec::{self, Record},
     records::{RecordVisitor, visit_all},
@@ -70,7 +71,7 @@ impl RecordVisitor for Older {
         // Data of a release to come is not guessed at, however much it looks like what is known.
         for newer in [R::VERSION + 1, R::VERSION + 100, u32::MAX] {
             let error = codec::decode::<R>(newer, &body(R::VERSION)).expect_err(R::NAME);
-            assert_eq!(error.code(), "unknown_schema_version", "{}", R::NAME);
+            assert_eq!(error.code(), Code::UnknownSchemaVersion, "{}", R::NAME);
         }
     }
 }

@@ -127,7 +127,7 @@ mod tests {
 
         fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
             if record.value.is_none() {
-                return Ok(Err(Poison { code: "garbage", message: "no value".into() }));
+                return Ok(Err(Poison { code: serin_schemas::Code::Garbage, message: "no value".into() }));
             }
             self.0 += 1;
             context.rows.put(b"count", Bytes::copy_from_slice(&self.0.to_be_bytes()));
@@ -159,6 +159,6 @@ mod tests {
         harness.apply(&second).unwrap();
         assert_eq!(harness.commit().unwrap()[0].value, Some("2".into()));
         let poison = harness.record("in", 0, 0, "k", Headers::default(), None);
-        assert_eq!(harness.apply(&poison).unwrap().poison.unwrap().code, "garbage");
+        assert_eq!(harness.apply(&poison).unwrap().poison.unwrap().code.as_str(), "garbage");
     }
 }

@@ -5,6 +5,7 @@
 //! value is opened from the rows of the last commit, so whatever must survive has to be a row by then.
 
 use bytes::Bytes;
+use serin_schemas::Code;
 
 use crate::{
     log::LogError,
@@ -16,14 +17,14 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poison {
     /// Stable code, such as `garbage`.
-    pub code: &'static str,
+    pub code: Code,
     /// What is wrong, for people.
     pub message: String,
 }
 
 impl Poison {
     /// A record that cannot be used under this code, and why.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
@@ -141,8 +142,8 @@ pub trait FoldFactory: Send + Sync + 'static {
     ///
     /// By default what no writer of Serin's can cause by its values: bytes, types and versions that cannot be read. A stage
     /// that reads what strangers write counts nothing: their mistakes must not stop it.
-    fn is_bad_deploy(&self, code: &str) -> bool {
-        matches!(code, "garbage" | "unknown_schema_version" | "unknown_type")
+    fn is_bad_deploy(&self, code: Code) -> bool {
+        matches!(code, Code::Garbage | Code::UnknownSchemaVersion | Code::UnknownType)
     }
 
     /// A new fold for `partition`.

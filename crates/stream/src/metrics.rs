@@ -1,5 +1,6 @@
 //! What a stage measures about itself. Labels: `stage`, and `partition` where it says so.
 
+use serin_schemas::Code;
 use std::{
     collections::BTreeMap,
     sync::{LazyLock, Mutex},
@@ -118,10 +119,10 @@ impl TaskMetrics {
         self.commit_duration.record(took.as_secs_f64(), &self.stage);
     }
 
-    pub(crate) fn dead_letter(&self, code: &'static str) {
+    pub(crate) fn dead_letter(&self, code: Code) {
         self.dead_letters.add(1, &self.stage);
         let [stage] = self.stage.clone();
-        self.dead_letter_codes.add(1, &[stage, KeyValue::new("code", code)]);
+        self.dead_letter_codes.add(1, &[stage, KeyValue::new("code", code.as_str())]);
     }
 
     pub(crate) fn reopened(&self) {

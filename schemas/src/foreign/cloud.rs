@@ -1,5 +1,6 @@
 //! `CloudEvents` in structured mode: the envelope and the body in one JSON object.
 
+use crate::Code;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ pub fn is_structured(value: &Value) -> bool {
 pub fn open(mut event: Value, expected: Kind) -> Result<Opened, Refusal> {
     let text = |name: &str| event.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     if !matches!(text("specversion"), Some("1.0" | "0.3")) {
-        return Err(Refusal::new("unknown_schema_version", "specversion: CloudEvents 1.0 and 0.3 are understood"));
+        return Err(Refusal::new(Code::UnknownSchemaVersion, "specversion: CloudEvents 1.0 and 0.3 are understood"));
     }
     let (kind, version) = text("type").map_or(Ok((expected, JSON_VERSION)), kind_of)?;
     let about = Attributes {
@@ -57,10 +58,11 @@ pub fn open(mut event: Value, expected: Kind) -> Result<Opened, Refusal> {
         (Some(data @ Value::Object(_)), _) => Data::Json(data),
         (None | Some(Value::Null), Some(encoded)) => {
             let decoded = encoded.as_str().and_then(|text| STANDARD.decode(text).ok());
-            let bytes = decoded.ok_or_else(|| Refusal::new("garbage", "data_base64: expected base64 of the body"))?;
+            let bytes =
+                decoded.ok_or_else(|| Refusal::new(Code::Garbage, "data_base64: expected base64 of the body"))?;
             if content.contains("json") { Data::Json(json::parse(&bytes)?) } else { Data::Bytes(bytes) }
         }
-        _ => return Err(Refusal::new("garbage", "data: expected a JSON object, or data_base64")),
+        _ => return Err(Refusal::new(Code::Garbage, "data: expected a JSON object, or data_base64")),
     };
     Ok(Opened { kind, version, about, data })
 }
@@ -79,7 +81,7 @@ pub fn kind_of(event_type: &str) -> Result<(Kind, u32), Refusal> {
     kind.and_then(|(kind, version)| Some((kind, version.parse().ok()?))).ok_or_else(|| {
         let found: String = event_type.chars().take(100).collect();
         let expected = "dev.serin.prediction.v1 or dev.serin.feedback.v1";
-        Refusal::new("unknown_type", format!("type: {found:?}; expected {expected}"))
+        Refusal::new(Code::UnknownType, format!("type: {found:?}; expected {expected}"))
     })
 }
 
@@ -99,12 +101,12 @@ mod tests {
         assert_eq!(of(avro).unwrap().data, Data::Bytes(vec![1, 2]));
         for data in [json!("?"), json!(1), json!(STANDARD.encode("{"))] {
             let found = of(json!({"specversion": "1.0", "data_base64": data})).unwrap_err();
-            assert_eq!(found.code, "garbage", "{found}");
+            assert_eq!(found.code.as_str(), "garbage", "{found}");
         }
         assert_eq!(
             of(json!({"specversion": "1.0"})).unwrap_err().message,
             "data: expected a JSON object, or data_base64"
         );
-        assert_eq!(of(json!({"specversion": "2.0"})).unwrap_err().code, "unknown_schema_version");
+        assert_eq!(of(json!({"specversion": "2.0"})).unwrap_err().code.as_str(), "unknown_schema_version");
     }
 }

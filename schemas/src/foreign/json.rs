@@ -1,5 +1,6 @@
 //! JSON bodies as predictions and feedback. Unknown members are ignored; a known one with a wrong type is refused.
 
+use crate::Code;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -28,7 +29,7 @@ pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
         if let Some(confluent) = confluent(body) {
             message = confluent;
         }
-        Refusal::new("garbage", message)
+        Refusal::new(Code::Garbage, message)
     })
 }
 
@@ -191,14 +192,14 @@ impl<'a> Body<'a> {
         let members = value.as_object();
         members
             .map(|members| Self { members, problems: Vec::new() })
-            .ok_or_else(|| vec![Refusal::new("garbage", "body: expected a JSON object")])
+            .ok_or_else(|| vec![Refusal::new(Code::Garbage, "body: expected a JSON object")])
     }
 
     fn bad(&mut self, member: &str, expected: &str) {
         if self.problems.len() >= MOST_PROBLEMS {
             return;
         }
-        self.problems.push(Refusal::new("bad_value", format!("{member}: expected {expected}")));
+        self.problems.push(Refusal::new(Code::BadValue, format!("{member}: expected {expected}")));
     }
 
     /// All that is wrong: first what could not be read, then what was found in the record that was read, once per member.
@@ -355,8 +356,8 @@ mod tests {
         let value = parse(br#"{"a": NaN, "b": [-Infinity, 1], "NaN\" ": "Infinity NaN \\"}"#).unwrap();
         assert_eq!(value, json!({"a": null, "b": [null, 1], "NaN\" ": "Infinity NaN \\"}));
         assert_eq!(parse(b"[NaN]").unwrap(), json!([null]));
-        assert_eq!(parse(b"{\"a\": NaN").unwrap_err().code, "garbage");
-        assert_eq!(parse(b"{\"a\\").unwrap_err().code, "garbage");
+        assert_eq!(parse(b"{\"a\": NaN").unwrap_err().code.as_str(), "garbage");
+        assert_eq!(parse(b"{\"a\\").unwrap_err().code.as_str(), "garbage");
         assert_eq!(parse(b"\xef\xbb\xbf{}").unwrap(), json!({}));
     }
 

@@ -7,6 +7,7 @@
 pub mod cloud;
 pub mod json;
 
+use crate::Code;
 use std::{collections::BTreeMap, fmt};
 
 use crate::{
@@ -35,14 +36,14 @@ const LARGEST_REVISION: i64 = 1 << 53;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Stable code, such as `bad_value`.
-    pub code: &'static str,
+    pub code: Code,
     /// What is wrong, for people; it begins with the member.
     pub message: String,
 }
 
 impl Refusal {
     /// A reason with its code.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
@@ -104,8 +105,8 @@ impl Bounds {
         let mut problems = Vec::new();
         check_id(prediction.request_id.as_str(), &mut problems);
         for (member, code, text) in [
-            ("model", "missing_model", prediction.model.as_str()),
-            ("version", "missing_version", prediction.version.as_str()),
+            ("model", Code::MissingModel, prediction.model.as_str()),
+            ("version", Code::MissingVersion, prediction.version.as_str()),
         ] {
             if text.is_empty() {
                 problems.push(Refusal::new(code, format!("{member}: is missing")));
@@ -118,7 +119,7 @@ impl Bounds {
         }
         check_latency(prediction.latency_us.map(|latency| latency as f64 / 1e3), &mut problems);
         if prediction.status.is_some_and(|status| !(0..=999).contains(&status)) {
-            problems.push(Refusal::new("bad_value", "status: expected 0 to 999"));
+            problems.push(Refusal::new(Code::BadValue, "status: expected 0 to 999"));
         }
         check_names("outputs", prediction.outputs.keys(), &mut problems);
         check_texts("classes", &prediction.classes, &mut problems);
@@ -135,11 +136,11 @@ impl Bounds {
         if count == 0 {
             let message =
                 "values: there is no truth in it; send values, classes, truth, reward, label or score, and not null";
-            problems.push(Refusal::new("no_truth", message));
+            problems.push(Refusal::new(Code::NoTruth, message));
         }
         if count > MOST_VALUES {
             let message = format!("values: {count} values and classes; one feedback may carry {MOST_VALUES}");
-            problems.push(Refusal::new("too_many_values", message));
+            problems.push(Refusal::new(Code::TooManyValues, message));
         }
         check_names("values", feedback.values.keys(), &mut problems);
         check_texts("classes", &feedback.classes, &mut problems);
@@ -150,7 +151,7 @@ impl Bounds {
                  time in microseconds or a coarser unit",
                 feedback.revision
             );
-            problems.push(Refusal::new("bad_revision", message));
+            problems.push(Refusal::new(Code::BadRevision, message));
         }
         problems
     }
@@ -166,12 +167,12 @@ impl Bounds {
                 "{member}: {} is {read} when read as microseconds{looks}; send microseconds since 1970, or an RFC 3339 time",
                 time.0
             );
-            problems.push(Refusal::new("bad_time", message));
+            problems.push(Refusal::new(Code::BadTime, message));
         } else if self.now.is_some_and(|now| time > now.plus(self.ahead)) {
             let read = time.to_rfc3339().unwrap_or_else(|| time.to_string());
             let minutes = self.ahead.0 / 60_000_000;
             let message = format!("{member}: {read} is more than {minutes} minutes ahead of the clock here");
-            problems.push(Refusal::new("far_future", message));
+            problems.push(Refusal::new(Code::FarFuture, message));
         }
     }
 }
@@ -189,7 +190,7 @@ fn looks_like(time: i64) -> Option<&'static str> {
 /// Finds what no router could have given out or taken from a caller, such as the `...` of an example or the end of a line.
 fn check_id(id: &str, problems: &mut Vec<Refusal>) {
     if id.is_empty() {
-        problems.push(Refusal::new("missing_id", "prediction_id: is missing; nothing could be joined to it"));
+        problems.push(Refusal::new(Code::MissingId, "prediction_id: is missing; nothing could be joined to it"));
         return;
     }
     check_text("prediction_id", id, problems);
@@ -207,23 +208,24 @@ fn check_id(id: &str, problems: &mut Vec<Refusal>) {
         "prediction_id: \"{shown}\" {wrong}; send the `x-prediction-id` of the answer, such as \
          01a1fdf2-e203-7756-a29c-be600cee7e09"
     );
-    problems.push(Refusal::new("bad_id", message));
+    problems.push(Refusal::new(Code::BadId, message));
 }
 
 fn check_latency(latency_ms: Option<f64>, problems: &mut Vec<Refusal>) {
     let Some(latency) = latency_ms else { return };
     if latency < 0.0 {
-        problems.push(Refusal::new("negative_latency", format!("latency_ms: {latency}; a latency cannot be negative")));
+        problems
+            .push(Refusal::new(Code::NegativeLatency, format!("latency_ms: {latency}; a latency cannot be negative")));
     } else if latency > LONGEST_LATENCY_MS {
         let message = format!("latency_ms: {latency} is more than {LONGEST_LATENCY_MS} (11 days)");
-        problems.push(Refusal::new("bad_value", message));
+        problems.push(Refusal::new(Code::BadValue, message));
     }
 }
 
 fn check_text(member: &str, text: &str, problems: &mut Vec<Refusal>) {
     if text.len() > LONGEST_TEXT {
         let message = format!("{member}: has {} bytes; at most {LONGEST_TEXT} are taken", text.len());
-        problems.push(Refusal::new("bad_value", message));
+        problems.push(Refusal::new(Code::BadValue, message));
     }
 }
 
@@ -238,10 +240,10 @@ fn check_texts(member: &str, texts: &BTreeMap<String, String>, problems: &mut Ve
 fn check_names<'a>(member: &str, names: impl ExactSizeIterator<Item = &'a String>, problems: &mut Vec<Refusal>) {
     if names.len() > MOST_VALUES {
         let message = format!("{member}: has {} entries; at most {MOST_VALUES} are taken", names.len());
-        problems.push(Refusal::new("too_many_values", message));
+        problems.push(Refusal::new(Code::TooManyValues, message));
     }
     for name in names.filter(|name| name.is_empty() || name.len() > LONGEST_TEXT).take(MOST_NAMED) {
         let message = format!("{member}: a name has {} bytes; it must have 1 to {LONGEST_TEXT}", name.len());
-        problems.push(Refusal::new("bad_value", message));
+        problems.push(Refusal::new(Code::BadValue, message));
     }
 }

@@ -3,6 +3,7 @@
 //! It keeps everything in memory and writes what changed into rows before each commit (see `state.rs`), so what it puts on
 //! `windows` does not depend on where commits and restarts fall.
 
+use serin_schemas::Code;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serin_schemas::{
@@ -138,29 +139,32 @@ impl AggregatorFold {
 
     fn check(&self, writer: WriterView<'_>, id: &str, at: EventTime) -> Result<Seen, Poison> {
         if id.is_empty() {
-            return Err(Poison::new("missing_id", "the record has no request id; nothing could be joined to it"));
+            return Err(Poison::new(Code::MissingId, "the record has no request id; nothing could be joined to it"));
         }
         if id.len() > MAX_ID_BYTES {
             let bytes = id.len();
             return Err(Poison::new(
-                "id_too_long",
+                Code::IdTooLong,
                 format!("the request id has {bytes} bytes; at most {MAX_ID_BYTES} are taken"),
             ));
         }
         match self.writers.look(writer) {
             Seen::Malformed => Err(Poison::new(
-                "bad_sequence",
+                Code::BadSequence,
                 format!("writer {:?} sent sequence number {}", writer.name, writer.seq),
             )),
             Seen::OldIncarnation => Err(Poison::new(
-                "old_incarnation",
+                Code::OldIncarnation,
                 format!("writer {:?} {} was replaced by a newer process", writer.name, writer.incarnation),
             )),
             // A replay clock's heartbeats come at window ends: that far ahead of the last one an event may be.
             Seen::New if self.writers.is_far_future(writer.name, at.minus(self.longest.window)) => {
                 let time = at.to_rfc3339().unwrap_or_else(|| at.to_string());
                 let skew = self.config.max_skew;
-                Err(Poison::new("far_future", format!("{time} is more than a window and {skew} ahead of the writers")))
+                Err(Poison::new(
+                    Code::FarFuture,
+                    format!("{time} is more than a window and {skew} ahead of the writers"),
+                ))
             }
             seen => Ok(seen),
         }
@@ -180,7 +184,10 @@ impl AggregatorFold {
 
     fn prediction(&mut self, prediction: &PredictionView<'_>) -> Result<(), Poison> {
         if let Some(latency) = prediction.latency_us.filter(|latency| *latency < 0) {
-            return Err(Poison::new("negative_latency", format!("latency {latency} us; a latency cannot be negative")));
+            return Err(Poison::new(
+                Code::NegativeLatency,
+                format!("latency {latency} us; a latency cannot be negative"),
+            ));
         }
         let id = prediction.request_id;
         if self.check(prediction.writer, id, prediction.completed_at)? == Seen::Repeated {
@@ -247,7 +254,7 @@ impl AggregatorFold {
             if let Some((name, class)) = classes.iter().find(|(_, class)| class.len() > MAX_WAITING_BYTES) {
                 let bytes = class.len();
                 return Err(Poison::new(
-                    "class_too_long",
+                    Code::ClassTooLong,
                     format!("{name} has {bytes} bytes; at most {MAX_WAITING_BYTES} wait"),
                 ));
             }
@@ -295,7 +302,7 @@ impl AggregatorFold {
         let found = values.len() + classes.len();
         if found > MAX_FEEDBACK_VALUES {
             return Err(Poison::new(
-                "too_many_values",
+                Code::TooManyValues,
                 format!("{found} values; a feedback may carry {MAX_FEEDBACK_VALUES}"),
             ));
         }
@@ -510,7 +517,7 @@ impl AggregatorFold {
 
     pub(crate) fn parse(control: &Control) -> Result<(RolloutSpec, Option<Frozen>), Poison> {
         let bad = |what: &str, error: &serde_json::Error| Poison {
-            code: "bad_control",
+            code: Code::BadControl,
             message: format!("the {what} of rollout {} is unreadable: {error}", control.rollout),
         };
         let spec = serde_json::from_str(&control.spec).map_err(|error| bad("spec", &error))?;
@@ -578,7 +585,7 @@ impl Fold for AggregatorFold {
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
         self.writers.log.pass(record.timestamp_ms);
         let Some(value) = &record.value else {
-            return Ok(Err(Poison::new("empty", "the record has no value; `events` takes no tombstones")));
+            return Ok(Err(Poison::new(Code::Empty, "the record has no value; `events` takes no tombstones")));
         };
         let event = match EventView::decode(&record.headers, value) {
             Ok(event) => event,

@@ -1,5 +1,6 @@
 //! The fold over one partition of `windows`: records in, rows kept, verdicts out.
 
+use serin_schemas::Code;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -219,7 +220,7 @@ impl AnalyzerFold {
         if !is_id(id) {
             let message =
                 format!("the rollout id of a Control record must have 1 to {MAX_ID} bytes, none of them zero");
-            return Ok(Err(Poison { code: "bad_control", message }));
+            return Ok(Err(Poison { code: Code::BadControl, message }));
         }
         if let Some(rollout) = self.rollouts.get_mut(id) {
             // Under other rules its evidence starts over.
@@ -292,7 +293,7 @@ impl AnalyzerFold {
     fn closed(&mut self, closed: &ClosedThrough, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
         if closed.partitions <= 0 || !(0..closed.partitions).contains(&closed.partition) {
             let message = format!("partition {} of {} does not exist", closed.partition, closed.partitions);
-            return Ok(Err(Poison { code: "bad_closed_through", message }));
+            return Ok(Err(Poison { code: Code::BadClosedThrough, message }));
         }
         let was_unheard = self.progress.unheard(closed.partition).is_some();
         let Some(promise) = self.progress.note(closed) else { return Ok(Ok(())) };

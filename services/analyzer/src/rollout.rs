@@ -1,5 +1,6 @@
 //! One rollout: windows in, evidence kept, and a verdict is due whenever a window's time has passed on all partitions.
 
+use serin_schemas::Code;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serin_schemas::{
@@ -59,7 +60,7 @@ pub(crate) type Done = (WindowKey, BTreeSet<i32>);
 
 fn bad_control(control: &Control, what: &str, cause: &dyn std::fmt::Display) -> Poison {
     let message = format!("Control of rollout {}, generation {}: {what}: {cause}", control.rollout, control.generation);
-    Poison { code: "bad_control", message }
+    Poison { code: Code::BadControl, message }
 }
 
 impl Rollout {
@@ -136,7 +137,7 @@ impl Rollout {
 
     /// A rollout from its head; rows of hypotheses, warm-up and windows follow.
     pub(crate) fn restore(head: Head) -> Result<Self, Poison> {
-        let bad = |error: serde_json::Error| Poison { code: "bad_control", message: error.to_string() };
+        let bad = |error: serde_json::Error| Poison { code: Code::BadControl, message: error.to_string() };
         let mut plan = Plan::new(serde_json::from_str(&head.spec).map_err(bad)?, head.judged);
         if let Some(frozen) = &head.frozen {
             plan.freeze(&serde_json::from_str(frozen).map_err(bad)?);

@@ -1,5 +1,6 @@
 //! Partial windows: each partition of `events` writes its part, and the parts merge exactly, in any order.
 
+use serin_schemas::Code;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serin_schemas::{
@@ -47,7 +48,7 @@ pub(crate) struct Part {
     population: Vec<((Arm, Segment), u64)>,
 }
 
-fn poison(code: &'static str, message: String) -> Poison {
+fn poison(code: Code, message: String) -> Poison {
     Poison { code, message }
 }
 
@@ -58,13 +59,13 @@ impl Part {
         if window.length != plan.spec.window.0 || window.end.0.rem_euclid(window.length.0.max(1)) != 0 {
             let length = plan.spec.window;
             return Err(poison(
-                "bad_window",
+                Code::BadWindow,
                 format!("{place}: the spec's windows have length {length} and aligned ends"),
             ));
         }
         if !plan.has_stream(window.maturity) {
             return Err(poison(
-                "bad_window",
+                Code::BadWindow,
                 format!("{place}: no metric of the spec has maturity {}", window.maturity),
             ));
         }
@@ -73,13 +74,13 @@ impl Part {
         for cell in window.cells {
             let name = &cell.metric;
             let Some(metric) = plan.metric_index(name) else {
-                return Err(poison("unknown_metric", format!("{place}: the spec has no metric {name:?}")));
+                return Err(poison(Code::UnknownMetric, format!("{place}: the spec has no metric {name:?}")));
             };
             let own = &plan.metrics[metric];
             if own.maturity != key.maturity {
-                return Err(poison("bad_window", format!("{place}: metric {name:?} has another maturity")));
+                return Err(poison(Code::BadWindow, format!("{place}: metric {name:?} has another maturity")));
             }
-            let bad = |cause: String| poison("bad_summary", format!("{place}, metric {name:?}: {cause}"));
+            let bad = |cause: String| poison(Code::BadSummary, format!("{place}, metric {name:?}: {cause}"));
             match Summary::decode(&cell.summary).map_err(|error| bad(error.to_string()))? {
                 Summary::Buckets(sums) if plan.is_sticky() && cell.segment.is_all() => {
                     buckets.push(((cell.arm, metric), sums));
@@ -102,13 +103,13 @@ impl Part {
         for arm in &window.arms {
             if counts(arm).iter().any(|&count| !in_range(count)) {
                 return Err(poison(
-                    "bad_count",
+                    Code::BadCount,
                     format!("{place}: a count of arm {} is out of range", arm.arm.as_str()),
                 ));
             }
         }
         if let Some(bad) = window.population.iter().find(|population| !in_range(population.predictions)) {
-            return Err(poison("bad_count", format!("{place}: the count of {} is out of range", bad.segment)));
+            return Err(poison(Code::BadCount, format!("{place}: the count of {} is out of range", bad.segment)));
         }
         let population = window.population.into_iter();
         let population = population.map(|own| ((own.arm, own.segment), own.predictions as u64)).collect();
@@ -177,7 +178,7 @@ impl Merged {
             }
         };
         if !part.cells.iter().all(fits) || has_duplicates(&part.cells) {
-            return Err(poison("bad_summary", "a cell is there twice, or its counts exceed 2^53".to_owned()));
+            return Err(poison(Code::BadSummary, "a cell is there twice, or its counts exceed 2^53".to_owned()));
         }
         for (key, summary) in part.cells {
             match self.cells.get_mut(&key) {

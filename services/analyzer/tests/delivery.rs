@@ -181,7 +181,7 @@ fn record_of(world: &mut World, part: &WindowClosed) -> Record {
 
 fn code_of(world: &mut World, part: &WindowClosed) -> &'static str {
     let record = record_of(world, part);
-    world.harness.apply(&record).unwrap().poison.unwrap().code
+    world.harness.apply(&record).unwrap().poison.unwrap().code.as_str()
 }
 
 #[test]
@@ -222,13 +222,13 @@ fn what_cannot_be_read_or_makes_no_sense_is_poison_and_changes_nothing() {
     assert_eq!(code_of(&mut world, &stream), "bad_window");
     let mut garbage = record_of(&mut world, &part);
     garbage.value = Some(Bytes::from_static(&[0xff; 7]));
-    assert_eq!(world.harness.apply(&garbage).unwrap().poison.unwrap().code, "garbage");
+    assert_eq!(world.harness.apply(&garbage).unwrap().poison.unwrap().code.as_str(), "garbage");
     garbage.value = None;
     assert!(world.harness.apply(&garbage).unwrap().poison.is_some());
     world.commit();
     assert_eq!(world.harness.rows(), rows);
     let far = ClosedThrough::heard(7, 3, EventTime(0));
-    assert_eq!(world.send(&far).poison.unwrap().code, "bad_closed_through");
+    assert_eq!(world.send(&far).poison.unwrap().code.as_str(), "bad_closed_through");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_control_record_that_cannot_be_used_is_poison() {
             (world.control.phase, world.control.step) = (phase, step);
             let control = world.control.clone();
             let poison = world.send(&control).poison.unwrap();
-            assert_eq!(poison.code, "bad_control");
+            assert_eq!(poison.code.as_str(), "bad_control");
             assert!(poison.message.contains(want), "{}", poison.message);
             // Nobody waits for a verdict that never comes.
             world.commit();

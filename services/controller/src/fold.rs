@@ -4,6 +4,7 @@
 //! says; all JSON. A routing table, the controls and the
 //! audit events of one input are committed with the rows that made them.
 
+use serin_schemas::Code;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -257,10 +258,10 @@ fn post(board: &ProgressBoard, state: &ModelState) {
 /// What a record says; each topic carries one type, so the headers tell which it is.
 fn read(record: &Record) -> Result<Input, Poison> {
     let Some(body) = &record.value else {
-        return Err(Poison { code: "garbage", message: "a tombstone has no meaning here".to_owned() });
+        return Err(Poison { code: Code::Garbage, message: "a tombstone has no meaning here".to_owned() });
     };
     let (name, version) = envelope::record_type(&record.headers)
-        .map_err(|error| Poison { code: "unknown_type", message: error.to_string() })?;
+        .map_err(|error| Poison { code: Code::UnknownType, message: error.to_string() })?;
     let poison = |error: codec::DecodeError| Poison { code: error.code(), message: error.to_string() };
     if name == Verdict::NAME {
         codec::decode(version, body).map(|verdict| Input::Verdict(Box::new(verdict))).map_err(poison)
@@ -272,7 +273,7 @@ fn read(record: &Record) -> Result<Input, Poison> {
         codec::decode(version, body).map(|status| Input::RouterStatus(Box::new(status))).map_err(poison)
     } else {
         let message = format!("a {name:?} is neither a verdict nor a command nor a router's status");
-        Err(Poison { code: "unknown_type", message })
+        Err(Poison { code: Code::UnknownType, message })
     }
 }
 
@@ -288,7 +289,7 @@ fn check(command: &Command) -> Result<(), Poison> {
     ];
     texts.into_iter().find(|(_, bytes, most)| bytes > most).map_or(Ok(()), |(what, bytes, most)| {
         Err(Poison {
-            code: "too_long",
+            code: Code::TooLong,
             message: format!("the command's {what} has {bytes} bytes; at most {most} are taken"),
         })
     })

@@ -111,7 +111,7 @@ fn bad_records_are_dead_letters_and_the_rollout_goes_on() {
         (Headers::default(), Some(good), "unknown_type"),
     ] {
         let record = harness.record("commands", 0, 0, "flights", headers, value);
-        assert_eq!(harness.apply(&record).unwrap().poison.unwrap().code, code);
+        assert_eq!(harness.apply(&record).unwrap().poison.unwrap().code.as_str(), code);
     }
     assert!(harness.commit().unwrap().is_empty());
     let mut warm = verdict("r1", 1, 10, Decision::Promote);
@@ -316,7 +316,7 @@ fn commands_with_endless_texts_are_dead_letters() {
         Command { model: long().as_str().into(), ..good.clone() },
     ] {
         let record = harness.record("commands", 0, 0, "flights", headers::<Command>("id"), Some(body(&command)));
-        assert_eq!(harness.apply(&record).unwrap().poison.unwrap().code, "too_long");
+        assert_eq!(harness.apply(&record).unwrap().poison.unwrap().code.as_str(), "too_long");
     }
     feed(&mut harness, "commands", &good);
 }

@@ -4,6 +4,7 @@
 //! `application/json`, specversion 0.3); strict where guessing would be wrong.
 
 use serde_json::Value;
+use serin_schemas::Code;
 use serin_schemas::{
     codec, envelope,
     foreign::{
@@ -27,11 +28,11 @@ pub(crate) enum Incoming {
 /// Reads a record; `by_topic` is what one without a type is.
 pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bounds) -> Result<Incoming, Poison> {
     let Some(body) = record.value.as_deref() else {
-        return Err(Poison::new("empty", "the record has no value; nothing is deleted by a tombstone here"));
+        return Err(Poison::new(Code::Empty, "the record has no value; nothing is deleted by a tombstone here"));
     };
     if body.len() > max_body {
         return Err(Poison::new(
-            "too_large",
+            Code::TooLarge,
             format!("the body has {} bytes; at most {max_body} are taken", body.len()),
         ));
     }
@@ -45,13 +46,13 @@ pub(crate) fn read(record: &Record, by_topic: Kind, max_body: usize, bounds: &Bo
             return structured(value, by_topic, bounds);
         }
         if content.starts_with("application/cloudevents") {
-            return Err(Poison::new("garbage", "a structured CloudEvent without `specversion`"));
+            return Err(Poison::new(Code::Garbage, "a structured CloudEvent without `specversion`"));
         }
         return from_json(by_topic, &value, &Attributes::default(), bounds);
     }
     let Some(event_type) = received.event_type else {
         let without = || "the record has no `ce_type` and its body is no JSON object".to_owned();
-        return Err(Poison::new("unknown_type", json::confluent(body).unwrap_or_else(without)));
+        return Err(Poison::new(Code::UnknownType, json::confluent(body).unwrap_or_else(without)));
     };
     let (kind, version) = cloud::kind_of(event_type).map_err(unusable)?;
     if !content.contains("json") && !looks_like_json {
@@ -96,7 +97,7 @@ fn check_version(kind: Kind, version: u32) -> Result<(), Poison> {
         return Ok(());
     }
     let message = format!("{kind:?} v{version}: JSON bodies are understood up to version {JSON_VERSION}");
-    Err(Poison::new("unknown_schema_version", message))
+    Err(Poison::new(Code::UnknownSchemaVersion, message))
 }
 
 fn avro(kind: Kind, version: u32, body: &[u8], bounds: &Bounds) -> Result<Incoming, Poison> {
@@ -128,7 +129,7 @@ const MOST_REASONS: usize = 10;
 
 /// All reasons in one, under the code of the first.
 fn all(problems: Vec<Refusal>) -> Poison {
-    let code = problems.first().map_or("garbage", |first| first.code);
+    let code = problems.first().map_or(Code::Garbage, |first| first.code);
     let messages: Vec<String> = problems.into_iter().take(MOST_REASONS).map(|problem| problem.message).collect();
     Poison::new(code, messages.join("; "))
 }

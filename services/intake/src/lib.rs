@@ -23,6 +23,7 @@ pub use config::{IntakeClock, IntakeConfig};
 pub use relay::IntakeFold;
 pub use topics::{IntakeTopic, check_topics};
 
+use serin_schemas::Code;
 use std::time::Duration;
 
 use serin_stream::fold::{Fold, FoldFactory};
@@ -69,7 +70,7 @@ impl FoldFactory for IntakeFactory {
     }
 
     /// Strangers write its inputs: whatever they send, the others' records are relayed.
-    fn is_bad_deploy(&self, _code: &str) -> bool {
+    fn is_bad_deploy(&self, _code: Code) -> bool {
         false
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serin_schemas::Code;
 use serin_schemas::{
     codec::Record as AvroRecord,
     envelope::Envelope,
@@ -129,7 +130,7 @@ impl IntakeFold {
                 prediction.model,
                 topic.credential.models.join(", ")
             );
-            return Err(Poison::new("not_allowed", message));
+            return Err(Poison::new(Code::NotAllowed, message));
         }
         Ok(read)
     }

@@ -71,7 +71,7 @@ fn headers(of: &[(&str, &str)]) -> Headers {
 
 fn send(relay: &mut FoldDriver, topic: &str, of: &[(&str, &str)], body: &str) -> Option<&'static str> {
     let record = relay.record(topic, 2, NOW_MS, "any", headers(of), Some(Bytes::copy_from_slice(body.as_bytes())));
-    relay.apply(&record).unwrap().poison.map(|poison| poison.code)
+    relay.apply(&record).unwrap().poison.map(|poison| poison.code.as_str())
 }
 
 fn decode(out: &[Outgoing]) -> Vec<EventRecord> {
@@ -274,7 +274,7 @@ fn bad_input_has_its_code_and_the_relay_goes_on() {
     }
     assert_eq!(send(&mut relay, "feedback", &[], r#"{"prediction_id":"a","observed_at":1}"#), Some("no_truth"));
     let tombstone = relay.record("feedback", 2, NOW_MS, "any", Headers::default(), None);
-    assert_eq!(relay.apply(&tombstone).unwrap().poison.unwrap().code, "empty");
+    assert_eq!(relay.apply(&tombstone).unwrap().poison.unwrap().code.as_str(), "empty");
     assert_eq!(relay.commit().unwrap().len(), 0);
     assert_eq!(send(&mut relay, "predictions", &[], good), None);
     assert_eq!(predicted(&mut relay).writer.seq, 1, "what was refused took no number");

@@ -1,5 +1,6 @@
 //! A fold that counts, and the outputs it must have made.
 
+use serin_schemas::Code;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -56,7 +57,7 @@ impl Fold for Count {
     fn apply(&mut self, record: &Record, context: &mut Context<'_>) -> Result<Result<(), Poison>, FoldError> {
         let value = record.value.as_deref().unwrap_or_default();
         if value == b"!" {
-            return Ok(Err(Poison { code: "garbage", message: "a bang".into() }));
+            return Ok(Err(Poison { code: Code::Garbage, message: "a bang".into() }));
         }
         assert!(value != b"panic", "it was told to");
         if value == b"huge row" {

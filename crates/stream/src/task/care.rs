@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn poison() -> Poison {
-        Poison { code: "unwritable", message: "too large".into() }
+        Poison { code: serin_schemas::Code::Unwritable, message: "too large".into() }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod retry;
 mod run;
 mod thread;
 
+use serin_schemas::Code;
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -226,7 +227,7 @@ pub enum TaskError {
         /// Topic and partition.
         place: String,
         /// Code of the newest.
-        code: &'static str,
+        code: Code,
         /// What is wrong with the newest.
         message: String,
     },

@@ -68,7 +68,7 @@ pub(super) fn dead_letter(stage: &str, record: &Record, poison: &Poison, bare: b
         topic: record.at.topic.to_string(),
         partition: record.at.partition,
         offset: record.offset,
-        code: poison.code.to_owned(),
+        code: poison.code.to_string(),
         message,
         key: cut(&record.key, MAX_KEY),
         value: cut(record.value.as_deref().unwrap_or_default(), MAX_VALUE),
@@ -112,7 +112,7 @@ mod tests {
             value: Some(vec![7; MAX_VALUE + 1].into()),
             headers: Headers::default(),
         };
-        let poison = Poison { code: "garbage", message: "not Avro".into() };
+        let poison = Poison { code: serin_schemas::Code::Garbage, message: "not Avro".into() };
         let outgoing = dead_letter("aggregator", &record, &poison, false).unwrap();
         let letter: DeadLetter = codec::read(&outgoing.headers, outgoing.value.as_deref().unwrap()).unwrap();
         assert_eq!((letter.topic.as_str(), letter.partition, letter.offset), ("x.events", 3, 41));

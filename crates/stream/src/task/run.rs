@@ -1,5 +1,6 @@
 //! A running task: apply records, commit.
 
+use serin_schemas::Code;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, TryLockError},
@@ -52,11 +53,6 @@ struct Input {
     /// Position of the last commit.
     committed: Option<NextOffset>,
 }
-
-/// Code of a record of which comes what the log does not take.
-const UNWRITABLE: &str = "unwritable";
-/// Code of a record at which the fold panics.
-const PANICKED: &str = "panicked";
 
 /// A task that is open: it owns the transactional id and its rows are at the end of the changelog.
 pub(crate) struct OpenTask {
@@ -212,7 +208,7 @@ impl OpenTask {
             let place = format!("{}[{}]", record.at.topic, record.at.partition);
             if let Some(count) = self.put_aside.happened(1) {
                 let (offset, code) = (record.offset, poison.code);
-                tracing::warn!(stage, %place, offset, code, why = poison.message, count, "records put aside");
+                tracing::warn!(stage, %place, offset, %code, why = poison.message, count, "records put aside");
             }
             let bare = aside.is_some_and(|aside| aside.bare);
             let letter = poison::dead_letter(stage, record, &poison, bare);
@@ -252,11 +248,11 @@ impl OpenTask {
         let applied = catch_unwind(AssertUnwindSafe(|| self.fold.apply(record, &mut context)));
         let poison = match applied {
             Ok(Ok(applied)) => return Ok((applied, context.commit_now)),
-            Ok(Err(FoldError::Unwritable(message))) => Poison { code: UNWRITABLE, message },
+            Ok(Err(FoldError::Unwritable(message))) => Poison { code: Code::Unwritable, message },
             Ok(Err(cause)) => return Err(TaskError::of_fold(self.parts.factory.stage(), cause)),
             Err(panic) => {
                 let message = format!("a bug: the fold panicked: {}", panic_text(panic.as_ref()));
-                Poison { code: PANICKED, message }
+                Poison { code: Code::Panicked, message }
             }
         };
         // The fold may be half changed: the task opens again, without this record.
@@ -354,7 +350,7 @@ impl OpenTask {
         let alone = self.last.clone().filter(|_| records == 1 && self.care.is_one_by_one());
         let committed = |input: &Input| Some(Place { at: input.at.clone(), offset: input.committed?.0 });
         let next = alone.clone().or_else(|| self.inputs.iter().find_map(committed));
-        TaskError::Unfit { alone, records, next, poison: Poison { code: UNWRITABLE, message: error.to_string() } }
+        TaskError::Unfit { alone, records, next, poison: Poison { code: Code::Unwritable, message: error.to_string() } }
     }
 
     /// Commits what is left and makes the store survive: the next owner on this machine restores nothing.

@@ -13,7 +13,7 @@ use crate::common::*;
 fn what_cannot_be_read_is_poison() {
     let mut bench = Bench::new();
     let (headers, body) = wire(&P(prediction(1, Arm::Canary, 1.0)));
-    let code = |applied: serin_stream::driver::Applied| applied.poison.map(|poison| poison.code);
+    let code = |applied: serin_stream::driver::Applied| applied.poison.map(|poison| poison.code.as_str());
     assert_eq!(code(bench.raw(headers.clone(), None)), Some("empty"));
     assert_eq!(code(bench.raw(headers.clone(), Some(Bytes::from_static(b"\xff\xfe garbage")))), Some("garbage"));
     assert_eq!(code(bench.raw(Headers::default(), Some(body.clone()))), Some("unknown_type"));

@@ -193,7 +193,7 @@ impl Bench {
     }
 
     pub(crate) fn code(&mut self, event: &EventRecord) -> Option<&'static str> {
-        self.apply(event).poison.map(|poison| poison.code)
+        self.apply(event).poison.map(|poison| poison.code.as_str())
     }
 
     /// Commits, and the windows and promises that came of it.

@@ -13,7 +13,7 @@ use crate::common::*;
 fn send(relay: &mut FoldDriver, body: &str) -> Option<&'static str> {
     let body = Bytes::copy_from_slice(body.as_bytes());
     let record = relay.record("predictions", 2, 1_000_000, "any", Headers::default(), Some(body));
-    relay.apply(&record).unwrap().poison.map(|poison| poison.code)
+    relay.apply(&record).unwrap().poison.map(|poison| poison.code.as_str())
 }
 
 fn decode(out: &[Outgoing]) -> Vec<EventRecord> {

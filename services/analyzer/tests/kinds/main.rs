@@ -95,7 +95,7 @@ fn a_capped_mean_tells_how_much_it_does_not_see() {
         population: Vec::new(),
         rules: serin_schemas::records::RULES,
     };
-    assert_eq!(lab.world.send(&window).poison.unwrap().code, "bad_summary");
+    assert_eq!(lab.world.send(&window).poison.unwrap().code.as_str(), "bad_summary");
 }
 
 #[test]

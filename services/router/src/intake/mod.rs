@@ -9,6 +9,7 @@
 mod access;
 mod seldon;
 
+use serin_schemas::Code;
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
@@ -127,7 +128,7 @@ fn read_event(entry: Value, bounds: &Bounds, granted: &Granted) -> Result<Taken,
     match &granted.writer {
         Some(writer) if !writer.covers(prediction.model.as_str()) => {
             let message = format!("model: writer {} may not speak for {}", writer.name(), prediction.model);
-            Err(vec![Refusal::new("not_allowed", message)])
+            Err(vec![Refusal::new(Code::NotAllowed, message)])
         }
         _ => Ok(Taken::Prediction(Box::new(prediction))),
     }
@@ -145,9 +146,9 @@ fn opened(entry: Value, expected: Kind) -> Result<(Value, Attributes), Vec<Refus
         }
         cloud::Data::Json(_) => {
             let message = "type: another kind of event is taken here, in version 1";
-            Err(vec![Refusal::new("unknown_type", message)])
+            Err(vec![Refusal::new(Code::UnknownType, message)])
         }
-        cloud::Data::Bytes(_) => Err(vec![Refusal::new("garbage", "datacontenttype: JSON is taken here")]),
+        cloud::Data::Bytes(_) => Err(vec![Refusal::new(Code::Garbage, "datacontenttype: JSON is taken here")]),
     }
 }
 

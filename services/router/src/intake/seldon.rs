@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use serin_schemas::Code;
 use serin_schemas::foreign::Refusal;
 
 /// A `Feedback` of Seldon Core.
@@ -48,12 +49,12 @@ pub(super) fn into_ours(entry: Value) -> Result<Value, Vec<Refusal>> {
     let refused = |code, message: String| Err(vec![Refusal::new(code, message)]);
     let seldon: SeldonIn = match serde_json::from_value(entry) {
         Ok(seldon) => seldon,
-        Err(error) => return refused("garbage", format!("the body is no feedback in Seldon's format: {error}")),
+        Err(error) => return refused(Code::Garbage, format!("the body is no feedback in Seldon's format: {error}")),
     };
     let puid = |message: Option<Message>| message?.meta?.puid;
     let Some(id) = puid(seldon.response).or_else(|| puid(seldon.request)) else {
         let message = "response.meta.puid: is missing; it is the x-prediction-id of the answer".to_owned();
-        return refused("missing_id", message);
+        return refused(Code::MissingId, message);
     };
     let mut values = Map::new();
     if let Some(reward) = seldon.reward {

@@ -173,6 +173,7 @@ struct Running {
 struct Partition {
     running: Option<Running>,
     generation: Generation,
+    newest_control: Option<Control>,
     watermark: Option<EventTime>,
     /// Timestamp of the newest record, and how far the log's own time has come since the first.
     stamp_ms: Option<i64>,
@@ -307,8 +308,14 @@ impl Partition {
     }
 
     fn control(&mut self, control: Control) -> Result<()> {
+        // While no verdict comes, the controller writes the newest record again: the same at a later time. It changes nothing.
+        let again = |old: &Control| Control { decided_at: control.decided_at, ..old.clone() } == control;
+        if self.newest_control.as_ref().is_some_and(again) {
+            return Ok(());
+        }
         ensure!(control.generation > self.generation, "generation {} came again", control.generation);
         self.generation = control.generation;
+        self.newest_control = Some(control.clone());
         let same = self.running.as_ref().is_some_and(|running| running.id == control.rollout);
         if !same || control.phase.is_final() {
             // What is open of a rollout that ends is written as it is; labels that still wait are not.
