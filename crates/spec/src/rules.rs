@@ -84,11 +84,6 @@ impl Rules {
     pub fn check_versions(self) -> bool {
         self.0 >= 2
     }
-
-    /// Whether a promotion waits until every writer has been heard.
-    pub fn wait_for_all(self) -> bool {
-        self.0 >= 2
-    }
 }
 
 impl From<i32> for Rules {
@@ -137,10 +132,10 @@ mod tests {
     fn the_first_rules_are_as_before() {
         let questions = |rules: Rules| {
             let judged = [rules.count_outcomes(), rules.count_by_value(), rules.pass_at_ends(), rules.need_data()];
-            let believed = [rules.guard_units(), rules.check_versions(), rules.wait_for_all()];
+            let believed = [rules.guard_units(), rules.check_versions()];
             (judged, believed)
         };
-        assert_eq!(questions(Rules::default()), ([false; 4], [false; 3]));
-        assert_eq!(questions(Rules::CURRENT), ([true; 4], [true; 3]));
+        assert_eq!(questions(Rules::default()), ([false; 4], [false; 2]));
+        assert_eq!(questions(Rules::CURRENT), ([true; 4], [true; 2]));
     }
 }
