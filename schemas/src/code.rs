@@ -85,8 +85,8 @@ codes! {
         "The revision is negative or lies beyond the present time.",
         "Use a counter, or the time of the correction in microseconds.";
     BadTime "bad_time":
-        "The time is not in microseconds, milliseconds or seconds of an era that can be meant.",
-        "Send RFC 3339 text, or a number in the unit that docs/protocols/feedback.md names.";
+        "The time is in seconds, milliseconds or nanoseconds: read as microseconds it lies in the 1970s or thousands of years ahead.",
+        "Send microseconds since 1970, or an RFC 3339 time (docs/protocols/feedback.md).";
     FarFuture "far_future":
         "The time is further ahead than any clock may be.",
         "Set the writer's clock (docs/reliability.md).";
