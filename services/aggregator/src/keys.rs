@@ -23,7 +23,7 @@ pub(crate) fn place_of(arm: Arm) -> usize {
 /// Names a window of a rollout. Ordered by stream, so that the windows due next stand first in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WindowKey {
-    /// Index in [`CompiledSpec::streams`].
+    /// Index in [`CompiledSpec::streams`](crate::compiled::CompiledSpec::streams).
     pub(crate) stream: usize,
     pub(crate) end: EventTime,
     pub(crate) generation: Generation,

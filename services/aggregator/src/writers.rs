@@ -92,7 +92,7 @@ pub(crate) struct Patience {
     pub(crate) clock_tolerance: Span,
     /// See [`crate::Config::max_skew`].
     pub(crate) max_skew: Span,
-    /// See [`crate::IntakeConfig::lateness`].
+    /// See [`crate::Config::relay_lateness`].
     pub(crate) lateness: Span,
 }
 

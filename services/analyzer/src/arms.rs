@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serin_kinds::Unit;
 use serin_schemas::records::Arm;
+use serin_sketches::Summary;
+use serin_statistics::Stratum;
 
 use crate::window::Merged;
 
@@ -46,6 +48,23 @@ pub(crate) struct Compared<'a> {
     /// Left out after a change of the traffic: the arms are not held against each other.
     pub(crate) settling: bool,
     pub(crate) window: &'a Merged,
+}
+
+/// Both arms of one generation in a window, or of one segment value in it.
+pub(crate) struct BothArms {
+    /// The generation's step.
+    pub(crate) step: i32,
+    /// The value's place among the strata; `None`: all answers together.
+    pub(crate) place: Option<usize>,
+    pub(crate) canary: Summary,
+    pub(crate) control: Summary,
+}
+
+impl BothArms {
+    /// As the statistics take it.
+    pub(crate) fn stratum(&self) -> Stratum<'_> {
+        Stratum { canary: &self.canary, control: &self.control }
+    }
 }
 
 /// A share for people.

@@ -12,7 +12,7 @@ use serin_statistics::{
     cluster::tempering_of_next_window,
 };
 
-use crate::{head::Era, latest::Latest, plan::Plan, units::Units};
+use crate::{arms::BothArms, head::Era, latest::Latest, plan::Plan, units::Units};
 
 /// Evidence on one hypothesis; a row of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,22 +48,6 @@ pub(crate) struct Evidence {
 pub(crate) struct Looks {
     pub(crate) step: i32,
     pub(crate) test: PlannedLooks,
-}
-
-/// Both arms of one generation in a window, or of one segment value in it.
-pub(crate) struct Pair {
-    /// The generation's step.
-    pub(crate) step: i32,
-    /// The value's place among the strata; `None`: all answers together.
-    pub(crate) place: Option<usize>,
-    pub(crate) canary: Summary,
-    pub(crate) control: Summary,
-}
-
-impl Pair {
-    fn stratum(&self) -> Stratum<'_> {
-        Stratum { canary: &self.canary, control: &self.control }
-    }
 }
 
 impl Evidence {
@@ -125,18 +109,18 @@ impl Evidence {
     }
 
     /// Takes one window: canary and control per generation.
-    pub(crate) fn observe(&mut self, end: EventTime, pairs: &[Pair]) -> Result<(), ObserveError> {
+    pub(crate) fn observe(&mut self, end: EventTime, pairs: &[BothArms]) -> Result<(), ObserveError> {
         let before = self.test.windows();
-        let strata: Vec<Stratum<'_>> = pairs.iter().map(Pair::stratum).collect();
+        let strata: Vec<Stratum<'_>> = pairs.iter().map(BothArms::stratum).collect();
         match pairs.iter().map(|pair| pair.place).collect::<Option<Vec<usize>>>() {
             Some(places) => self.test.observe_by(end.0, &strata, &places, &mut self.pasts)?,
             None => self.test.observe(end.0, &strata)?,
         }
         if let Some(looks) = &mut self.looks {
             let of_step = pairs.iter().filter(|pair| pair.step == looks.step);
-            looks.test.observe(&of_step.map(Pair::stratum).collect::<Vec<_>>());
+            looks.test.observe(&of_step.map(BothArms::stratum).collect::<Vec<_>>());
         }
-        for Pair { canary, control, .. } in pairs {
+        for BothArms { canary, control, .. } in pairs {
             self.canary_seen = self.canary_seen.saturating_add(canary.n());
             self.control_seen = self.control_seen.saturating_add(control.n());
         }
@@ -154,7 +138,7 @@ pub(crate) fn pairs(
     index: usize,
     by_index: &mut [[BTreeMap<usize, Summary>; 2]],
     eras: &[Era],
-) -> Vec<Pair> {
+) -> Vec<BothArms> {
     let empty = &plan.metrics[plan.hypotheses[index].metric].empty;
     let strata = plan.strata(index);
     let mut pairs = Vec::new();
@@ -162,7 +146,7 @@ pub(crate) fn pairs(
         let mut add = |place, arms: [Option<Summary>; 2]| {
             if arms.iter().any(Option::is_some) {
                 let [canary, control] = arms.map(|arm| arm.unwrap_or_else(|| empty.clone()));
-                pairs.push(Pair { step: era.step, place, canary, control });
+                pairs.push(BothArms { step: era.step, place, canary, control });
             }
         };
         if strata.is_empty() {

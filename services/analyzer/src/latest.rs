@@ -13,7 +13,7 @@ use serin_schemas::{
 use serin_sketches::Summary;
 use serin_statistics::{ArmEstimate, Hypothesis};
 
-use crate::evidence::Pair;
+use crate::arms::BothArms;
 
 /// Windows that are kept.
 const WINDOWS: usize = 6;
@@ -54,8 +54,8 @@ const HARM_PLACE: u8 = u8::MAX;
 
 impl Latest {
     /// Takes a window.
-    pub(crate) fn take(&mut self, end: EventTime, pairs: &[Pair]) {
-        let sum = |of: fn(&Pair) -> &Summary| -> Option<Summary> {
+    pub(crate) fn take(&mut self, end: EventTime, pairs: &[BothArms]) {
+        let sum = |of: fn(&BothArms) -> &Summary| -> Option<Summary> {
             let mut summaries = pairs.iter().map(of);
             let mut sum = summaries.next()?.clone();
             for summary in summaries {

@@ -1,6 +1,6 @@
 //! The HTTP API: look at rollouts, start them, act on them. See `docs/api.md`.
 //!
-//! It holds no state: it shows a [`View`] of the topics and writes commands; what becomes of a command is told by its audit
+//! It holds no state: it shows a [`View`](crate::view::View) of the topics and writes commands; what becomes of a command is told by its audit
 //! event.
 
 mod act;
