@@ -59,7 +59,7 @@ impl Kind for Classes {
     }
 
     fn wrong_margin(&self, _direction: Direction, margin: Margin) -> Option<Refusal> {
-        let points = || Refusal::new("a change of a class's share is told in points", "use `absolute`, such as 0.02");
+        let points = || Refusal::new("a change of a share is given in points", "use `absolute`, such as 0.02");
         margin.relative.is_some().then(points)
     }
 

@@ -80,7 +80,8 @@ impl Kind for Count {
     }
 
     fn impossible(&self, value: f64) -> Option<String> {
-        (!(0.0..=MOST_SIMULATED).contains(&value)).then(|| format!("{value} is no number of events per answer"))
+        (!(0.0..=MOST_SIMULATED).contains(&value))
+            .then(|| format!("{value} is not a valid number of events per answer"))
     }
 
     /// The cap of a count is not known before control's numbers are.

@@ -76,7 +76,7 @@ impl Kind for Mean {
     fn impossible(&self, value: f64) -> Option<String> {
         let Self { min, max } = *self;
         (!(value > min && value < max))
-            .then(|| format!("{value} is no mean of values from {min} to {max}: it must lie between them"))
+            .then(|| format!("{value} is not a mean of values from {min} to {max}: it must lie between them"))
     }
 
     /// No value has a mean at the very end of its range; one close to it is as good.

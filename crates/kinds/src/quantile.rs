@@ -47,7 +47,7 @@ impl Kind for Quantile {
 
     fn fault(&self) -> Option<Refusal> {
         let fits = self.level > 0.0 && self.level < 1.0;
-        let message = || format!("{} is no quantile level", self.level);
+        let message = || format!("{} is not a quantile level", self.level);
         (!fits).then(|| Refusal::new(message(), "use a number between 0 and 1, such as 0.99"))
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn positive(source: &MetricSource, maturity: f64) -> f64 {
 }
 
 pub(crate) fn no_share(value: f64) -> Option<String> {
-    (!(0.0..=1.0).contains(&value)).then(|| format!("{value} is no share: it must lie between 0 and 1"))
+    (!(0.0..=1.0).contains(&value)).then(|| format!("{value} is not a share: it must lie between 0 and 1"))
 }
 
 pub(crate) fn not_positive(value: f64) -> Option<String> {

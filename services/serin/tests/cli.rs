@@ -264,7 +264,7 @@ fn what_cannot_be_simulated_planned_or_replayed_is_named() {
     for verb in [&["plan"][..], &["simulate", "--runs", "1"]] {
         let all = [verb, &["-f", "{}", "--traffic", "100/s", "--base", "score=5"]].concat();
         let run = user.with_file(&mean, &all).expect(2);
-        assert!(run.err.contains("score: 5 is no mean of values from 0 to 1"), "{run:?}");
+        assert!(run.err.contains("score: 5 is not a mean of values from 0 to 1"), "{run:?}");
     }
     for zero in [["--runs", "0"], ["--jobs", "0"]] {
         let run = user.with_file(&rollout("v2", "1m"), &[&simulate[..5], &zero[..]].concat()).expect(2);

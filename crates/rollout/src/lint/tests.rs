@@ -291,7 +291,9 @@ fn kinds_fit_their_sources() {
     });
     refused("metrics[0].kind", "has no quantile", |spec| spec.metrics[0].kind = MetricKind::Quantile { level: 0.5 });
     for level in [0.0, 1.0, 99.0, f64::NAN] {
-        refused("metrics[1].kind", "no quantile level", |spec| spec.metrics[1].kind = MetricKind::Quantile { level });
+        refused("metrics[1].kind", "not a quantile level", |spec| {
+            spec.metrics[1].kind = MetricKind::Quantile { level }
+        });
     }
     refused("metrics[1].kind", "no value is in the range", |spec| {
         spec.metrics[1].kind = MetricKind::Mean { min: f64::NAN, max: 1.0 };

@@ -87,6 +87,8 @@ mod tests {
         for (path, text) in [
             (&["partitions"][..], "7"),
             (&["open"], "on"),
+            (&["open"], "True"),
+            (&["open"], "FALSE"),
             (&["models", "m", "servers", "url"], "x"),
             (&["models", "m", "servers"], "x"),
             (&["models", "m", "writers"], "a,b"),

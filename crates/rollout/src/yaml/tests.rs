@@ -89,7 +89,7 @@ fallback: yes
     25:5: error: metrics[0].margin: this check can never fail: no value changes by 1.5 or more within 0 to 1; choose a margin that harm can exceed
     26:16: error: metrics[0].segments[0]: no segment is named "origins"; did you mean "origin"?
     27:5: error: metrics[1].name: "wrong" is the name of another entry too; rename one of them
-    28:5: error: metrics[1].kind: 99 is no quantile level; use a number between 0 and 1, such as 0.99
+    28:5: error: metrics[1].kind: 99 is not a quantile level; use a number between 0 and 1, such as 0.99
     30:5: error: metrics[1].margin: it says nothing of how much harm is acceptable; set absolute, relative or both, or a limit
     32:3: error: decision.false_rollback: the key "false_rollback" is unknown; did you mean "falseRollback"?
     33:19: error: decision.onInconclusive: "roll_back" is not known here; did you mean "rollback"?

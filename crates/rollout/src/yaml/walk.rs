@@ -274,8 +274,8 @@ impl<'a> Walker<'a> {
             // A version such as 1.10 is meant as it is written.
             (_, "string") => Ok(json!(text)),
             (_, "boolean") if plain && matches!(text, "true" | "false") => Ok(json!(text == "true")),
-            (_, "boolean") if loose && matches!(text, "true" | "1" | "yes" | "on") => Ok(json!(true)),
-            (_, "boolean") if loose && matches!(text, "false" | "0" | "no" | "off") => Ok(json!(false)),
+            (_, "boolean") if loose && is_one_of(text, ["true", "1", "yes", "on"]) => Ok(json!(true)),
+            (_, "boolean") if loose && is_one_of(text, ["false", "0", "no", "off"]) => Ok(json!(false)),
             (_, "boolean") => wrong("true or false", "write true or false, without quotes"),
             (_, "integer") if plain || loose => match text.replace('_', "").parse::<u64>() {
                 Ok(number) => Ok(json!(number)),
@@ -345,6 +345,11 @@ fn kind(schema: &Json) -> &str {
         Json::Array(kinds) => kinds.iter().filter_map(Json::as_str).find(|kind| *kind != "null").unwrap_or_default(),
         _ => "",
     }
+}
+
+/// Whether it is one of these words, in any case.
+fn is_one_of(text: &str, words: [&str; 4]) -> bool {
+    words.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 fn is_null(text: &str) -> bool {
